@@ -1,0 +1,111 @@
+"""What the tests share: a tokenizer and a model made in the process, and comments of our own."""
+
+import csv
+import os
+import random
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import WordPieceTrainer
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+
+CIVIL_WORDS = "thank you for the kind and thoughtful note about this article on local gardens and trains".split()
+TOXIC_WORDS = "you are a stupid rotten liar and a filthy worthless idiot who should shut up".split()
+MAX_POSITIONS = 64
+
+
+def make_comments(count: int, seed: int = 0) -> list[tuple[str, int]]:
+    """Comments of 3 to 40 words with their label, one in four toxic, told apart by their words."""
+    rng = random.Random(seed)
+    comments = []
+    for index in range(count):
+        toxic = int(index % 4 == 0)
+        words = rng.choices(TOXIC_WORDS if toxic else CIVIL_WORDS, k=rng.randint(3, 40))
+        comments.append((" ".join(words), toxic))
+    return comments
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    backend = Tokenizer(WordPiece(unk_token="[UNK]"))
+    backend.normalizer = BertNormalizer()
+    backend.pre_tokenizer = BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
+    backend.train_from_iterator((text for text, _ in make_comments(200)), trainer)
+    backend.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=MAX_POSITIONS,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tokenizer) -> BertConfig:
+    return BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=MAX_POSITIONS,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.2,  # wide enough that scores differ from the start
+        num_labels=1,
+        problem_type="multi_label_classification",
+    )
+
+
+@pytest.fixture
+def tiny_model(tiny_config) -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    return BertForSequenceClassification(tiny_config)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory, tokenizer, tiny_config) -> Path:
+    """A folder with a pretrained encoder without a classification head, as one finds on the Hub."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    torch.manual_seed(0)
+    BertModel(tiny_config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def comments_csv(tmp_path) -> Path:
+    """120 comments with the columns of the Kaggle file."""
+    path = tmp_path / "comments.csv"
+    write_csv(path, ["id", "comment_text", "target"], [[i + 1000, *row] for i, row in enumerate(make_comments(120))])
+    return path
+
+
+def write_csv(path: Path, header: list[str], rows: list[list]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture
+def cache_dir(tmp_path, monkeypatch) -> Path:
+    """A token cache of the test's own."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path / "cache" / "toxicity"

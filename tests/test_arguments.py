@@ -1,0 +1,105 @@
+import pytest
+
+from toxicity.arguments import SAMPLE_RECIPE, parse_arguments
+from toxicity.errors import RequestError
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("dataset_name: sample\nlearning_rate: 3e-5\nmax_train_samples: 50\n")
+    return str(path)
+
+
+def test_without_a_recipe_it_is_the_sample():
+    arguments = parse_arguments([])
+    assert arguments.recipe == "sample"
+    assert arguments.data.dataset_name == "sample"
+    assert SAMPLE_RECIPE.is_file()
+
+
+def test_flags_win_over_the_recipe(recipe):
+    arguments = parse_arguments([recipe, "--learning_rate", "1e-4"])
+    assert arguments.recipe == "mine"
+    assert arguments.training.learning_rate == 1e-4
+    assert arguments.data.max_train_samples == 50
+
+
+def test_yaml_reads_3e_minus_5_as_text_but_it_is_a_number(recipe):
+    assert parse_arguments([recipe]).training.learning_rate == 3e-5
+
+
+def test_a_file_named_by_flag_replaces_the_recipes_dataset(recipe):
+    arguments = parse_arguments([recipe, "--train_file=mine.csv"])
+    assert arguments.data.dataset_name is None
+    assert arguments.data.train_file == "mine.csv"
+
+
+def test_dashes_do_as_well_as_underscores(recipe):
+    assert parse_arguments([recipe, "--train-file", "mine.csv"]).data.dataset_name is None
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_booleans_and_nulls_of_a_recipe(tmp_path, value):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"dataset_name: sample\noverwrite_cache: {value}\nmax_eval_samples: null\n")
+    arguments = parse_arguments([str(path)])
+    assert arguments.data.overwrite_cache is (value == "true")
+    assert arguments.data.max_eval_samples is None
+
+
+def test_an_unknown_flag_names_the_nearest_one():
+    with pytest.raises(RequestError, match="`--max_seq_len`.*`max_seq_length`"):
+        parse_arguments(["--max_seq_len", "3"])
+
+
+def test_an_unknown_key_names_the_nearest_one(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("learning_rat: 1e-4\n")
+    with pytest.raises(RequestError, match=r"r.yaml: unknown key `learning_rat`.*`learning_rate`"):
+        parse_arguments([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "not YAML"), ("- 1", "key: value"), ("", "key: value"), ("\xff", "not YAML")],
+)
+def test_a_recipe_that_is_none(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(RequestError, match=message):
+        parse_arguments([str(path)])
+
+
+def test_a_recipe_that_is_not_there():
+    with pytest.raises(RequestError, match="cannot read the recipe nowhere.yaml"):
+        parse_arguments(["nowhere.yaml"])
+
+
+def test_a_value_of_the_wrong_type_exits_with_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_arguments(["--max_seq_length", "many"])
+    assert stop.value.code == 2
+    assert "--max_seq_length" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--train_file", "a.csv", "--dataset_name", "sample"], "both name the data"),
+        (["--validation_file", "a.csv"], "--train_file beside it"),
+        (["--max_seq_length", "2"], "least that works is 3"),
+        (["--max_train_samples", "0"], "least that works is 1"),
+        (["--load_best_model_at_end", "true", "--save_strategy", "steps", "--eval_strategy", "epoch"], "save and eval strategy to match"),
+    ],
+)
+def test_values_that_do_not_go_together(flags, message):
+    with pytest.raises(RequestError, match=message):
+        parse_arguments(flags)
+
+
+def test_help_renders(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_arguments(["--help"])
+    assert stop.value.code == 0
+    assert "--max_seq_length" in capsys.readouterr().out

@@ -1,0 +1,55 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from toxicity import hardware
+from toxicity.hardware import describe_machine, prepare_cpu
+
+
+def test_a_cpu_is_described():
+    machine = describe_machine(torch.device("cpu"), 1)
+    assert machine["label"] == "cpu"
+    assert machine["device_name"]
+    assert machine["compute_capability"] is None
+    assert machine["device_count"] == 1
+    assert 1 <= machine["cpu_count"] <= os.cpu_count()
+
+
+def test_a_gpu_is_described(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla P100-PCIE-16GB")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 0))
+    machine = describe_machine(torch.device("cuda:0"), 2)
+    assert (machine["label"], machine["compute_capability"], machine["device_count"]) == ("p100", "6.0", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("Tesla V100-SXM2-32GB", "v100"), ("NVIDIA H200", "h200"), ("NVIDIA A100 80GB PCIe", "a100"), ("Tesla T4", "t4")],
+)
+def test_short_names(name, label):
+    assert hardware._short_name(name) == label
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "no")])
+def test_bf16_is_for_processors_that_have_it(monkeypatch, native, expected):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setattr(hardware, "_has_bf16_instructions", lambda: native)
+    if native:
+        prepare_cpu()
+    else:
+        with pytest.warns(UserWarning, match="no bf16 instructions"):
+            prepare_cpu()
+    assert os.environ["ACCELERATE_MIXED_PRECISION"] == expected
+
+
+def test_the_one_thread_of_a_plain_launch_becomes_all_cores():
+    code = "import torch; from toxicity.hardware import *; prepare_cpu(); print(torch.get_num_threads(), _cores())"
+    code = code.replace("_cores()", "describe_machine(torch.device('cpu'), 1)['cpu_count']")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    threads, cores = output.stdout.split()
+    assert threads == cores

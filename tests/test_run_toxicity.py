@@ -1,0 +1,140 @@
+"""The real commands, in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from conftest import MAX_POSITIONS, write_csv
+from sklearn.metrics import roc_auc_score
+
+ROOT = Path(__file__).parent.parent
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
+CPU = ["--config_file", "accelerate_configs/cpu.yaml"]
+
+
+def run(*command, **environment):
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def flags(checkpoint, comments, output_dir):
+    return [
+        *("--model_name_or_path", checkpoint, "--config_overrides", "hidden_dropout_prob=0.1"),
+        *("--train_file", comments, "--output_dir", output_dir, "--max_seq_length", 32),
+        *("--per_device_train_batch_size", 8, "--learning_rate", 1e-3, "--logging_steps", 5),
+    ]
+
+
+@pytest.fixture
+def home(tmp_path):
+    return {"HF_DATASETS_CACHE": str(tmp_path / "datasets")}
+
+
+def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comments_csv, tmp_path, home):
+    output_dir = tmp_path / "run"
+    command = [*LAUNCH, *CPU, "run_toxicity.py", *flags(checkpoint, comments_csv, output_dir)]
+    first = run(*command, **home)
+    assert first.returncode == 0, first.stderr
+    row = json.loads(first.stdout.splitlines()[-1])
+    assert row == json.loads((output_dir / "report" / "benchmark.json").read_text())
+    assert row["protocol"] | {"mixed_precision": "any"} == {
+        "recipe": "sample",
+        "dataset": "comments.csv",
+        "model": str(checkpoint),
+        "train_rows": 80,
+        "validation_rows": 40,
+        "max_seq_length": 32,
+        "epochs": 1.0,
+        "seed": 1234,
+        "mixed_precision": "any",
+    }
+    assert not row["timing"]["tokenizer_cache_hit"]
+    assert all(row["timing"][f"{phase}_seconds"] > 0 for phase in ("tokenizer", "training", "inference"))
+    assert all(rate > 0 for rate in row["throughput"].values())
+    assert "| Machine | Epochs |" in first.stdout
+    assert "Most toxic (" in first.stdout
+    assert "Least toxic (" in first.stdout
+    assert "Training: step 5 of 10" in first.stderr
+    assert "%|" not in first.stderr, "no progress bars where the output is piped"
+
+    predictions = pyarrow.parquet.read_table(output_dir / "report" / "predictions.parquet")
+    assert predictions.column_names == ["id", "label", "score"]
+    assert row["metrics"]["auc"] == pytest.approx(roc_auc_score(predictions["label"], predictions["score"]), abs=1e-12)
+
+    second = run(*command, **home)
+    again = json.loads(second.stdout.splitlines()[-1])
+    assert again["metrics"] == row["metrics"]
+    assert again["timing"]["tokenizer_cache_hit"]
+    assert "(cached)" in second.stdout
+    assert "are in the token cache" in second.stderr
+
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", str(output_dir))
+    texts = ["thank you kind note", "stupid rotten liar"]
+    civil, toxic = classify(texts)
+    assert civil["label"] == toxic["label"] == "toxic"
+    assert 0 < civil["score"] < toxic["score"] < 1
+
+
+@pytest.mark.parametrize("precision", ["no", "fp16"])
+def test_precision_is_what_the_launcher_says(checkpoint, comments_csv, tmp_path, home, precision):
+    launch = [*LAUNCH, "--cpu", "--num_processes", 1, "--mixed_precision", precision]
+    done = run(*launch, "run_toxicity.py", *flags(checkpoint, comments_csv, tmp_path / "run"), **home)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["protocol"]["mixed_precision"] == precision
+
+
+BAD_REQUESTS = {
+    "unknown flag": (["--max_seq_len", 3], "`max_seq_length`"),
+    "missing file": (["--train_file", "nowhere.csv"], "nowhere.csv"),
+    "missing column": (["--label_column_name", "rudeness"], "it has id, comment_text, target"),
+    "label is no number": (["--label_column_name", "comment_text"], "not numeric"),
+    "too long": (["--max_seq_length", MAX_POSITIONS + 1], f"lower it to {MAX_POSITIONS}"),
+    "no such model": (["--model_name_or_path", "nowhere"], "--model_name_or_path"),
+}
+
+
+@pytest.mark.parametrize("request_name", BAD_REQUESTS)
+def test_a_refusal_is_two_lines_and_leaves_nothing(checkpoint, comments_csv, tmp_path, home, request_name):
+    extra, message = BAD_REQUESTS[request_name]
+    output_dir = tmp_path / "run"
+    refused = run(sys.executable, "run_toxicity.py", *flags(checkpoint, comments_csv, output_dir), *extra, **home)
+    errors = refused.stderr[refused.stderr.index("error:") :]
+    assert refused.returncode == 2
+    assert message in errors
+    assert len(errors.splitlines()) <= 2
+    assert "Traceback" not in refused.stderr
+    assert refused.stdout == ""
+    assert not output_dir.exists()
+
+
+def test_one_class_is_refused(checkpoint, tmp_path, home):
+    comments = write_csv(tmp_path / "civil.csv", ["text", "target"], [["thank you", 0]] * 30)
+    refused = run(sys.executable, "run_toxicity.py", *flags(checkpoint, comments, tmp_path / "run"), **home)
+    assert refused.returncode == 2
+    assert "civil; training needs both" in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_starts_without_a_recipe():
+    shown = run(sys.executable, "run_toxicity.py", "--help")
+    assert shown.returncode == 0
+    assert "--max_seq_length" in shown.stdout
+
+
+def test_make_shows_its_targets():
+    shown = run("make")
+    assert shown.returncode == 0
+    for target in ("setup", "demo", "test"):
+        assert f"\n{target} " in f"\n{shown.stdout}"

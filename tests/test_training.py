@@ -1,0 +1,195 @@
+import copy
+import time
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from conftest import make_comments
+from datasets import Dataset
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from toxicity.arguments import TrainingArguments
+from toxicity.timing import PhaseClock
+from toxicity.training import ToxicityTrainer
+
+
+@pytest.fixture
+def make_trainer(tmp_path, tokenizer, tiny_model):
+    """A trainer on 64 comments of very different lengths; keyword arguments go to `TrainingArguments`."""
+
+    def make(model=None, rows=64, precision="no", monkeypatch=None, **options):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        if monkeypatch:
+            monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+        texts, labels = zip(*make_comments(rows), strict=True)
+        ids = tokenizer(list(texts), truncation=True, max_length=64)["input_ids"]
+        dataset = Dataset.from_dict(
+            {"input_ids": ids, "length": list(map(len, ids)), "labels": [float(label) for label in labels]}
+        )
+        options = {
+            "output_dir": str(tmp_path / "run"),
+            "num_train_epochs": 1,
+            "per_device_train_batch_size": 8,
+            "train_sampling_strategy": "group_by_length",
+            "learning_rate": 1e-3,
+            "save_strategy": "no",
+            "use_cpu": True,
+            "disable_tqdm": True,
+        } | options
+        return ToxicityTrainer(
+            model=copy.deepcopy(tiny_model) if model is None else model,
+            args=TrainingArguments(**options),
+            tokenizer=tokenizer,
+            train_dataset=dataset,
+            eval_dataset=dataset,
+            clock=PhaseClock(),
+        )
+
+    yield make
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+class TupleModel(nn.Module):
+    """A classifier that returns its logits as a tuple, as `return_dict=False` and scripted models do."""
+
+    def __init__(self, model, extra=()):
+        super().__init__()
+        self.model = model
+        self.extra = extra
+
+    def forward(self, input_ids, attention_mask):
+        return (self.model(input_ids=input_ids, attention_mask=attention_mask).logits, *self.extra)
+
+
+def weights(trainer):
+    return torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
+
+
+def test_it_learns(make_trainer):
+    trainer = make_trainer(num_train_epochs=6)
+    _, before = trainer.score(trainer.eval_dataset)
+    trainer.train()
+    _, after = trainer.score(trainer.eval_dataset)
+    assert after > 0.99 > before
+
+
+def test_scores_come_back_in_dataset_order(make_trainer, tiny_model, tokenizer):
+    trainer = make_trainer(per_device_eval_batch_size=5)
+    logits, auc = trainer.score(trainer.eval_dataset)
+    tiny_model.eval()
+    with torch.no_grad():
+        one_by_one = [tiny_model(torch.tensor([ids])).logits.item() for ids in trainer.eval_dataset["input_ids"]]
+    assert np.unique(np.round(one_by_one, 5)).size > 50
+    np.testing.assert_allclose(logits, one_by_one, atol=1e-5)
+    assert auc == pytest.approx(roc_auc_score(trainer.eval_dataset["labels"], one_by_one))
+    assert trainer.predict(trainer.eval_dataset).label_ids.ravel().tolist() == trainer.eval_dataset["labels"][:]
+
+
+@pytest.mark.parametrize("extra", [(), (torch.zeros(1),)], ids=["one element", "two elements"])
+def test_a_model_that_returns_a_tuple_trains_and_scores_like_any_other(make_trainer, tiny_model, extra):
+    plain, wrapped = make_trainer(), make_trainer(TupleModel(copy.deepcopy(tiny_model), extra))
+    for trainer in (plain, wrapped):
+        trainer.train()
+    assert torch.equal(weights(plain), weights(wrapped))
+    np.testing.assert_array_equal(plain.score(plain.eval_dataset)[0], wrapped.score(wrapped.eval_dataset)[0])
+
+
+def test_accumulation_changes_neither_loss_nor_gradient(make_trainer):
+    losses, gradients = [], []
+    for batch_size, steps in ((32, 1), (8, 4)):
+        trainer = make_trainer(
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=steps,
+            max_steps=1,
+            learning_rate=0.0,
+            weight_decay=0.0,
+            max_grad_norm=0.0,
+            logging_steps=1,
+        )
+        seen = {}
+
+        def keep_gradient(optimizer, *_, seen=seen):
+            seen["gradient"] = torch.cat(
+                [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
+            ).clone()
+
+        trainer.create_optimizer()
+        trainer.optimizer.register_step_pre_hook(keep_gradient)
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["loss"])
+        gradients.append(seen["gradient"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert gradients[0].abs().max() > 1e-3
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights(make_trainer):
+    runs = []
+    for seed in (1, 1, 2):
+        trainer = make_trainer(seed=seed)
+        trainer.train()
+        runs.append(weights(trainer))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize(("precision", "scaled"), [("no", False), ("bf16", False), ("fp16", True)])
+def test_precision_comes_from_the_accelerate_config(make_trainer, monkeypatch, precision, scaled):
+    trainer = make_trainer(monkeypatch=monkeypatch, precision=precision, num_train_epochs=6)
+    dtypes = set()
+    trainer.model.bert.encoder.layer[0].intermediate.register_forward_hook(lambda *args: dtypes.add(args[-1].dtype))
+    trainer.train()
+    assert trainer.mixed_precision == precision
+    assert dtypes == {{"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]}
+    assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
+    assert (trainer.accelerator.scaler is not None) == scaled
+    if scaled:
+        assert trainer.accelerator.scaler.get_scale() > 1.0
+    logits, auc = trainer.score(trainer.eval_dataset)
+    assert logits.dtype == np.float32
+    assert auc > 0.95
+
+
+def test_the_gradient_scaler_passes_over_an_overflow(make_trainer, monkeypatch):
+    trainer = make_trainer(monkeypatch=monkeypatch, precision="fp16", max_steps=1)
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    before = weights(trainer).clone()
+    trainer.train()
+    assert trainer.accelerator.optimizer_step_was_skipped
+    assert torch.equal(before, weights(trainer))
+    assert trainer.accelerator.scaler.get_scale() == 2.0**59
+
+
+def test_the_clock_of_training_stands_still_for_evaluation_and_checkpoints(make_trainer, monkeypatch):
+    trainer = make_trainer(eval_strategy="epoch", save_strategy="epoch")
+
+    def slow(*args, **kwargs):
+        time.sleep(0.5)
+
+    monkeypatch.setattr(trainer, "_save_optimizer_and_scheduler", slow)
+    monkeypatch.setattr(trainer.metric, "compute", lambda **kwargs: slow() or {"auc": 0.5})
+    started = time.perf_counter()
+    trainer.train()
+    took = time.perf_counter() - started
+    assert trainer.clock.seconds["checkpoint"] > 0.5
+    assert trainer.clock.seconds["metrics"] > 0.5
+    assert 0 < trainer.clock.seconds["training"] < took - 1.0
+
+
+def test_rows_and_tokens_are_counted_without_padding(make_trainer):
+    trainer = make_trainer(num_train_epochs=2, per_device_train_batch_size=12)
+    trainer.train()
+    assert trainer.trained_rows == 2 * 64
+    assert trainer.trained_tokens == 2 * sum(trainer.train_dataset["length"])
+
+
+def test_progress_is_logged_where_bars_are_off(make_trainer, caplog, monkeypatch):
+    monkeypatch.setattr("toxicity.training.LogLines.SECONDS_BETWEEN_LINES", 0.0)
+    trainer = make_trainer(logging_steps=4)
+    with caplog.at_level("INFO", logger="toxicity"):
+        trainer.train()
+        trainer.score(trainer.eval_dataset)
+    assert "Training: step 4 of 8" in caplog.text
+    assert "Scoring: batch 2 of 8" in caplog.text

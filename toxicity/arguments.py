@@ -1,0 +1,182 @@
+"""What a run is asked to do: a YAML recipe first, then the flags on top, parsed once and validated once."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import HfArgumentParser
+from transformers import TrainingArguments as HfTrainingArguments
+
+from toxicity.errors import EXIT_REFUSED, RequestError
+
+SAMPLE_RECIPE = Path(__file__).parent.parent / "recipes" / "sample.yaml"
+
+# Naming a source with a flag replaces all that the recipe says of its own source.
+SOURCE_FIELDS = ("dataset_name", "dataset_revision", "train_file", "validation_file")
+COLUMN_FIELDS = ("text_column_name", "label_column_name")
+
+
+@dataclass
+class DataArguments:
+    """Which comments to train and validate on, and how to cut them into tokens."""
+
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "`sample`: the real comments that requirements.txt installs."}
+    )
+    train_file: str | None = field(
+        default=None, metadata={"help": "A CSV, JSON lines or parquet file of comments with their toxicity."}
+    )
+    validation_file: str | None = field(
+        default=None, metadata={"help": "The same for validation. Without it the train file is split."}
+    )
+    text_column_name: str | None = field(
+        default=None, metadata={"help": "Column of the comment, where its name is not one of the published ones."}
+    )
+    label_column_name: str | None = field(
+        default=None, metadata={"help": "Column of the toxicity, a number from 0 to 1; toxic from 0.5 on."}
+    )
+    max_seq_length: int = field(
+        default=220, metadata={"help": "Tokens a comment is cut to, [CLS] and [SEP] counted in."}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on this many rows at most."})
+    max_eval_samples: int | None = field(
+        default=None,
+        metadata={"help": "Validate on this many rows at most. By default half as many as are trained on."},
+    )
+    preprocessing_num_workers: int | None = field(
+        default=None, metadata={"help": "Threads of the tokenizer. By default one a core."}
+    )
+    overwrite_cache: bool = field(default=False, metadata={"help": "Tokenise again, even where the cache has it."})
+
+    def __post_init__(self) -> None:
+        if self.dataset_name and self.train_file:
+            raise RequestError("--dataset_name and --train_file both name the data: keep one of them.")
+        if self.validation_file and not self.train_file:
+            raise RequestError("--validation_file needs a --train_file beside it.")
+        if not self.dataset_name and not self.train_file:
+            raise RequestError("no data: give --train_file FILE, or --dataset_name sample.")
+        for name, least in (
+            ("max_seq_length", 3),
+            ("max_train_samples", 1),
+            ("max_eval_samples", 1),
+            ("preprocessing_num_workers", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise RequestError(f"--{name} is {value}; the least that works is {least}.")
+
+
+@dataclass
+class ModelArguments:
+    """Which pretrained checkpoint to start from."""
+
+    model_name_or_path: str = field(
+        default="google-bert/bert-base-uncased", metadata={"help": "Folder or Hub id of a pretrained checkpoint."}
+    )
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a checkpoint on the Hub."})
+    config_overrides: str | None = field(
+        default=None, metadata={"help": "Changes to the model's config: `hidden_dropout_prob=0,...`."}
+    )
+
+
+@dataclass
+class TrainingArguments(HfTrainingArguments):
+    """`transformers.TrainingArguments`, with bars on a terminal and plain lines elsewhere."""
+
+    def __post_init__(self) -> None:
+        if self.disable_tqdm is None:
+            self.disable_tqdm = not sys.stderr.isatty()
+        # The collator picks what the model takes; the length column must reach the sampler.
+        self.remove_unused_columns = False
+        # Without an accelerator there is nothing to pin memory for, and torch would warn of it.
+        self.dataloader_pin_memory &= torch.accelerator.is_available()
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            raise RequestError(str(error)) from error
+
+
+@dataclass
+class Arguments:
+    """The parsed request. `recipe` is the name of the recipe file without its ending."""
+
+    recipe: str
+    data: DataArguments
+    model: ModelArguments
+    training: TrainingArguments
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> None:
+        self.exit(EXIT_REFUSED, f"error: {message}\n")
+
+
+def parse_arguments(argv: list[str] | None = None) -> Arguments:
+    """Parse `[RECIPE.yaml] [--flag value ...]`; flags win over the recipe, `recipes/sample.yaml` is the default.
+
+    Args:
+        argv: command line without the program's name; by default that of the process.
+
+    Raises:
+        RequestError: for a recipe that cannot be read, a key or flag that is not known, or values that do not
+            go together.
+        SystemExit: with code 2 for a value of the wrong type, with code 0 after `--help`.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser([DataArguments, ModelArguments, TrainingArguments], prog="run_toxicity.py", allow_abbrev=False)
+    parser.usage = "run_toxicity.py [RECIPE.yaml] [--flag value ...]"
+    known = sorted(option[2:] for option in parser._option_string_actions if option.startswith("--"))
+
+    recipe_path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else SAMPLE_RECIPE
+    recipe = _read_recipe(recipe_path, known)
+    flags = {match[1] for flag in argv if (match := re.match(r"--([^=]+)", flag))}
+    flags = {flag.replace("-", "_") for flag in flags}
+    if flags.intersection(SOURCE_FIELDS):
+        recipe = {key: value for key, value in recipe.items() if key not in (*SOURCE_FIELDS, *COLUMN_FIELDS)}
+
+    *arguments, unknown = parser.parse_args_into_dataclasses(
+        _as_flags(recipe) + argv, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        raise RequestError(_unknown_message("flag", unknown[0], known))
+    return Arguments(recipe_path.stem, *arguments)
+
+
+def _read_recipe(path: Path, known: list[str]) -> dict[str, Any]:
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"cannot read the recipe {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"the recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(recipe, dict):
+        raise RequestError(f"the recipe {path} does not hold `key: value` lines.")
+    for key in recipe:
+        if key not in known:
+            raise RequestError(f"{path}: {_unknown_message('key', str(key), known)}")
+    return recipe
+
+
+def _as_flags(recipe: dict[str, Any]) -> list[str]:
+    """Recipe values as a command line, so that one parser checks the types of both."""
+    flags: list[str] = []
+    for key, value in recipe.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        flags += [f"--{key}", *(json.dumps(item) if isinstance(item, dict | bool) else str(item) for item in values)]
+    return flags
+
+
+def _unknown_message(kind: str, name: str, known: list[str]) -> str:
+    bare_name = name.lstrip("-").split("=")[0].replace("-", "_")
+    nearest = difflib.get_close_matches(bare_name, known, n=1, cutoff=0)
+    return f"unknown {kind} `{name}`; the nearest known one is `{nearest[0]}`. All of them: run_toxicity.py --help"

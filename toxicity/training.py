@@ -1,0 +1,187 @@
+"""The Trainer: what is particular to this job, and what it shows on the way."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.utils.data import Sampler
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, has_length
+
+from toxicity.arguments import TrainingArguments
+from toxicity.batching import LengthGroupedSampler, PaddingCollator, longest_first
+from toxicity.losses import mean_binary_cross_entropy
+from toxicity.metrics import ToxicityMetric
+from toxicity.modeling import logits_of
+from toxicity.timing import PhaseClock
+
+logger = logging.getLogger(__name__)
+
+
+class ToxicityTrainer(Trainer):
+    """Trains on datasets with `input_ids`, `length` and `labels`, and scores them in their own order.
+
+    The clock is charged `training` for the loop alone; evaluation, checkpoints and metrics have phases of their
+    own. `trained_rows` and `trained_tokens` count what went through the loop, padding left out.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        tokenizer: PreTrainedTokenizerFast,
+        train_dataset: Dataset,
+        eval_dataset: Dataset,
+        clock: PhaseClock,
+    ):
+        super().__init__(
+            model=model,
+            args=args,
+            processing_class=tokenizer,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            # Tensor cores want multiples of 8; elsewhere that is padding for nothing.
+            data_collator=PaddingCollator(tokenizer.pad_token_id, 8 if args.device.type == "cuda" else 1),
+            compute_loss_func=lambda outputs, labels, num_items_in_batch: mean_binary_cross_entropy(
+                logits_of(outputs), labels, num_items_in_batch
+            ),
+            compute_metrics=self._timed_metrics,
+        )
+        self.clock = clock
+        self.metric = ToxicityMetric()
+        self._trained_rows = 0
+        # On the device, so that counting tokens does not wait for it.
+        self._trained_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
+        if self.args.disable_tqdm:
+            self.remove_callback(PrinterCallback)
+            self.add_callback(LogLines())
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Let fp16 be fp16 on a CPU too; Accelerate would compute in fp32 there and still call it fp16."""
+        super().create_accelerator_and_postprocess()
+        if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
+            self.accelerator.native_amp = True
+            self.accelerator.scaler = torch.amp.GradScaler("cpu")
+
+    @property
+    def mixed_precision(self) -> str:
+        """`no`, `fp16` or `bf16`: what the Accelerate config or the flags came to."""
+        return str(self.accelerator.mixed_precision)
+
+    @property
+    def trained_rows(self) -> int:
+        return self.accelerator.reduce(torch.tensor(self._trained_rows, device=self.args.device)).item()
+
+    @property
+    def trained_tokens(self) -> int:
+        return self.accelerator.reduce(self._trained_tokens.clone()).item()
+
+    def score(self, dataset: Dataset) -> tuple[np.ndarray, float | None]:
+        """Score every row, charged to the phase `inference`.
+
+        Returns:
+            Logits, float32 `(rows,)`, in the order of `dataset`, and their ROC AUC, None where it is not defined.
+        """
+        with self.clock.phase("inference"):
+            output = self.predict(dataset, metric_key_prefix="validation")
+        return output.predictions.ravel(), output.metrics["validation_auc"]
+
+    def _timed_metrics(self, prediction: EvalPrediction) -> dict[str, float | None]:
+        with self.clock.phase("metrics"):
+            return self.metric.compute(
+                predictions=prediction.predictions.ravel(), references=prediction.label_ids.ravel()
+            )
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        with self.clock.phase("training"):
+            super()._run_epoch(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        with self.clock.phase("evaluation"):
+            return super().evaluate(*args, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self.clock.phase("checkpoint"):
+            super()._save_checkpoint(*args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        rows_per_step = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return LengthGroupedSampler(_lengths(dataset), rows_per_step, seed)
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> Any:
+        return longest_first(_lengths(eval_dataset)).tolist()
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Score longest rows first; predictions and labels come back in dataset order."""
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        order = longest_first(_lengths(dataloader.dataset))
+        return output._replace(
+            predictions=_undo_order(output.predictions, order), label_ids=_undo_order(output.label_ids, order)
+        )
+
+    def training_step(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any) -> torch.Tensor:
+        self._trained_rows += len(inputs["attention_mask"])
+        self._trained_tokens += inputs["attention_mask"].sum()
+        return super().training_step(model, inputs, *args)
+
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Loss, logits and labels of a batch; the Trainer's own would drop the logits of a one-element tuple."""
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.pop("labels")
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = logits_of(model(**inputs)).float()
+            loss = mean_binary_cross_entropy(logits, labels)
+        return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
+
+
+class LogLines(TrainerCallback):
+    """Progress as log lines, for where bars would be noise."""
+
+    SECONDS_BETWEEN_LINES = 10.0
+
+    def __init__(self) -> None:
+        self._scored_batches = 0
+        self._last_line = monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        if "loss" in logs:
+            logger.info(
+                f"Training: step {state.global_step:,} of {state.max_steps:,}, epoch {state.epoch:.2f}, "
+                f"loss {logs['loss']:.4f}, learning rate {logs['learning_rate']:.2e}"
+            )
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any, **kwargs: Any) -> None:
+        self._scored_batches += 1
+        if has_length(eval_dataloader) and monotonic() - self._last_line > self.SECONDS_BETWEEN_LINES:
+            self._last_line = monotonic()
+            logger.info(f"Scoring: batch {self._scored_batches:,} of {len(eval_dataloader):,}")
+
+    def _on_scored(self, *args: Any, **kwargs: Any) -> None:
+        self._scored_batches = 0
+
+    on_evaluate = on_predict = _on_scored
+
+
+def _lengths(dataset: Dataset) -> np.ndarray:
+    return dataset.select_columns("length").with_format("numpy")[:]["length"]
+
+
+def _undo_order(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    restored = np.empty_like(values)
+    restored[order] = values
+    return restored

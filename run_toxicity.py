@@ -25,6 +25,7 @@ from toxicity.training import ToxicityTrainer
 
 
 def main() -> None:
+    """The whole job, in the order in which it happens."""
     prepare_cpu()
     arguments = parse_arguments()
     data_args, model_args, training_args = arguments.data, arguments.model, arguments.training

@@ -17,8 +17,8 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordPieceTrainer
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-CIVIL_WORDS = "thank you for the kind and thoughtful note about this article on local gardens and trains".split()
-TOXIC_WORDS = "you are a stupid rotten liar and a filthy worthless idiot who should shut up".split()
+CIVIL_WORDS = ["thank", "you", "for", "the", "kind", "thoughtful", "note", "about", "local", "gardens", "and", "trains"]
+TOXIC_WORDS = ["you", "are", "a", "stupid", "rotten", "liar", "filthy", "worthless", "idiot", "and", "should", "shut"]
 MAX_POSITIONS = 64
 
 

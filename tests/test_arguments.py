@@ -90,7 +90,10 @@ def test_a_value_of_the_wrong_type_exits_with_2(capsys):
         (["--validation_file", "a.csv"], "--train_file beside it"),
         (["--max_seq_length", "2"], "least that works is 3"),
         (["--max_train_samples", "0"], "least that works is 1"),
-        (["--load_best_model_at_end", "true", "--save_strategy", "steps", "--eval_strategy", "epoch"], "save and eval strategy to match"),
+        (
+            ["--load_best_model_at_end", "true", "--save_strategy", "steps", "--eval_strategy", "epoch"],
+            "save and eval strategy to match",
+        ),
     ],
 )
 def test_values_that_do_not_go_together(flags, message):

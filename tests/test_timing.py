@@ -44,7 +44,8 @@ def test_a_phase_that_fails_is_closed(clock):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00:00"), (2081, "0:34:41"), (20970, "5:49:30"), (59.6, "0:01:00"), (360000, "100:00:00")]
+    ("seconds", "text"),
+    [(0, "0:00:00"), (2081, "0:34:41"), (20970, "5:49:30"), (59.6, "0:01:00"), (360000, "100:00:00")],
 )
 def test_h_mm_ss(seconds, text):
     assert h_mm_ss(seconds) == text

@@ -8,9 +8,9 @@ Offensive Language"). It is read from the installed package, which is never impo
 
 from __future__ import annotations
 
-import logging
 import hashlib
 import importlib.metadata
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,9 +160,10 @@ def _find_column(table: pa.Table, name: str | None, known_names: tuple[str, ...]
 
 
 def _as_float(column: pa.ChunkedArray, name: str, source: str) -> pa.ChunkedArray:
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
+    types = pa.types
+    if not (types.is_integer(column.type) or types.is_floating(column.type) or types.is_boolean(column.type)):
         raise RequestError(
-            f"{source}: the label column `{name}` is not numeric but {column.type}, such as {str(column[:1].to_pylist())[1:-1][:60]}. "
+            f"{source}: the label column `{name}` is not numeric but {column.type}, such as {column[0].as_py()!r:.60}. "
             "It should hold 0 to 1; name another column with --label_column_name."
         )
     column = column.cast(pa.float64())

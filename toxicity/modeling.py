@@ -67,7 +67,7 @@ def load_tokenizer(arguments: ModelArguments, max_seq_length: int) -> tuple[PreT
         except (ValueError, TypeError) as error:
             raise RequestError(f"--config_overrides {arguments.config_overrides}: {error}") from error
     # RoBERTa's positions start after the padding id, which its tokenizer's limit knows and its config does not.
-    limit = min(getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length, tokenizer.model_max_length)
+    limit = min(getattr(config, "max_position_embeddings", tokenizer.model_max_length), tokenizer.model_max_length)
     if max_seq_length > limit:
         raise RequestError(
             f"--max_seq_length {max_seq_length} is more than the {limit} positions of "

@@ -17,7 +17,7 @@ class PhaseClock:
     training. A phase that is entered again goes on where it stopped.
     """
 
-    def __init__(self, device: torch.device | str = "cpu"):
+    def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.seconds: dict[str, float] = defaultdict(float)
         self._open_phases: list[str] = []

@@ -71,17 +71,21 @@ def tokenize(
         logger.info(f"{len(comments):,} comments are in the token cache: {path}")
     else:
         logger.info(f"Tokenizing {len(comments):,} comments into {path}")
-    dataset = comments.select_columns(TEXT).with_format("arrow").map(
-        encode,
-        batched=True,
-        batch_size=ROWS_PER_BATCH,
-        remove_columns=[TEXT],
-        fn_kwargs={"tokenizer": tokenizer, "max_seq_length": max_seq_length},
-        features=_features(tokenizer),
-        cache_file_name=str(path),
-        load_from_cache_file=not overwrite_cache,
-        new_fingerprint=key,
-        desc="Tokenizing",
+    dataset = (
+        comments.select_columns(TEXT)
+        .with_format("arrow")
+        .map(
+            encode,
+            batched=True,
+            batch_size=ROWS_PER_BATCH,
+            remove_columns=[TEXT],
+            fn_kwargs={"tokenizer": tokenizer, "max_seq_length": max_seq_length},
+            features=_features(tokenizer),
+            cache_file_name=str(path),
+            load_from_cache_file=not overwrite_cache,
+            new_fingerprint=key,
+            desc="Tokenizing",
+        )
     )
     tokenizer.backend_tokenizer.no_truncation()
     return Tokens(dataset.with_format(None), cache_hit)

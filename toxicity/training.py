@@ -38,7 +38,7 @@ class ToxicityTrainer(Trainer):
         train_dataset: Dataset,
         eval_dataset: Dataset,
         clock: PhaseClock,
-    ):
+    ) -> None:
         super().__init__(
             model=model,
             args=args,
@@ -75,10 +75,12 @@ class ToxicityTrainer(Trainer):
 
     @property
     def trained_rows(self) -> int:
+        """Comments that went through the training loop, over all processes and epochs."""
         return self.accelerator.reduce(torch.tensor(self._trained_rows, device=self.args.device)).item()
 
     @property
     def trained_tokens(self) -> int:
+        """Their tokens, padding not counted."""
         return self.accelerator.reduce(self._trained_tokens.clone()).item()
 
     def score(self, dataset: Dataset) -> tuple[np.ndarray, float | None]:
@@ -102,6 +104,7 @@ class ToxicityTrainer(Trainer):
             super()._run_epoch(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate as the Trainer does, charged to the phase `evaluation`."""
         with self.clock.phase("evaluation"):
             return super().evaluate(*args, **kwargs)
 
@@ -129,6 +132,7 @@ class ToxicityTrainer(Trainer):
         )
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any) -> torch.Tensor:
+        """Train on a batch as the Trainer does, and count it."""
         self._trained_rows += len(inputs["attention_mask"])
         self._trained_tokens += inputs["attention_mask"].sum()
         return super().training_step(model, inputs, *args)
@@ -159,6 +163,7 @@ class LogLines(TrainerCallback):
         self._last_line = monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        """Tell the loss, every `logging_steps`."""
         if "loss" in logs:
             logger.info(
                 f"Training: step {state.global_step:,} of {state.max_steps:,}, epoch {state.epoch:.2f}, "
@@ -166,6 +171,7 @@ class LogLines(TrainerCallback):
             )
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any, **kwargs: Any) -> None:
+        """Tell how far scoring is, from time to time."""
         self._scored_batches += 1
         if has_length(eval_dataloader) and monotonic() - self._last_line > self.SECONDS_BETWEEN_LINES:
             self._last_line = monotonic()

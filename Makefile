@@ -15,8 +15,10 @@ $(READY): requirements.txt requirements-dev.txt constraints/$(GPU).txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints/$(GPU).txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
+# The threads named here are raised to the cores there are when the run starts; unnamed, Accelerate warns of its guess.
 demo: $(READY)  ## train on the sample: real comments, a real model, no Hub
-	$(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml run_toxicity.py recipes/sample.yaml
+	$(VENV)/bin/accelerate launch --quiet --num_cpu_threads_per_process 1 \
+		--config_file accelerate_configs/cpu.yaml run_toxicity.py recipes/sample.yaml
 
 test: $(READY)  ## run the tests; they need no network
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest

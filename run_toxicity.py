@@ -37,7 +37,13 @@ def main() -> None:
     config, tokenizer = load_tokenizer(model_args, data_args.max_seq_length)
     with clock.phase("tokenizer"), training_args.main_process_first(desc="tokenizing"):
         train, validation = (
-            tokenize(split, tokenizer, data_args.max_seq_length, data_args.overwrite_cache)
+            tokenize(
+                split,
+                tokenizer,
+                data_args.max_seq_length,
+                overwrite_cache=data_args.overwrite_cache,
+                threads=data_args.preprocessing_num_workers,
+            )
             for split in (splits.train, splits.validation)
         )
 
@@ -46,16 +52,18 @@ def main() -> None:
         model=load_model(model_args, config),
         args=training_args,
         tokenizer=tokenizer,
-        train_dataset=train.dataset.add_column("labels", hard_labels(splits.train[TARGET])),
-        eval_dataset=validation.dataset.add_column("labels", hard_labels(splits.validation[TARGET])),
+        train_dataset=train.dataset.add_column("labels", hard_labels(splits.train.with_format("numpy")[:][TARGET])),
+        eval_dataset=validation.dataset.add_column(
+            "labels", hard_labels(splits.validation.with_format("numpy")[:][TARGET])
+        ),
         clock=clock,
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     logits, auc = trainer.score(trainer.eval_dataset)
     trainer.save_model()
 
     benchmark = build_benchmark(
-        machine=describe_machine(training_args.device, training_args.world_size),
+        machine=describe_machine(training_args.device, training_args.world_size * max(1, training_args.n_gpu)),
         protocol={
             "recipe": arguments.recipe,
             "dataset": splits.source,

@@ -34,21 +34,24 @@ def test_short_names(name, label):
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "no")])
-def test_bf16_is_for_processors_that_have_it(monkeypatch, native, expected):
+def test_bf16_is_for_processors_that_have_it(monkeypatch, capsys, native, expected):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     monkeypatch.setattr(hardware, "_has_bf16_instructions", lambda: native)
-    if native:
-        prepare_cpu()
-    else:
-        with pytest.warns(UserWarning, match="no bf16 instructions"):
-            prepare_cpu()
+    prepare_cpu()
     assert os.environ["ACCELERATE_MIXED_PRECISION"] == expected
+    assert ("no bf16 instructions" in capsys.readouterr().err) != native
+
+
+def test_this_processor_is_looked_at():
+    assert hardware._has_bf16_instructions() in (True, False)
 
 
 def test_the_one_thread_of_a_plain_launch_becomes_all_cores():
-    code = "import torch; from toxicity.hardware import *; prepare_cpu(); print(torch.get_num_threads(), _cores())"
-    code = code.replace("_cores()", "describe_machine(torch.device('cpu'), 1)['cpu_count']")
+    code = (
+        "import torch; from toxicity.hardware import describe_machine, prepare_cpu; prepare_cpu();"
+        "print(torch.get_num_threads(), describe_machine(torch.device('cpu'), 1)['cpu_count'])"
+    )
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     threads, cores = output.stdout.split()

@@ -15,13 +15,18 @@ import yaml
 from transformers import HfArgumentParser
 from transformers import TrainingArguments as HfTrainingArguments
 
-from toxicity.errors import EXIT_REFUSED, RequestError
+from toxicity.errors import RequestError
 
 SAMPLE_RECIPE = Path(__file__).parent.parent / "recipes" / "sample.yaml"
 
-# Naming a source with a flag replaces all that the recipe says of its own source.
-SOURCE_FIELDS = ("dataset_name", "dataset_revision", "train_file", "validation_file")
-COLUMN_FIELDS = ("text_column_name", "label_column_name")
+# What a recipe says of its own data or model does not hold for those that a flag names instead.
+SOURCES = ("dataset_name", "train_file")
+OF_THE_SOURCE = (
+    *SOURCES,
+    *("dataset_revision", "validation_file", "text_column_name", "label_column_name"),
+    *("max_train_samples", "max_eval_samples"),
+)
+OF_THE_MODEL = ("model_name_or_path", "model_revision", "config_overrides")
 
 
 @dataclass
@@ -94,13 +99,25 @@ class TrainingArguments(HfTrainingArguments):
     def __post_init__(self) -> None:
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
+        if self.label_smoothing_factor:
+            raise RequestError("--label_smoothing_factor has no effect on one label: leave it out.")
+        if self.prediction_loss_only or self.batch_eval_metrics or not self.eval_do_concat_batches:
+            raise RequestError(
+                "the AUC needs all scores together: leave out --prediction_loss_only, --batch_eval_metrics "
+                "and --eval_do_concat_batches."
+            )
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"--{name} is {getattr(self, name)}; the least that works is 1.")
+        if self.output_dir and Path(self.output_dir).is_file():
+            raise RequestError(f"--output_dir {self.output_dir} is a file: name a folder.")
         # The collator picks what the model takes; the length column must reach the sampler.
         self.remove_unused_columns = False
         # Without an accelerator there is nothing to pin memory for, and torch would warn of it.
         self.dataloader_pin_memory &= torch.accelerator.is_available()
         try:
             super().__post_init__()
-        except ValueError as error:
+        except (ValueError, ImportError) as error:
             raise RequestError(str(error)) from error
 
 
@@ -116,7 +133,7 @@ class Arguments:
 
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> None:
-        self.exit(EXIT_REFUSED, f"error: {message}\n")
+        raise RequestError(message)
 
 
 def parse_arguments(argv: list[str] | None = None) -> Arguments:
@@ -126,27 +143,35 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
         argv: command line without the program's name; by default that of the process.
 
     Raises:
-        RequestError: for a recipe that cannot be read, a key or flag that is not known, or values that do not
-            go together.
-        SystemExit: with code 2 for a value of the wrong type, with code 0 after `--help`.
+        RequestError: for a recipe that cannot be read, a key or flag that is not known, a value of the wrong
+            type, or values that do not go together.
+        SystemExit: with code 0 after `--help`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser([DataArguments, ModelArguments, TrainingArguments], prog="run_toxicity.py", allow_abbrev=False)
     parser.usage = "run_toxicity.py [RECIPE.yaml] [--flag value ...]"
-    known = sorted(option[2:] for option in parser._option_string_actions if option.startswith("--"))
+    known = sorted(option[2:] for option in parser._option_string_actions if re.match(r"--(?!help)[a-z0-9_]+$", option))
 
     recipe_path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else SAMPLE_RECIPE
     recipe = _read_recipe(recipe_path, known)
-    flags = {match[1] for flag in argv if (match := re.match(r"--([^=]+)", flag))}
-    flags = {flag.replace("-", "_") for flag in flags}
-    if flags.intersection(SOURCE_FIELDS):
-        recipe = {key: value for key, value in recipe.items() if key not in (*SOURCE_FIELDS, *COLUMN_FIELDS)}
+    flags = [match[1].replace("-", "_") for flag in argv if (match := re.match(r"--([^=]+)", flag))]
+    for flag in flags:
+        if flag not in (*known, "help"):
+            raise RequestError(_unknown_message("flag", f"--{flag}", known))
+    if recipe.keys() & set(SOURCES) and set(flags) & set(SOURCES):
+        recipe = {key: value for key, value in recipe.items() if key not in OF_THE_SOURCE}
+    if "model_name_or_path" in flags:
+        recipe = {key: value for key, value in recipe.items() if key not in OF_THE_MODEL}
 
+    try:
+        parser.parse_known_args(_as_flags(recipe))
+    except RequestError as error:
+        raise RequestError(f"{recipe_path}: {error}") from error
     *arguments, unknown = parser.parse_args_into_dataclasses(
         _as_flags(recipe) + argv, return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
-        raise RequestError(_unknown_message("flag", unknown[0], known))
+        raise RequestError(f"cannot place `{unknown[0]}`: the recipe comes first, then `--flag value`.")
     return Arguments(recipe_path.stem, *arguments)
 
 
@@ -177,6 +202,6 @@ def _as_flags(recipe: dict[str, Any]) -> list[str]:
 
 
 def _unknown_message(kind: str, name: str, known: list[str]) -> str:
-    bare_name = name.lstrip("-").split("=")[0].replace("-", "_")
-    nearest = difflib.get_close_matches(bare_name, known, n=1, cutoff=0)
-    return f"unknown {kind} `{name}`; the nearest known one is `{nearest[0]}`. All of them: run_toxicity.py --help"
+    nearest = difflib.get_close_matches(name.lstrip("-"), known, n=1, cutoff=0)[0]
+    prefix = "--" if kind == "flag" else ""
+    return f"unknown {kind} `{name}`; the nearest known one is `{prefix}{nearest}`. All of them: run_toxicity.py --help"

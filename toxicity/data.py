@@ -8,6 +8,7 @@ Offensive Language"). It is read from the installed package, which is never impo
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import logging
@@ -77,6 +78,7 @@ def read_sample() -> pa.Table:
     return table.filter(pc.not_equal(pc.utf8_trim_whitespace(table[TEXT]), ""))
 
 
+@functools.cache
 def installed_file(requirement: str, name: str, sha256: str) -> Path:
     """Path of a file that an installed package carries, without importing the package.
 

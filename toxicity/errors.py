@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-EXIT_FAILED = 1
 EXIT_REFUSED = 2
 
 
@@ -21,6 +20,7 @@ def refusals_exit_cleanly() -> Iterator[None]:
     try:
         yield
     except RequestError as error:
+        # All processes find the same fault; one of them says so.
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_REFUSED)

@@ -6,7 +6,7 @@ import ctypes
 import os
 import platform
 import subprocess
-import warnings
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def prepare_cpu() -> None:
     _keep_freed_memory()
     on_cpu = os.environ.get("ACCELERATE_USE_CPU") == "True" or not torch.accelerator.is_available()
     if on_cpu and os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16" and not _has_bf16_instructions():
-        warnings.warn("This processor has no bf16 instructions: working in fp32.", stacklevel=2)
+        print("This processor has no bf16 instructions: working in fp32.", file=sys.stderr)
         os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
 
 
@@ -77,7 +77,7 @@ def _has_bf16_instructions() -> bool:
     if platform.machine() in ("x86_64", "AMD64"):
         flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
         return "avx512_bf16" in flags or "amx_bf16" in flags
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _processor_name() -> str:

@@ -36,7 +36,7 @@ def load_tokenizer(arguments: ModelArguments, max_seq_length: int) -> tuple[PreT
 
     Returns:
         The config for one independent label, whose logit `pipeline("text-classification")` turns into a
-        probability, and the tokenizer, set to cut at `max_seq_length`.
+        probability, and the tokenizer.
 
     Raises:
         RequestError: for a checkpoint that cannot be read, one without a fast tokenizer, an unknown key among
@@ -73,7 +73,6 @@ def load_tokenizer(arguments: ModelArguments, max_seq_length: int) -> tuple[PreT
             f"--max_seq_length {max_seq_length} is more than the {limit} positions of "
             f"{arguments.model_name_or_path}: lower it to {limit}."
         )
-    tokenizer.model_max_length = max_seq_length
     return config, tokenizer
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,6 +12,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import tokenizers
 import xxhash
 from datasets import Dataset, Features, Sequence, Value
 from transformers import PreTrainedTokenizerFast
@@ -45,6 +47,7 @@ def tokenize(
     tokenizer: PreTrainedTokenizerFast,
     max_seq_length: int,
     overwrite_cache: bool = False,
+    threads: int | None = None,
     cache_dir: Path | None = None,
 ) -> Tokens:
     """Tokenise the text column, cut at `max_seq_length` tokens, or find that this was done before.
@@ -57,8 +60,11 @@ def tokenize(
         tokenizer: a fast tokenizer.
         max_seq_length: tokens a comment is cut to, special tokens counted in.
         overwrite_cache: tokenise even if the cache has it.
+        threads: of the tokenizer, for the first call in a process; by default one a core.
         cache_dir: where the cache is; by default `toxicity` in the cache of `datasets` (`HF_DATASETS_CACHE`).
     """
+    if threads:
+        os.environ["RAYON_NUM_THREADS"] = str(threads)
     cache_dir = cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "toxicity"
     cache_dir.mkdir(parents=True, exist_ok=True)
     # What a tokenizer was last used for is part of its state, but not of the cache's key.
@@ -113,11 +119,14 @@ def _features(tokenizer: PreTrainedTokenizerFast) -> Features:
 def _cache_key(comments: Dataset, tokenizer: PreTrainedTokenizerFast, max_seq_length: int) -> str:
     """32 hexadecimal digits of all that decides the token ids."""
     digest = xxhash.xxh3_128(tokenizer.backend_tokenizer.to_str().encode())
-    digest.update(str(max_seq_length).encode())
-    for chunk in comments.with_format("arrow")[:].column(TEXT).chunks:
-        _, offsets_buffer, text_buffer = chunk.cast(pa.large_string()).buffers()
-        offsets = np.frombuffer(offsets_buffer, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
-        # The lengths too: "ab" before "c" must not be taken for "a" before "bc".
-        digest.update(np.diff(offsets).tobytes())
-        digest.update(memoryview(text_buffer)[offsets[0] : offsets[-1]] if text_buffer else b"")
+    digest.update(f"{tokenizers.__version__} {max_seq_length}".encode())
+    texts = comments.with_format("arrow")[:].column(TEXT)
+    # The lengths too: "ab" before "c" must not be taken for "a" before "bc".
+    for lengths in pc.binary_length(texts).chunks:
+        digest.update(lengths.cast(pa.int64()).to_numpy())
+    for chunk in texts.chunks:
+        # A cast to the same layout makes a sliced chunk say where its own bytes begin.
+        chunk = chunk.cast(pa.large_string())
+        offsets = np.frombuffer(chunk.buffers()[1], np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+        digest.update(memoryview(chunk.buffers()[2] or b"")[offsets[0] : offsets[-1]])
     return digest.hexdigest()

@@ -75,7 +75,7 @@ class ToxicityTrainer(Trainer):
 
     @property
     def trained_rows(self) -> int:
-        """Comments that went through the training loop, over all processes and epochs."""
+        """Comments that went through the loop, over all processes and epochs, those twice that fill up a batch."""
         return self.accelerator.reduce(torch.tensor(self._trained_rows, device=self.args.device)).item()
 
     @property
@@ -163,7 +163,10 @@ class LogLines(TrainerCallback):
         self._last_line = monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
-        """Tell the loss, every `logging_steps`."""
+        """Tell the loss, every `logging_steps`, and what an evaluation gave."""
+        evaluated = {name: value for name, value in logs.items() if name in ("eval_loss", "eval_auc")}
+        if evaluated:
+            logger.info(f"Evaluation at step {state.global_step:,}: {evaluated}")
         if "loss" in logs:
             logger.info(
                 f"Training: step {state.global_step:,} of {state.max_steps:,}, epoch {state.epoch:.2f}, "

@@ -35,6 +35,18 @@ def test_a_file_named_by_flag_replaces_the_recipes_dataset(recipe):
     assert arguments.data.train_file == "mine.csv"
 
 
+def test_the_recipes_sizes_are_those_of_its_own_data(recipe, tmp_path):
+    assert parse_arguments([recipe, "--train_file=mine.csv"]).data.max_train_samples is None
+    path = tmp_path / "sizes.yaml"
+    path.write_text("max_train_samples: 50\n")
+    assert parse_arguments([str(path), "--train_file=mine.csv"]).data.max_train_samples == 50
+
+
+def test_the_recipes_overrides_are_those_of_its_own_model():
+    assert parse_arguments([]).model.config_overrides
+    assert parse_arguments(["--model_name_or_path", "mine"]).model.config_overrides is None
+
+
 def test_dashes_do_as_well_as_underscores(recipe):
     assert parse_arguments([recipe, "--train-file", "mine.csv"]).data.dataset_name is None
 
@@ -49,7 +61,7 @@ def test_booleans_and_nulls_of_a_recipe(tmp_path, value):
 
 
 def test_an_unknown_flag_names_the_nearest_one():
-    with pytest.raises(RequestError, match="`--max_seq_len`.*`max_seq_length`"):
+    with pytest.raises(RequestError, match="`--max_seq_len`.*`--max_seq_length`"):
         parse_arguments(["--max_seq_len", "3"])
 
 
@@ -76,11 +88,18 @@ def test_a_recipe_that_is_not_there():
         parse_arguments(["nowhere.yaml"])
 
 
-def test_a_value_of_the_wrong_type_exits_with_2(capsys):
-    with pytest.raises(SystemExit) as stop:
+def test_a_value_of_the_wrong_type(tmp_path):
+    with pytest.raises(RequestError, match="^argument --max_seq_length.*'many'"):
         parse_arguments(["--max_seq_length", "many"])
-    assert stop.value.code == 2
-    assert "--max_seq_length" in capsys.readouterr().err
+    path = tmp_path / "r.yaml"
+    path.write_text("dataset_name: sample\nlearning_rate: fast\n")
+    with pytest.raises(RequestError, match="r.yaml: argument --learning_rate.*'fast'"):
+        parse_arguments([str(path)])
+
+
+def test_a_recipe_behind_the_flags():
+    with pytest.raises(RequestError, match="cannot place `recipes/sample.yaml`: the recipe comes first"):
+        parse_arguments(["--seed", "3", "recipes/sample.yaml"])
 
 
 @pytest.mark.parametrize(
@@ -89,6 +108,10 @@ def test_a_value_of_the_wrong_type_exits_with_2(capsys):
         (["--train_file", "a.csv", "--dataset_name", "sample"], "both name the data"),
         (["--validation_file", "a.csv"], "--train_file beside it"),
         (["--max_seq_length", "2"], "least that works is 3"),
+        (["--label_smoothing_factor", "0.1"], "no effect"),
+        (["--prediction_loss_only"], "needs all scores"),
+        (["--per_device_train_batch_size", "0"], "least that works is 1"),
+        (["--output_dir", __file__], "is a file"),
         (["--max_train_samples", "0"], "least that works is 1"),
         (
             ["--load_best_model_at_end", "true", "--save_strategy", "steps", "--eval_strategy", "epoch"],

@@ -73,6 +73,7 @@ def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comme
     assert row["metrics"]["auc"] == pytest.approx(roc_auc_score(predictions["label"], predictions["score"]), abs=1e-12)
 
     second = run(*command, **home)
+    assert predictions.equals(pyarrow.parquet.read_table(output_dir / "report" / "predictions.parquet"))
     again = json.loads(second.stdout.splitlines()[-1])
     assert again["metrics"] == row["metrics"]
     assert again["timing"]["tokenizer_cache_hit"]
@@ -97,7 +98,7 @@ def test_precision_is_what_the_launcher_says(checkpoint, comments_csv, tmp_path,
 
 
 BAD_REQUESTS = {
-    "unknown flag": (["--max_seq_len", 3], "`max_seq_length`"),
+    "unknown flag": (["--max_seq_len", 3], "`--max_seq_length`"),
     "missing file": (["--train_file", "nowhere.csv"], "nowhere.csv"),
     "missing column": (["--label_column_name", "rudeness"], "it has id, comment_text, target"),
     "label is no number": (["--label_column_name", "comment_text"], "not numeric"),
@@ -120,18 +121,28 @@ def test_a_refusal_is_two_lines_and_leaves_nothing(checkpoint, comments_csv, tmp
     assert not output_dir.exists()
 
 
-def test_one_class_is_refused(checkpoint, tmp_path, home):
-    comments = write_csv(tmp_path / "civil.csv", ["text", "target"], [["thank you", 0]] * 30)
-    refused = run(sys.executable, "run_toxicity.py", *flags(checkpoint, comments, tmp_path / "run"), **home)
-    assert refused.returncode == 2
-    assert "civil; training needs both" in refused.stderr
-    assert not (tmp_path / "run").exists()
+def test_refusals_of_bad_data_leave_nothing_either(checkpoint, tmp_path, home):
+    for rows, message in (([["thank you", 0]] * 30, "training needs both"), ([["thank you", 0]], "split empty")):
+        comments = write_csv(tmp_path / "bad.csv", ["text", "target"], rows)
+        refused = run(sys.executable, "run_toxicity.py", *flags(checkpoint, comments, tmp_path / "run"), **home)
+        assert refused.returncode == 2
+        assert message in refused.stderr
+        assert not (tmp_path / "run").exists()
 
 
-def test_help_starts_without_a_recipe():
-    shown = run(sys.executable, "run_toxicity.py", "--help")
-    assert shown.returncode == 0
-    assert "--max_seq_length" in shown.stdout
+def test_two_processes_score_every_comment_once_in_order(checkpoint, comments_csv, tmp_path, home):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2]
+    options = ["--use_cpu", "--max_train_samples", 79, "--max_eval_samples", 41]
+    done = run(*launch, "run_toxicity.py", *flags(checkpoint, comments_csv, tmp_path / "run"), *options, **home)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(rows) == 1, "one process speaks"
+    row = json.loads(rows[0])
+    assert row["machine"]["device_count"] == 2
+    predictions = pyarrow.parquet.read_table(tmp_path / "run" / "report" / "predictions.parquet")
+    assert len(set(predictions["id"].to_pylist())) == len(predictions) == 41
+    assert roc_auc_score(predictions["label"], predictions["score"]) == pytest.approx(row["metrics"]["auc"])
+    assert row["metrics"]["auc"] > 0.95
 
 
 def test_make_shows_its_targets():

@@ -16,14 +16,13 @@ from toxicity.training import ToxicityTrainer
 
 
 @pytest.fixture
-def make_trainer(tmp_path, tokenizer, tiny_model):
+def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
     """A trainer on 64 comments of very different lengths; keyword arguments go to `TrainingArguments`."""
 
-    def make(model=None, rows=64, precision="no", monkeypatch=None, **options):
+    def make(model=None, precision="no", **options):
         AcceleratorState._reset_state(reset_partial_state=True)
-        if monkeypatch:
-            monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
-        texts, labels = zip(*make_comments(rows), strict=True)
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+        texts, labels = zip(*make_comments(64), strict=True)
         ids = tokenizer(list(texts), truncation=True, max_length=64)["input_ids"]
         dataset = Dataset.from_dict(
             {"input_ids": ids, "length": list(map(len, ids)), "labels": [float(label) for label in labels]}
@@ -136,8 +135,8 @@ def test_the_same_seed_gives_the_same_weights(make_trainer):
 
 
 @pytest.mark.parametrize(("precision", "scaled"), [("no", False), ("bf16", False), ("fp16", True)])
-def test_precision_comes_from_the_accelerate_config(make_trainer, monkeypatch, precision, scaled):
-    trainer = make_trainer(monkeypatch=monkeypatch, precision=precision, num_train_epochs=6)
+def test_precision_comes_from_the_accelerate_config(make_trainer, precision, scaled):
+    trainer = make_trainer(precision=precision, num_train_epochs=6)
     dtypes = set()
     trainer.model.bert.encoder.layer[0].intermediate.register_forward_hook(lambda *args: dtypes.add(args[-1].dtype))
     trainer.train()
@@ -153,8 +152,8 @@ def test_precision_comes_from_the_accelerate_config(make_trainer, monkeypatch, p
 
 
 @pytest.mark.parametrize(("scale", "moved"), [(2.0**10, True), (2.0**60, False)])
-def test_the_gradient_scaler_passes_over_an_overflow(make_trainer, monkeypatch, scale, moved):
-    trainer = make_trainer(monkeypatch=monkeypatch, precision="fp16", max_steps=1)
+def test_the_gradient_scaler_passes_over_an_overflow(make_trainer, scale, moved):
+    trainer = make_trainer(precision="fp16", max_steps=1)
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     before = weights(trainer).clone()
     trainer.train()
@@ -187,9 +186,11 @@ def test_rows_and_tokens_are_counted_without_padding(make_trainer):
 
 def test_progress_is_logged_where_bars_are_off(make_trainer, caplog, monkeypatch):
     monkeypatch.setattr("toxicity.training.LogLines.SECONDS_BETWEEN_LINES", 0.0)
-    trainer = make_trainer(logging_steps=4)
+    trainer = make_trainer(logging_steps=4, eval_strategy="epoch")
     with caplog.at_level("INFO", logger="toxicity"):
         trainer.train()
         trainer.score(trainer.eval_dataset)
     assert "Training: step 4 of 8" in caplog.text
     assert "Scoring: batch 2 of 8" in caplog.text
+    assert "Evaluation at step 8: {'eval_loss': " in caplog.text
+    assert "'eval_auc': " in caplog.text

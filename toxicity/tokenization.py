@@ -1,12 +1,15 @@
-"""Comments → Arrow shards of token ids, made once and kept on disk."""
+"""Comments → Arrow shards of token ids, made once, kept on disk, and believed only after a look at every byte."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shutil
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -14,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tokenizers
 import xxhash
-from datasets import Dataset, Features, Sequence, Value
+from datasets import Dataset, concatenate_datasets
+from datasets.utils import tqdm
+from filelock import FileLock
 from transformers import PreTrainedTokenizerFast
 
 from toxicity.schema import TEXT
@@ -23,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 # Rows given to the Rust tokenizer at once: enough to keep every core busy, little enough to stay out of memory.
 ROWS_PER_BATCH = 2_000
+# About 15 MB a shard; a damaged one is made again alone.
+ROWS_PER_SHARD = 100_000
+INDEX = "index.json"
 
 
 @dataclass
@@ -30,16 +38,24 @@ class Tokens:
     """Tokenised comments.
 
     `dataset` holds, for each comment in its order, `input_ids` (unpadded, in the smallest unsigned type that holds
-    the vocabulary) and `length` (int32, tokens). `cache_hit` tells that nothing had to be tokenised.
+    the vocabulary) and `length` (int32, tokens). `cut_rows` comments were longer than the limit. `folder` is where
+    the shards are, and `cache_hit` tells that nothing had to be tokenised.
     """
 
     dataset: Dataset
+    cut_rows: int
+    folder: Path
     cache_hit: bool
 
     @property
-    def total_tokens(self) -> int:
-        """Tokens of all comments together."""
-        return pc.sum(self.dataset.with_format("arrow")[:].column("length")).as_py()
+    def lengths(self) -> np.ndarray:
+        """Tokens of each comment, int32 `(rows,)`."""
+        return self.dataset.select_columns("length").with_format("numpy")[:]["length"]
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Size of the shards and their index."""
+        return sum(path.stat().st_size for path in self.folder.iterdir())
 
 
 def tokenize(
@@ -52,11 +68,13 @@ def tokenize(
 ) -> Tokens:
     """Tokenise the text column, cut at `max_seq_length` tokens, or find that this was done before.
 
-    The cache is keyed by the comments themselves, the tokenizer's content and the length limit, so it is found
-    again from another file, folder or recipe, and by nothing that should not find it.
+    The cache is keyed by the comments themselves, the tokenizer's content and version and the length limit, so it
+    is found again from another file, folder or recipe, and by nothing that should not find it. Shards are made in
+    a folder of another name, which is renamed when all of them are whole; a second run that wants the same ones
+    waits for the first. A shard that is not what was written is named in the log and made again.
 
     Args:
-        comments: dataset with a `text` column, no nulls.
+        comments: dataset with a string column `text`, no nulls.
         tokenizer: a fast tokenizer.
         max_seq_length: tokens a comment is cut to, special tokens counted in.
         overwrite_cache: tokenise even if the cache has it.
@@ -67,66 +85,135 @@ def tokenize(
         os.environ["RAYON_NUM_THREADS"] = str(threads)
     cache_dir = cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "toxicity"
     cache_dir.mkdir(parents=True, exist_ok=True)
+    backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     # What a tokenizer was last used for is part of its state, but not of the cache's key.
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
-    key = _cache_key(comments, tokenizer, max_seq_length)
-    path = cache_dir / f"tokens-{key}.arrow"
-    cache_hit = path.exists() and not overwrite_cache
-    if cache_hit:
-        logger.info(f"{len(comments):,} comments are in the token cache: {path}")
-    else:
-        logger.info(f"Tokenizing {len(comments):,} comments into {path}")
-    dataset = (
-        comments.select_columns(TEXT)
-        .with_format("arrow")
-        .map(
-            encode,
-            batched=True,
-            batch_size=ROWS_PER_BATCH,
-            remove_columns=[TEXT],
-            fn_kwargs={"tokenizer": tokenizer, "max_seq_length": max_seq_length},
-            features=_features(tokenizer),
-            cache_file_name=str(path),
-            load_from_cache_file=not overwrite_cache,
-            new_fingerprint=key,
-            desc="Tokenizing",
-        )
-    )
-    tokenizer.backend_tokenizer.no_truncation()
-    return Tokens(dataset.with_format(None), cache_hit)
-
-
-def encode(batch: pa.Table, tokenizer: PreTrainedTokenizerFast, max_seq_length: int) -> pa.Table:
-    """Tokenise the one string column of `batch`; the function that `datasets.map` runs."""
-    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.no_truncation()
+    folder = cache_dir / f"tokens-{_cache_key(comments, backend, max_seq_length)}"
     backend.enable_truncation(max_seq_length)
-    ids = [encoding.ids for encoding in backend.encode_batch_fast(batch.column(TEXT).to_pylist())]
+
+    with FileLock(f"{folder}.lock"):
+        index = None if overwrite_cache else _read_index(folder)
+        damaged = [] if index is None else [shard for shard in index["shards"] if not _is_whole(folder, shard)]
+        cache_hit = index is not None and not damaged
+        if cache_hit:
+            logger.info(f"{len(comments):,} comments are in the token cache: {folder}")
+        elif index is None:
+            logger.info(f"Tokenizing {len(comments):,} comments into {folder}")
+            index = _build(folder, comments, backend)
+        for shard in damaged:
+            logger.warning(f"The token cache was damaged, and is mended: {folder / shard['name']}")
+            _write_shard(folder, shard["name"], _rows_of(comments, shard["first_row"]), backend)
+    shards = [Dataset.from_file(str(folder / shard["name"])) for shard in index["shards"]]
+    return Tokens(concatenate_datasets(shards), sum(shard["cut_rows"] for shard in index["shards"]), folder, cache_hit)
+
+
+def encode(texts: list[str], backend: tokenizers.Tokenizer) -> tuple[pa.RecordBatch, int]:
+    """Tokenise a batch.
+
+    Returns:
+        `input_ids` (list of the smallest unsigned type that holds the vocabulary) and `length` (int32), and how
+        many of the texts were cut.
+    """
+    encodings = backend.encode_batch_fast(texts)
+    ids = [encoding.ids for encoding in encodings]
     lengths = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int32)))
-    flat_ids = np.fromiter(chain.from_iterable(ids), dtype=_id_type(tokenizer), count=offsets[-1])
-    return pa.table({"input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat_ids)), "length": lengths})
+    id_type = np.min_scalar_type(backend.get_vocab_size() - 1)
+    flat_ids = np.fromiter(chain.from_iterable(ids), dtype=id_type, count=offsets[-1])
+    batch = pa.RecordBatch.from_pydict(
+        {"input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat_ids)), "length": lengths}
+    )
+    at_the_limit = np.flatnonzero(lengths == backend.truncation["max_length"])
+    return batch, sum(bool(encodings[row].overflowing) for row in at_the_limit)
 
 
-def _id_type(tokenizer: PreTrainedTokenizerFast) -> np.dtype:
-    return np.min_scalar_type(len(tokenizer) - 1)
+def _build(folder: Path, comments: Dataset, backend: tokenizers.Tokenizer) -> dict[str, Any]:
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    shards = []
+    with tqdm(total=len(comments), unit=" comments", desc="Tokenizing") as progress:
+        for number, first_row in enumerate(range(0, len(comments), ROWS_PER_SHARD)):
+            rows = _rows_of(comments, first_row)
+            cut_rows = _write_shard(unfinished, f"shard-{number:05d}.arrow", rows, backend, progress)
+            shards.append(_fingerprint(unfinished, f"shard-{number:05d}.arrow", first_row, cut_rows))
+            if len(comments) > ROWS_PER_SHARD:
+                logger.info(f"Tokenized {first_row + len(rows):,} of {len(comments):,} comments")
+    index = {"shards": shards}
+    (unfinished / INDEX).write_text(json.dumps(index, indent=1))
+    if folder.exists():
+        shutil.rmtree(folder)
+    unfinished.rename(folder)
+    return index
 
 
-def _features(tokenizer: PreTrainedTokenizerFast) -> Features:
-    return Features({"input_ids": Sequence(Value(_id_type(tokenizer).name)), "length": Value("int32")})
+def _rows_of(comments: Dataset, first_row: int) -> Dataset:
+    return comments.select(range(first_row, min(first_row + ROWS_PER_SHARD, len(comments))))
 
 
-def _cache_key(comments: Dataset, tokenizer: PreTrainedTokenizerFast, max_seq_length: int) -> str:
+def _write_shard(
+    folder: Path, name: str, rows: Dataset, backend: tokenizers.Tokenizer, progress: Any | None = None
+) -> int:
+    """Write one shard under its name when it is whole; returns how many of its comments were cut."""
+    cut_rows = 0
+    unfinished = folder / f".{name}"
+    writer = None
+    with pa.OSFile(str(unfinished), "wb") as file:
+        for batch in rows.select_columns(TEXT).with_format("arrow").iter(ROWS_PER_BATCH):
+            tokens, cut = encode(batch.column(TEXT).to_pylist(), backend)
+            cut_rows += cut
+            writer = writer or pa.ipc.new_stream(file, tokens.schema)
+            writer.write_batch(tokens)
+            if progress is not None:
+                progress.update(len(tokens))
+        writer.close()
+    unfinished.replace(folder / name)
+    return cut_rows
+
+
+def _fingerprint(folder: Path, name: str, first_row: int, cut_rows: int) -> dict[str, Any]:
+    return {"name": name, "first_row": first_row, "cut_rows": cut_rows, "xxh3": _digest(folder / name)}
+
+
+def _is_whole(folder: Path, shard: dict[str, Any]) -> bool:
+    path = folder / shard["name"]
+    return path.is_file() and _digest(path) == shard["xxh3"]
+
+
+def _digest(path: Path) -> str:
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_index(folder: Path) -> dict[str, Any] | None:
+    try:
+        index = json.loads((folder / INDEX).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        logger.warning(f"The token cache has a damaged index, and is made again: {folder / INDEX}")
+        return None
+    return index
+
+
+def _cache_key(comments: Dataset, backend: tokenizers.Tokenizer, max_seq_length: int) -> str:
     """32 hexadecimal digits of all that decides the token ids."""
-    digest = xxhash.xxh3_128(tokenizer.backend_tokenizer.to_str().encode())
+    digest = xxhash.xxh3_128(backend.to_str().encode())
     digest.update(f"{tokenizers.__version__} {max_seq_length}".encode())
-    texts = comments.with_format("arrow")[:].column(TEXT)
-    # The lengths too: "ab" before "c" must not be taken for "a" before "bc".
-    for lengths in pc.binary_length(texts).chunks:
-        digest.update(lengths.cast(pa.int64()).to_numpy())
-    for chunk in texts.chunks:
-        # A cast to the same layout makes a sliced chunk say where its own bytes begin.
-        chunk = chunk.cast(pa.large_string())
-        offsets = np.frombuffer(chunk.buffers()[1], np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
-        digest.update(memoryview(chunk.buffers()[2] or b"")[offsets[0] : offsets[-1]])
+    text_digest = xxhash.xxh3_128()
+    for batch in comments.select_columns(TEXT).with_format("arrow").iter(ROWS_PER_BATCH):
+        texts = batch.column(TEXT)
+        # The lengths too: "ab" before "c" must not be taken for "a" before "bc".
+        for lengths in pc.binary_length(texts).chunks:
+            digest.update(lengths.cast(pa.int64()).to_numpy())
+        for chunk in texts.chunks:
+            # The cast makes a sliced chunk say where its own bytes begin.
+            chunk = chunk.cast(pa.large_string())
+            offsets = np.frombuffer(chunk.buffers()[1], np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+            text_digest.update(memoryview(chunk.buffers()[2] or b"")[offsets[0] : offsets[-1]])
+    digest.update(text_digest.digest())
     return digest.hexdigest()

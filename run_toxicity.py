@@ -14,6 +14,7 @@ from transformers import enable_full_determinism, set_seed
 from toxicity.arguments import parse_arguments
 from toxicity.console import set_up_console
 from toxicity.data import load_splits
+from toxicity.dry_run import describe_data
 from toxicity.errors import refusals_exit_cleanly
 from toxicity.hardware import describe_machine, prepare_cpu
 from toxicity.modeling import load_model, load_tokenizer
@@ -46,6 +47,10 @@ def main() -> None:
             )
             for split in (splits.train, splits.validation)
         )
+    if data_args.dry_run:
+        if is_main_process:
+            print(describe_data(splits, train, validation, data_args.max_seq_length))
+        return
 
     (enable_full_determinism if training_args.full_determinism else set_seed)(training_args.seed)
     trainer = ToxicityTrainer(
@@ -82,9 +87,10 @@ def main() -> None:
             "trained_rows": trainer.trained_rows,
             "trained_tokens": trainer.trained_tokens,
             "scored_rows": len(splits.validation),
-            "scored_tokens": validation.total_tokens,
+            "scored_tokens": int(validation.lengths.sum()),
         },
         auc=auc,
+        dropped_rows=splits.dropped_rows,
     )
     if is_main_process:
         write_report(Path(training_args.output_dir), benchmark, splits.validation, logits)

@@ -1,7 +1,13 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from conftest import make_comments
-from datasets import Dataset, List, Value
+from datasets import Dataset, List, Value, concatenate_datasets
 
+from toxicity import tokenization
 from toxicity.tokenization import tokenize
 
 TEXTS = [text for text, _ in make_comments(50)]
@@ -16,7 +22,7 @@ def test_ids_are_those_of_the_tokenizer(tokenizer, cache_dir):
     expected = tokenizer(TEXTS, truncation=True, max_length=32)["input_ids"]
     assert tokens.dataset["input_ids"][:] == expected
     assert tokens.dataset["length"][:] == [len(ids) for ids in expected]
-    assert tokens.total_tokens == sum(map(len, expected))
+    assert tokens.lengths.tolist() == list(map(len, expected))
     assert max(map(len, expected)) == 32
 
 
@@ -29,7 +35,7 @@ def test_ids_take_the_least_space_that_holds_the_vocabulary(tokenizer, cache_dir
 def test_the_second_time_is_a_hit(tokenizer, cache_dir, monkeypatch):
     first = tokenized(TEXTS, tokenizer, cache_dir)
     tokenizer(TEXTS[:2], padding=True, truncation=True, max_length=7)  # leaves its settings in the tokenizer
-    monkeypatch.setattr("toxicity.tokenization.encode", lambda *args, **kwargs: pytest.fail("tokenised again"))
+    monkeypatch.setattr("toxicity.tokenization.encode", lambda *args: pytest.fail("tokenised again"))
     second = tokenized(TEXTS, tokenizer, cache_dir)
     assert (first.cache_hit, second.cache_hit) == (False, True)
     assert first.dataset[:] == second.dataset[:]
@@ -52,4 +58,128 @@ def test_a_change_is_a_miss(tokenizer, cache_dir, change):
 
 def test_the_default_cache_is_that_of_datasets(tokenizer, cache_dir):
     tokenize(Dataset.from_dict({"text": TEXTS}), tokenizer, 32)
-    assert list(cache_dir.glob("tokens-*.arrow"))
+    assert list(cache_dir.glob("tokens-*/shard-00000.arrow"))
+
+
+def test_a_slice_is_not_taken_for_its_neighbour(tokenizer, cache_dir):
+    one, other = (Dataset.from_dict({"text": [first, *TEXTS]}) for first in ("first", "other"))
+    tokenize(one.select(range(1, 51)), tokenizer, 32, cache_dir=cache_dir)
+    assert tokenized(TEXTS, tokenizer, cache_dir).cache_hit
+    tokenize(one.select(range(50)), tokenizer, 32, cache_dir=cache_dir)
+    assert not tokenize(other.select(range(50)), tokenizer, 32, cache_dir=cache_dir).cache_hit
+
+
+def test_the_same_comments_in_other_chunks_are_a_hit(tokenizer, cache_dir):
+    tokenized(TEXTS, tokenizer, cache_dir)
+    chunked = concatenate_datasets([Dataset.from_dict({"text": part}) for part in (TEXTS[:7], TEXTS[7:])])
+    assert tokenize(chunked, tokenizer, 32, cache_dir=cache_dir).cache_hit
+
+
+def test_cut_comments_are_counted(tokenizer, cache_dir):
+    whole = [len(ids) for ids in tokenizer(TEXTS)["input_ids"]]
+    assert 32 in whole or 31 in whole
+    assert tokenized(TEXTS, tokenizer, cache_dir).cut_rows == sum(length > 32 for length in whole)
+    assert tokenized(TEXTS, tokenizer, cache_dir, max_seq_length=31).cut_rows == sum(length > 31 for length in whole)
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(tokenization, "ROWS_PER_SHARD", 20)
+    monkeypatch.setattr(tokenization, "ROWS_PER_BATCH", 7)
+
+
+def test_shards_are_bounded_and_in_order(tokenizer, cache_dir, small_shards):
+    tokens = tokenized(TEXTS, tokenizer, cache_dir)
+    assert sorted(path.name for path in tokens.folder.iterdir()) == [
+        "index.json",
+        "shard-00000.arrow",
+        "shard-00001.arrow",
+        "shard-00002.arrow",
+    ]
+    assert tokens.dataset["input_ids"][:] == tokenizer(TEXTS, truncation=True, max_length=32)["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(path.read_bytes()[:300] + b"!" + path.read_bytes()[301:]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+    ],
+    ids=["cut off", "one byte changed", "empty", "gone"],
+)
+def test_a_damaged_shard_is_named_and_mended_alone(tokenizer, cache_dir, small_shards, caplog, spoil):
+    first = tokenized(TEXTS, tokenizer, cache_dir)
+    expected = first.dataset[:]
+    others = {path: path.stat().st_mtime_ns for path in first.folder.iterdir() if "00001" not in path.name}
+    spoil(first.folder / "shard-00001.arrow")
+    with caplog.at_level("WARNING", logger="toxicity"):
+        mended = tokenized(TEXTS, tokenizer, cache_dir)
+    assert "shard-00001.arrow" in caplog.text
+    assert not mended.cache_hit
+    assert mended.dataset[:] == expected
+    assert {path: path.stat().st_mtime_ns for path in others} == others
+    assert tokenized(TEXTS, tokenizer, cache_dir).cache_hit
+
+
+def test_a_damaged_index_is_not_believed(tokenizer, cache_dir, caplog):
+    folder = tokenized(TEXTS, tokenizer, cache_dir).folder
+    (folder / "index.json").write_text("{")
+    with caplog.at_level("WARNING", logger="toxicity"):
+        assert not tokenized(TEXTS, tokenizer, cache_dir).cache_hit
+    assert "damaged index" in caplog.text
+    assert tokenized(TEXTS, tokenizer, cache_dir).cache_hit
+
+
+TOKENIZE = """
+import sys, time
+from datasets import Dataset
+from pathlib import Path
+from transformers import AutoTokenizer
+from toxicity import tokenization
+tokenization.ROWS_PER_SHARD = 20
+encode = tokenization.encode
+def slow_encode(*args):
+    print("encoding", flush=True)
+    time.sleep(float(sys.argv[3]))
+    return encode(*args)
+tokenization.encode = slow_encode
+texts = Path(sys.argv[1]).read_text().splitlines()
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[2])
+tokens = tokenization.tokenize(Dataset.from_dict({"text": texts}), tokenizer, 32)
+print("hit" if tokens.cache_hit else "made", len(tokens.dataset), flush=True)
+"""
+
+
+@pytest.fixture
+def start(tmp_path, checkpoint, cache_dir):
+    (tmp_path / "texts").write_text("\n".join(TEXTS))
+
+    def start_process(seconds_per_shard):
+        return subprocess.Popen(
+            [sys.executable, "-c", TOKENIZE, tmp_path / "texts", checkpoint, str(seconds_per_shard)],
+            env=os.environ | {"HF_DATASETS_CACHE": str(cache_dir.parent), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"},
+            cwd=Path(__file__).parent.parent,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    return start_process
+
+
+def test_a_killed_process_leaves_no_cache_that_is_believed(start, cache_dir, tokenizer, small_shards):
+    killed = start(seconds_per_shard=60)
+    assert killed.stdout.readline() == "encoding\n"
+    killed.kill()
+    killed.wait()
+    assert not list(cache_dir.glob("tokens-*/index.json"))
+    tokens = tokenized(TEXTS, tokenizer, cache_dir)
+    assert not tokens.cache_hit
+    assert tokens.dataset["input_ids"][:] == tokenizer(TEXTS, truncation=True, max_length=32)["input_ids"]
+    assert not list(cache_dir.glob("*.unfinished"))
+
+
+def test_two_runs_at_once_share_the_work(start):
+    outputs = sorted(process.communicate()[0].split("\n")[-2] for process in [start(0.5), start(0.5)])
+    assert outputs == ["hit 50", "made 50"]

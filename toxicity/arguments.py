@@ -8,7 +8,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -34,10 +34,21 @@ class DataArguments:
     """Which comments to train and validate on, and how to cut them into tokens."""
 
     dataset_name: str | None = field(
-        default=None, metadata={"help": "`sample`: the real comments that requirements.txt installs."}
+        default=None,
+        metadata={
+            "help": "`sample`, the real comments that requirements.txt installs, or the id of a dataset on the Hub, "
+            "such as google/civil_comments."
+        },
+    )
+    dataset_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of a dataset on the Hub."}
     )
     train_file: str | None = field(
-        default=None, metadata={"help": "A CSV, JSON lines or parquet file of comments with their toxicity."}
+        default=None,
+        metadata={
+            "help": "Comments with their toxicity: CSV (also .gz, .zip), JSON lines (also .gz) or parquet, a file or a "
+            "folder of shards."
+        },
     )
     validation_file: str | None = field(
         default=None, metadata={"help": "The same for validation. Without it the train file is split."}
@@ -58,6 +69,16 @@ class DataArguments:
     )
     preprocessing_num_workers: int | None = field(
         default=None, metadata={"help": "Threads of the tokenizer. By default one a core."}
+    )
+    on_bad_rows: Literal["refuse", "drop"] = field(
+        default="refuse",
+        metadata={"help": "What to do about rows with blank text, targets outside 0..1 and the like."},
+    )
+    keep_identical_texts_together: bool = field(
+        default=False, metadata={"help": "Split so that no comment of the validation rows was also trained on."}
+    )
+    dry_run: bool = field(
+        default=False, metadata={"help": "Load, check, split and tokenise, tell what was found, and stop."}
     )
     overwrite_cache: bool = field(default=False, metadata={"help": "Tokenise again, even where the cache has it."})
 

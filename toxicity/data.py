@@ -12,20 +12,20 @@ import functools
 import hashlib
 import importlib.metadata
 import logging
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, load_dataset
 
 from toxicity.arguments import DataArguments
+from toxicity.checking import check_rows
 from toxicity.errors import RequestError
-from toxicity.schema import ID, TARGET, TARGET_NAMES, TEXT, TEXT_NAMES, TOXIC_THRESHOLD
+from toxicity.reading import BadRow, one_line, read_files
+from toxicity.schema import NAMES, TARGET, TEXT, TOXIC_THRESHOLD
 
 logger = logging.getLogger(__name__)
 
@@ -37,45 +37,109 @@ SPLIT_SEED = 1234
 
 
 @dataclass
-class Splits:
-    """Training and validation rows with the canonical columns, and where they came from.
+class Source:
+    """All rows of one source under canonical names; `usable` (bool, `(rows,)`) leaves out the `bad_rows`."""
 
-    Both hold `id` (int64 or string), `text` (string, never null or blank) and `target` (float64, 0 to 1).
+    name: str
+    table: pa.Table
+    usable: np.ndarray
+    bad_rows: list[BadRow]
+
+
+@dataclass
+class Splits:
+    """Training and validation rows with the columns of `schema.NAMES`, and where they came from.
+
+    `id` is int64 or string, `text` a string that is never blank, `target` float64 from 0 to 1; subtypes and
+    identities are float32 from 0 to 1, annotator counts int32, and null where the source does not tell.
+    `dropped_rows` counts what was left out, by reason.
     """
 
     train: Dataset
     validation: Dataset
     source: str
+    dropped_rows: dict[str, int] = field(default_factory=dict)
 
 
 def load_splits(arguments: DataArguments) -> Splits:
     """Load, check and split the comments that the arguments name.
 
     Raises:
-        RequestError: for a file or package that is missing or altered, a missing column, a label that is not a
-            number from 0 to 1, missing text, an empty split, or training rows of one class only.
+        RequestError: for a file, package or dataset that is missing or altered, a missing column, bad rows (unless
+            they are to be dropped), an empty split, or training rows of one class only.
     """
     if arguments.validation_file:
-        source = arguments.train_file
-        train = _first_rows(_read_file(arguments.train_file, arguments), arguments.max_train_samples)
-        validation = _first_rows(_read_file(arguments.validation_file, arguments), arguments.max_eval_samples)
+        sources = [read_file(path, arguments) for path in (arguments.train_file, arguments.validation_file)]
+    elif arguments.train_file:
+        sources = [read_file(arguments.train_file, arguments)]
+    elif arguments.dataset_name == "sample":
+        sources = [read_sample()]
     else:
-        source = arguments.train_file or arguments.dataset_name
-        rows = _read_file(source, arguments) if arguments.train_file else _read_named(source, arguments)
-        train, validation = _random_split(rows, arguments.max_train_samples, arguments.max_eval_samples)
-    _require_usable(train, validation, source)
-    return Splits(Dataset(train), Dataset(validation), Path(source).name if arguments.train_file else source)
+        sources = read_hub(arguments.dataset_name, arguments)
+    for source in sources:
+        _refuse_or_tell(source, arguments.on_bad_rows)
+    if len(sources) == 2:
+        train, validation = (
+            _usable_rows(source, np.arange(len(source.table))[:most])
+            for source, most in zip(sources, (arguments.max_train_samples, arguments.max_eval_samples), strict=True)
+        )
+    else:
+        train, validation = (_usable_rows(sources[0], rows) for rows in _random_split(sources[0].table, arguments))
+    _require_both(train, validation, sources)
+    logger.info(
+        f"Training on {len(train):,} rows and validating on {len(validation):,}, "
+        f"of {sum(len(source.table) for source in sources):,} in {' and '.join(source.name for source in sources)}."
+    )
+    name = Path(arguments.train_file).name if arguments.train_file else arguments.dataset_name
+    dropped = Counter(bad.reason for source in sources for bad in source.bad_rows)
+    return Splits(Dataset(train), Dataset(validation), name, dict(dropped))
 
 
-def read_sample() -> pa.Table:
-    """The sample as a table of `id` (row in the file), `text` and `target`, four blank comments left out.
+def read_sample() -> Source:
+    """The sample; the seven blank comments of the published file are left out without ado.
 
     Raises:
         RequestError: if the package is not installed or its file is not the one that was published.
     """
     path = installed_file(SAMPLE_PACKAGE, "profanity_check/data/clean_data.csv", SAMPLE_SHA256)
-    table = _canonical(_read_csv(path), None, None, str(path))
-    return table.filter(pc.not_equal(pc.utf8_trim_whitespace(table[TEXT]), ""))
+    source = _read(str(path), "sample")
+    return Source(source.name, source.table.filter(pa.array(source.usable)), np.ones(source.usable.sum(), bool), [])
+
+
+def read_file(path: str, arguments: DataArguments) -> Source:
+    """CSV, JSON lines or parquet, plain or packed, one file or a folder of shards, of any edition in `schema.NAMES`.
+
+    Raises:
+        RequestError: for what cannot be read, and for missing columns, naming those that are there.
+    """
+    return _read(path, Path(path).name, arguments.text_column_name, arguments.label_column_name)
+
+
+def read_hub(name: str, arguments: DataArguments) -> list[Source]:
+    """A dataset on the Hub (or a local folder in its form): its splits `train` and `validation`, or `train` alone.
+
+    Raises:
+        RequestError: if there is no such dataset, or none that can be reached.
+    """
+    try:
+        splits = load_dataset(name, revision=arguments.dataset_revision)
+    except Exception as error:  # what is raised depends on the builder, the client and the network
+        raise RequestError(
+            f"cannot load the dataset {name}: {one_line(error)} "
+            "Check --dataset_name, --dataset_revision and the network, or give a file as --train_file."
+        ) from error
+    if not isinstance(splits, DatasetDict) or "train" not in splits:
+        raise RequestError(f"the dataset {name} has no split `train`; it has {', '.join(splits)}.")
+    sources = []
+    for split in ("train", "validation"):
+        if split in splits:
+            label = f"{name} ({split})"
+            columns = canonical_columns(
+                splits[split].column_names, label, arguments.text_column_name, arguments.label_column_name
+            )
+            table = splits[split].select_columns(list(columns.values())).with_format("arrow")[:]
+            sources.append(_checked(table.rename_columns(list(columns)), [(label, len(table))], [], label))
+    return sources
 
 
 @functools.cache
@@ -104,93 +168,96 @@ def installed_file(requirement: str, name: str, sha256: str) -> Path:
     return path
 
 
-def _read_named(name: str, arguments: DataArguments) -> pa.Table:
-    if name != "sample":
-        raise RequestError(f"unknown dataset `{name}`: --dataset_name takes `sample`; give files as --train_file.")
-    return read_sample()
+def canonical_columns(
+    names: list[str], source: str, text_name: str | None = None, target_name: str | None = None
+) -> dict[str, str]:
+    """Which column of a source is which canonical one.
+
+    Args:
+        names: the columns that there are.
+        source: what they are columns of, for the message.
+        text_name: the column of the comment, by default the first known name.
+        target_name: the column of its toxicity, likewise.
+
+    Returns:
+        Canonical name → name in the source, for those that it has.
+
+    Raises:
+        RequestError: if it has no text or no toxicity.
+    """
+    columns = {}
+    for canonical, known in NAMES.items():
+        override, flag = {TEXT: (text_name, "text"), TARGET: (target_name, "label")}.get(canonical, (None, ""))
+        wanted = (override,) if override else known
+        found = next((name for name in wanted if name in names and name not in columns.values()), None)
+        if found:
+            columns[canonical] = found
+        elif canonical in (TEXT, TARGET):
+            raise RequestError(
+                f"{source} has no column {' or '.join(wanted)}; it has {', '.join(names)[:500]}. "
+                f"Name the right one with --{flag}_column_name."
+            )
+    return columns
 
 
-def _read_file(path: str, arguments: DataArguments) -> pa.Table:
-    """Read one file by its ending into the canonical columns."""
-    endings = {
-        ".csv": lambda file: _read_csv(file, arguments.text_column_name),
-        ".jsonl": pyarrow.json.read_json,
-        ".json": pyarrow.json.read_json,
-        ".parquet": pyarrow.parquet.read_table,
-    }
-    read = endings.get(Path(path).suffix.lower())
-    if read is None:
-        raise RequestError(f"cannot read {path}: its name should end in one of {', '.join(endings)}.")
-    if not Path(path).is_file():
-        raise RequestError(f"there is no file {path}.")
-    try:
-        table = read(path)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise RequestError(f"cannot read {path}: {' '.join(str(error).split())[:300]}") from error
-    return _canonical(table, arguments.text_column_name, arguments.label_column_name, path)
+def _read(path: str, label: str, text_name: str | None = None, target_name: str | None = None) -> Source:
+    def choose(names: list[str], file: str) -> list[str]:
+        return list(canonical_columns(names, file, text_name, target_name).values())
+
+    table, files, bad_rows = read_files(path, choose)
+    columns = canonical_columns(table.column_names, path, text_name, target_name)
+    return _checked(table.select(list(columns.values())).rename_columns(list(columns)), files, bad_rows, label)
 
 
-def _read_csv(path: str | Path, text_name: str | None = None) -> pa.Table:
-    return pyarrow.csv.read_csv(
-        path,
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-        # A comment stays the text it is, also where it reads "NA", "null" or "007".
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types={name: pa.string() for name in (*TEXT_NAMES, text_name) if name}, null_values=[""]
-        ),
+def _checked(table: pa.Table, files: list[tuple[str, int]], bad_rows: list[BadRow], label: str) -> Source:
+    """Give a table its canonical types, and each bad row in it its file and its number there."""
+    if len(table) == 0 and bad_rows:
+        raise RequestError(f"{bad_rows[0].file}, row {bad_rows[0].row}: {bad_rows[0].reason}; no row is left.")
+    table, reasons = check_rows(table, label)
+    ends = np.cumsum([rows for _, rows in files])
+    usable = np.ones(len(table), dtype=bool)
+    usable[list(reasons)] = False
+    for row, reason in reasons.items():
+        file = int(np.searchsorted(ends, row, side="right"))
+        skipped = 0 if file == 0 else ends[file - 1]
+        bad_rows.append(BadRow(files[file][0], int(row - skipped) + 1, reason))
+    return Source(label, table, usable, bad_rows)
+
+
+def _refuse_or_tell(source: Source, on_bad_rows: str) -> None:
+    if not source.bad_rows:
+        return
+    if on_bad_rows == "drop":
+        for reason, rows in Counter(bad.reason for bad in source.bad_rows).items():
+            logger.warning(f"Left out of {source.name}: {rows:,} rows: {reason}.")
+        return
+    first = source.bad_rows[0]
+    raise RequestError(
+        f"{first.file}, row {first.row:,}: {first.reason}. Bad rows in all: {len(source.bad_rows):,}. "
+        "Mend them, leave them out and have them counted (--on_bad_rows drop), "
+        "or name other columns (--text_column_name, --label_column_name)."
     )
 
 
-def _canonical(table: pa.Table, text_name: str | None, target_name: str | None, source: str) -> pa.Table:
-    """Pick id, text and target out of `table` under their canonical names and types, all rows kept."""
-    if len(table) == 0:
-        raise RequestError(f"{source} holds no rows, which leaves every split empty.")
-    text = table[_find_column(table, text_name, TEXT_NAMES, "text_column_name", source)]
-    target_name = _find_column(table, target_name, TARGET_NAMES, "label_column_name", source)
-    ids = table[ID] if ID in table.column_names else pa.array(np.arange(len(table)))
-    return pa.table({ID: ids, TEXT: text.cast(pa.string()), TARGET: _as_float(table[target_name], target_name, source)})
+def _usable_rows(source: Source, rows: np.ndarray) -> pa.Table:
+    return source.table.take(pa.array(rows[source.usable[rows]]))
 
 
-def _find_column(table: pa.Table, name: str | None, known_names: tuple[str, ...], flag: str, source: str) -> str:
-    found = [candidate for candidate in ((name,) if name else known_names) if candidate in table.column_names]
-    if not found:
-        missing = f"no column `{name}`" if name else f"no column named {' or '.join(known_names)}"
-        raise RequestError(
-            f"{source} has {missing}; it has {', '.join(table.column_names)}. Name the right one with --{flag}."
-        )
-    return found[0]
+def _random_split(table: pa.Table, arguments: DataArguments) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the rows that pandas' `sample(train + validation, random_state=1234)` picks; the first are for training.
 
-
-def _as_float(column: pa.ChunkedArray, name: str, source: str) -> pa.ChunkedArray:
-    types = pa.types
-    if not (types.is_integer(column.type) or types.is_floating(column.type) or types.is_boolean(column.type)):
-        raise RequestError(
-            f"{source}: the label column `{name}` is not numeric but {column.type}, such as {column[0].as_py()!r:.60}. "
-            "It should hold 0 to 1; name another column with --label_column_name."
-        )
-    column = column.cast(pa.float64())
-    bad = pc.invert(pc.fill_null(pc.and_(pc.greater_equal(column, 0.0), pc.less_equal(column, 1.0)), False))
-    if pc.any(bad).as_py():
-        row = bad.index(True).as_py()
-        raise RequestError(
-            f"{source}, row {row + 1}: the label column `{name}` holds {column[row].as_py()}; it should be from 0 to 1."
-        )
-    return column
-
-
-def _first_rows(table: pa.Table, most: int | None) -> pa.Table:
-    return table if most is None else table.slice(0, most)
-
-
-def _random_split(table: pa.Table, max_train: int | None, max_eval: int | None) -> tuple[pa.Table, pa.Table]:
-    """Draw the rows that pandas' `sample(train + validation, random_state=1234)` picks; the first are for training."""
-    train_rows, eval_rows = _split_sizes(len(table), max_train, max_eval)
+    Bad rows are drawn like any other and left out afterwards: without them the draw would be another one.
+    """
+    train_rows, eval_rows = _split_sizes(len(table), arguments.max_train_samples, arguments.max_eval_samples)
     picked = np.random.RandomState(SPLIT_SEED).choice(len(table), train_rows + eval_rows, replace=False)
-    logger.info(
-        f"Using {train_rows:,} rows to train and {eval_rows:,} to validate, of {len(table):,} "
-        "(--max_train_samples, --max_eval_samples)."
-    )
-    return table.take(pa.array(picked[:train_rows])), table.take(pa.array(picked[train_rows:]))
+    in_train = np.arange(len(picked)) < train_rows
+    if arguments.keep_identical_texts_together:
+        # Where a text comes first, all rows of that text go.
+        texts = table[TEXT].take(pa.array(picked)).combine_chunks().dictionary_encode().indices
+        texts = texts.fill_null(-1).to_numpy()
+        _, first, inverse = np.unique(texts, return_index=True, return_inverse=True)
+        in_train = in_train[first[inverse]]
+    return picked[in_train], picked[~in_train]
 
 
 def _split_sizes(rows: int, max_train: int | None, max_eval: int | None) -> tuple[int, int]:
@@ -204,23 +271,17 @@ def _split_sizes(rows: int, max_train: int | None, max_eval: int | None) -> tupl
     wanted = max_train + max_eval
     if wanted <= rows:
         return max_train, max_eval
+    logger.warning(f"Of {max_train:,} + {max_eval:,} rows asked for there are {rows:,}: both parts shrink alike.")
     return round(rows * max_train / wanted), rows - round(rows * max_train / wanted)
 
 
-def _require_usable(train: pa.Table, validation: pa.Table, source: str) -> None:
-    for name, split in (("train", train), ("validation", validation)):
+def _require_both(train: pa.Table, validation: pa.Table, sources: list[Source]) -> None:
+    for name, split, source in (("train", train, sources[0]), ("validation", validation, sources[-1])):
         if len(split) == 0:
-            raise RequestError(f"{source} leaves the {name} split empty: give more rows.")
-        blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(split[TEXT]), ""), True)
-        if pc.any(blank).as_py():
-            row = blank.index(True).as_py()
-            raise RequestError(
-                f"{source}: {pc.sum(blank).as_py()} comments are missing or blank, "
-                f"the first has id {split[ID][row].as_py()}. Remove them from the file."
-            )
-    toxic = pc.greater_equal(train[TARGET], TOXIC_THRESHOLD)
-    if pc.all(toxic).as_py() or not pc.any(toxic).as_py():
+            raise RequestError(f"{source.name} leaves the {name} split empty: give more rows.")
+    toxic = pc.sum(pc.greater_equal(train[TARGET], TOXIC_THRESHOLD)).as_py()
+    if toxic in (0, len(train)):
         raise RequestError(
-            f"{source}: all {len(train):,} training rows are {'toxic' if toxic[0].as_py() else 'civil'}; "
+            f"{sources[0].name}: all {len(train):,} training rows are {'toxic' if toxic else 'civil'}; "
             "training needs both. Check --label_column_name, and that the file is not sorted by label."
         )

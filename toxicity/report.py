@@ -29,6 +29,7 @@ def build_benchmark(
     tokenizer_cache_hit: bool,
     counts: Mapping[str, int],
     auc: float | None,
+    dropped_rows: Mapping[str, int],
 ) -> dict[str, Any]:
     """The row of a run as `report/benchmark.json` holds it.
 
@@ -40,6 +41,7 @@ def build_benchmark(
         counts: how many rows and real tokens went through: `tokenized_rows`, `trained_rows`, `trained_tokens`,
             `scored_rows`, `scored_tokens`.
         auc: ROC AUC on the validation rows, None where it is not defined.
+        dropped_rows: how many rows of the source were left out, by reason.
 
     Returns:
         A dictionary that `json.dumps` takes, times in seconds, rates per second.
@@ -56,6 +58,7 @@ def build_benchmark(
             **{package: importlib.metadata.version(package) for package in PACKAGES},
         },
         "protocol": dict(protocol),
+        "dropped_rows": dict(dropped_rows),
         "timing": {
             "tokenizer_seconds": seconds["tokenizer"],
             "tokenizer_cache_hit": tokenizer_cache_hit,

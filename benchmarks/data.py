@@ -1,0 +1,160 @@
+"""Tokenising real comments: this package against the bare Rust tokenizer, `datasets.map` and one row at a time.
+
+    make bench-data
+
+All contenders tokenise the same comments in every round, one after the other; ratios are of the medians, above 1
+where this package is faster. The last line of standard output is the result as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import datasets
+from datasets import Dataset, concatenate_datasets
+from transformers import PreTrainedTokenizerFast
+
+from toxicity.arguments import ModelArguments
+from toxicity.data import read_sample
+from toxicity.modeling import SAMPLE_MODEL, load_tokenizer
+from toxicity.schema import TEXT
+from toxicity.tokenization import ROWS_PER_BATCH, tokenize
+
+MAX_SEQ_LENGTH = 220
+REPEATS = 10
+
+
+def main() -> None:
+    """Run the benchmark and print its table and its JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000, help="comments to tokenise")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each contender runs")
+    arguments = parser.parse_args()
+    datasets.disable_progress_bars()
+
+    with tempfile.TemporaryDirectory() as folder:
+        result, seconds = measure(Path(folder), arguments.rows, arguments.rounds)
+    print(f"{arguments.rows:,} comments, {MAX_SEQ_LENGTH} tokens, medians of {arguments.rounds} rounds\n")
+    print("| | rows/s | this package is faster by |\n|---|---|---|")
+    for name, label in CONTENDERS.items():
+        ratio = "" if name == "ours" else f"{median(seconds[name]) / median(seconds['ours']):.2f}"
+        print(f"| {label} | {arguments.rows / median(seconds[name]):,.0f} | {ratio} |")
+    print(
+        f"\nCache: {result['cache_size_vs_hf_padded']:.3f} of the padded one. "
+        f"Cache hit: {result['cache_hit_seconds']:.2f} s.\n"
+        f"Peak memory, {REPEATS} times as many comments: {result['peak_memory_growth_mb']:+.0f} MB."
+    )
+    print(json.dumps(result))
+
+
+CONTENDERS = {
+    "ours": "this package, until the shards are on disk",
+    "rust": "bare `encode_batch`, results thrown away",
+    "hf_padded": '`datasets.map` with `padding="max_length"`',
+    "per_row": "one row at a time",
+}
+
+
+def measure(folder: Path, rows: int, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Measure everything.
+
+    Args:
+        folder: an empty one, for caches.
+        rows: comments to tokenise.
+        rounds: how often each contender runs.
+
+    Returns:
+        The ratios of the contract, and seconds of each round by contender.
+    """
+    _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
+    # On disk and mapped into memory, as `datasets` hands data to a user.
+    Dataset(read_sample().table.select([TEXT]).slice(0, rows)).save_to_disk(folder / "comments")
+    comments = Dataset.load_from_disk(folder / "comments")
+    texts = comments[TEXT][:]
+    contenders: dict[str, Callable[[], object]] = {
+        "ours": lambda: tokenize(comments, tokenizer, MAX_SEQ_LENGTH, overwrite_cache=True, cache_dir=folder / "ours"),
+        "rust": lambda: tokenize_bare(texts, tokenizer),
+        "hf_padded": lambda: tokenize_padded(comments, tokenizer, folder / "hf" / "padded.arrow"),
+        "per_row": lambda: [tokenizer(text, truncation=True, max_length=MAX_SEQ_LENGTH) for text in texts],
+    }
+    tokenize_bare(texts[:ROWS_PER_BATCH], tokenizer)  # starts the threads
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for round_number in range(rounds):
+        for name, run in contenders.items():
+            print(f"round {round_number + 1} of {rounds}: {CONTENDERS[name]}", file=sys.stderr)
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+
+    hits = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        tokens = tokenize(comments, tokenizer, MAX_SEQ_LENGTH, cache_dir=folder / "ours")
+        hits.append(time.perf_counter() - started)
+        assert tokens.cache_hit
+    print("peak memory", file=sys.stderr)
+    peaks = [peak_memory_mb(folder, repeats) for repeats in (1, REPEATS)]
+    ours = median(seconds["ours"])
+    return {
+        "vs_rust": median(seconds["rust"]) / ours,
+        "vs_hf_padded": median(seconds["hf_padded"]) / ours,
+        "vs_per_row": median(seconds["per_row"]) / ours,
+        "cache_size_vs_hf_padded": tokens.bytes_on_disk / size_of(folder / "hf"),
+        "cache_hit_seconds": median(hits),
+        "peak_memory_growth_mb": peaks[1] - peaks[0],
+    }, seconds
+
+
+def tokenize_bare(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
+    """What the Rust tokenizer does by itself, on all cores, in batches like ours."""
+    backend = tokenizer.backend_tokenizer
+    backend.enable_truncation(MAX_SEQ_LENGTH)
+    for start in range(0, len(texts), ROWS_PER_BATCH):
+        backend.encode_batch(texts[start : start + ROWS_PER_BATCH])
+
+
+def tokenize_padded(comments: Dataset, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
+    """What the text-classification example of transformers does by default."""
+    shutil.rmtree(path.parent, ignore_errors=True)
+    path.parent.mkdir()
+    comments.map(
+        lambda batch: tokenizer(batch[TEXT], padding="max_length", max_length=MAX_SEQ_LENGTH, truncation=True),
+        batched=True,
+        remove_columns=[TEXT],
+        cache_file_name=str(path),
+    )
+
+
+def peak_memory_mb(folder: Path, repeats: int) -> float:
+    """Peak resident memory of a process of its own that tokenises the comments, repeated."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_tokenize_and_weigh, (str(folder), repeats))
+
+
+def _tokenize_and_weigh(folder: str, repeats: int) -> float:
+    datasets.disable_progress_bars()
+    _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
+    comments = concatenate_datasets([Dataset.load_from_disk(f"{folder}/comments")] * repeats)
+    tokenize(comments, tokenizer, MAX_SEQ_LENGTH, cache_dir=Path(folder) / f"memory-{repeats}")
+    # Kilobytes on Linux, bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ VENV := .venv
 READY := $(VENV)/.ready-$(GPU)
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test style clean help
+.PHONY: setup demo test bench-data style clean help
 
 setup: $(READY)  ## make .venv with the packages, torch as constraints/$(GPU).txt says
 
@@ -22,6 +22,9 @@ demo: $(READY)  ## train on the sample: real comments, a real model, no Hub
 
 test: $(READY)  ## run the tests; they need no network
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest
+
+bench-data: $(READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
+	$(VENV)/bin/python -m benchmarks.data
 
 style: $(READY)  ## check and format the code
 	$(VENV)/bin/ruff check --fix .

@@ -5,7 +5,7 @@ from conftest import make_comments, write_csv
 
 from toxicity import data
 from toxicity.arguments import DataArguments
-from toxicity.data import installed_file, load_splits, read_sample
+from toxicity.data import load_splits, read_sample
 from toxicity.errors import RequestError
 from toxicity.schema import ANNOTATOR_COUNTS, IDENTITIES, NAMES, SUBTYPES
 
@@ -29,31 +29,12 @@ def test_an_altered_file_says_how_to_mend_it(monkeypatch):
         read_sample()
 
 
-def test_a_missing_package_says_how_to_install_it():
-    with pytest.raises(RequestError, match=r"not installed: pip install no-such-package==1.0"):
-        installed_file("no-such-package==1.0", "data.csv", "0" * 64)
-
-
 def test_the_split_is_the_one_that_pandas_draws(comments_csv):
     frame = pd.read_csv(comments_csv).sample(90, random_state=1234)
     splits = splits_of(comments_csv, max_train_samples=60, max_eval_samples=30)
     assert list(splits.train["id"]) == frame["id"][:60].tolist()
     assert list(splits.validation["id"]) == frame["id"][60:].tolist()
     assert list(splits.validation["text"]) == frame["comment_text"][60:].tolist()
-
-
-@pytest.mark.parametrize(
-    ("most", "sizes"),
-    [
-        ({}, (80, 40)),
-        ({"max_train_samples": 50}, (50, 25)),
-        ({"max_eval_samples": 20}, (100, 20)),
-        ({"max_train_samples": 400, "max_eval_samples": 200}, (80, 40)),
-    ],
-)
-def test_sizes_of_the_splits(comments_csv, most, sizes):
-    splits = splits_of(comments_csv, **most)
-    assert (len(splits.train), len(splits.validation)) == sizes
 
 
 def test_a_validation_file_is_taken_as_it_is(comments_csv, tmp_path):

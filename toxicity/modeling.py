@@ -18,8 +18,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from toxicity.arguments import ModelArguments
-from toxicity.data import installed_file
 from toxicity.errors import RequestError
+from toxicity.installed import installed_file
 
 # The one checkpoint that is read from an installed package, so that the sample needs no Hub.
 SAMPLE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

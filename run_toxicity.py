@@ -13,13 +13,12 @@ from transformers import enable_full_determinism, set_seed
 
 from toxicity.arguments import parse_arguments
 from toxicity.console import set_up_console
-from toxicity.data import load_splits
+from toxicity.data import labels_of, load_splits
 from toxicity.dry_run import describe_data
 from toxicity.errors import refusals_exit_cleanly
 from toxicity.hardware import describe_machine, prepare_cpu
 from toxicity.modeling import load_model, load_tokenizer
 from toxicity.report import build_benchmark, write_report
-from toxicity.schema import TARGET, hard_labels
 from toxicity.timing import PhaseClock
 from toxicity.tokenization import tokenize
 from toxicity.training import ToxicityTrainer
@@ -42,7 +41,7 @@ def main() -> None:
                 split,
                 tokenizer,
                 data_args.max_seq_length,
-                overwrite_cache=data_args.overwrite_cache,
+                overwrite_cache=data_args.overwrite_cache and is_main_process,
                 threads=data_args.preprocessing_num_workers,
             )
             for split in (splits.train, splits.validation)
@@ -57,10 +56,8 @@ def main() -> None:
         model=load_model(model_args, config),
         args=training_args,
         tokenizer=tokenizer,
-        train_dataset=train.dataset.add_column("labels", hard_labels(splits.train.with_format("numpy")[:][TARGET])),
-        eval_dataset=validation.dataset.add_column(
-            "labels", hard_labels(splits.validation.with_format("numpy")[:][TARGET])
-        ),
+        train_dataset=train.dataset.add_column("labels", labels_of(splits.train)),
+        eval_dataset=validation.dataset.add_column("labels", labels_of(splits.validation)),
         clock=clock,
     )
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)

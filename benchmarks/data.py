@@ -118,6 +118,7 @@ def measure(folder: Path, rows: int, rounds: int) -> tuple[dict[str, float], dic
 def tokenize_bare(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
     """What the Rust tokenizer does by itself, on all cores, in batches like ours."""
     backend = tokenizer.backend_tokenizer
+    backend.no_padding()
     backend.enable_truncation(MAX_SEQ_LENGTH)
     for start in range(0, len(texts), ROWS_PER_BATCH):
         backend.encode_batch(texts[start : start + ROWS_PER_BATCH])
@@ -147,8 +148,13 @@ def _tokenize_and_weigh(folder: str, repeats: int) -> float:
     _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
     comments = concatenate_datasets([Dataset.load_from_disk(f"{folder}/comments")] * repeats)
     tokenize(comments, tokenizer, MAX_SEQ_LENGTH, cache_dir=Path(folder) / f"memory-{repeats}")
-    # Kilobytes on Linux, bytes on macOS.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    status = Path("/proc/self/status")
+    if status.exists():
+        # On Linux the peak that getrusage gives to a child begins with that of its parent.
+        return (
+            next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 2**10
+        )
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def size_of(folder: Path) -> int:

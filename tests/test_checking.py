@@ -1,3 +1,6 @@
+import re
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -23,7 +26,7 @@ def test_the_types_are_always_the_same():
     assert types == {"float"}
     assert [str(table[name].type) for name in ("id", "text", "target", "identity_annotator_count")] == [
         "int64",
-        "string",
+        "large_string",
         "double",
         "int32",
     ]
@@ -54,6 +57,8 @@ def test_bad_text(text, reason):
 def test_bad_targets_as_text(target):
     table, reasons = check(target=[b"0.5", target, b" 1e-1 ", b"1"])
     assert list(reasons) == [1]
+    assert reasons[1].startswith("the target is")
+    assert ("UTF-8" in reasons[1]) == (target == b"\xff")
     assert table["target"].to_pylist()[2:] == [0.1, 1.0]
 
 
@@ -70,6 +75,36 @@ def test_subtypes_and_identities_may_be_missing_but_not_wrong():
     table, reasons = check(target=[0.0] * 3, black=[b"0.5", None, b"1.5"], obscene=[0.1, None, 0.2])
     assert reasons == {2: "the black is not from 0 to 1"}
     assert table["black"].to_pylist() == [0.5, None, None]
+
+
+@pytest.mark.parametrize("count", [b"99999999999", b"2.7", b"-1", b"\xff"])
+def test_annotator_counts_are_whole_numbers(count):
+    table, reasons = check(target=[0.0] * 2, identity_annotator_count=[b"7", count])
+    assert list(reasons) == [1]
+    assert table["identity_annotator_count"][0].as_py() == 7
+
+
+def test_bytes_that_are_not_utf8_are_blamed_in_every_column():
+    assert check(target=[0.0], black=[b"\xff"])[1] == {0: "the black is not UTF-8"}
+    assert check(target=[0.0], id=[b"\xff"])[1] == {0: "the id is not UTF-8"}
+
+
+def test_text_of_every_arrow_type():
+    strings = (
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.large_binary(),
+        pa.dictionary(pa.int8(), pa.string()),
+    )
+    for type_ in strings:
+        assert check(text=pa.array(["a", "b"], type_))[0]["text"].to_pylist() == ["a", "b"]
+    assert check(target=pa.array([Decimal("0.0"), Decimal("1.0")]))[0]["target"].to_pylist() == [0.0, 1.0]
+
+
+def test_rows_known_to_be_broken_keep_their_reason():
+    table = pa.table({"text": ["a", None], "target": [0.0, None]})
+    assert check_rows(table, "c.csv", {1: "3 columns instead of 2"})[1] == {1: "3 columns instead of 2"}
 
 
 def test_ids_stay_what_they_are():
@@ -89,6 +124,8 @@ def test_an_id_that_was_there_before():
     [
         ({"text": [["a"]], "target": [0.0]}, "holds no text but list"),
         ({"text": ["a"], "target": [[0.0]]}, "not numeric but list"),
+        ({"text": ["a"], "target": [0.0], "id": [1.5]}, "ids should be text or whole numbers"),
+        ({"text": ["a"], "target": [0.0], "id": [["a"]]}, "ids should be text or whole numbers"),
         ({"text": pa.array([], pa.string()), "target": pa.array([], pa.float64())}, "holds no rows"),
     ],
 )
@@ -112,3 +149,5 @@ def test_each_row_is_usable_or_has_a_reason(rows):
             assert text.strip()
             assert target == float(targets[row])
             assert 0 <= target <= 1
+        elif texts[row] and texts[row].isalnum():
+            assert not re.fullmatch(rb"0(\.\d+)?|1", targets[row] or b""), "a row that is fine is not blamed"

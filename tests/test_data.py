@@ -204,6 +204,25 @@ def test_identical_texts_stay_together(tmp_path):
     assert sorted([*together.train["id"], *together.validation["id"]]) == list(range(200))
 
 
+def test_texts_of_a_validation_file_are_not_trained_on_either(comments_csv, tmp_path):
+    texts = pd.read_csv(comments_csv)["comment_text"]
+    other = write_csv(tmp_path / "other.csv", ["text", "target"], [[texts[0], 1], [texts[1], 0], ["new", 0]])
+    splits = splits_of(comments_csv, validation_file=str(other), keep_identical_texts_together=True)
+    assert splits.train["id"][:] == [i for i in range(1002, 1120) if texts[i - 1000] not in set(texts[:2])]
+    assert len(splits.validation) == 3
+
+
+def test_a_row_that_is_no_csv_keeps_its_place_in_the_draw(comments_csv, tmp_path):
+    lines = comments_csv.read_text().splitlines()
+    lines[5] = "broken"
+    path = tmp_path / "broken.csv"
+    path.write_text("\n".join(lines))
+    expected = [str(i) for i in splits_of(comments_csv).train["id"] if i != 1004]
+    assert [str(i) for i in splits_of(path, on_bad_rows="drop").train["id"]] == expected
+    with pytest.raises(RequestError, match="row 5: 1 columns instead of 3"):
+        splits_of(path)
+
+
 def test_a_file_that_is_not_there():
     with pytest.raises(RequestError, match=r"there is no file nowhere.csv"):
         splits_of("nowhere.csv")

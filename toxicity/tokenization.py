@@ -31,6 +31,8 @@ ROWS_PER_BATCH = 2_000
 # About 15 MB a shard; a damaged one is made again alone.
 ROWS_PER_SHARD = 100_000
 INDEX = "index.json"
+# Goes up when `encode` would write anything else than before.
+FORMAT = 1
 
 
 @dataclass
@@ -86,40 +88,45 @@ def tokenize(
     cache_dir = cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "toxicity"
     cache_dir.mkdir(parents=True, exist_ok=True)
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    # What a tokenizer was last used for is part of its state, but not of the cache's key.
+    # What a tokenizer was last used for is part of its state, but must not be of the cache's key.
     backend.no_padding()
-    backend.no_truncation()
-    folder = cache_dir / f"tokens-{_cache_key(comments, backend, max_seq_length)}"
-    backend.enable_truncation(max_seq_length)
+    backend.enable_truncation(max_seq_length, direction=tokenizer.truncation_side)
+    folder = cache_dir / f"tokens-{_cache_key(comments, backend)}"
 
     with FileLock(f"{folder}.lock"):
-        index = None if overwrite_cache else _read_index(folder)
-        damaged = [] if index is None else [shard for shard in index["shards"] if not _is_whole(folder, shard)]
-        cache_hit = index is not None and not damaged
+        shards = None if overwrite_cache else _read_index(folder, len(comments))
+        damaged = [shard for shard in shards or [] if not _is_whole(folder, shard)]
+        cache_hit = shards is not None and not damaged
         if cache_hit:
             logger.info(f"{len(comments):,} comments are in the token cache: {folder}")
-        elif index is None:
+        elif shards is None:
             logger.info(f"Tokenizing {len(comments):,} comments into {folder}")
-            index = _build(folder, comments, backend)
+            shards = _build(folder, comments, backend)
         for shard in damaged:
             logger.warning(f"The token cache was damaged, and is mended: {folder / shard['name']}")
-            _write_shard(folder, shard["name"], _rows_of(comments, shard["first_row"]), backend)
-    shards = [Dataset.from_file(str(folder / shard["name"])) for shard in index["shards"]]
-    return Tokens(concatenate_datasets(shards), sum(shard["cut_rows"] for shard in index["shards"]), folder, cache_hit)
+            rows = comments.select(range(shard["first_row"], shard["first_row"] + shard["rows"]))
+            shard |= _write_shard(folder, shard["name"], rows, backend)
+        if damaged:
+            _write_index(folder, shards)
+        dataset = concatenate_datasets([Dataset.from_file(str(folder / shard["name"])) for shard in shards])
+    return Tokens(dataset, sum(shard["cut_rows"] for shard in shards), folder, cache_hit)
 
 
-def encode(texts: list[str], backend: tokenizers.Tokenizer) -> tuple[pa.RecordBatch, int]:
+def encode(texts: list[str], backend: tokenizers.Tokenizer, id_type: np.dtype) -> tuple[pa.RecordBatch, int]:
     """Tokenise a batch.
 
+    Args:
+        texts: the comments.
+        backend: the tokenizer, set to cut.
+        id_type: of the token ids.
+
     Returns:
-        `input_ids` (list of the smallest unsigned type that holds the vocabulary) and `length` (int32), and how
-        many of the texts were cut.
+        `input_ids` (list of `id_type`) and `length` (int32), and how many of the texts were cut.
     """
     encodings = backend.encode_batch_fast(texts)
     ids = [encoding.ids for encoding in encodings]
     lengths = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int32)))
-    id_type = np.min_scalar_type(backend.get_vocab_size() - 1)
     flat_ids = np.fromiter(chain.from_iterable(ids), dtype=id_type, count=offsets[-1])
     batch = pa.RecordBatch.from_pydict(
         {"input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat_ids)), "length": lengths}
@@ -128,40 +135,38 @@ def encode(texts: list[str], backend: tokenizers.Tokenizer) -> tuple[pa.RecordBa
     return batch, sum(bool(encodings[row].overflowing) for row in at_the_limit)
 
 
-def _build(folder: Path, comments: Dataset, backend: tokenizers.Tokenizer) -> dict[str, Any]:
+def _build(folder: Path, comments: Dataset, backend: tokenizers.Tokenizer) -> list[dict[str, Any]]:
+    """Make all shards beside `folder` and put them in its place; returns the index."""
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     shards = []
     with tqdm(total=len(comments), unit=" comments", desc="Tokenizing") as progress:
-        for number, first_row in enumerate(range(0, len(comments), ROWS_PER_SHARD)):
-            rows = _rows_of(comments, first_row)
-            cut_rows = _write_shard(unfinished, f"shard-{number:05d}.arrow", rows, backend, progress)
-            shards.append(_fingerprint(unfinished, f"shard-{number:05d}.arrow", first_row, cut_rows))
+        for first_row in range(0, len(comments), ROWS_PER_SHARD):
+            rows = comments.select(range(first_row, min(first_row + ROWS_PER_SHARD, len(comments))))
+            name = f"shard-{len(shards):05d}.arrow"
+            shards.append(
+                {"name": name, "first_row": first_row} | _write_shard(unfinished, name, rows, backend, progress)
+            )
             if len(comments) > ROWS_PER_SHARD:
                 logger.info(f"Tokenized {first_row + len(rows):,} of {len(comments):,} comments")
-    index = {"shards": shards}
-    (unfinished / INDEX).write_text(json.dumps(index, indent=1))
-    if folder.exists():
-        shutil.rmtree(folder)
+    _write_index(unfinished, shards)
+    shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
-    return index
-
-
-def _rows_of(comments: Dataset, first_row: int) -> Dataset:
-    return comments.select(range(first_row, min(first_row + ROWS_PER_SHARD, len(comments))))
+    return shards
 
 
 def _write_shard(
     folder: Path, name: str, rows: Dataset, backend: tokenizers.Tokenizer, progress: Any | None = None
-) -> int:
-    """Write one shard under its name when it is whole; returns how many of its comments were cut."""
+) -> dict[str, Any]:
+    """Write one shard, under its name when it is whole; returns what the index says of its content."""
+    id_type = np.min_scalar_type(max(backend.get_vocab().values()))
     cut_rows = 0
     unfinished = folder / f".{name}"
     writer = None
     with pa.OSFile(str(unfinished), "wb") as file:
         for batch in rows.select_columns(TEXT).with_format("arrow").iter(ROWS_PER_BATCH):
-            tokens, cut = encode(batch.column(TEXT).to_pylist(), backend)
+            tokens, cut = encode(batch.column(TEXT).to_pylist(), backend, id_type)
             cut_rows += cut
             writer = writer or pa.ipc.new_stream(file, tokens.schema)
             writer.write_batch(tokens)
@@ -169,11 +174,7 @@ def _write_shard(
                 progress.update(len(tokens))
         writer.close()
     unfinished.replace(folder / name)
-    return cut_rows
-
-
-def _fingerprint(folder: Path, name: str, first_row: int, cut_rows: int) -> dict[str, Any]:
-    return {"name": name, "first_row": first_row, "cut_rows": cut_rows, "xxh3": _digest(folder / name)}
+    return {"rows": len(rows), "cut_rows": cut_rows, "xxh3": _digest(folder / name)}
 
 
 def _is_whole(folder: Path, shard: dict[str, Any]) -> bool:
@@ -189,21 +190,34 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_index(folder: Path) -> dict[str, Any] | None:
+def _write_index(folder: Path, shards: list[dict[str, Any]]) -> None:
+    unfinished = folder / f".{INDEX}"
+    unfinished.write_text(json.dumps({"shards": shards, "xxh3": _digest_of_index(shards)}, indent=1))
+    unfinished.replace(folder / INDEX)
+
+
+def _read_index(folder: Path, rows: int) -> list[dict[str, Any]] | None:
+    """What the shards should be, None if there are none or the index itself is damaged."""
     try:
         index = json.loads((folder / INDEX).read_text())
+        if index["xxh3"] == _digest_of_index(index["shards"]) and sum(s["rows"] for s in index["shards"]) == rows:
+            return index["shards"]
     except FileNotFoundError:
         return None
-    except ValueError:
-        logger.warning(f"The token cache has a damaged index, and is made again: {folder / INDEX}")
-        return None
-    return index
+    except (ValueError, KeyError, TypeError):
+        pass
+    logger.warning(f"The token cache has a damaged index, and is made again: {folder / INDEX}")
+    return None
 
 
-def _cache_key(comments: Dataset, backend: tokenizers.Tokenizer, max_seq_length: int) -> str:
-    """32 hexadecimal digits of all that decides the token ids."""
+def _digest_of_index(shards: list[dict[str, Any]]) -> str:
+    return xxhash.xxh3_128(json.dumps(shards, sort_keys=True).encode()).hexdigest()
+
+
+def _cache_key(comments: Dataset, backend: tokenizers.Tokenizer) -> str:
+    """32 hexadecimal digits of all that decides the token ids; the tokenizer's own text holds the length limit."""
     digest = xxhash.xxh3_128(backend.to_str().encode())
-    digest.update(f"{tokenizers.__version__} {max_seq_length}".encode())
+    digest.update(f"{FORMAT} {tokenizers.__version__}".encode())
     text_digest = xxhash.xxh3_128()
     for batch in comments.select_columns(TEXT).with_format("arrow").iter(ROWS_PER_BATCH):
         texts = batch.column(TEXT)

@@ -1,0 +1,47 @@
+import pyarrow as pa
+import pytest
+from datasets import Dataset
+
+from toxicity.checking import check_rows
+from toxicity.data import Splits
+from toxicity.dry_run import describe_data
+from toxicity.tokenization import tokenize
+
+
+@pytest.fixture
+def splits():
+    def rows(**columns):
+        return Dataset(check_rows(pa.table(columns), "mine.csv")[0])
+
+    texts = ["liar liar", "thank you", "thank you", "kind note"]
+    train = rows(text=texts, target=[0.9, 0.5, 0.1, 0.0], black=[0.5, 0.4, None, None])
+    return Splits(train, rows(text=["thank you", "note"], target=[0.0, 0.0]), "mine.csv", {"the text is blank": 3})
+
+
+def test_it_tells_what_was_found(splits, tokenizer, cache_dir):
+    train = tokenize(splits.train, tokenizer, 4, cache_dir=cache_dir)
+    validation = tokenize(splits.validation, tokenizer, 4, cache_dir=cache_dir)
+    lines = describe_data(splits, train, validation, 4).splitlines()
+    assert lines[0] == "Source: mine.csv"
+    assert "Train: 4 rows, 2 (50.00%) toxic" in lines
+    assert "Validation: 2 rows, 0 (0.00%) toxic" in lines
+    assert sum("cut at 4 tokens" in line for line in lines) == 2
+    assert f"  cache made: {train.folder}" in "\n".join(lines)
+    assert "Texts that were there before: 2 (33.33%)" in lines
+    assert "Validation texts that are also trained on: 1 (50.00%)" in lines
+    assert "Left out: 3 rows: the text is blank" in lines
+    assert "Subtypes (rows with a value, of them at >= 0.5): none" in lines
+    assert lines[-1] == "  black: 2, 1"
+
+
+def test_the_command_stops_after_it(comments_csv, checkpoint, cache_dir, tmp_path, monkeypatch, capsys):
+    import run_toxicity
+
+    output_dir = tmp_path / "run"
+    flags = ["--model_name_or_path", str(checkpoint), "--max_seq_length", "32", "--output_dir", str(output_dir)]
+    monkeypatch.setattr(
+        "sys.argv", ["run_toxicity.py", "--train_file", str(comments_csv), "--dry_run", "--use_cpu", *flags]
+    )
+    run_toxicity.main()
+    assert "Train: 80 rows, 2" in capsys.readouterr().out
+    assert not output_dir.exists()

@@ -2,11 +2,14 @@
 
     accelerate launch run_toxicity.py                                 # the sample: real comments, any machine
     accelerate launch --config_file accelerate_configs/cpu.yaml run_toxicity.py recipes/sample.yaml
+    accelerate launch --config_file accelerate_configs/v100.yaml run_toxicity.py recipes/reference.yaml \\
+        --gpu v100 --train_file train.csv                             # the published protocol, on that card only
     accelerate launch run_toxicity.py recipes/sample.yaml --train_file comments.csv --max_train_samples 100000
 
 A recipe is read first, then the flags; `--help` lists them. Precision comes from the Accelerate config.
 """
 
+import os
 from pathlib import Path
 
 from transformers import enable_full_determinism, set_seed
@@ -15,13 +18,15 @@ from toxicity.arguments import parse_arguments
 from toxicity.console import set_up_console
 from toxicity.data import load_splits
 from toxicity.errors import refusals_exit_cleanly
-from toxicity.hardware import describe_machine, prepare_cpu
+from toxicity.flops import encoder_of
+from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
 from toxicity.modeling import load_model, load_tokenizer
+from toxicity.preflight import require_working_machine
 from toxicity.report import build_benchmark, write_report
 from toxicity.schema import TARGET, hard_labels
 from toxicity.timing import PhaseClock
 from toxicity.tokenization import tokenize
-from toxicity.training import ToxicityTrainer
+from toxicity.training import ToxicityTrainer, describe_optimiser
 
 
 def main() -> None:
@@ -31,6 +36,15 @@ def main() -> None:
     data_args, model_args, training_args = arguments.data, arguments.model, arguments.training
     is_main_process = training_args.process_index == 0
     set_up_console(is_main_process, progress_bars=not training_args.disable_tqdm)
+    machine = describe_machine(training_args.device, training_args.world_size)
+    machine["label"] = require_working_machine(
+        machine,
+        arguments.machine.gpu,
+        arguments.machine.allow_other_gpu,
+        mixed_precision=training_args.mixed_precision,
+        torch_compile=training_args.torch_compile,
+        use_cpu=training_args.use_cpu or os.environ.get("ACCELERATE_USE_CPU") == "True",
+    )
     clock = PhaseClock(training_args.device)
 
     splits = load_splits(data_args)
@@ -50,22 +64,27 @@ def main() -> None:
         eval_dataset=validation.dataset.add_column("labels", hard_labels(splits.validation[TARGET])),
         clock=clock,
     )
+    encoder = encoder_of(trainer.model)
     trainer.train()
     logits, auc = trainer.score(trainer.eval_dataset)
     trainer.save_model()
 
+    machine["matmul_flops_per_second"] = measure_matmul_peak(training_args.device, trainer.mixed_precision)
     benchmark = build_benchmark(
-        machine=describe_machine(training_args.device, training_args.world_size),
+        machine=machine,
         protocol={
             "recipe": arguments.recipe,
             "dataset": splits.source,
             "model": model_args.model_name_or_path,
+            "config_overrides": model_args.config_overrides,
             "train_rows": len(splits.train),
             "validation_rows": len(splits.validation),
             "max_seq_length": data_args.max_seq_length,
             "epochs": trainer.state.epoch,
             "seed": training_args.seed,
             "mixed_precision": trainer.mixed_precision,
+            "validation_positives": int(hard_labels(splits.validation[TARGET]).sum()),
+            "optimiser": describe_optimiser(training_args),
         },
         seconds=clock.seconds,
         tokenizer_cache_hit=train.cache_hit and validation.cache_hit,
@@ -75,6 +94,8 @@ def main() -> None:
             "trained_tokens": trainer.trained_tokens,
             "scored_rows": len(splits.validation),
             "scored_tokens": validation.total_tokens,
+            "trained_flops": encoder.training_flops(trainer.trained_rows, trainer.trained_tokens),
+            "scored_flops": encoder.forward_flops(len(splits.validation), validation.total_tokens),
         },
         auc=auc,
     )

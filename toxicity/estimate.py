@@ -52,7 +52,6 @@ def estimate(kind: str, train_rows: int, epochs: float, runs: Sequence[Mapping[s
         for row in runs
         if row["machine"]["label"] == kind
         and row["throughput"].get("training_flops_per_second")
-        # A rate over all comments is lost on a score of them.
         and row["throughput"].get("inference_flops_per_second")
     ]
     efficiency, peak = REFERENCE["padded_efficiency"].get(kind), KINDS[kind].peak_flops

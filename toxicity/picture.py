@@ -64,12 +64,15 @@ def _draw_times(axes: Axes, results: Sequence[Result]) -> None:
             linewidth=0.8,
             label=result.name,
         )
+        if "tokenizer" not in phases:
+            place = (index - (len(results) - 1) / 2) * thickness
+            axes.annotate("from the cache", (0, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
         axes.bar_label(bars, [h_mm_ss(result.seconds[phase]) for phase in phases], padding=3, fontsize=8)
     axes.set_yticks(range(len(PHASES)), PHASES)
-    axes.invert_yaxis()
+    axes.set_ylim(len(PHASES) - 0.5, -0.5)
     axes.set_xlabel(unit)
     axes.margins(x=0.12)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="best")
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -128,7 +128,7 @@ def _build_for(capability: str, kind: str | None) -> str:
     if kind:
         return f"Install the build that has: make setup GPU={kind}"
     if _number(capability) < _number(OLDEST_CAPABILITY):
-        return "No torch that this package works with has. Take another machine, or this one's processor: GPU=cpu"
+        return "None from 2.7.1 on has. Take another machine, or the processor: make bench GPU=cpu"
     # The build for the P100 has sm_50 to sm_90; what came later needs the current one.
     return f"Install a build that has: make setup GPU={'p100' if _number(capability) <= (9, 0) else 'hopper'}"
 

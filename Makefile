@@ -1,32 +1,64 @@
 GPU ?= cpu
+EPOCHS ?= 1
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready-$(GPU)
+# What works on any torch takes the environment as it is, and leaves the build that a GPU needs in place.
+ANY_READY := $(firstword $(wildcard $(VENV)/.ready-*) $(READY))
+
+KNOWN_GPUS := $(patsubst constraints/%.txt,%,$(wildcard constraints/*.txt))
+ifeq ($(filter $(GPU),$(KNOWN_GPUS)),)
+$(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test bench-data style clean help
+.PHONY: setup demo test bench bench-data compare estimate style clean help
 
-setup: $(READY)  ## make .venv with the packages, torch as constraints/$(GPU).txt says
+setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
 
-$(READY): requirements.txt requirements-dev.txt constraints/$(GPU).txt
+$(VENV)/.ready-%: requirements.txt requirements-dev.txt constraints/%.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints/$(GPU).txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints/$*.txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
 # The threads named here are raised to the cores there are when the run starts; unnamed, Accelerate warns of its guess.
-demo: $(READY)  ## train on the sample: real comments, a real model, no Hub
+demo: $(ANY_READY)  ## train on the sample: real comments, a real model, no Hub
 	$(VENV)/bin/accelerate launch --quiet --num_cpu_threads_per_process 1 \
 		--config_file accelerate_configs/cpu.yaml run_toxicity.py recipes/sample.yaml
 
-test: $(READY)  ## run the tests; they need no network
+test: $(ANY_READY)  ## run the tests; they need no network
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest
 
-bench-data: $(READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
+bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
 	$(VENV)/bin/python -m benchmarks.data
 
-style: $(READY)  ## check and format the code
+# Without DATA the processor runs the sample: minutes, to see that the path works.
+ifneq ($(DATA),)
+BENCH := recipes/reference.yaml --train_file "$(DATA)"
+else ifeq ($(GPU),cpu)
+BENCH := recipes/sample.yaml
+endif
+BENCH_ROWS = $(if $(ROWS),--max_train_samples $(ROWS) --max_eval_samples $$(( $(ROWS) / 2 )))
+OTHER_GPU = $(if $(ALLOW_OTHER_GPU),--allow_other_gpu)
+PRICES = $(if $(PRICE_PER_HOUR),--price_per_hour $(PRICE_PER_HOUR))
+
+bench: $(READY)  ## the published protocol on GPU=p100 DATA=train.csv [EPOCHS=2] [ROWS=...], then the table
+	@$(if $(BENCH),,echo "error: GPU=$(GPU) runs the published protocol: give Kaggle's file, DATA=train.csv" >&2; exit 2)
+	$(VENV)/bin/python -m toxicity.preflight --gpu $(GPU) $(OTHER_GPU)
+	$(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/$(GPU).yaml run_toxicity.py $(BENCH) \
+		--gpu $(GPU) $(OTHER_GPU) --num_train_epochs $(EPOCHS) $(BENCH_ROWS) \
+		--output_dir runs/$(GPU)-$(EPOCHS)ep-$$(date +%Y%m%d-%H%M%S)
+	$(VENV)/bin/python -m toxicity.bench compare $(PRICES)
+
+compare: $(ANY_READY)  ## the table, conclusions and picture of all runs beside the published ones [PRICE_PER_HOUR="p100=1.46"]
+	@$(VENV)/bin/python -m toxicity.bench compare $(PRICES)
+
+estimate: $(ANY_READY)  ## how long, and how dear, before it is started: GPU=p100 [ROWS=...] [EPOCHS=2] [PRICE_PER_HOUR=1.46]
+	@$(VENV)/bin/python -m toxicity.bench estimate --gpu $(GPU) --epochs $(EPOCHS) $(if $(ROWS),--rows $(ROWS)) $(PRICES)
+
+style: $(ANY_READY)  ## check and format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 

@@ -2,11 +2,14 @@
 
     accelerate launch run_toxicity.py                                 # the sample: real comments, any machine
     accelerate launch --config_file accelerate_configs/cpu.yaml run_toxicity.py recipes/sample.yaml
+    accelerate launch --config_file accelerate_configs/v100.yaml run_toxicity.py recipes/reference.yaml \\
+        --gpu v100 --train_file train.csv                             # the published protocol, on that card only
     accelerate launch run_toxicity.py recipes/sample.yaml --train_file comments.csv --max_train_samples 100000
 
 A recipe is read first, then the flags; `--help` lists them. Precision comes from the Accelerate config.
 """
 
+import os
 from pathlib import Path
 
 from transformers import enable_full_determinism, set_seed
@@ -16,9 +19,11 @@ from toxicity.console import set_up_console
 from toxicity.data import labels_of, load_splits
 from toxicity.dry_run import describe_data
 from toxicity.errors import refusals_exit_cleanly
-from toxicity.hardware import describe_machine, prepare_cpu
+from toxicity.flops import encoder_of
+from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
 from toxicity.modeling import load_model, load_tokenizer
-from toxicity.report import build_benchmark, write_report
+from toxicity.preflight import require_working_machine
+from toxicity.report import build_benchmark, describe_protocol, write_report
 from toxicity.timing import PhaseClock
 from toxicity.tokenization import tokenize
 from toxicity.training import ToxicityTrainer
@@ -31,6 +36,15 @@ def main() -> None:
     data_args, model_args, training_args = arguments.data, arguments.model, arguments.training
     is_main_process = training_args.process_index == 0
     set_up_console(is_main_process, progress_bars=not training_args.disable_tqdm)
+    machine = describe_machine(training_args.device, training_args.world_size * max(1, training_args.n_gpu))
+    machine["label"] = require_working_machine(
+        machine,
+        arguments.machine.gpu,
+        arguments.machine.allow_other_gpu,
+        mixed_precision=training_args.mixed_precision,
+        torch_compile=training_args.torch_compile,
+        use_cpu=training_args.use_cpu or os.environ.get("ACCELERATE_USE_CPU") == "True",
+    )
     clock = PhaseClock(training_args.device)
 
     splits = load_splits(data_args)
@@ -60,23 +74,16 @@ def main() -> None:
         eval_dataset=validation.dataset.add_column("labels", labels_of(splits.validation)),
         clock=clock,
     )
+    encoder = encoder_of(trainer.model)
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     logits, auc = trainer.score(trainer.eval_dataset)
     trainer.save_model()
 
+    scored_tokens = int(validation.lengths.sum())
+    machine["matmul_flops_per_second"] = measure_matmul_peak(training_args.device, trainer.mixed_precision)
     benchmark = build_benchmark(
-        machine=describe_machine(training_args.device, training_args.world_size * max(1, training_args.n_gpu)),
-        protocol={
-            "recipe": arguments.recipe,
-            "dataset": splits.source,
-            "model": model_args.model_name_or_path,
-            "train_rows": len(splits.train),
-            "validation_rows": len(splits.validation),
-            "max_seq_length": data_args.max_seq_length,
-            "epochs": trainer.state.epoch,
-            "seed": training_args.seed,
-            "mixed_precision": trainer.mixed_precision,
-        },
+        machine=machine,
+        protocol=describe_protocol(arguments, splits, trainer),
         seconds=clock.seconds,
         tokenizer_cache_hit=train.cache_hit and validation.cache_hit,
         counts={
@@ -84,7 +91,9 @@ def main() -> None:
             "trained_rows": trainer.trained_rows,
             "trained_tokens": trainer.trained_tokens,
             "scored_rows": len(splits.validation),
-            "scored_tokens": int(validation.lengths.sum()),
+            "scored_tokens": scored_tokens,
+            "trained_flops": encoder.training_flops(trainer.trained_rows, trainer.trained_tokens),
+            "scored_flops": encoder.forward_flops(len(splits.validation), scored_tokens),
         },
         auc=auc,
         dropped_rows=splits.dropped_rows,

@@ -124,6 +124,28 @@ def test_values_that_do_not_go_together(flags, message):
         parse_arguments(flags)
 
 
+def test_a_machine_may_be_named():
+    machine = parse_arguments(["--gpu", "P100", "--allow_other_gpu"]).machine
+    assert (machine.gpu, machine.allow_other_gpu) == ("p100", True)
+    with pytest.raises(RequestError, match="unknown GPU `k80`; the known ones are cpu, p100"):
+        parse_arguments(["--gpu", "k80"])
+
+
+@pytest.mark.parametrize(("recipe_name", "epochs"), [("reference", 1), ("reference_2_epochs", 2)])
+def test_the_reference_is_the_published_protocol(recipe_name, epochs):
+    path = str(SAMPLE_RECIPE.with_name(f"{recipe_name}.yaml"))
+    with pytest.raises(RequestError, match="--train_file"):
+        parse_arguments([path])
+    arguments = parse_arguments([path, "--train_file", "train.csv"])
+    data, training = arguments.data, arguments.training
+    assert (data.max_train_samples, data.max_eval_samples, data.max_seq_length) == (1_000_000, 500_000, 220)
+    assert arguments.model.model_name_or_path == "google-bert/bert-base-uncased"
+    assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (32, 2)
+    assert (training.learning_rate, training.num_train_epochs, training.seed) == (2e-5, epochs, 1234)
+    assert (training.lr_scheduler_type, training.warmup_steps, training.max_grad_norm) == ("constant", 0, 0)
+    assert training.train_sampling_strategy == "random"
+
+
 def test_help_renders(capsys):
     with pytest.raises(SystemExit) as stop:
         parse_arguments(["--help"])

@@ -1,12 +1,13 @@
 import os
 import subprocess
 import sys
+from time import perf_counter
 
 import pytest
 import torch
 
 from toxicity import hardware
-from toxicity.hardware import describe_machine, prepare_cpu
+from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
 
 
 def test_a_cpu_is_described():
@@ -56,3 +57,34 @@ def test_the_one_thread_of_a_plain_launch_becomes_all_cores():
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     threads, cores = output.stdout.split()
     assert threads == cores
+
+
+def test_the_driver_is_asked_for_what_torch_does_not_tell(monkeypatch, tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'Tesla P100-PCIE-16GB, 560.35.03, 16384'\necho 'NVIDIA GB10, 560.35.03, [N/A]'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla P100-PCIE-16GB")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 0))
+    machine = describe_machine(torch.device("cuda:0"), 1)
+    assert (machine["driver"], machine["memory_bytes"]) == ("560.35.03", 16 * 2**30)
+    assert machine["driver_gpus"] == ["Tesla P100-PCIE-16GB", "NVIDIA GB10"]
+
+
+@pytest.mark.parametrize("script", ["exit 9", "echo No devices were found", None])
+def test_a_machine_without_a_driver(monkeypatch, tmp_path, script):
+    if script:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    machine = describe_machine(torch.device("cpu"), 1)
+    assert (machine["driver"], machine["memory_bytes"], machine["driver_gpus"]) == (None, None, [])
+    assert machine["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("precision", ["no", "fp16", "bf16"])
+def test_the_peak_is_measured_in_a_moment(precision):
+    start = perf_counter()
+    peak = measure_matmul_peak(torch.device("cpu"), precision)
+    assert perf_counter() - start < 5
+    assert 1e7 < peak < 1e14

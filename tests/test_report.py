@@ -15,6 +15,8 @@ COUNTS = {
     "trained_tokens": 30_000,
     "scored_rows": 2,
     "scored_tokens": 100,
+    "trained_flops": 6e9,
+    "scored_flops": 2e7,
 }
 
 
@@ -38,6 +40,8 @@ def test_times_and_rates():
         "inference_rows_per_second": 0.5,
         "training_tokens_per_second": 300.0,
         "inference_tokens_per_second": 25.0,
+        "training_flops_per_second": 6e7,
+        "inference_flops_per_second": 5e6,
     }
     assert row["metrics"] == {"auc": 0.968194, "bias": None}
     assert {"python", "torch", "transformers", "datasets", "accelerate"} <= row["versions"].keys()

@@ -47,17 +47,31 @@ def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comme
     assert first.returncode == 0, first.stderr
     row = json.loads(first.stdout.splitlines()[-1])
     assert row == json.loads((output_dir / "report" / "benchmark.json").read_text())
+    predictions_file = output_dir / "report" / "predictions.parquet"
     assert row["protocol"] | {"mixed_precision": "any"} == {
         "recipe": "sample",
         "dataset": "comments.csv",
         "model": str(checkpoint),
+        "config_overrides": "hidden_dropout_prob=0.1",
         "train_rows": 80,
         "validation_rows": 40,
         "max_seq_length": 32,
         "epochs": 6.0,
         "seed": 1234,
         "mixed_precision": "any",
+        "validation_positives": sum(pyarrow.parquet.read_table(predictions_file)["label"].to_pylist()),
+        "optimiser": {
+            "optim": "adamw_torch_fused",
+            "batch_size": 8,
+            "learning_rate": 1e-3,
+            "lr_scheduler_type": "linear",
+            "warmup_steps": 0.06,
+            "weight_decay": 0.01,
+            "max_grad_norm": 1.0,
+        },
     }
+    assert row["machine"]["label"] == "cpu"
+    assert 0 < row["throughput"]["training_flops_per_second"] < row["machine"]["matmul_flops_per_second"]
     assert not row["timing"]["tokenizer_cache_hit"]
     assert all(row["timing"][f"{phase}_seconds"] > 0 for phase in ("tokenizer", "training", "inference"))
     assert all(rate > 0 for rate in row["throughput"].values())
@@ -67,7 +81,7 @@ def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comme
     assert "Training: step 10 of 60" in first.stderr
     assert "%|" not in first.stderr, "no progress bars where the output is piped"
 
-    predictions = pyarrow.parquet.read_table(output_dir / "report" / "predictions.parquet")
+    predictions = pyarrow.parquet.read_table(predictions_file)
     assert predictions.column_names == ["id", "label", "score"]
     assert row["metrics"]["auc"] > 0.95
     assert row["metrics"]["auc"] == pytest.approx(roc_auc_score(predictions["label"], predictions["score"]), abs=1e-12)
@@ -104,6 +118,8 @@ BAD_REQUESTS = {
     "label is no number": (["--label_column_name", "comment_text"], "not numeric"),
     "too long": (["--max_seq_length", MAX_POSITIONS + 1], f"lower it to {MAX_POSITIONS}"),
     "no such model": (["--model_name_or_path", "nowhere"], "--model_name_or_path"),
+    "unknown machine": (["--gpu", "k80"], "the known ones are cpu, p100"),
+    "another machine": (["--gpu", "hopper", "--use_cpu"], "hopper was asked for"),
 }
 
 
@@ -145,8 +161,15 @@ def test_two_processes_score_every_comment_once_in_order(checkpoint, comments_cs
     assert row["metrics"]["auc"] > 0.95
 
 
+def test_make_lists_the_machines_it_knows():
+    refused = run("make", "bench", "GPU=k80")
+    assert refused.returncode == 2
+    assert "unknown GPU `k80`; the known ones are" in refused.stderr
+    assert "p100" in refused.stderr
+
+
 def test_make_shows_its_targets():
     shown = run("make")
     assert shown.returncode == 0
-    for target in ("setup", "demo", "test"):
+    for target in ("setup", "demo", "test", "bench", "compare", "estimate"):
         assert f"\n{target} " in f"\n{shown.stdout}"

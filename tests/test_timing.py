@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from toxicity import timing
-from toxicity.timing import PhaseClock, h_mm_ss
+from toxicity.timing import PhaseClock
 
 
 @pytest.fixture
@@ -41,11 +41,3 @@ def test_a_phase_that_fails_is_closed(clock):
     with clock.phase("inference"):
         pass
     assert clock.seconds == {"training": 1.0, "inference": 1.0}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00:00"), (2081, "0:34:41"), (20970, "5:49:30"), (59.6, "0:01:00"), (360000, "100:00:00")],
-)
-def test_h_mm_ss(seconds, text):
-    assert h_mm_ss(seconds) == text

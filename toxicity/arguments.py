@@ -16,6 +16,7 @@ from transformers import HfArgumentParser
 from transformers import TrainingArguments as HfTrainingArguments
 
 from toxicity.errors import RequestError
+from toxicity.gpus import known_kind
 
 SAMPLE_RECIPE = Path(__file__).parent.parent / "recipes" / "sample.yaml"
 
@@ -114,6 +115,23 @@ class ModelArguments:
 
 
 @dataclass
+class MachineArguments:
+    """Which machine the run is meant for."""
+
+    gpu: str | None = field(
+        default=None,
+        metadata={"help": "Kind of machine asked for, checked before anything is read, and the label of the row."},
+    )
+    allow_other_gpu: bool = field(
+        default=False, metadata={"help": "Run on another GPU than --gpu names; the label says so."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.gpu is not None:
+            self.gpu = known_kind(self.gpu)
+
+
+@dataclass
 class TrainingArguments(HfTrainingArguments):
     """`transformers.TrainingArguments`, with bars on a terminal and plain lines elsewhere."""
 
@@ -149,6 +167,7 @@ class Arguments:
     recipe: str
     data: DataArguments
     model: ModelArguments
+    machine: MachineArguments
     training: TrainingArguments
 
 
@@ -169,7 +188,8 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
         SystemExit: with code 0 after `--help`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _Parser([DataArguments, ModelArguments, TrainingArguments], prog="run_toxicity.py", allow_abbrev=False)
+    groups = [DataArguments, ModelArguments, MachineArguments, TrainingArguments]
+    parser = _Parser(groups, prog="run_toxicity.py", allow_abbrev=False)
     parser.usage = "run_toxicity.py [RECIPE.yaml] [--flag value ...]"
     known = sorted(option[2:] for option in parser._option_string_actions if re.match(r"--(?!help)[a-z0-9_]+$", option))
 

@@ -14,13 +14,32 @@ import pyarrow as pa
 import pyarrow.parquet
 from datasets import Dataset
 
+from toxicity.arguments import Arguments
 from toxicity.console import printable
-from toxicity.data import labels_of
+from toxicity.data import Splits, labels_of
+from toxicity.rows import SCHEMA_VERSION, benchmark_table
 from toxicity.schema import ID, TEXT
-from toxicity.timing import h_mm_ss
+from toxicity.training import ToxicityTrainer, describe_optimiser
 
-SCHEMA_VERSION = 1
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "evaluate", "scikit-learn")
+
+
+def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTrainer) -> dict[str, Any]:
+    """What was run, as far as two rows must agree on it to be compared."""
+    return {
+        "recipe": arguments.recipe,
+        "dataset": splits.source,
+        "model": arguments.model.model_name_or_path,
+        "config_overrides": arguments.model.config_overrides,
+        "train_rows": len(splits.train),
+        "validation_rows": len(splits.validation),
+        "validation_positives": int(labels_of(splits.validation).sum()),
+        "max_seq_length": arguments.data.max_seq_length,
+        "epochs": trainer.state.epoch,
+        "seed": arguments.training.seed,
+        "mixed_precision": trainer.mixed_precision,
+        "optimiser": describe_optimiser(arguments.training),
+    }
 
 
 def build_benchmark(
@@ -28,7 +47,7 @@ def build_benchmark(
     protocol: Mapping[str, Any],
     seconds: Mapping[str, float],
     tokenizer_cache_hit: bool,
-    counts: Mapping[str, int],
+    counts: Mapping[str, float],
     auc: float | None,
     dropped_rows: Mapping[str, int],
 ) -> dict[str, Any]:
@@ -36,11 +55,12 @@ def build_benchmark(
 
     Args:
         machine: of `hardware.describe_machine`.
-        protocol: what was run: recipe, dataset, model, rows, epochs, seed, precision.
+        protocol: of `describe_protocol`.
         seconds: of the phases `tokenizer`, `training` and `inference`.
         tokenizer_cache_hit: whether the tokenizer had nothing to do.
         counts: how many rows and real tokens went through: `tokenized_rows`, `trained_rows`, `trained_tokens`,
-            `scored_rows`, `scored_tokens`.
+            `scored_rows`, `scored_tokens`; and what the model computed on those tokens: `trained_flops`,
+            `scored_flops`.
         auc: ROC AUC on the validation rows, None where it is not defined.
         dropped_rows: how many rows of the source were left out, by reason.
 
@@ -72,6 +92,8 @@ def build_benchmark(
             "inference_rows_per_second": rate("scored_rows", "inference"),
             "training_tokens_per_second": rate("trained_tokens", "training"),
             "inference_tokens_per_second": rate("scored_tokens", "inference"),
+            "training_flops_per_second": rate("trained_flops", "training"),
+            "inference_flops_per_second": rate("scored_flops", "inference"),
         },
         "metrics": {"auc": auc, "bias": None},
     }
@@ -105,27 +127,6 @@ def write_report(output_dir: Path, benchmark: dict[str, Any], validation: Datase
         print(f"{name} toxic ({scores[row]:.6f}): {printable(validation[int(row)][TEXT])}")
     print(f"\nEverything else is in {output_dir}\n")
     print(json.dumps(benchmark), flush=True)
-
-
-def benchmark_table(benchmarks: list[dict[str, Any]]) -> str:
-    """Runs as a Markdown table with the columns of the published one."""
-    header = ("Machine", "Epochs", "Tokenizer Time", "Training Time", "Inference Time", "AUC Score")
-    rows = [header] + [
-        (
-            row["machine"]["label"],
-            f"{row['protocol']['epochs']:g}",
-            h_mm_ss(row["timing"]["tokenizer_seconds"]) + (" (cached)" if row["timing"]["tokenizer_cache_hit"] else ""),
-            h_mm_ss(row["timing"]["training_seconds"]),
-            h_mm_ss(row["timing"]["inference_seconds"]),
-            "undefined" if row["metrics"]["auc"] is None else f"{row['metrics']['auc']:.5f}",
-        )
-        for row in benchmarks
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    lines = [f"| {' | '.join(row)} |" for row in padded]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

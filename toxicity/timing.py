@@ -41,10 +41,3 @@ class PhaseClock:
         if self._open_phases:
             self.seconds[self._open_phases[-1]] += now - self._charged_until
         self._charged_until = now
-
-
-def h_mm_ss(seconds: float) -> str:
-    """Write a duration as the published tables do, `0:34:41`, rounded to whole seconds."""
-    minutes, whole_seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{whole_seconds:02d}"

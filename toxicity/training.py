@@ -186,6 +186,22 @@ class LogLines(TrainerCallback):
     on_evaluate = on_predict = _on_scored
 
 
+def describe_optimiser(args: TrainingArguments) -> dict[str, Any]:
+    """What beside data, model and length decides how good a run gets: the part of its protocol that the flags set.
+
+    `batch_size` is in comments an optimiser step, over its accumulation steps and processes.
+    """
+    return {
+        "optim": args.optim.value,
+        "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "learning_rate": args.learning_rate,
+        "lr_scheduler_type": args.lr_scheduler_type.value,
+        "warmup_steps": args.warmup_steps,
+        "weight_decay": args.weight_decay,
+        "max_grad_norm": args.max_grad_norm,
+    }
+
+
 def _lengths(dataset: Dataset) -> np.ndarray:
     return dataset.select_columns("length").with_format("numpy")[:]["length"]
 

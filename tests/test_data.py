@@ -103,6 +103,8 @@ def test_dropped_rows_are_counted_and_do_not_change_the_split(comments_csv, tmp_
         spoilt = splits_of(path, on_bad_rows="drop")
     whole = splits_of(comments_csv)
     bad = {1004, 1049, 1050}
+    assert (spoilt.train_rows, spoilt.validation_rows) == (80, 40), "as many were drawn as of the whole file"
+    assert len(spoilt.train) + len(spoilt.validation) == 117
     assert spoilt.dropped_rows == {"the text is blank": 1, "the target is not from 0 to 1": 2}
     assert "2 rows: the target is not from 0 to 1" in caplog.text
     for name in ("train", "validation"):

@@ -15,7 +15,9 @@ def splits():
 
     texts = ["liar liar", "thank you", "thank you", "kind note"]
     train = rows(text=texts, target=[0.9, 0.5, 0.1, 0.0], black=[0.5, 0.4, None, None])
-    return Splits(train, rows(text=["thank you", "note"], target=[0.0, 0.0]), "mine.csv", {"the text is blank": 3})
+    return Splits(
+        train, rows(text=["thank you", "note"], target=[0.0, 0.0]), "mine.csv", 4, 2, {"the text is blank": 3}
+    )
 
 
 def test_it_tells_what_was_found(splits, tokenizer, cache_dir):

@@ -43,12 +43,11 @@ class BadRow:
 
 @dataclass
 class Source:
-    """All rows of one source under canonical names; `usable` (bool, `(rows,)`) leaves out the `bad_rows`."""
+    """All rows of one source under canonical names, and which of them (counted from 0) are bad."""
 
     name: str
     table: pa.Table
-    usable: np.ndarray
-    bad_rows: list[BadRow]
+    bad_rows: dict[int, BadRow]
 
 
 @dataclass
@@ -57,12 +56,15 @@ class Splits:
 
     `id` is int64 or string, `text` a string that is never blank, `target` float64 from 0 to 1; subtypes and
     identities are float32 from 0 to 1, annotator counts int32, and null where the source does not tell.
-    `dropped_rows` counts the bad rows of the source, by reason.
+    `train_rows` and `validation_rows` are how many were drawn, and `dropped_rows` counts those of them that were left
+    out of the datasets as bad, by reason.
     """
 
     train: Dataset
     validation: Dataset
     source: str
+    train_rows: int
+    validation_rows: int
     dropped_rows: dict[str, int] = field(default_factory=dict)
 
 
@@ -73,39 +75,30 @@ def load_splits(arguments: DataArguments) -> Splits:
         RequestError: for a file, package or dataset that is missing or altered, a missing column, bad rows (unless
             they are to be dropped), an empty split, or training rows of one class only.
     """
-    if arguments.validation_file:
-        sources = [read_file(path, arguments) for path in (arguments.train_file, arguments.validation_file)]
-    elif arguments.train_file:
-        sources = [read_file(arguments.train_file, arguments)]
-    elif arguments.dataset_name == "sample":
-        sources = [read_sample()]
-    else:
-        sources = read_hub(arguments.dataset_name, arguments)
+    sources = _read_sources(arguments)
     for source in sources:
         _refuse_or_tell(source, arguments.on_bad_rows)
-    if len(sources) == 2:
-        train, validation = (
-            _usable_rows(source, np.arange(len(source.table))[:most])
-            for source, most in zip(sources, (arguments.max_train_samples, arguments.max_eval_samples), strict=True)
-        )
-        if arguments.keep_identical_texts_together:
-            shared = pc.is_in(train[TEXT], value_set=validation[TEXT].combine_chunks())
-            logger.info(f"Not trained on, as they are validated on: {pc.sum(shared).as_py():,} rows.")
-            train = train.filter(pc.invert(shared))
-    else:
-        sizes = split_sizes(len(sources[0].table), arguments.max_train_samples, arguments.max_eval_samples)
-        # Bad rows are drawn like any other and left out afterwards: without them the draw would be another one.
-        together = sources[0].table[TEXT] if arguments.keep_identical_texts_together else None
-        rows_of_parts = published_split(len(sources[0].table), *sizes, keep_together=together)
-        train, validation = (_usable_rows(sources[0], rows) for rows in rows_of_parts)
+    drawn = _draw(sources, arguments)
+    train, validation = (
+        source.table.take(pa.array([row for row in rows.tolist() if row not in source.bad_rows], pa.int64()))
+        for source, rows in zip((sources[0], sources[-1]), drawn, strict=True)
+    )
+    if len(sources) == 2 and arguments.keep_identical_texts_together:
+        shared = pc.is_in(train[TEXT], value_set=validation[TEXT].combine_chunks())
+        logger.info(f"Not trained on, as they are validated on: {pc.sum(shared).as_py():,} rows.")
+        train = train.filter(pc.invert(shared))
     _require_both(train, validation, sources)
     logger.info(
         f"Training on {len(train):,} rows and validating on {len(validation):,}, "
         f"of {sum(len(source.table) for source in sources):,} in {' and '.join(source.name for source in sources)}."
     )
     name = Path(arguments.train_file).name if arguments.train_file else arguments.dataset_name
-    dropped = Counter(bad.reason for source in sources for bad in source.bad_rows)
-    return Splits(Dataset(train), Dataset(validation), name, dict(dropped))
+    dropped = Counter(
+        source.bad_rows[row].reason
+        for source, rows in zip((sources[0], sources[-1]), drawn, strict=True)
+        for row in source.bad_rows.keys() & set(rows.tolist())
+    )
+    return Splits(Dataset(train), Dataset(validation), name, len(drawn[0]), len(drawn[1]), dict(dropped))
 
 
 def read_sample() -> Source:
@@ -116,7 +109,8 @@ def read_sample() -> Source:
     """
     path = installed_file(SAMPLE_PACKAGE, "profanity_check/data/clean_data.csv", SAMPLE_SHA256)
     source = _read(str(path), "sample")
-    return Source(source.name, source.table.filter(pa.array(source.usable)), np.ones(source.usable.sum(), bool), [])
+    usable = np.delete(np.arange(len(source.table)), list(source.bad_rows))
+    return Source(source.name, source.table.take(pa.array(usable)), {})
 
 
 def read_file(path: str, arguments: DataArguments) -> Source:
@@ -205,33 +199,49 @@ def _read(path: str, label: str, text_name: str | None = None, target_name: str 
 def _checked(table: pa.Table, files: list[tuple[str, int]], broken: dict[int, str], label: str) -> Source:
     """Give a table its canonical types, and each bad row in it its file and its number there."""
     table, reasons = check_rows(table, label, broken)
-    usable = np.ones(len(table), dtype=bool)
-    usable[list(reasons)] = False
     starts = np.cumsum([0, *(rows for _, rows in files)])
-    bad_rows = []
+    bad_rows = {}
     for row, reason in reasons.items():
         file = int(np.searchsorted(starts, row, side="right")) - 1
-        bad_rows.append(BadRow(files[file][0], int(row - starts[file]) + 1, reason))
-    return Source(label, table, usable, bad_rows)
+        bad_rows[row] = BadRow(files[file][0], int(row - starts[file]) + 1, reason)
+    return Source(label, table, bad_rows)
+
+
+def _read_sources(arguments: DataArguments) -> list[Source]:
+    """One source to be split, or two that are the splits."""
+    if arguments.validation_file:
+        return [read_file(path, arguments) for path in (arguments.train_file, arguments.validation_file)]
+    if arguments.train_file:
+        return [read_file(arguments.train_file, arguments)]
+    if arguments.dataset_name == "sample":
+        return [read_sample()]
+    return read_hub(arguments.dataset_name, arguments)
+
+
+def _draw(sources: list[Source], arguments: DataArguments) -> list[np.ndarray]:
+    """Numbers of the rows to train on, in the first source, and to validate on, in the last, bad ones among them."""
+    most = arguments.max_train_samples, arguments.max_eval_samples
+    if len(sources) == 2:
+        return [np.arange(len(source.table))[:rows] for source, rows in zip(sources, most, strict=True)]
+    table = sources[0].table
+    # Bad rows are drawn like any other and left out afterwards: without them the draw would be another one.
+    together = table[TEXT] if arguments.keep_identical_texts_together else None
+    return list(published_split(len(table), *split_sizes(len(table), *most), keep_together=together))
 
 
 def _refuse_or_tell(source: Source, on_bad_rows: str) -> None:
     if not source.bad_rows:
         return
     if on_bad_rows == "drop":
-        for reason, rows in Counter(bad.reason for bad in source.bad_rows).items():
+        for reason, rows in Counter(bad.reason for bad in source.bad_rows.values()).items():
             logger.warning(f"Left out of {source.name}: {rows:,} rows: {reason}.")
         return
-    first = source.bad_rows[0]
+    first = next(iter(source.bad_rows.values()))
     raise RequestError(
         f"{first.file}, row {first.row:,}: {first.reason}. Bad rows in all: {len(source.bad_rows):,}. "
         "Mend them, leave them out and have them counted (--on_bad_rows drop), "
         "or name other columns (--text_column_name, --label_column_name)."
     )
-
-
-def _usable_rows(source: Source, rows: np.ndarray) -> pa.Table:
-    return source.table.take(pa.array(rows[source.usable[rows]]))
 
 
 def _require_both(train: pa.Table, validation: pa.Table, sources: list[Source]) -> None:

@@ -4,9 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tokenizers
 from conftest import make_comments
 from datasets import Dataset, List, Value, concatenate_datasets
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers.pre_tokenizers import Metaspace
 
 from toxicity import tokenization
 from toxicity.tokenization import tokenize
@@ -87,6 +92,35 @@ def test_cut_comments_are_counted(tokenizer, cache_dir):
 def small_shards(monkeypatch):
     monkeypatch.setattr(tokenization, "ROWS_PER_SHARD", 20)
     monkeypatch.setattr(tokenization, "ROWS_PER_BATCH", 7)
+
+
+# Words, spaces of several kinds, marks that belong to what is before them, and runs without any space.
+LONG_TEXTS = st.lists(
+    st.sampled_from(
+        ["you", "liar", "a", " ", "  ", "\n", "\u3000", "\u0301", "é", "[SEP]", "x" * 60, "日本", "!", "\u200b"]
+    ),
+    max_size=120,
+).map("".join)
+
+
+@given(st.lists(LONG_TEXTS, min_size=1, max_size=8))
+@settings(deadline=None)
+def test_long_comments_get_the_ids_of_the_whole_comment(tokenizer, texts):
+    backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_padding()
+    backend.enable_truncation(8)
+    batch, cut_rows = tokenization.encode(texts, backend, np.dtype("uint16"))
+    assert batch.column("input_ids").to_pylist() == tokenizer(texts, truncation=True, max_length=8)["input_ids"]
+    assert cut_rows == sum(len(ids) > 8 for ids in tokenizer(texts)["input_ids"])
+
+
+def test_most_of_a_very_long_comment_is_left_alone(tokenizer, monkeypatch):
+    backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_padding()
+    backend.enable_truncation(8)
+    assert tokenization._shorten(["liar " * 1000, "short"], 8) == {0: ("liar " * 1000)[:49]}
+    backend.pre_tokenizer = Metaspace()
+    assert not tokenization._reads_word_by_word(backend)
 
 
 def test_shards_are_bounded_and_in_order(tokenizer, cache_dir, small_shards):

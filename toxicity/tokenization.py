@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import shutil
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,6 +22,7 @@ import xxhash
 from datasets import Dataset, concatenate_datasets
 from datasets.utils import tqdm
 from filelock import FileLock
+from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel
 from transformers import PreTrainedTokenizerFast
 
 from toxicity.schema import TEXT
@@ -28,6 +31,10 @@ logger = logging.getLogger(__name__)
 
 # Rows given to the Rust tokenizer at once: enough to keep every core busy, little enough to stay out of memory.
 ROWS_PER_BATCH = 2_000
+# English takes 4 to 5 characters a token, so that this many fill the limit nearly always.
+CHARACTERS_PER_TOKEN = 6
+TOKENS_PAST_THE_CUT = 16
+WORD_BY_WORD = (BertPreTokenizer, ByteLevel)
 # About 15 MB a shard; a damaged one is made again alone.
 ROWS_PER_SHARD = 100_000
 INDEX = "index.json"
@@ -115,6 +122,8 @@ def tokenize(
 def encode(texts: list[str], backend: tokenizers.Tokenizer, id_type: np.dtype) -> tuple[pa.RecordBatch, int]:
     """Tokenise a batch.
 
+    Of a long comment only as much as fills the limit is tokenised; the ids are those of the whole comment.
+
     Args:
         texts: the comments.
         backend: the tokenizer, set to cut.
@@ -123,7 +132,13 @@ def encode(texts: list[str], backend: tokenizers.Tokenizer, id_type: np.dtype) -
     Returns:
         `input_ids` (list of `id_type`) and `length` (int32), and how many of the texts were cut.
     """
-    encodings = backend.encode_batch_fast(texts)
+    limit = backend.truncation["max_length"]
+    shortened = _shorten(texts, limit) if _reads_word_by_word(backend) else {}
+    encodings = backend.encode_batch_fast([shortened.get(row, text) for row, text in enumerate(texts)])
+    too_short = [row for row in shortened if not _runs_past_the_cut(encodings[row])]
+    for row, encoding in zip(too_short, backend.encode_batch_fast([texts[row] for row in too_short]), strict=True):
+        encodings[row] = encoding
+
     ids = [encoding.ids for encoding in encodings]
     lengths = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int32)))
@@ -131,8 +146,24 @@ def encode(texts: list[str], backend: tokenizers.Tokenizer, id_type: np.dtype) -
     batch = pa.RecordBatch.from_pydict(
         {"input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat_ids)), "length": lengths}
     )
-    at_the_limit = np.flatnonzero(lengths == backend.truncation["max_length"])
-    return batch, sum(bool(encodings[row].overflowing) for row in at_the_limit)
+    return batch, sum(bool(encodings[row].overflowing) for row in np.flatnonzero(lengths == limit))
+
+
+def _reads_word_by_word(backend: tokenizers.Tokenizer) -> bool:
+    """Whether the first tokens of a text cannot depend on words far behind them, and those are what is kept."""
+    return backend.truncation["direction"] == "right" and isinstance(backend.pre_tokenizer, WORD_BY_WORD)
+
+
+def _shorten(texts: list[str], limit: int) -> dict[int, str]:
+    """Beginnings of the texts that are far too long, cut before a space, by row."""
+    enough = CHARACTERS_PER_TOKEN * limit
+    ends = {row: text.find(" ", enough) for row, text in enumerate(texts) if len(text) > enough}
+    return {row: texts[row][:end] for row, end in ends.items() if end > 0}
+
+
+def _runs_past_the_cut(encoding: tokenizers.Encoding) -> bool:
+    """Whether so many tokens were cut off that the end of the shortened text is nowhere near those that are kept."""
+    return sum(len(part.ids) for part in encoding.overflowing) >= TOKENS_PAST_THE_CUT
 
 
 def _build(folder: Path, comments: Dataset, backend: tokenizers.Tokenizer) -> list[dict[str, Any]]:
@@ -161,17 +192,22 @@ def _write_shard(
 ) -> dict[str, Any]:
     """Write one shard, under its name when it is whole; returns what the index says of its content."""
     id_type = np.min_scalar_type(max(backend.get_vocab().values()))
-    cut_rows = 0
     unfinished = folder / f".{name}"
-    writer = None
-    with pa.OSFile(str(unfinished), "wb") as file:
-        for batch in rows.select_columns(TEXT).with_format("arrow").iter(ROWS_PER_BATCH):
-            tokens, cut = encode(batch.column(TEXT).to_pylist(), backend, id_type)
-            cut_rows += cut
-            writer = writer or pa.ipc.new_stream(file, tokens.schema)
-            writer.write_batch(tokens)
-            if progress is not None:
-                progress.update(len(tokens))
+    cut_rows, writer = 0, None
+    # Two batches in flight: while Rust works on one, Python packs the other.
+    with pa.OSFile(str(unfinished), "wb") as file, ThreadPoolExecutor(2) as pool:
+        in_flight: deque[Future[tuple[pa.RecordBatch, int]]] = deque()
+        batches = rows.select_columns(TEXT).with_format("arrow").iter(ROWS_PER_BATCH)
+        for batch in chain(batches, (None, None)):
+            if len(in_flight) == 2 or (batch is None and in_flight):
+                tokens, cut = in_flight.popleft().result()
+                cut_rows += cut
+                writer = writer or pa.ipc.new_stream(file, tokens.schema)
+                writer.write_batch(tokens)
+                if progress is not None:
+                    progress.update(len(tokens))
+            if batch is not None:
+                in_flight.append(pool.submit(encode, batch.column(TEXT).to_pylist(), backend, id_type))
         writer.close()
     unfinished.replace(folder / name)
     return {"rows": len(rows), "cut_rows": cut_rows, "xxh3": _digest(folder / name)}

@@ -1,6 +1,7 @@
 """What the tests share: a tokenizer and a model made in the process, and comments of our own."""
 
 import csv
+import logging
 import os
 import random
 from pathlib import Path
@@ -109,3 +110,21 @@ def cache_dir(tmp_path, monkeypatch) -> Path:
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     return tmp_path / "cache" / "toxicity"
+
+
+@pytest.fixture
+def run_main(cache_dir, monkeypatch):
+    """The job itself in this process: call it with flags, on the CPU, with a token cache of the test's own."""
+    import run_toxicity
+    from toxicity.errors import refusals_exit_cleanly
+
+    log = logging.getLogger("toxicity")
+    before = log.handlers, log.propagate, log.level
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["run_toxicity.py", *map(str, arguments), "--use_cpu"])
+        with refusals_exit_cleanly():
+            run_toxicity.main()
+
+    yield call
+    log.handlers, log.propagate, log.level = before

@@ -36,14 +36,8 @@ def test_it_tells_what_was_found(splits, tokenizer, cache_dir):
     assert lines[-1] == "  black: 2, 1"
 
 
-def test_the_command_stops_after_it(comments_csv, checkpoint, cache_dir, tmp_path, monkeypatch, capsys):
-    import run_toxicity
-
-    output_dir = tmp_path / "run"
-    flags = ["--model_name_or_path", str(checkpoint), "--max_seq_length", "32", "--output_dir", str(output_dir)]
-    monkeypatch.setattr(
-        "sys.argv", ["run_toxicity.py", "--train_file", str(comments_csv), "--dry_run", "--use_cpu", *flags]
-    )
-    run_toxicity.main()
+def test_the_command_stops_after_it(comments_csv, checkpoint, tmp_path, run_main, capsys):
+    model = ["--model_name_or_path", checkpoint, "--max_seq_length", 32]
+    run_main("--train_file", comments_csv, "--dry_run", *model, "--output_dir", tmp_path / "run")
     assert "Train: 80 rows, 2" in capsys.readouterr().out
-    assert not output_dir.exists()
+    assert not (tmp_path / "run").exists()

@@ -115,35 +115,56 @@ BAD_REQUESTS = {
     "unknown flag": (["--max_seq_len", 3], "`--max_seq_length`"),
     "missing file": (["--train_file", "nowhere.csv"], "nowhere.csv"),
     "missing column": (["--label_column_name", "rudeness"], "it has id, comment_text, target"),
-    "label is no number": (["--label_column_name", "comment_text"], "not numeric"),
+    "label is no number": (["--label_column_name", "comment_text"], "row 1: the target is not a number"),
     "too long": (["--max_seq_length", MAX_POSITIONS + 1], f"lower it to {MAX_POSITIONS}"),
     "no such model": (["--model_name_or_path", "nowhere"], "--model_name_or_path"),
     "unknown machine": (["--gpu", "k80"], "the known ones are cpu, p100"),
-    "another machine": (["--gpu", "hopper", "--use_cpu"], "hopper was asked for"),
+    "another machine": (["--gpu", "hopper"], "hopper was asked for"),
 }
 
 
-@pytest.mark.parametrize("request_name", BAD_REQUESTS)
-def test_a_refusal_is_two_lines_and_leaves_nothing(checkpoint, comments_csv, tmp_path, home, request_name):
-    extra, message = BAD_REQUESTS[request_name]
-    output_dir = tmp_path / "run"
-    refused = run(sys.executable, "run_toxicity.py", *flags(checkpoint, comments_csv, output_dir), *extra, **home)
-    errors = refused.stderr[refused.stderr.index("error:") :]
-    assert refused.returncode == 2
+def assert_refused(error_text, message, output_dir):
+    errors = error_text[error_text.index("error:") :]
     assert message in errors
     assert len(errors.splitlines()) <= 2
-    assert "Traceback" not in refused.stderr
-    assert refused.stdout == ""
+    assert "Traceback" not in error_text
     assert not output_dir.exists()
 
 
-def test_refusals_of_bad_data_leave_nothing_either(checkpoint, tmp_path, home):
-    for rows, message in (([["thank you", 0]] * 30, "training needs both"), ([["thank you", 0]], "split empty")):
-        comments = write_csv(tmp_path / "bad.csv", ["text", "target"], rows)
-        refused = run(sys.executable, "run_toxicity.py", *flags(checkpoint, comments, tmp_path / "run"), **home)
-        assert refused.returncode == 2
-        assert message in refused.stderr
-        assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("request_name", BAD_REQUESTS)
+def test_a_refusal_is_two_lines_and_leaves_nothing(checkpoint, comments_csv, tmp_path, run_main, capsys, request_name):
+    extra, message = BAD_REQUESTS[request_name]
+    with pytest.raises(SystemExit) as stop:
+        run_main(*flags(checkpoint, comments_csv, tmp_path / "run"), *extra)
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert_refused(printed.err, message, tmp_path / "run")
+
+
+BAD_DATA = {
+    "one class": ([["thank you", 0]] * 30, "training needs both"),
+    "empty split": ([["thank you", 0]], "split empty"),
+    "blank text": ([["thank you", 0], [" ", 1], ["liar", 1]] * 9, "row 2: the text is blank"),
+}
+
+
+@pytest.mark.parametrize("data_name", BAD_DATA)
+def test_refusals_of_bad_data_leave_nothing_either(checkpoint, tmp_path, run_main, capsys, data_name):
+    rows, message = BAD_DATA[data_name]
+    comments = write_csv(tmp_path / "bad.csv", ["text", "target"], rows)
+    with pytest.raises(SystemExit) as stop:
+        run_main(*flags(checkpoint, comments, tmp_path / "run"))
+    assert stop.value.code == 2
+    assert_refused(capsys.readouterr().err, message, tmp_path / "run")
+
+
+def test_a_refusal_from_the_command_line(checkpoint, comments_csv, tmp_path, home):
+    options = flags(checkpoint, comments_csv, tmp_path / "run")
+    refused = run(sys.executable, "run_toxicity.py", *options, "--label_column_name", "rudeness", **home)
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert_refused(refused.stderr, "it has id, comment_text, target", tmp_path / "run")
 
 
 def test_two_processes_score_every_comment_once_in_order(checkpoint, comments_csv, tmp_path, home):

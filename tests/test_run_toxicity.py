@@ -115,7 +115,7 @@ BAD_REQUESTS = {
     "unknown flag": (["--max_seq_len", 3], "`--max_seq_length`"),
     "missing file": (["--train_file", "nowhere.csv"], "nowhere.csv"),
     "missing column": (["--label_column_name", "rudeness"], "it has id, comment_text, target"),
-    "label is no number": (["--label_column_name", "comment_text"], "row 1: the target is not a number"),
+    "label is the text": (["--label_column_name", "comment_text"], "`comment_text` holds the text and is not numeric"),
     "too long": (["--max_seq_length", MAX_POSITIONS + 1], f"lower it to {MAX_POSITIONS}"),
     "no such model": (["--model_name_or_path", "nowhere"], "--model_name_or_path"),
     "unknown machine": (["--gpu", "k80"], "the known ones are cpu, p100"),
@@ -144,6 +144,7 @@ def test_a_refusal_is_two_lines_and_leaves_nothing(checkpoint, comments_csv, tmp
 
 BAD_DATA = {
     "one class": ([["thank you", 0]] * 30, "training needs both"),
+    "label is no number": ([["thank you", "kind"]] * 9, "row 1: the target is not a number"),
     "empty split": ([["thank you", 0]], "split empty"),
     "blank text": ([["thank you", 0], [" ", 1], ["liar", 1]] * 9, "row 2: the text is blank"),
 }

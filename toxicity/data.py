@@ -179,6 +179,11 @@ def canonical_columns(
         found = next((name for name in wanted if name in names and name not in columns.values()), None)
         if found:
             columns[canonical] = found
+        elif override and override in columns.values():
+            raise RequestError(
+                f"{source}: `{override}` holds the text and is not numeric. "
+                "Name the column of the toxicity with --label_column_name."
+            )
         elif canonical in (TEXT, TARGET):
             raise RequestError(
                 f"{source} has no column {' or '.join(wanted)}; it has {', '.join(names)[:500]}. "

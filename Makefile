@@ -12,16 +12,17 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test bench bench-data compare estimate style clean help
+.PHONY: setup demo test bench bench-request bench-data compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
 
 $(VENV)/.ready-%: requirements.txt requirements-dev.txt constraints/%.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@rm -f $(VENV)/.ready-*
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints/$*.txt
-	@rm -f $(VENV)/.ready-* && touch $@
+	@touch $@
 
 # The threads named here are raised to the cores there are when the run starts; unnamed, Accelerate warns of its guess.
 demo: $(ANY_READY)  ## train on the sample: real comments, a real model, no Hub
@@ -44,11 +45,20 @@ BENCH_ROWS = $(if $(ROWS),--max_train_samples $(ROWS) --max_eval_samples $$(( $(
 OTHER_GPU = $(if $(ALLOW_OTHER_GPU),--allow_other_gpu)
 PRICES = $(if $(PRICE_PER_HOUR),--price_per_hour $(PRICE_PER_HOUR))
 
-bench: $(READY)  ## the published protocol on GPU=p100 DATA=train.csv [EPOCHS=2] [ROWS=...], then the table
+# Before an environment is made: gigabytes, for a card that is not there or data that were not named.
+bench-request:
 	@$(if $(BENCH),,echo "error: GPU=$(GPU) runs the published protocol: give Kaggle's file, DATA=train.csv" >&2; exit 2)
+	@$(if $(DATA),test -e "$(DATA)" || { echo "error: there is no file $(DATA)" >&2; exit 2; })
+ifneq ($(GPU),cpu)
+	@nvidia-smi -L >/dev/null 2>&1 || { echo "error: $(GPU) was asked for, and this machine has no GPU that nvidia-smi" \
+		"knows of. Run it on one that has, or on the processor: make bench GPU=cpu" >&2; exit 2; }
+endif
+
+bench: bench-request $(READY)  ## the published protocol on GPU=p100 DATA=train.csv [EPOCHS=2] [ROWS=...], then the table
 	$(VENV)/bin/python -m toxicity.preflight --gpu $(GPU) $(OTHER_GPU)
-	$(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/$(GPU).yaml run_toxicity.py $(BENCH) \
-		--gpu $(GPU) $(OTHER_GPU) --num_train_epochs $(EPOCHS) $(BENCH_ROWS) \
+	$(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/$(GPU).yaml \
+		--num_cpu_threads_per_process 1 --gpu_ids "$${CUDA_VISIBLE_DEVICES:-0}" run_toxicity.py $(BENCH) \
+		--overwrite_cache --gpu $(GPU) $(OTHER_GPU) --num_train_epochs $(EPOCHS) $(BENCH_ROWS) \
 		--output_dir runs/$(GPU)-$(EPOCHS)ep-$$(date +%Y%m%d-%H%M%S)
 	$(VENV)/bin/python -m toxicity.bench compare $(PRICES)
 

@@ -25,7 +25,7 @@ from toxicity.modeling import load_model, load_tokenizer
 from toxicity.preflight import require_working_machine
 from toxicity.report import build_benchmark, describe_protocol, write_report
 from toxicity.timing import PhaseClock
-from toxicity.tokenization import tokenize
+from toxicity.tokenization import rows_behind_the_time, tokenize
 from toxicity.training import ToxicityTrainer
 
 
@@ -74,20 +74,21 @@ def main() -> None:
         eval_dataset=validation.dataset.add_column("labels", labels_of(splits.validation)),
         clock=clock,
     )
+    machine["matmul_flops_per_second"] = measure_matmul_peak(training_args.device, trainer.mixed_precision)
     encoder = encoder_of(trainer.model)
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     logits, auc = trainer.score(trainer.eval_dataset)
     trainer.save_model()
 
     scored_tokens = int(validation.lengths.sum())
-    machine["matmul_flops_per_second"] = measure_matmul_peak(training_args.device, trainer.mixed_precision)
     benchmark = build_benchmark(
         machine=machine,
         protocol=describe_protocol(arguments, splits, trainer),
         seconds=clock.seconds,
-        tokenizer_cache_hit=train.cache_hit and validation.cache_hit,
+        tokenizer_cache_hit=train.cache_hit or validation.cache_hit,
+        resumed=training_args.resume_from_checkpoint is not None,
         counts={
-            "tokenized_rows": len(splits.train) + len(splits.validation),
+            "tokenized_rows": rows_behind_the_time(train, validation),
             "trained_rows": trainer.trained_rows,
             "trained_tokens": trainer.trained_tokens,
             "scored_rows": len(splits.validation),

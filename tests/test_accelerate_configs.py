@@ -53,8 +53,12 @@ def test_several_cards_are_launched_as_such():
 def test_every_key_has_its_reason(name):
     lines = Path(CONFIGS[name]).read_text().splitlines()
     assert lines[0].startswith("# ")
-    settings = [line for line in lines if not line.strip().startswith("#")]
+    settings = [number for number, line in enumerate(lines) if not line.strip().startswith("#")]
     assert len(settings) <= 12
+    for number in settings:
+        # main_process_port goes with the address above it.
+        if not lines[number].startswith(("main_process_port", "fsdp_config", "  fsdp_version", "use_cpu")):
+            assert lines[number - 1].strip().startswith("#"), lines[number]
 
 
 def launch(name, *arguments):

@@ -48,7 +48,7 @@ def test_another_protocol_has_a_table_of_its_own(tmp_path, capsys):
     main(["compare", "--runs", str(tmp_path)])
     output = capsys.readouterr().out
     assert output.count("| Machine") == 2
-    assert "Another protocol: compares with no other table." in output
+    assert "Not to be compared with the first table: other dataset, train_rows." in output
     assert "cpu, 1 epoch, against" not in output
 
 

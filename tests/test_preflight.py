@@ -44,7 +44,11 @@ REFUSED = {
     "no GPU": (NO_GPU, {"gpu": "p100"}, ["no GPU", "make bench GPU=cpu"]),
     "no GPU, fp16": (NO_GPU, {"mixed_precision": "fp16"}, ["fp16, which is for GPUs", "make bench GPU=cpu"]),
     "torch for CPUs": (P100_WITH_CPU_TORCH, {"gpu": "p100"}, ["build for CPUs", "Tesla P100", "make setup GPU=p100"]),
-    "driver too old": (P100_WITH_OLD_DRIVER, {"gpu": "p100"}, ["CUDA 12.6", "driver 450.80.02", "make setup GPU=p100"]),
+    "driver too old": (
+        P100_WITH_OLD_DRIVER,
+        {"gpu": "p100"},
+        ["CUDA 12.6", "driver 450.80.02", "update the driver", "torch==2.7.1"],
+    ),
     "K80": (K80, {"gpu": "p100"}, ["no kernels for the Tesla K80 (sm_37)", "Take another machine"]),
     "P100, wrong wheel": (
         P100 | {"torch": "2.9.1+cu128", "wheel_architectures": CUDA_128},

@@ -22,7 +22,7 @@ COUNTS = {
 
 def benchmark(auc: float | None = 0.968194, cache_hit: bool = False):
     protocol = {"recipe": "reference", "epochs": 1.0, "mixed_precision": "no"}
-    return build_benchmark({"label": "p100"}, protocol, SECONDS, cache_hit, COUNTS, auc, {})
+    return build_benchmark({"label": "p100"}, protocol, SECONDS, cache_hit, False, COUNTS, auc, {})
 
 
 def test_times_and_rates():
@@ -31,6 +31,7 @@ def test_times_and_rates():
     assert row["timing"] == {
         "tokenizer_seconds": 2.0,
         "tokenizer_cache_hit": False,
+        "resumed": False,
         "training_seconds": 100.0,
         "inference_seconds": 4.0,
     }

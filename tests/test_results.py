@@ -73,3 +73,13 @@ def test_the_standard_error_is_the_spread_over_draws():
 @pytest.mark.parametrize("auc", [0.0, 1.0])
 def test_a_perfect_ranking_has_no_error(auc):
     assert auc_standard_error(auc, 10, 10) == 0.0
+
+
+def test_other_devices_of_one_label_are_other_machines():
+    small, large, half = own_row("cpu"), own_row("cpu"), own_row("cpu")
+    for row, cores, precision in ((small, 2, "bf16"), (large, 64, "bf16"), (half, 64, "no")):
+        row["machine"] |= {"device_name": "EPYC", "compute_capability": None, "cpu_count": cores}
+        row["protocol"]["mixed_precision"] = precision
+    labels = [result.label for result in results_of([small, large, half, large])]
+    assert labels == ["cpu (2 cores, bf16)", "cpu (64 cores, bf16)", "cpu (64 cores, fp32)"]
+    assert [result.label for result in results_of([small, small])] == ["cpu"]

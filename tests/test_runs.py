@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from toxicity.runs import by_protocol, describe_protocol, published_rows, read_rows
+from toxicity.runs import by_protocol, describe_protocol, differing_keys, published_rows, read_rows
 
 
 def own_row(label="v100", epochs=1.0, **protocol):
@@ -141,3 +141,28 @@ def test_a_protocol_in_a_line():
         "google-bert/bert-base-uncased on train.csv: 1,000,000 comments to train, 500,000 to validate"
     )
     assert line.endswith("220 tokens, batch size 64, learning rate 2e-05")
+
+
+def test_a_resumed_run_is_named_and_skipped(tmp_path):
+    path = write_row(tmp_path, "resumed", changed(own_row(), "timing", "resumed", True))
+    rows, (warning,) = read_rows(tmp_path)
+    assert rows == []
+    assert f"skipped {path}: it was resumed" in warning
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [("metrics", "auc", 2.0), ("timing", "tokenizer_seconds", None), ("machine", "label", " ")],
+)
+def test_values_that_nothing_can_be_made_of(tmp_path, part, key, value):
+    write_row(tmp_path, "bad", changed(changed(own_row(), "timing", "tokenizer_cache_hit", True), part, key, value))
+    rows, (warning,) = read_rows(tmp_path)
+    assert rows == []
+    assert "it is damaged" in warning
+
+
+def test_what_sets_protocols_apart():
+    assert differing_keys([own_row()], [own_row(max_seq_length=128, dataset="mine.csv")]) == [
+        "dataset",
+        "max_seq_length",
+    ]

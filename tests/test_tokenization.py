@@ -248,3 +248,11 @@ def test_the_side_of_the_cut_is_the_tokenizers(tokenizer, cache_dir):
     assert not left.cache_hit
     assert left.dataset["input_ids"][:] == left_tokenizer(TEXTS, truncation=True, max_length=32)["input_ids"]
     assert left.dataset["input_ids"][:] != right.dataset["input_ids"][:]
+
+
+def test_what_was_cached_does_not_make_the_tokenizer_fast(tokenizer, cache_dir):
+    part = tokenized(TEXTS[:20], tokenizer, cache_dir)
+    hit, miss = tokenized(TEXTS[:20], tokenizer, cache_dir), tokenized(TEXTS[20:], tokenizer, cache_dir)
+    assert tokenization.rows_behind_the_time(part, miss) == 50
+    assert tokenization.rows_behind_the_time(hit, miss) == 30
+    assert tokenization.rows_behind_the_time(hit, hit) == 40

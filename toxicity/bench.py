@@ -18,7 +18,7 @@ from toxicity.gpus import known_kind
 from toxicity.picture import draw
 from toxicity.results import results_of
 from toxicity.rows import benchmark_table, h_mm_ss, markdown_table
-from toxicity.runs import PHASES, REFERENCE, by_protocol, describe_protocol, published_rows, read_rows
+from toxicity.runs import PHASES, REFERENCE, by_protocol, describe_protocol, differing_keys, published_rows, read_rows
 
 
 def compare(folder: Path, prices: Mapping[str, float]) -> None:
@@ -37,7 +37,8 @@ def compare(folder: Path, prices: Mapping[str, float]) -> None:
     for index, group in enumerate(groups):
         results, title = results_of(group), describe_protocol(group)
         drawn.append((title, results))
-        print(f"\n{title}{'. Another protocol: compares with no other table.' if index else '.'}\n")
+        apart = f". Not to be compared with the first table: other {', '.join(differing_keys(groups[0], group))}"
+        print(f"\n{title}{apart if index else ''}.\n")
         print(f"{benchmark_table(group)}\n")
         for sentence in conclude(results, prices):
             print(f"- {sentence}")
@@ -125,6 +126,8 @@ def _parse_prices(texts: list[str]) -> dict[str, float]:
         machine, _, price = text.rpartition("=")
         try:
             prices[machine.lower()] = float(price)
+            if not 0 <= prices[machine.lower()] < float("inf"):
+                raise ValueError
         except ValueError:
             raise RequestError(f"--price_per_hour {text}: give a number, or MACHINE=number, as p100=1.46.") from None
     return prices

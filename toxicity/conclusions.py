@@ -125,7 +125,7 @@ def _one(result: Result, prices: Mapping[str, float]) -> str:
         parts.append(f"AUC {result.auc:.5f}{error}")
     price = price_of(result.label, sum(result.seconds.values()), prices)
     if price is not None:
-        parts.append(f"{price:.2f} a run")
+        parts.append(f"{price:.2f} a run{'' if 'tokenizer' in result.seconds else ', tokenizer not counted'}")
     return f"{result.name}: {'; '.join(parts)}."
 
 

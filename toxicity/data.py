@@ -9,6 +9,7 @@ Offensive Language"). It is read from the installed package, which is never impo
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +93,10 @@ def load_splits(arguments: DataArguments) -> Splits:
         f"Training on {len(train):,} rows and validating on {len(validation):,}, "
         f"of {sum(len(source.table) for source in sources):,} in {' and '.join(source.name for source in sources)}."
     )
-    name = Path(arguments.train_file).name if arguments.train_file else arguments.dataset_name
+    # train.csv.zip is the same data as the train.csv in it.
+    name = (
+        re.sub(r"\.(gz|zip)$", "", Path(arguments.train_file).name) if arguments.train_file else arguments.dataset_name
+    )
     dropped = Counter(
         source.bad_rows[row].reason
         for source, rows in zip((sources[0], sources[-1]), drawn, strict=True)

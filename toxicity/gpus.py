@@ -26,7 +26,7 @@ KINDS = {
     "p100": Kind(("6.0",), "p100", 9.3e12, "fp32, PCIe"),
     "v100": Kind(("7.0",), "v100", 112e12, "fp16 tensor cores, PCIe"),
     "t4": Kind(("7.5",), "t4", 65e12, "fp16 tensor cores"),
-    "ampere": Kind(("8.0", "8.6", "8.7"), "", 312e12, "bf16 tensor cores, A100"),
+    "ampere": Kind(("8.0", "8.6", "8.7", "8.9"), "", 312e12, "bf16 tensor cores, A100"),
     "hopper": Kind(("9.0",), "", 989e12, "bf16 tensor cores, H100 SXM"),
 }
 

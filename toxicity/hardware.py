@@ -109,7 +109,7 @@ def _driver_gpus() -> list[tuple[str, str, int | None]]:
     """Name, driver version and memory in bytes of every GPU that NVIDIA's driver knows; none without a driver."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10).stdout
+        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=4).stdout
         fields = [line.split(", ") for line in answer.splitlines()]
         return [
             # Cards that share the processor's memory give no number.

@@ -120,7 +120,8 @@ def _no_gpu(machine: Mapping[str, Any], gpu: str | None) -> str:
         return f"torch {machine['torch']} is a build for CPUs and cannot use {cards}: {setup}"
     return (
         f"torch {machine['torch']}, built for CUDA {machine['cuda']}, cannot use {cards} with driver "
-        f"{machine['driver']}. Check CUDA_VISIBLE_DEVICES, update the driver, or take an older build: {setup}"
+        f"{machine['driver']}. Check CUDA_VISIBLE_DEVICES, update the driver, or take a build for older drivers: "
+        "pip install --force-reinstall torch==2.7.1"
     )
 
 

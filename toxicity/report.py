@@ -38,6 +38,7 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
         "epochs": trainer.state.epoch,
         "seed": arguments.training.seed,
         "mixed_precision": trainer.mixed_precision,
+        "train_sampling_strategy": arguments.training.train_sampling_strategy,
         "optimiser": describe_optimiser(arguments.training),
     }
 
@@ -47,6 +48,7 @@ def build_benchmark(
     protocol: Mapping[str, Any],
     seconds: Mapping[str, float],
     tokenizer_cache_hit: bool,
+    resumed: bool,
     counts: Mapping[str, float],
     auc: float | None,
     dropped_rows: Mapping[str, int],
@@ -57,7 +59,8 @@ def build_benchmark(
         machine: of `hardware.describe_machine`.
         protocol: of `describe_protocol`.
         seconds: of the phases `tokenizer`, `training` and `inference`.
-        tokenizer_cache_hit: whether the tokenizer had nothing to do.
+        tokenizer_cache_hit: whether some or all token ids were in the cache, so that the time is not that of all.
+        resumed: whether training went on from a checkpoint, so that the time is that of its last part.
         counts: how many rows and real tokens went through: `tokenized_rows`, `trained_rows`, `trained_tokens`,
             `scored_rows`, `scored_tokens`; and what the model computed on those tokens: `trained_flops`,
             `scored_flops`.
@@ -83,6 +86,7 @@ def build_benchmark(
         "timing": {
             "tokenizer_seconds": seconds["tokenizer"],
             "tokenizer_cache_hit": tokenizer_cache_hit,
+            "resumed": resumed,
             "training_seconds": seconds["training"],
             "inference_seconds": seconds["inference"],
         },

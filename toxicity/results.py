@@ -37,11 +37,38 @@ class Result:
 
 
 def results_of(rows: Sequence[Mapping[str, Any]]) -> list[Result]:
-    """Sum up rows of one protocol, one result for each machine and number of epochs, in the order of the rows."""
-    together: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
+    """Sum up rows of one protocol, one result for each machine and number of epochs, in the order of the rows.
+
+    Rows of one label that are of different devices, counts of them, precision or sampling are different machines;
+    their labels then say what differs.
+    """
+    together: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        together.setdefault((row["machine"]["label"], row["protocol"]["epochs"]), []).append(row)
-    return [_result(label, epochs, group) for (label, epochs), group in together.items()]
+        together.setdefault((row["machine"]["label"], row["protocol"]["epochs"], _details(row)), []).append(row)
+    details_of: dict[str, set[tuple[str, ...]]] = {}
+    for label, _, details in together:
+        details_of.setdefault(label, set()).add(details)
+    results = []
+    for (label, epochs, details), group in together.items():
+        # What all machines of a label share tells nothing.
+        differing = [
+            detail for place, detail in enumerate(details) if len({d[place] for d in details_of[label]}) > 1 and detail
+        ]
+        results.append(_result(f"{label} ({', '.join(differing)})" if differing else label, epochs, group))
+    return results
+
+
+def _details(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What tells machines of one label apart, in words, empty where a row does not tell."""
+    machine, protocol = row["machine"], row["protocol"]
+    cores = f"{machine['cpu_count']} cores" if "cpu_count" in machine and not machine.get("compute_capability") else ""
+    return (
+        str(machine.get("device_name") or ""),
+        cores,
+        f"{machine['device_count']} device{'s'[: machine['device_count'] != 1]}",
+        {"no": "fp32"}.get(protocol.get("mixed_precision"), protocol.get("mixed_precision") or ""),
+        str(protocol.get("train_sampling_strategy") or ""),
+    )
 
 
 def auc_standard_error(auc: float, positives: int, negatives: int) -> float:
@@ -88,7 +115,7 @@ def _result(label: str, epochs: float, rows: Sequence[Mapping[str, Any]]) -> Res
     auc = fmean(aucs) if aucs else None
     published = "data_sheet_flops_per_second" in machine
     assumed = REFERENCE["assumed"]["validation_positives"] if published else 0
-    positives = protocol.get("validation_positives", assumed)
+    positives = protocol.get("validation_positives") or assumed
     negatives = protocol["validation_rows"] - positives
     return Result(
         label=label,

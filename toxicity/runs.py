@@ -71,6 +71,9 @@ def read_rows(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
                 warnings.append(f"skipped {path}: version {row['schema_version']}, not {SCHEMA_VERSION}; run it again.")
                 continue
             _require_row(row)
+            if row["timing"].get("resumed"):
+                warnings.append(f"skipped {path}: it was resumed, and its times are those of the last part.")
+                continue
             rows.append(row)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             warnings.append(f"skipped {path}: it is damaged ({type(error).__name__}: {error}).")
@@ -104,6 +107,12 @@ def describe_protocol(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def differing_keys(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[str]:
+    """Names of what sets two groups of `by_protocol` apart."""
+    facts, other_facts = _facts(rows[0]["protocol"]), _facts(others[0]["protocol"])
+    return sorted(key for key in facts.keys() & other_facts.keys() if facts[key] != other_facts[key])
+
+
 def _same_protocol(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether all that both rows tell of their protocols is the same; what one of them does not tell is let pass."""
     facts, others = _facts(row["protocol"]), _facts(other["protocol"])
@@ -112,6 +121,8 @@ def _same_protocol(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _facts(protocol: Mapping[str, Any]) -> dict[str, Any]:
     facts = {key: protocol[key] for key in (*PROTOCOL_KEYS, "validation_positives") if key in protocol}
+    if facts.get("validation_positives") is None:
+        facts.pop("validation_positives", None)
     # The Hub knows a model with or without its owner.
     facts["model"] = protocol["model"].rsplit("/", 1)[-1]
     return facts | protocol.get("optimiser", {})
@@ -125,6 +136,10 @@ def _require_row(row: Mapping[str, Any]) -> None:
         del positive["tokenizer_seconds"]
     positive |= {key: protocol[key] for key in ("epochs", "train_rows", "validation_rows", "max_seq_length")}
     positive |= {"device_count": machine["device_count"]}
+    if not 0 <= timing["tokenizer_seconds"] < float("inf"):
+        raise TypeError(f"tokenizer_seconds is {timing['tokenizer_seconds']!r}")
+    if row["metrics"]["auc"] is not None and not 0 <= row["metrics"]["auc"] <= 1:
+        raise TypeError(f"auc is {row['metrics']['auc']!r}")
     optional = {**rates, "auc": row["metrics"]["auc"], "peak": machine.get("matmul_flops_per_second")}
     optional |= {"validation_positives": protocol.get("validation_positives")}
     for key, number in positive.items():
@@ -134,7 +149,7 @@ def _require_row(row: Mapping[str, Any]) -> None:
         if number is not None and (not isinstance(number, int | float) or not 0 <= number < float("inf")):
             raise TypeError(f"{key} is {number!r}")
     for text in (machine["label"], protocol["model"], protocol["dataset"]):
-        if not isinstance(text, str) or not text:
+        if not isinstance(text, str) or not text.strip():
             raise TypeError(f"a name is {text!r}")
     if not isinstance(protocol.get("optimiser", {}), dict):
         raise TypeError("optimiser holds no settings")

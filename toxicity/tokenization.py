@@ -119,6 +119,12 @@ def tokenize(
     return Tokens(dataset, sum(shard["cut_rows"] for shard in shards), folder, cache_hit)
 
 
+def rows_behind_the_time(*parts: Tokens) -> int:
+    """How many comments the tokenizer's time is about: those that were tokenised, or all where all were cached."""
+    rows = [(len(tokens.dataset), tokens.cache_hit) for tokens in parts]
+    return sum(count for count, hit in rows if not hit) or sum(count for count, _ in rows)
+
+
 def encode(texts: list[str], backend: tokenizers.Tokenizer, id_type: np.dtype) -> tuple[pa.RecordBatch, int]:
     """Tokenise a batch.
 

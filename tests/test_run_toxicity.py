@@ -60,6 +60,7 @@ def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comme
         "seed": 1234,
         "mixed_precision": "any",
         "validation_positives": sum(pyarrow.parquet.read_table(predictions_file)["label"].to_pylist()),
+        "train_sampling_strategy": "group_by_length",
         "optimiser": {
             "optim": "adamw_torch_fused",
             "batch_size": 8,

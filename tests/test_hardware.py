@@ -88,3 +88,9 @@ def test_the_peak_is_measured_in_a_moment(precision):
     peak = measure_matmul_peak(torch.device("cpu"), precision)
     assert perf_counter() - start < 5
     assert 1e7 < peak < 1e14
+
+
+def test_measuring_the_peak_leaves_the_random_numbers_of_training_alone():
+    before = torch.get_rng_state()
+    assert hardware.measure_matmul_peak(torch.device("cpu"), "no") > 0
+    assert torch.equal(before, torch.get_rng_state())

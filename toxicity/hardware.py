@@ -87,9 +87,11 @@ def measure_matmul_peak(device: torch.device, mixed_precision: str) -> float:
         FLOP/s of the fastest product, a multiplication and an addition counted as two.
     """
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[mixed_precision]
+    # Numbers of its own: how many are drawn hangs on the clock, and training must not hang on that.
+    generator = torch.Generator(device).manual_seed(0)
     fastest, size, seconds = 0.0, 256, 0.0
     while size <= PEAK_LARGEST_SIZE and seconds < PEAK_PROBE_SECONDS:
-        left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        left, right = (torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2))
         for _ in range(4):  # the first one warms up
             seconds = _seconds_of_product(left, right)
             fastest = max(fastest, 2 * size**3 / seconds)

@@ -80,9 +80,10 @@ def load_splits(arguments: DataArguments) -> Splits:
     for source in sources:
         _refuse_or_tell(source, arguments.on_bad_rows)
     drawn = _draw(sources, arguments)
+    parts = list(zip((sources[0], sources[-1]), drawn, strict=True))
+    bad = [np.isin(rows, list(source.bad_rows)) for source, rows in parts]
     train, validation = (
-        source.table.take(pa.array([row for row in rows.tolist() if row not in source.bad_rows], pa.int64()))
-        for source, rows in zip((sources[0], sources[-1]), drawn, strict=True)
+        source.table.take(pa.array(rows[~rows_bad])) for (source, rows), rows_bad in zip(parts, bad, strict=True)
     )
     if len(sources) == 2 and arguments.keep_identical_texts_together:
         shared = pc.is_in(train[TEXT], value_set=validation[TEXT].combine_chunks())
@@ -99,8 +100,8 @@ def load_splits(arguments: DataArguments) -> Splits:
     )
     dropped = Counter(
         source.bad_rows[row].reason
-        for source, rows in zip((sources[0], sources[-1]), drawn, strict=True)
-        for row in source.bad_rows.keys() & set(rows.tolist())
+        for (source, rows), rows_bad in zip(parts, bad, strict=True)
+        for row in rows[rows_bad].tolist()
     )
     return Splits(Dataset(train), Dataset(validation), name, len(drawn[0]), len(drawn[1]), dict(dropped))
 

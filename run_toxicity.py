@@ -12,17 +12,21 @@ A recipe is read first, then the flags; `--help` lists them. Precision comes fro
 import os
 from pathlib import Path
 
+from scipy.special import expit
 from transformers import enable_full_determinism, set_seed
 
 from toxicity.arguments import parse_arguments
+from toxicity.calibration import calibrate, config_section
 from toxicity.console import set_up_console
-from toxicity.data import labels_of, load_splits
+from toxicity.data import identities_of, labels_of, load_splits, targets_of
 from toxicity.dry_run import describe_data
 from toxicity.errors import refusals_exit_cleanly
 from toxicity.flops import encoder_of
 from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
+from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import load_model, load_tokenizer
 from toxicity.preflight import require_working_machine
+from toxicity.probe import probe
 from toxicity.report import build_benchmark, describe_protocol, write_report
 from toxicity.timing import PhaseClock
 from toxicity.tokenization import rows_behind_the_time, tokenize
@@ -49,6 +53,8 @@ def main() -> None:
 
     splits = load_splits(data_args)
     config, tokenizer = load_tokenizer(model_args, data_args.max_seq_length)
+    # Saved with the model, so that a pipeline cuts comments where this run did.
+    tokenizer.model_max_length = data_args.max_seq_length
     with clock.phase("tokenizer"), training_args.main_process_first(desc="tokenizing"):
         train, validation = (
             tokenize(
@@ -77,7 +83,15 @@ def main() -> None:
     machine["matmul_flops_per_second"] = measure_matmul_peak(training_args.device, trainer.mixed_precision)
     encoder = encoder_of(trainer.model)
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    logits, auc = trainer.score(trainer.eval_dataset)
+    logits = trainer.score(trainer.eval_dataset)
+    with clock.phase("metrics"):
+        targets, identities = targets_of(splits.validation), identities_of(splits.validation)
+        metrics = ToxicityMetric().compute(predictions=logits, references=targets, identities=identities)
+        calibration = calibrate(logits, targets, training_args.seed)
+    use = config_section(calibration)
+    with clock.phase("probe"):
+        found = probe(lambda texts: expit(trainer.score_texts(texts) / use["temperature"]), use["thresholds"])
+    trainer.model.config.toxicity = use | {"max_seq_length": data_args.max_seq_length}
     trainer.save_model()
 
     scored_tokens = int(validation.lengths.sum())
@@ -96,7 +110,9 @@ def main() -> None:
             "trained_flops": encoder.training_flops(trainer.trained_rows, trainer.trained_tokens),
             "scored_flops": encoder.forward_flops(len(splits.validation), scored_tokens),
         },
-        auc=auc,
+        metrics=metrics,
+        calibration=calibration,
+        probe=found,
         dropped_rows=splits.dropped_rows,
     )
     if is_main_process:

@@ -5,7 +5,7 @@ from conftest import make_comments, write_csv
 
 from toxicity import data
 from toxicity.arguments import DataArguments
-from toxicity.data import load_splits, read_sample
+from toxicity.data import identities_of, load_splits, read_sample, targets_of
 from toxicity.errors import RequestError
 from toxicity.schema import ANNOTATOR_COUNTS, IDENTITIES, NAMES, SUBTYPES
 
@@ -228,3 +228,14 @@ def test_a_row_that_is_no_csv_keeps_its_place_in_the_draw(comments_csv, tmp_path
 def test_a_file_that_is_not_there():
     with pytest.raises(RequestError, match=r"there is no file nowhere.csv"):
         splits_of("nowhere.csv")
+
+
+def test_identities_are_those_that_somebody_annotated(tmp_path):
+    rows = [["thank you", 0, 0.7, ""], ["you liar", 1, "", ""]] * 3
+    path = write_csv(tmp_path / "some.csv", ["text", "target", "muslim", "female"], rows)
+    train = load_splits(DataArguments(train_file=str(path))).train
+    identities = identities_of(train)
+    assert list(identities) == ["muslim"]
+    civil = targets_of(train) == 0
+    assert identities["muslim"][civil] == pytest.approx(0.7)
+    assert np.isnan(identities["muslim"][~civil]).all()

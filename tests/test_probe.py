@@ -255,12 +255,18 @@ def test_without_fitted_thresholds_a_score_of_one_half_flags():
     [
         (np.zeros(3), "were given (3,) scores"),
         (np.zeros((len(SENTENCES), 1)), "scores"),
-        (np.full(len(SENTENCES), np.nan), "are not finite numbers"),
     ],
 )
 def test_scores_that_are_none(scores, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         probe(lambda texts: scores, THRESHOLDS)
+
+
+def test_a_model_that_diverged_is_not_probed(caplog):
+    scores = np.full(len(SENTENCES), 0.5)
+    scores[[3, 70]] = np.nan
+    assert probe(lambda texts: scores, THRESHOLDS) is None
+    assert f"2 of {len(SENTENCES)} scores are not finite" in caplog.text
 
 
 # --- what is shown -------------------------------------------------------------------------------------------------

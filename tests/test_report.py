@@ -22,7 +22,8 @@ COUNTS = {
 
 def benchmark(auc: float | None = 0.968194, cache_hit: bool = False):
     protocol = {"recipe": "reference", "epochs": 1.0, "mixed_precision": "no"}
-    return build_benchmark({"label": "p100"}, protocol, SECONDS, cache_hit, False, COUNTS, auc, {})
+    metrics = {"auc": auc, "bias": None}
+    return build_benchmark({"label": "p100"}, protocol, SECONDS, cache_hit, False, COUNTS, metrics, None, None, {})
 
 
 def test_times_and_rates():

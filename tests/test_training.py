@@ -66,24 +66,36 @@ def weights(trainer):
     return torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
 
 
+def auc_of(trainer):
+    return roc_auc_score(trainer.eval_dataset["labels"], trainer.score(trainer.eval_dataset))
+
+
 def test_it_learns(make_trainer):
     trainer = make_trainer(num_train_epochs=6)
-    _, before = trainer.score(trainer.eval_dataset)
+    before = auc_of(trainer)
     trainer.train()
-    _, after = trainer.score(trainer.eval_dataset)
+    after = auc_of(trainer)
     assert after > 0.99 > before
 
 
 def test_scores_come_back_in_dataset_order(make_trainer, tiny_model, tokenizer):
     trainer = make_trainer(per_device_eval_batch_size=5)
-    logits, auc = trainer.score(trainer.eval_dataset)
+    logits = trainer.score(trainer.eval_dataset)
     tiny_model.eval()
     with torch.no_grad():
         one_by_one = [tiny_model(torch.tensor([ids])).logits.item() for ids in trainer.eval_dataset["input_ids"]]
     assert np.unique(np.round(one_by_one, 5)).size > 50
     np.testing.assert_allclose(logits, one_by_one, atol=1e-5)
-    assert auc == pytest.approx(roc_auc_score(trainer.eval_dataset["labels"], one_by_one))
+    evaluated = trainer.evaluate()["eval_auc"]
+    assert evaluated == pytest.approx(roc_auc_score(trainer.eval_dataset["labels"], one_by_one))
     assert trainer.predict(trainer.eval_dataset).label_ids.ravel().tolist() == trainer.eval_dataset["labels"][:]
+
+
+def test_texts_are_scored_as_the_dataset_of_them_is(make_trainer, tokenizer):
+    tokenizer.model_max_length = 64
+    trainer = make_trainer(per_device_eval_batch_size=5)
+    texts = [text for text, _ in make_comments(64)]
+    np.testing.assert_allclose(trainer.score_texts(texts), trainer.score(trainer.eval_dataset), atol=1e-5)
 
 
 @pytest.mark.parametrize("extra", [(), (torch.zeros(1),)], ids=["one element", "two elements"])
@@ -92,7 +104,7 @@ def test_a_model_that_returns_a_tuple_trains_and_scores_like_any_other(make_trai
     for trainer in (plain, wrapped):
         trainer.train()
     assert torch.equal(weights(plain), weights(wrapped))
-    np.testing.assert_array_equal(plain.score(plain.eval_dataset)[0], wrapped.score(wrapped.eval_dataset)[0])
+    np.testing.assert_array_equal(plain.score(plain.eval_dataset), wrapped.score(wrapped.eval_dataset))
 
 
 def test_accumulation_changes_neither_loss_nor_gradient(make_trainer):
@@ -146,9 +158,8 @@ def test_precision_comes_from_the_accelerate_config(make_trainer, precision, sca
     assert (trainer.accelerator.scaler is not None) == scaled
     if scaled:
         assert trainer.accelerator.scaler.get_scale() > 1.0
-    logits, auc = trainer.score(trainer.eval_dataset)
-    assert logits.dtype == np.float32
-    assert auc > 0.95
+    assert trainer.score(trainer.eval_dataset).dtype == np.float32
+    assert auc_of(trainer) > 0.95
 
 
 @pytest.mark.parametrize(("scale", "moved"), [(2.0**10, True), (2.0**60, False)])

@@ -89,16 +89,23 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> dict[str, A
     }
 
 
-def config_section(calibration: Mapping[str, Any]) -> dict[str, Any]:
+def config_section(calibration: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a model's `config.json` holds under `toxicity`, so that its scores can be used without the report.
 
     Args:
-        calibration: of `calibrate`.
+        calibration: of `calibrate`, or None for scores as they are and toxic from 0.5 on.
 
     Returns:
         `temperature`, `threshold` and `precision_target` as there, and `thresholds`: precision target as a string →
         threshold on the calibrated scale, those that were reached.
     """
+    if calibration is None:
+        calibration = {
+            "temperature": 1.0,
+            "threshold": LABEL_THRESHOLD_OTHERWISE,
+            "precision_target": None,
+            "thresholds": [],
+        }
     return {
         "temperature": calibration["temperature"],
         "threshold": calibration["threshold"],

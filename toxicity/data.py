@@ -24,7 +24,7 @@ from toxicity.checking import check_rows
 from toxicity.errors import RequestError
 from toxicity.installed import installed_file
 from toxicity.reading import one_line, read_files
-from toxicity.schema import NAMES, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels
+from toxicity.schema import IDENTITIES, NAMES, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels
 from toxicity.splitting import published_split, split_sizes
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,22 @@ def read_hub(name: str, arguments: DataArguments) -> list[Source]:
 
 def labels_of(split: Dataset) -> np.ndarray:
     """Hard labels of a split, float32 `(rows,)`, read without its other columns."""
-    return hard_labels(split.select_columns(TARGET).with_format("numpy")[:][TARGET])
+    return hard_labels(targets_of(split))
+
+
+def targets_of(split: Dataset) -> np.ndarray:
+    """Toxicity of each row, float64 `(rows,)`, 0 to 1, read without the other columns."""
+    return split.select_columns(TARGET).with_format("arrow")[:][TARGET].to_numpy()
+
+
+def identities_of(split: Dataset) -> dict[str, np.ndarray]:
+    """The scored identities that a source has: name → share of annotators, float64 `(rows,)`, NaN where null."""
+    columns = split.select_columns(list(IDENTITIES)).with_format("arrow")[:]
+    return {
+        name: columns[name].cast(pa.float64()).to_numpy()
+        for name in IDENTITIES
+        if columns[name].null_count < len(columns)
+    }
 
 
 def canonical_columns(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+EXIT_FAILED = 1
 EXIT_REFUSED = 2
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from math import sqrt
@@ -22,7 +24,8 @@ import numpy as np
 import yaml
 from scipy.special import stdtrit
 
-from toxicity.errors import refusals_exit_cleanly
+from toxicity.console import set_up_console
+from toxicity.errors import EXIT_FAILED, refusals_exit_cleanly
 from toxicity.rows import markdown_table
 from toxicity.schema import IDENTITIES, TOXIC_THRESHOLD
 
@@ -31,6 +34,8 @@ CIVIL_TONES = ("neutral", "friendly")
 UNMARKED = "unmarked"
 CONFIDENCE = 0.95
 DECIMALS = 3
+
+logger = logging.getLogger(__name__)
 
 # A model for which no threshold was fitted calls toxic what is so by the competition's rule for targets.
 DEFAULT_THRESHOLDS = {"default": TOXIC_THRESHOLD}
@@ -70,7 +75,7 @@ def fill(template: Template, term: Term) -> str:
     return text[0].upper() + text[1:]
 
 
-def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, float]) -> dict[str, Any]:
+def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, float]) -> dict[str, Any] | None:
     """Score every template with every term, and compare each identity with the unmarked.
 
     The score of an identity in a template is the mean over its terms, and its difference d from that of the unmarked
@@ -89,9 +94,10 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
         `interval`, `shift_by_tone`, `civil_texts` (a count) and `false_positive_rate`, the share of its neutral and
         friendly sentences that is flagged, by name of the threshold; `unmarked` with `mean_score`, `civil_texts` and
         `false_positive_rate`; and `largest_shift`, the identity with the largest shift up or down, and that shift.
+        None, and a line in the log, where a score is not a finite number.
 
     Raises:
-        ValueError: if there are not as many scores as texts, or if one of them is not a finite number.
+        ValueError: if there are not as many scores as texts.
     """
     templates, terms = read_templates_and_terms()
     thresholds = dict(thresholds) or DEFAULT_THRESHOLDS
@@ -100,7 +106,10 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
     if scores.shape != (len(texts),):
         raise ValueError(f"{len(texts)} texts were given {scores.shape} scores")
     if not np.isfinite(scores).all():
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(scores))} of {len(texts)} scores are not finite numbers")
+        logger.warning(
+            f"No identity swap probe: {np.count_nonzero(~np.isfinite(scores))} of {len(texts)} scores are not finite."
+        )
+        return None
 
     scores = scores.reshape(len(templates), len(terms))
     tones = np.array([template.tone for template in templates])
@@ -230,11 +239,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m toxicity.probe", description=main.__doc__, allow_abbrev=False)
     parser.add_argument("--model", required=True, help="folder of a run, or a model on the Hub")
     arguments = parser.parse_args(argv)
+    set_up_console(is_main_process=True, progress_bars=False)
     # Here, so that a typing error in the flags is answered before torch is loaded.
     from toxicity.predict import Scorer
 
     scorer = Scorer(arguments.model)
     found = probe(scorer, scorer.thresholds)
+    if found is None:
+        sys.exit(EXIT_FAILED)
     print(f"\n{describe_probe(found)}\n")
     print(json.dumps(found), flush=True)
 

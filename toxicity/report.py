@@ -50,7 +50,9 @@ def build_benchmark(
     tokenizer_cache_hit: bool,
     resumed: bool,
     counts: Mapping[str, float],
-    auc: float | None,
+    metrics: Mapping[str, Any],
+    calibration: Mapping[str, Any] | None,
+    probe: Mapping[str, Any] | None,
     dropped_rows: Mapping[str, int],
 ) -> dict[str, Any]:
     """The row of a run as `report/benchmark.json` holds it.
@@ -64,7 +66,9 @@ def build_benchmark(
         counts: how many rows and real tokens went through: `tokenized_rows`, `trained_rows`, `trained_tokens`,
             `scored_rows`, `scored_tokens`; and what the model computed on those tokens: `trained_flops`,
             `scored_flops`.
-        auc: ROC AUC on the validation rows, None where it is not defined.
+        metrics: of `metrics.ToxicityMetric` on the validation rows.
+        calibration: of `calibration.calibrate`.
+        probe: of `probe.probe`.
         dropped_rows: how many rows of the source were left out, by reason.
 
     Returns:
@@ -99,7 +103,9 @@ def build_benchmark(
             "training_flops_per_second": rate("trained_flops", "training"),
             "inference_flops_per_second": rate("scored_flops", "inference"),
         },
-        "metrics": {"auc": auc, "bias": None},
+        "metrics": dict(metrics),
+        "calibration": calibration,
+        "probe": probe,
     }
 
 

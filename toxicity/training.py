@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
@@ -83,15 +84,16 @@ class ToxicityTrainer(Trainer):
         """Their tokens, padding not counted."""
         return self.accelerator.reduce(self._trained_tokens.clone()).item()
 
-    def score(self, dataset: Dataset) -> tuple[np.ndarray, float | None]:
-        """Score every row, charged to the phase `inference`.
-
-        Returns:
-            Logits, float32 `(rows,)`, in the order of `dataset`, and their ROC AUC, None where it is not defined.
-        """
+    def score(self, dataset: Dataset) -> np.ndarray:
+        """Logits of every row, float32 `(rows,)`, in the order of `dataset`, charged to the phase `inference`."""
         with self.clock.phase("inference"):
-            output = self.predict(dataset, metric_key_prefix="validation")
-        return output.predictions.ravel(), output.metrics["validation_auc"]
+            return self.predict(dataset, metric_key_prefix="validation").predictions.ravel()
+
+    def score_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Logits of texts that are no dataset yet, float32 `(texts,)`, in their order; on no phase's account."""
+        input_ids = self.processing_class(list(texts), truncation=True)["input_ids"]
+        columns = {"input_ids": input_ids, "length": list(map(len, input_ids)), "labels": [0.0] * len(input_ids)}
+        return self.predict(Dataset.from_dict(columns), metric_key_prefix="texts").predictions.ravel()
 
     def _timed_metrics(self, prediction: EvalPrediction) -> dict[str, float | None]:
         with self.clock.phase("metrics"):

@@ -12,7 +12,7 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test bench bench-request bench-data compare estimate style clean help
+.PHONY: setup demo test bench bench-request bench-data bench-metrics compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
 
@@ -34,6 +34,9 @@ test: $(ANY_READY)  ## run the tests; they need no network
 
 bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
 	$(VENV)/bin/python -m benchmarks.data
+
+bench-metrics: $(ANY_READY)  ## measure the metric on 500,000 rows with nine identities against scikit-learn
+	$(VENV)/bin/python -m benchmarks.metrics
 
 # Without DATA the processor runs the sample: minutes, to see that the path works.
 ifneq ($(DATA),)
@@ -77,4 +80,4 @@ clean:  ## remove .venv and caches; runs/ stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15

@@ -1,0 +1,132 @@
+"""The metric at the size of the published protocol: 500,000 rows, nine identities, one core.
+
+    make bench-metrics
+
+Logits and annotations are made up, as common as in the competition's file; the cost does not hang on their meaning.
+The AUCs of all rows and of the 27 cells are also computed with scikit-learn's `roc_auc_score`, in the same rounds, one
+after the other; ratios are of the medians, above 1 where this package is faster. The last line of standard output is
+the result as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from toxicity.bias import CELLS, bias_metrics
+from toxicity.metrics import ToxicityMetric
+from toxicity.roc import auc_of_counts, count_by_score, score_ranks
+from toxicity.schema import IDENTITIES, hard_labels
+
+CONTENDERS = {
+    "metric": "the whole metric, through `evaluate` and Arrow",
+    "arrow": "of that, `evaluate` and Arrow",
+    "cells": "the 28 AUCs of this package",
+    "sklearn": "the same 28 AUCs, scikit-learn's `roc_auc_score`",
+}
+
+
+def main() -> None:
+    """Run the benchmark and print its table and its JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=500_000, help="validation rows")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs")
+    arguments = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+    seconds, difference = measure(arguments.rows, arguments.rounds)
+    medians = {name: median(values) for name, values in seconds.items()}
+    cores = "one core" if hasattr(os, "sched_setaffinity") else "all cores"
+    print(f"{arguments.rows:,} rows, nine identities, {cores}, medians of {arguments.rounds} rounds\n")
+    print("| | seconds | this package is faster by |\n|---|---|---|")
+    for name, label in CONTENDERS.items():
+        ratio = f"{medians['sklearn'] / medians['cells']:.1f}" if name == "sklearn" else ""
+        print(f"| {label} | {medians[name]:.3f} | {ratio} |")
+    print(f"\nLargest difference between the AUCs: {difference:.1e}.")
+    result = {
+        "metric_seconds": medians["metric"],
+        "arrow_seconds": medians["arrow"],
+        "cells_vs_sklearn": medians["sklearn"] / medians["cells"],
+        "metric_vs_sklearn_cells": medians["sklearn"] / medians["metric"],
+        "largest_difference": difference,
+    }
+    print(json.dumps(result))
+
+
+def measure(rows: int, rounds: int) -> tuple[dict[str, list[float]], float]:
+    """Run every contender in every round.
+
+    Args:
+        rows: validation rows.
+        rounds: how often each contender runs.
+
+    Returns:
+        Seconds of each round by contender, and the largest difference between an AUC and scikit-learn's.
+    """
+    logits, targets, identities = made_up_rows(rows)
+    inputs = {"predictions": logits, "references": targets}
+    contenders: dict[str, Callable[[], Any]] = {
+        "metric": lambda: ToxicityMetric().compute(**inputs, identities=identities),
+        "arrow": lambda: _ArrowAlone().compute(**inputs),
+        "cells": lambda: own_aucs(logits, targets, identities),
+        "sklearn": lambda: sklearn_aucs(logits, targets, identities),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    results = {}
+    for round_number in range(rounds):
+        for name, run in contenders.items():
+            print(f"round {round_number + 1} of {rounds}: {CONTENDERS[name]}", file=sys.stderr)
+            started = time.perf_counter()
+            results[name] = run()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds, float(np.abs(np.subtract(results["cells"], results["sklearn"])).max())
+
+
+def made_up_rows(rows: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Logits (float32), targets (8 % toxic) and identities (annotated on one row in four), `(rows,)` each."""
+    rng = np.random.default_rng(1234)
+    targets = rng.beta(0.25, 1.55, rows)
+    logits = (6 * targets - 4 + rng.normal(0.0, 1.5, rows)).astype(np.float32)
+    annotated = rng.random(rows) < 0.25
+    identities = {name: np.where(annotated, rng.beta(0.1, 1.0, rows), np.nan) for name in IDENTITIES}
+    return logits, targets, identities
+
+
+class _ArrowAlone(ToxicityMetric):
+    """What `evaluate` does before anything is computed."""
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
+        return {"logits": predictions.to_numpy(), "targets": references.to_numpy()}
+
+
+def own_aucs(logits: np.ndarray, targets: np.ndarray, identities: Mapping[str, np.ndarray]) -> list[float]:
+    """The AUC of all rows and those of the cells, by this package."""
+    ranks, toxic = score_ranks(logits), hard_labels(targets) > 0
+    auc = auc_of_counts(*count_by_score(ranks, toxic))
+    bias, _ = bias_metrics(ranks, toxic, identities, auc)
+    return [auc, *(row[cell] for row in bias["identities"].values() for cell in CELLS)]
+
+
+def sklearn_aucs(logits: np.ndarray, targets: np.ndarray, identities: Mapping[str, np.ndarray]) -> list[float]:
+    """The same, by scikit-learn."""
+    toxic = hard_labels(targets) > 0
+    aucs = [roc_auc_score(toxic, logits)]
+    for target in identities.values():
+        within = hard_labels(target) > 0
+        for rows in (within, np.where(toxic, ~within, within), np.where(toxic, within, ~within)):
+            aucs.append(roc_auc_score(toxic[rows], logits[rows]))
+    return aucs
+
+
+if __name__ == "__main__":
+    main()

@@ -19,6 +19,7 @@ from toxicity.losses import mean_binary_cross_entropy
 from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import logits_of
 from toxicity.timing import PhaseClock
+from toxicity.tracking import keep_runs_whole
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class ToxicityTrainer(Trainer):
         if self.args.disable_tqdm:
             self.remove_callback(PrinterCallback)
             self.add_callback(LogLines())
+        keep_runs_whole(self)
 
     def create_accelerator_and_postprocess(self) -> None:
         """Let fp16 be fp16 on a CPU too; Accelerate would compute in fp32 there and still call it fp16."""
@@ -90,8 +92,8 @@ class ToxicityTrainer(Trainer):
             Logits, float32 `(rows,)`, in the order of `dataset`, and their ROC AUC, None where it is not defined.
         """
         with self.clock.phase("inference"):
-            output = self.predict(dataset, metric_key_prefix="validation")
-        return output.predictions.ravel(), output.metrics["validation_auc"]
+            output = self.predict(dataset, metric_key_prefix="eval")
+        return output.predictions.ravel(), output.metrics["eval_auc"]
 
     def _timed_metrics(self, prediction: EvalPrediction) -> dict[str, float | None]:
         with self.clock.phase("metrics"):

@@ -116,7 +116,7 @@ def main() -> None:
         dropped_rows=splits.dropped_rows,
     )
     if is_main_process:
-        write_report(Path(training_args.output_dir), benchmark, splits.validation, logits)
+        write_report(Path(training_args.output_dir), benchmark, splits.validation, logits, trainer.state.log_history)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 import json
 
+import matplotlib.image
 import numpy as np
 import pyarrow.parquet
 import pytest
 from datasets import Dataset
 from sklearn.metrics import roc_auc_score
+from test_plots import BIAS, CALIBRATION, LOG_HISTORY, PROBE
 
 from toxicity.report import benchmark_table, build_benchmark, write_report
 
@@ -21,7 +23,17 @@ COUNTS = {
 
 
 def benchmark(auc: float | None = 0.968194, cache_hit: bool = False):
-    protocol = {"recipe": "reference", "epochs": 1.0, "mixed_precision": "no"}
+    protocol = {
+        "recipe": "reference",
+        "dataset": "train.csv",
+        "model": "bert",
+        "train_rows": 400,
+        "validation_rows": 3,
+        "max_seq_length": 220,
+        "epochs": 1.0,
+        "seed": 1,
+        "mixed_precision": "no",
+    }
     metrics = {"auc": auc, "bias": None}
     return build_benchmark({"label": "p100"}, protocol, SECONDS, cache_hit, False, COUNTS, metrics, None, None, {})
 
@@ -67,7 +79,7 @@ def validation():
 
 def test_predictions_keep_order_ids_and_auc(tmp_path, validation):
     logits = np.array([20.0, 20.00001, -3.0], dtype=np.float32)
-    write_report(tmp_path, benchmark(), validation, logits)
+    write_report(tmp_path, benchmark(), validation, logits, [])
     table = pyarrow.parquet.read_table(tmp_path / "report" / "predictions.parquet")
     assert table["id"].to_pylist() == [7, 3, 5]
     assert table["label"].to_pylist() == [0, 1, 0]
@@ -76,7 +88,7 @@ def test_predictions_keep_order_ids_and_auc(tmp_path, validation):
 
 
 def test_what_is_printed_ends_with_the_json_row(tmp_path, validation, capsys):
-    write_report(tmp_path, benchmark(), validation, np.array([-4.0, 2.0, -1.0]))
+    write_report(tmp_path, benchmark(), validation, np.array([-4.0, 2.0, -1.0]), LOG_HISTORY)
     output = capsys.readouterr().out
     *human, last = output.splitlines()
     assert json.loads(last) == json.loads((tmp_path / "report" / "benchmark.json").read_text()) == benchmark()
@@ -87,6 +99,64 @@ def test_what_is_printed_ends_with_the_json_row(tmp_path, validation, capsys):
     assert "\x1b" not in output
 
 
+def files(folder):
+    return sorted(path.name for path in (folder / "report").iterdir())
+
+
+ALWAYS = ["benchmark.json", "predictions.parquet", "report.md", "timing.png"]
+
+
 def test_nothing_unfinished_is_left(tmp_path, validation):
-    write_report(tmp_path, benchmark(), validation, np.array([-4.0, 2.0, -1.0]))
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["benchmark.json", "predictions.parquet"]
+    write_report(tmp_path, benchmark(), validation, np.array([-4.0, 2.0, -1.0]), LOG_HISTORY)
+    curves = ["precision_recall.png", "reliability.png", "roc.png", "training.png"]
+    assert files(tmp_path) == sorted([*ALWAYS, *curves])
+
+
+def test_all_that_is_known_is_drawn_and_shown(tmp_path, validation):
+    row = benchmark() | {"calibration": CALIBRATION, "probe": PROBE}
+    row["metrics"] = row["metrics"] | {"bias": BIAS}
+    write_report(tmp_path, row, validation, np.array([-4.0, 2.0, -1.0]), LOG_HISTORY)
+    pictures = [name for name in files(tmp_path) if name.endswith(".png")]
+    assert {"bias.png", "probe.png"} <= set(pictures)
+    page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    for name in pictures:
+        assert f"]({name})" in page
+        assert matplotlib.image.imread(tmp_path / "report" / name).size
+
+
+def test_pictures_of_another_run_do_not_stay(tmp_path, validation):
+    write_report(tmp_path, benchmark(), validation, np.array([-4.0, 2.0, -1.0]), LOG_HISTORY)
+    unbounded = np.array([-4.0, np.nan, np.inf], dtype=np.float32)
+    write_report(tmp_path, benchmark(None), validation, unbounded, [])
+    assert files(tmp_path) == ALWAYS
+    page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "(timing.png)" in page
+    assert page.count(".png)") == 1
+
+
+@pytest.mark.parametrize("targets", [[0.0, 1.0], [0.0, 0.0], [1.0, 1.0], [1.0]])
+def test_a_few_rows_are_enough(tmp_path, targets):
+    validation = Dataset.from_dict({"id": ["a", "b"], "text": ["one", "two"], "target": [0.0, 0.0]})
+    validation = validation.select(range(len(targets))).remove_columns("target").add_column("target", targets)
+    logits = np.array([-1.0, 1.0], dtype=np.float32)[: len(targets)]
+    write_report(tmp_path, benchmark(None), validation, logits, LOG_HISTORY[:1])
+    page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert ("roc.png" in files(tmp_path)) == (len(set(targets)) == 2) == ("roc.png" in page)
+    assert "reliability.png" in files(tmp_path)
+
+
+def test_the_wrong_ones_are_shown_worst_first(tmp_path):
+    targets = [1.0, 0.0] * 10
+    names = [f"comment{number}" for number in range(20)]
+    validation = Dataset.from_dict({"id": names, "text": names, "target": targets})
+    write_report(tmp_path, benchmark(), validation, np.arange(20.0), [])
+    page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+
+    def listed(heading):
+        section = page.split(f"### {heading}")[1].split("###")[0]
+        return [line.split("`")[1] for line in section.splitlines() if line[:1].isdigit()]
+
+    assert listed("Most toxic") == [f"comment{number}" for number in (19, 18, 17, 16, 15)]
+    assert listed("Least toxic") == [f"comment{number}" for number in range(5)]
+    assert listed("Worst false positives") == [f"comment{number}" for number in (19, 17, 15, 13, 11)]
+    assert listed("Worst false negatives") == [f"comment{number}" for number in (0, 2, 4, 6, 8)]

@@ -17,6 +17,7 @@ from transformers import TrainingArguments as HfTrainingArguments
 
 from toxicity.errors import RequestError
 from toxicity.gpus import known_kind
+from toxicity.tracking import require_trackers
 
 SAMPLE_RECIPE = Path(__file__).parent.parent / "recipes" / "sample.yaml"
 
@@ -152,12 +153,16 @@ class TrainingArguments(HfTrainingArguments):
             raise RequestError(f"--output_dir {self.output_dir} is a file: name a folder.")
         # The collator picks what the model takes; the length column must reach the sampler.
         self.remove_unused_columns = False
+        # With --push_to_hub, Trackio would publish its record as a Space, local paths included, without being asked.
+        if self.trackio_static_space_id is None:
+            self.trackio_static_space_id = False
         # Without an accelerator there is nothing to pin memory for, and torch would warn of it.
         self.dataloader_pin_memory &= torch.accelerator.is_available()
         try:
             super().__post_init__()
         except (ValueError, ImportError) as error:
             raise RequestError(str(error)) from error
+        require_trackers(self.report_to)
 
 
 @dataclass

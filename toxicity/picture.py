@@ -42,14 +42,19 @@ def draw(groups: Sequence[tuple[str, Sequence[Result]]], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _draw_times(axes: Axes, results: Sequence[Result]) -> None:
-    thickness = 0.8 / len(results)
-    longest = max(seconds for result in results for seconds in result.seconds.values())
-    size, unit = next(
+def time_unit(longest: float) -> tuple[int, str]:
+    """Seconds and name of the unit for an axis of durations up to `longest` seconds."""
+    return next(
         (size, unit)
         for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
         if longest >= size or size == 1
     )
+
+
+def _draw_times(axes: Axes, results: Sequence[Result]) -> None:
+    thickness = 0.8 / len(results)
+    longest = max(seconds for result in results for seconds in result.seconds.values())
+    size, unit = time_unit(longest)
     for index, result in enumerate(results):
         grey, hatch = FILLS[index % len(FILLS)]
         phases = [phase for phase in PHASES if phase in result.seconds]

@@ -1,11 +1,11 @@
-"""What a run leaves for its reader: the row of the table, the scores, the most and the least toxic comment."""
+"""What a run leaves for its reader: the row of the table, the scores, a page with pictures, and what it prints."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from datasets import Dataset
+from scipy.special import expit
 
+from toxicity import plots
 from toxicity.arguments import Arguments
 from toxicity.console import printable
 from toxicity.data import Splits, labels_of
+from toxicity.page import Comment, Picture, report_page
 from toxicity.rows import SCHEMA_VERSION, benchmark_table
 from toxicity.schema import ID, TEXT
 from toxicity.training import ToxicityTrainer, describe_optimiser
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "evaluate", "scikit-learn")
+
+# Under each heading of the page.
+SHOWN_COMMENTS = 5
 
 
 def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTrainer) -> dict[str, Any]:
@@ -109,34 +115,109 @@ def build_benchmark(
     }
 
 
-def write_report(output_dir: Path, benchmark: dict[str, Any], validation: Dataset, logits: np.ndarray) -> None:
-    """Write `report/benchmark.json` and `report/predictions.parquet`, then print the row, two comments and the JSON.
+def write_report(
+    output_dir: Path,
+    benchmark: dict[str, Any],
+    validation: Dataset,
+    logits: np.ndarray,
+    log_history: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write the folder `report`, then print the row, two comments and the JSON.
+
+    It gets `benchmark.json`, `predictions.parquet`, pictures of what is defined and known, and `report.md`.
 
     Args:
         output_dir: folder of the run.
         benchmark: of `build_benchmark`.
         validation: rows with `id`, `text` and `target`.
         logits: float `(rows,)`, in the order of `validation`.
+        log_history: of `trainer.state`.
     """
     folder = output_dir / "report"
     folder.mkdir(parents=True, exist_ok=True)
     # In float64, or the surest comments would all score exactly 1 and the file would give another AUC.
-    scores = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+    scores = expit(logits.astype(np.float64))
+    labels = labels_of(validation)
     predictions = pa.table(
         {
             "id": validation.select_columns(ID).with_format("arrow")[:][ID],
-            "label": labels_of(validation).astype(np.int8),
+            "label": labels.astype(np.int8),
             "score": scores,
         }
     )
     _replace(folder / "predictions.parquet", lambda path: pyarrow.parquet.write_table(predictions, path))
     _replace(folder / "benchmark.json", lambda path: path.write_text(json.dumps(benchmark, indent=2) + "\n"))
+    pictures = _draw(folder, benchmark, labels > 0, logits, log_history)
+    page = report_page(benchmark, pictures, _comments(validation, labels > 0, scores))
+    _replace(folder / "report.md", lambda path: path.write_text(page, encoding="utf-8"))
 
     print(f"\n{benchmark_table([benchmark])}\n")
     for name, row in (("Most", scores.argmax()), ("Least", scores.argmin())):
         print(f"{name} toxic ({scores[row]:.6f}): {printable(validation[int(row)][TEXT])}")
     print(f"\nEverything else is in {output_dir}\n")
     print(json.dumps(benchmark), flush=True)
+
+
+def _draw(
+    folder: Path,
+    benchmark: Mapping[str, Any],
+    toxic: np.ndarray,
+    logits: np.ndarray,
+    log_history: Sequence[Mapping[str, Any]],
+) -> list[Picture]:
+    """Draw what can be drawn, and take away what another run left under the name of a picture that cannot."""
+    metrics, calibration, probe = benchmark["metrics"], benchmark.get("calibration"), benchmark.get("probe")
+    finite = bool(np.isfinite(logits).all())
+    both_classes = bool(toxic.any() and not toxic.all())
+    temperature = calibration["temperature"] if calibration else None
+    drawings: list[tuple[str, str, object, Callable[[Path], None]]] = [
+        ("timing.png", "Time of each phase", True, lambda path: plots.draw_timing(benchmark, path)),
+        (
+            *("training.png", "Loss and learning rate over the steps", plots.losses_logged(log_history)),
+            lambda path: plots.draw_training(log_history, path),
+        ),
+        (
+            *("roc.png", "ROC curve", finite and both_classes),
+            lambda path: plots.draw_roc(toxic, logits, metrics, path),
+        ),
+        (
+            *("precision_recall.png", "Precision and recall", finite and both_classes),
+            lambda path: plots.draw_precision_recall(toxic, logits, metrics, calibration, path),
+        ),
+        (
+            *("reliability.png", "Reliability of the scores, before and after the temperature", finite),
+            lambda path: plots.draw_reliability(toxic, logits, temperature, path),
+        ),
+        ("bias.png", "AUCs by identity", metrics.get("bias"), lambda path: plots.draw_bias(metrics["bias"], path)),
+        ("probe.png", "Shift of the score by identity", probe, lambda path: plots.draw_probe(probe, path)),
+    ]
+    drawn = []
+    for name, shows, possible, draw in drawings:
+        if possible:
+            _replace(folder / name, draw)
+            drawn.append(Picture(name, shows))
+        else:
+            (folder / name).unlink(missing_ok=True)
+    return drawn
+
+
+def _comments(validation: Dataset, toxic: np.ndarray, scores: np.ndarray) -> dict[str, list[Comment]]:
+    """The comments at the ends of the scores, and those at the wrong end, by the heading they go under."""
+    lowest_first = np.argsort(scores, kind="stable")
+    highest_first = np.argsort(-scores, kind="stable")
+    groups = {
+        "Most toxic": highest_first,
+        "Least toxic": lowest_first,
+        "Worst false positives: civil comments with the highest scores": highest_first[~toxic[highest_first]],
+        "Worst false negatives: toxic comments with the lowest scores": lowest_first[toxic[lowest_first]],
+    }
+    return {
+        heading: [
+            Comment(validation[row][ID], validation[row][TEXT], bool(toxic[row]), float(scores[row]))
+            for row in rows[:SHOWN_COMMENTS].tolist()
+        ]
+        for heading, rows in groups.items()
+    }
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

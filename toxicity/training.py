@@ -20,6 +20,7 @@ from toxicity.losses import mean_binary_cross_entropy
 from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import logits_of
 from toxicity.timing import PhaseClock
+from toxicity.tracking import keep_runs_whole
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class ToxicityTrainer(Trainer):
         if self.args.disable_tqdm:
             self.remove_callback(PrinterCallback)
             self.add_callback(LogLines())
+        keep_runs_whole(self)
 
     def create_accelerator_and_postprocess(self) -> None:
         """Let fp16 be fp16 on a CPU too; Accelerate would compute in fp32 there and still call it fp16."""
@@ -87,13 +89,15 @@ class ToxicityTrainer(Trainer):
     def score(self, dataset: Dataset) -> np.ndarray:
         """Logits of every row, float32 `(rows,)`, in the order of `dataset`, charged to the phase `inference`."""
         with self.clock.phase("inference"):
-            return self.predict(dataset, metric_key_prefix="validation").predictions.ravel()
+            return self.predict(dataset, metric_key_prefix="eval").predictions.ravel()
 
     def score_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Logits of texts that are no dataset yet, float32 `(texts,)`, in their order; on no phase's account."""
         input_ids = self.processing_class(list(texts), truncation=True)["input_ids"]
         columns = {"input_ids": input_ids, "length": list(map(len, input_ids)), "labels": [0.0] * len(input_ids)}
-        return self.predict(Dataset.from_dict(columns), metric_key_prefix="texts").predictions.ravel()
+        # Not `predict`, which would tell the trackers of it.
+        dataloader = self.get_test_dataloader(Dataset.from_dict(columns))
+        return self.evaluation_loop(dataloader, description="Scoring texts").predictions.ravel()
 
     def _timed_metrics(self, prediction: EvalPrediction) -> dict[str, float | None]:
         with self.clock.phase("metrics"):

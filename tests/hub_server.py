@@ -2,7 +2,8 @@
 
 It keeps what the real one promises: tokens have roles and owners, large files arrive by git-LFS and are checked by
 size and sha256, a commit names only large files that have arrived, cards must be valid, and a revision is what a commit
-made it. Faults come on demand, with `fail` and `drop`. What was received is kept byte by byte, to be looked through.
+made it. Faults come on demand, with `fail`, `drop` and `lose_answer`. What was received is kept byte by byte, to be
+looked through.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Fault:
     method: str
     pattern: str
     times: int
-    status: int | None  # None: the connection breaks off
-    after_bytes: int
+    status: int | None = None
+    after_bytes: int | None = None  # then the connection breaks off; None: once the call was served
 
 
 @dataclass
@@ -94,11 +95,15 @@ class HubServer:
 
     def fail(self, method: str, pattern: str, status: int, times: int = 10**9) -> None:
         """Answer calls whose path matches `pattern` with `status`."""
-        self.faults.append(Fault(method, pattern, times, status, 0))
+        self.faults.append(Fault(method, pattern, times, status))
 
     def drop(self, method: str, pattern: str, after_bytes: int = 0, times: int = 10**9) -> None:
         """Break off the connection of calls whose path matches `pattern`, that many bytes into their body."""
-        self.faults.append(Fault(method, pattern, times, None, after_bytes))
+        self.faults.append(Fault(method, pattern, times, after_bytes=after_bytes))
+
+    def lose_answer(self, method: str, pattern: str, times: int = 1) -> None:
+        """Do what calls whose path matches `pattern` ask for, and break off the connection instead of an answer."""
+        self.faults.append(Fault(method, pattern, times))
 
     def heal(self) -> None:
         self.faults.clear()
@@ -185,12 +190,12 @@ class _Handler(BaseHTTPRequestHandler):
             )
             if fault:
                 fault.times -= 1
-        if fault and fault.status is None:
+        if fault and fault.after_bytes is not None:
             call.body = self._read_body(fault.after_bytes)
             raise _BrokenOff
         call.body = self._read_body()
         try:
-            if fault:
+            if fault and fault.status is not None:
                 raise _Refusal(fault.status, "as the test asked for")
             with self.hub.lock:
                 answer = self._answer(path, parse_qs(url.query), call.body)
@@ -199,6 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers = {"X-Error-Message": str(refusal)} | ({"X-Error-Code": refusal.code} if refusal.code else {})
             self._send(refusal.status, json.dumps({"error": str(refusal)}).encode(), headers)
             return
+        if fault:
+            raise _BrokenOff
         status, content, headers = answer if isinstance(answer, tuple) else (200, answer, {})
         call.status = status
         self._send(status, content if isinstance(content, bytes) else json.dumps(content).encode(), headers)

@@ -1,7 +1,9 @@
+import copy
 import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 from conftest import make_comments
 from hub_server import OWNER, READ_TOKEN, WRITE_TOKEN
 from huggingface_hub import HfApi, snapshot_download
+from transformers import BertForSequenceClassification
 
 from toxicity.card import write_card
 from toxicity.errors import PublishError, RequestError
@@ -53,37 +56,46 @@ BENCHMARK = {
 }
 
 
-@pytest.fixture
-def finished_run(tmp_path, tiny_model, tokenizer):
+@pytest.fixture(scope="session")
+def one_run(tmp_path_factory, tiny_config, tokenizer):
     """What a run leaves, and things beside it that are nobody else's business."""
-    run = tmp_path / "runs" / "mine"
+    run = tmp_path_factory.mktemp("one") / "run"
     (run / "report").mkdir(parents=True)
-    tiny_model.config.id2label, tiny_model.config.label2id = {0: "toxic"}, {"toxic": 0}
-    tiny_model.config.vocab_source = f"{LOCAL_FOLDER.replace(' ', '_')}/vocab.txt"
-    tiny_model.eval().save_pretrained(run)
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(copy.deepcopy(tiny_config)).eval()
+    model.config.id2label, model.config.label2id = {0: "toxic"}, {"toxic": 0}
+    model.config.vocab_source = f"{LOCAL_FOLDER.replace(' ', '_')}/vocab.txt"
+    model.save_pretrained(run)
     tokenizer.save_pretrained(run)
     texts = [text for text, _ in make_comments(40, seed=5)]
     with torch.no_grad():
-        logits = [
-            tiny_model(**tokenizer(text, truncation=True, max_length=32, return_tensors="pt")).logits.item()
-            for text in texts
-        ]
-    scores = 1 / (1 + np.exp(-np.array(logits)))
+        inputs = tokenizer(texts, truncation=True, max_length=32, padding=True, return_tensors="pt")
+        logits = model(**inputs).logits.squeeze(1).double().numpy()
+    scores = 1 / (1 + np.exp(-logits))
     pyarrow.parquet.write_table(pa.table({"id": range(40), "score": scores}), run / "report" / "predictions.parquet")
     (run / "report" / "benchmark.json").write_text(json.dumps(BENCHMARK))
     (run / "report" / "report.md").write_text("\n".join(texts))
     (run / "report" / "roc.png").write_bytes(PNG + b"roc")
     (run / "report" / "timing.png").write_bytes(PNG + b"timing")
-    (run / "training_args.bin").write_bytes(b"\0" + WRITE_TOKEN.encode() + str(run).encode())
+    (run / "training_args.bin").write_bytes(b"\0" + WRITE_TOKEN.encode() + LOCAL_FOLDER.encode())
     (run / "optimizer.pt").write_bytes(b"\0moments")
     checkpoint = run / "checkpoint-10"
     checkpoint.mkdir()
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         (checkpoint / name).write_bytes((run / name).read_bytes())
     (checkpoint / "optimizer.pt").write_bytes(b"\0moments")
-    (checkpoint / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": str(checkpoint)}))
+    (checkpoint / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": LOCAL_FOLDER}))
     write_card(run, BENCHMARK)
     return run
+
+
+@pytest.fixture
+def finished_run(one_run, tmp_path):
+    return shutil.copytree(one_run, tmp_path / "runs" / "mine")
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 PUBLISHED = {
@@ -182,7 +194,10 @@ def test_a_push_that_broke_off_goes_on_without_sending_what_had_arrived(hub, fin
 
 
 def test_a_commit_whose_answer_was_lost_is_not_made_twice(hub, finished_run):
-    push_run(finished_run, REPO)
+    hub.lose_answer("POST", "/commit/")
+    with pytest.raises(PublishError):
+        push_run(finished_run, REPO)
+    assert set(hub.files(REPO)) == PUBLISHED
     before = len(hub.requests)
     push_run(finished_run, REPO)
     assert not [call for call in hub.requests[before:] if call.method == "PUT" or "/commit/" in call.path]
@@ -277,7 +292,7 @@ def test_what_keeps_a_run_from_the_hub_is_said_in_two_lines_with_exit_code_1(
     from toxicity.errors import refusals_exit_cleanly
 
     happens(hub, monkeypatch)
-    before = {path: path.stat() for path in finished_run.rglob("*")}
+    before = contents(finished_run)
     monkeypatch.setattr("sys.argv", ["hub", str(finished_run), "--repo", REPO])
     with pytest.raises(SystemExit) as stop, refusals_exit_cleanly():
         main()
@@ -291,7 +306,7 @@ def test_what_keeps_a_run_from_the_hub_is_said_in_two_lines_with_exit_code_1(
     )
     assert "hf_" not in printed.err
     assert printed.out == ""
-    assert {path: path.stat() for path in finished_run.rglob("*")} == before
+    assert contents(finished_run) == before
     assert REPO not in hub.repos or hub.repos[REPO].kind == "dataset" or hub.files(REPO) == {}
 
 

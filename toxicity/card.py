@@ -30,9 +30,9 @@ UNKNOWN_LICENSE = "unknown"
 DATASETS = {
     "sample": (
         "Wikipedia talk comments (Jigsaw, 2018) and tweets (Davidson et al., 2017)",
-        "Its Wikipedia comments are under CC BY-SA 3.0; the tweets are their authors'.",
+        "Of the data, the Wikipedia comments are under CC BY-SA 3.0; the tweets are their authors'.",
     ),
-    "google/civil_comments": ("Civil Comments", "Its comments are under CC0."),
+    "google/civil_comments": ("Civil Comments", "The comments of the data are under CC0."),
 }
 
 EXAMPLES = ("Thank you, that was kind of you.", "Shut up, you worthless liar.")
@@ -148,7 +148,7 @@ def _summary(benchmark: Mapping[str, Any], dataset_name: str | None) -> str:
 def _results(benchmark: Mapping[str, Any], pictures: set[str]) -> list[str]:
     protocol, metrics = benchmark["protocol"], benchmark["metrics"]
     positives = protocol.get("validation_positives")
-    toxic = "" if positives is None else f", {positives:,} of them toxic (at least half of their annotators said so)"
+    toxic = "" if positives is None else f", {positives:,} of them toxic (from a target of 0.5 on)"
     interval = metrics.get("auc_interval")
     names = {
         "average_precision": "Average precision",
@@ -168,7 +168,7 @@ def _results(benchmark: Mapping[str, Any], pictures: set[str]) -> list[str]:
     undefined = metrics.get("undefined") or {}
     reasons = [f"- {_code(name)} is undefined: {_plain(reason)}" for name, reason in undefined.items()]
     return [
-        f"On {protocol['validation_rows']:,} comments that it was not trained on{toxic}:",
+        f"On {protocol['validation_rows']:,} comments held out for validation{toxic}:",
         benchmark_table([benchmark]),
         markdown_table(("Metric", "Value"), rows),
         "\n".join(reasons),
@@ -286,7 +286,7 @@ def _probe(probe: Mapping[str, Any] | None, pictures: set[str]) -> list[str]:
     if largest and largest[1] is not None:
         largest_text = f" The largest shift is {largest[1]:+.4f}, for {_plain(largest[0]).replace('_', ' ')}."
     return [
-        f"Besides, {probe['texts']:,} sentences were scored: {probe['templates']:,} templates, neutral, friendly and "
+        f"A probe scored {probe['texts']:,} sentences: {probe['templates']:,} templates, neutral, friendly and "
         "hostile, with terms for each group and with none. The shift is what naming the group adds to the calibrated "
         "score; the last columns tell how many of the neutral and friendly sentences are flagged at the threshold for "
         f"each precision.{largest_text}",
@@ -341,7 +341,7 @@ def _license_text(benchmark: Mapping[str, Any], base_model: str | None, dataset_
             "see there, and set `license` above to what it asks for."
         )
     else:
-        weights = f"The weights derive from {_code(model)}, which is under `{license_id}`, and so are these."
+        weights = f"The weights derive from {_code(model)}, which is under `{license_id}`; these are under the same."
     terms = DATASETS.get(dataset_name or "", (None, ""))[1]
     return f"{weights} {terms}".strip()
 

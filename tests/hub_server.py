@@ -2,8 +2,8 @@
 
 It keeps what the real one promises: tokens have roles and owners, large files arrive by git-LFS and are checked by
 size and sha256, a commit names only large files that have arrived, cards must be valid, and a revision is what a commit
-made it. Faults come on demand, with `fail`, `drop` and `lose_answer`. What was received is kept byte by byte, to be
-looked through.
+made it. Faults come on demand, with `fail`, `drop`, `hang` and `lose_answer`. What was received is kept byte by byte,
+to be looked through.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Fault:
     times: int
     status: int | None = None
     after_bytes: int | None = None  # then the connection breaks off; None: once the call was served
+    silent: bool = False
 
 
 @dataclass
@@ -78,6 +79,7 @@ class HubServer:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
+        self.stopped = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.daemon_threads = True
         self._http.hub = self
@@ -90,6 +92,7 @@ class HubServer:
         self._thread.start()
 
     def stop(self) -> None:
+        self.stopped.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -104,6 +107,10 @@ class HubServer:
     def lose_answer(self, method: str, pattern: str, times: int = 1) -> None:
         """Do what calls whose path matches `pattern` ask for, and break off the connection instead of an answer."""
         self.faults.append(Fault(method, pattern, times))
+
+    def hang(self, method: str, pattern: str, times: int = 10**9) -> None:
+        """Take calls whose path matches `pattern`, and never answer."""
+        self.faults.append(Fault(method, pattern, times, silent=True))
 
     def heal(self) -> None:
         self.faults.clear()
@@ -190,6 +197,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
             if fault:
                 fault.times -= 1
+        if fault and fault.silent:
+            self.hub.stopped.wait()
+            raise _BrokenOff
         if fault and fault.after_bytes is not None:
             call.body = self._read_body(fault.after_bytes)
             raise _BrokenOff

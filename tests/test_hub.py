@@ -16,6 +16,7 @@ import torch
 from conftest import make_comments
 from hub_server import OWNER, READ_TOKEN, WRITE_TOKEN
 from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.utils import get_session
 from transformers import BertForSequenceClassification
 
 from toxicity.card import write_card
@@ -267,7 +268,12 @@ def commits_conflict(hub, monkeypatch):
     hub.fail("POST", "/commit/", 409)
 
 
-def validation_is_no_json(hub, monkeypatch):
+def hub_is_silent(hub, monkeypatch):
+    monkeypatch.setattr("toxicity.hub.SECONDS_OF_SILENCE", 0.2)
+    hub.hang("POST", "/preupload/")
+
+
+def validation_breaks_off(hub, monkeypatch):
     hub.drop("POST", "/validate-yaml")
 
 
@@ -281,7 +287,8 @@ FAILURES = {
     offline: "unset the `HF_HUB_OFFLINE`",
     hub_is_ill: "500",
     commits_conflict: "409",
-    validation_is_no_json: "was not published, or not all of it",
+    hub_is_silent: "ReadTimeout",
+    validation_breaks_off: "was not published, or not all of it",
 }
 
 
@@ -315,6 +322,14 @@ def test_access_is_checked_before_there_is_anything_to_push(hub, monkeypatch, ha
     happens(hub, monkeypatch)
     with pytest.raises(PublishError):
         check_access(REPO)
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for_without_end(hub, monkeypatch):
+    monkeypatch.setattr("toxicity.hub.SECONDS_OF_SILENCE", 0.2)
+    hub.hang("POST", "/repos/create")
+    with pytest.raises(PublishError, match="ReadTimeout"):
+        check_access(REPO)
+    assert get_session().timeout.read is None, "others keep their patience"
 
 
 def test_access_makes_the_repo_and_names_its_owner(hub):

@@ -24,7 +24,7 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import disable_progress_bars, validate_repo_id
+from huggingface_hub.utils import disable_progress_bars, get_session, validate_repo_id
 
 from toxicity.errors import PublishError, RequestError, refusals_exit_cleanly
 
@@ -47,6 +47,9 @@ LOCAL_PATH = re.compile(
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 # The model that the card's example loads.
 EXAMPLE_MODEL = re.compile(r'(pipeline\(\s*"text-classification",\s*)"[^"\n]*"')
+
+# The client itself would wait without end for a Hub that takes a call and does not answer it.
+SECONDS_OF_SILENCE = 120.0
 
 logger = logging.getLogger(__name__)
 
@@ -255,6 +258,7 @@ def _without_paths(text: str) -> str:
 @contextmanager
 def _explained(repo: str) -> Iterator[None]:
     """Turn whatever the client raises into a `PublishError` that says on one line what to do about it."""
+    patience, get_session().timeout = get_session().timeout, SECONDS_OF_SILENCE
     try:
         yield
     except PublishError:
@@ -266,6 +270,8 @@ def _explained(repo: str) -> Iterator[None]:
             404: f"there is no model {repo} on the Hub that the token can see: is it a dataset, or somebody else's?",
         }.get(getattr(getattr(error, "response", None), "status_code", None))
         raise PublishError(advice or f"{repo} was not published, or not all of it: {_told(error)}") from error
+    finally:
+        get_session().timeout = patience
 
 
 def _told(error: BaseException) -> str:

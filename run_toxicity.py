@@ -17,6 +17,7 @@ from transformers import enable_full_determinism, set_seed
 
 from toxicity.arguments import parse_arguments
 from toxicity.calibration import calibrate, config_section
+from toxicity.card import write_card
 from toxicity.console import set_up_console
 from toxicity.data import identities_of, labels_of, load_splits, targets_of
 from toxicity.dry_run import describe_data
@@ -116,7 +117,13 @@ def main() -> None:
         dropped_rows=splits.dropped_rows,
     )
     if is_main_process:
-        write_report(Path(training_args.output_dir), benchmark, splits.validation, logits, trainer.state.log_history)
+        output_dir = Path(training_args.output_dir)
+        write_report(output_dir, benchmark, splits.validation, logits, trainer.state.log_history)
+        write_card(
+            output_dir, benchmark, training_args.hub_model_id, data_args.dataset_name, data_args.dataset_revision
+        )
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import logging
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -110,6 +111,30 @@ def cache_dir(tmp_path, monkeypatch) -> Path:
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     return tmp_path / "cache" / "toxicity"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub on loopback that the client in this process talks to, with a token that may write."""
+    from hub_server import WRITE_TOKEN, HubServer
+    from huggingface_hub import constants, utils
+
+    server = HubServer()
+    server.start()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+    template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    # The client waits half a minute in all before it gives a call up.
+    monkeypatch.setattr(utils._http, "time", SimpleNamespace(sleep=lambda seconds: None))
+    utils.close_session()
+    yield server
+    utils.close_session()
+    server.stop()
 
 
 @pytest.fixture

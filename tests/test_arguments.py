@@ -113,6 +113,10 @@ def test_a_recipe_behind_the_flags():
         (["--per_device_train_batch_size", "0"], "least that works is 1"),
         (["--output_dir", __file__], "is a file"),
         (["--max_train_samples", "0"], "least that works is 1"),
+        (["--push_to_hub", "--hub_model_id", "datasets/me/x"], "NAME or OWNER/NAME"),
+        (["--push_to_hub", "--output_dir", "runs/not a name"], "NAME or OWNER/NAME"),
+        (["--push_to_hub", "--hub_strategy", "checkpoint"], "would publish the optimizer's state .* every_save"),
+        (["--push_to_hub", "--hub_strategy", "all_checkpoints"], "would publish the optimizer's state"),
         (
             ["--load_best_model_at_end", "true", "--save_strategy", "steps", "--eval_strategy", "epoch"],
             "save and eval strategy to match",
@@ -122,6 +126,12 @@ def test_a_recipe_behind_the_flags():
 def test_values_that_do_not_go_together(flags, message):
     with pytest.raises(RequestError, match=message):
         parse_arguments(flags)
+
+
+def test_a_token_is_no_flag_and_is_not_repeated():
+    with pytest.raises(RequestError, match="HF_TOKEN") as refusal:
+        parse_arguments(["--hub_token", "hf_secret"])
+    assert "hf_secret" not in str(refusal.value)
 
 
 def test_a_machine_may_be_named():

@@ -1,5 +1,6 @@
 """The real commands, in processes of their own."""
 
+import csv
 import json
 import os
 import subprocess
@@ -110,6 +111,52 @@ def test_precision_is_what_the_launcher_says(checkpoint, comments_csv, tmp_path,
     done = run(*launch, "run_toxicity.py", *flags(checkpoint, comments_csv, tmp_path / "run"), **home)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["protocol"]["mixed_precision"] == precision
+
+
+def test_a_run_is_published_and_scores_from_there_as_it_did_here(checkpoint, comments_csv, tmp_path, run_main, hub):
+    options = [*flags(checkpoint, comments_csv, tmp_path / "run"), "--save_strategy", "epoch", "--save_total_limit", 1]
+    run_main(*options, "--push_to_hub", "--hub_model_id", "toxic-comments")
+    assert {name for name in hub.files("tester/toxic-comments") if not name.endswith(".png")} == {
+        *("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+        "report/benchmark.json",
+    }
+    with comments_csv.open(encoding="utf-8") as file:
+        comments = {int(row["id"]): row["comment_text"] for row in csv.DictReader(file)}
+    received = hub.received()
+    assert not [comment for comment in comments.values() if comment.encode() in received]
+    for private in (str(tmp_path), str(checkpoint), "hf_"):
+        assert private.encode() not in received
+
+    from huggingface_hub import snapshot_download
+    from transformers import pipeline
+
+    loaded = snapshot_download("tester/toxic-comments", cache_dir=tmp_path / "empty")
+    classify = pipeline("text-classification", loaded, truncation=True, max_length=32)
+    predictions = pyarrow.parquet.read_table(tmp_path / "run" / "report" / "predictions.parquet").to_pydict()
+    scores = [result["score"] for result in classify([comments[row] for row in predictions["id"]])]
+    assert scores == pytest.approx(predictions["score"], abs=1e-5)
+
+
+def test_a_run_that_cannot_be_published_is_whole_and_says_how_to_go_on(
+    checkpoint, comments_csv, tmp_path, run_main, hub, capsys, monkeypatch
+):
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(SystemExit) as stop:
+        run_main(
+            *flags(checkpoint, comments_csv, tmp_path / "run"), "--push_to_hub", "--hub_model_id", "toxic-comments"
+        )
+    assert stop.value.code == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out.splitlines()[-1])["metrics"]["auc"] > 0.95
+    assert f"python -m toxicity.hub {tmp_path / 'run'} --repo toxic-comments" in printed.err
+    assert "Traceback" not in printed.err
+    from hub_server import WRITE_TOKEN
+
+    from toxicity.hub import push_run
+
+    monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
+    push_run(tmp_path / "run", "toxic-comments")
+    assert "model.safetensors" in hub.files("tester/toxic-comments")
 
 
 BAD_REQUESTS = {

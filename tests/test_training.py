@@ -1,5 +1,7 @@
 import copy
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,10 +9,12 @@ import torch
 from accelerate.state import AcceleratorState
 from conftest import make_comments
 from datasets import Dataset
+from hub_server import WRITE_TOKEN
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from toxicity.arguments import TrainingArguments
+from toxicity.errors import PublishError
 from toxicity.timing import PhaseClock
 from toxicity.training import ToxicityTrainer
 
@@ -205,3 +209,81 @@ def test_progress_is_logged_where_bars_are_off(make_trainer, caplog, monkeypatch
     assert "Scoring: batch 2 of 8" in caplog.text
     assert "Evaluation at step 8: {'eval_loss': " in caplog.text
     assert "'eval_auc': " in caplog.text
+
+
+def published(hub):
+    return hub.files("tester/mine")
+
+
+HUB = {"push_to_hub": True, "hub_model_id": "mine", "save_strategy": "steps", "save_steps": 4, "save_total_limit": 1}
+
+
+def test_checkpoints_are_published_while_training_goes_on(make_trainer, hub, tmp_path):
+    trainer = make_trainer(**HUB, num_train_epochs=2, hub_always_push=True)
+    (tmp_path / "run" / "notes.txt").write_text("not for others")
+    trainer.train()
+    assert set(published(hub)) == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    summaries = [json.loads(call.body.splitlines()[0])["value"]["summary"] for call in hub.calls("POST", "/commit/")]
+    assert summaries == [f"Training in progress, step {step}" for step in (4, 8, 12, 16)]
+    last = (tmp_path / "run" / "checkpoint-16" / "model.safetensors").read_bytes()
+    assert published(hub)["model.safetensors"] == last
+    assert not list((tmp_path / "run").glob(".publishing*"))
+    assert str(tmp_path).encode() not in hub.received()
+
+
+@pytest.mark.parametrize("options", [{"hub_strategy": "end"}, {"save_strategy": "no"}], ids=str)
+def test_nothing_is_published_before_the_end_where_nothing_was_asked_for(make_trainer, hub, options):
+    trainer = make_trainer(**HUB | options)
+    trainer.train()
+    trainer.save_model()
+    assert published(hub) == {}
+
+
+@pytest.mark.parametrize("pattern", ["/commit/", "/preupload/", "."])
+def test_a_hub_that_fails_never_stops_training(make_trainer, hub, caplog, pattern):
+    trainer = make_trainer(**HUB, hub_always_push=True)
+    hub.drop("POST", pattern)
+    with caplog.at_level("WARNING", logger="toxicity"):
+        trainer.train()
+    assert trainer.state.global_step == 8
+    assert "checkpoint-8 was not published, and training goes on" in caplog.text
+
+
+def test_a_hub_that_will_refuse_is_told_of_before_training_and_stops_nothing(make_trainer, hub, caplog, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    with caplog.at_level("WARNING", logger="toxicity"):
+        trainer = make_trainer(**HUB)
+    assert "--push_to_hub would fail now: there is no token for the Hub: run `hf auth login`" in caplog.text
+    trainer.train()
+    trainer.save_model()
+    finish(trainer)
+    with pytest.raises(PublishError, match="To publish it: python -m toxicity.hub .*run --repo mine"):
+        trainer.push_to_hub()
+    monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
+    trainer.push_to_hub()
+    assert "README.md" in published(hub)
+
+
+def finish(trainer):
+    """What the end of a run leaves beside the model."""
+    report = Path(trainer.args.output_dir) / "report"
+    report.mkdir()
+    (report / "benchmark.json").write_text("{}")
+    (report / "predictions.parquet").write_bytes(b"0")
+    (report.parent / "README.md").write_text("# mine\n")
+
+
+def test_the_end_is_published_by_the_allow_list_and_with_the_runs_own_card(make_trainer, hub):
+    trainer = make_trainer(**HUB | {"hub_private_repo": True, "hub_revision": "tried"})
+    trainer.train()
+    trainer.save_model()
+    finish(trainer)
+    assert trainer.push_to_hub() == f"{hub.endpoint}/tester/mine"
+    files = hub.files("tester/mine", "tried")
+    assert set(files) == {
+        *("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+        "report/benchmark.json",
+    }
+    assert files["README.md"] == b"# mine\n"
+    assert published(hub) == {}
+    assert hub.repos["tester/mine"].private

@@ -14,9 +14,11 @@ import torch
 import yaml
 from transformers import HfArgumentParser
 from transformers import TrainingArguments as HfTrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 from toxicity.errors import RequestError
 from toxicity.gpus import known_kind
+from toxicity.hub import require_repo_name
 from toxicity.tracking import require_trackers
 
 SAMPLE_RECIPE = Path(__file__).parent.parent / "recipes" / "sample.yaml"
@@ -151,6 +153,11 @@ class TrainingArguments(HfTrainingArguments):
                 raise RequestError(f"--{name} is {getattr(self, name)}; the least that works is 1.")
         if self.output_dir and Path(self.output_dir).is_file():
             raise RequestError(f"--output_dir {self.output_dir} is a file: name a folder.")
+        if self.hub_token is not None:
+            raise RequestError(
+                "--hub_token would leave the token in files and in the list of processes: leave it out, and run "
+                "`hf auth login` or set HF_TOKEN."
+            )
         # The collator picks what the model takes; the length column must reach the sampler.
         self.remove_unused_columns = False
         # With --push_to_hub, Trackio would publish its record as a Space, local paths included, without being asked.
@@ -163,6 +170,13 @@ class TrainingArguments(HfTrainingArguments):
         except (ValueError, ImportError) as error:
             raise RequestError(str(error)) from error
         require_trackers(self.report_to)
+        if self.push_to_hub:
+            require_repo_name(self.hub_model_id or Path(self.output_dir).absolute().name)
+            if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+                raise RequestError(
+                    f"--hub_strategy {self.hub_strategy.value} would publish the optimizer's state and local paths: "
+                    "choose every_save, which publishes the model of each checkpoint, or end."
+                )
 
 
 @dataclass

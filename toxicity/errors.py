@@ -1,4 +1,4 @@
-"""How a run ends: the exit codes of the contract, and the one exception that carries a message for the user."""
+"""How a run ends: the exit codes of the contract, and the exceptions that carry a message for the user."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ class RequestError(Exception):
     """What was asked for cannot work here. The message is a line or two that name the fix."""
 
 
+class PublishError(Exception):
+    """The run is whole on this disk and not, or not all of it, on the Hub. The message names what goes on from here."""
+
+
 @contextmanager
 def refusals_exit_cleanly() -> Iterator[None]:
-    """Turn a `RequestError` into its message on standard error and exit code 2, with no traceback."""
+    """Turn the exceptions above into their message on standard error and exit code 2 or 1, with no traceback."""
     try:
         yield
-    except RequestError as error:
+    except (RequestError, PublishError) as error:
         # All processes find the same fault; one of them says so.
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_REFUSED)
+        sys.exit(EXIT_REFUSED if isinstance(error, RequestError) else EXIT_FAILED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -12,10 +13,13 @@ import torch
 from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, has_length
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, HubStrategy, has_length
+from transformers.utils import PushInProgress
 
 from toxicity.arguments import TrainingArguments
 from toxicity.batching import LengthGroupedSampler, PaddingCollator, longest_first
+from toxicity.errors import PublishError
+from toxicity.hub import check_access, push_checkpoint, push_run
 from toxicity.losses import mean_binary_cross_entropy
 from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import logits_of
@@ -159,6 +163,63 @@ class ToxicityTrainer(Trainer):
             logits = logits_of(model(**inputs)).float()
             loss = mean_binary_cross_entropy(logits, labels)
         return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repo and see that it can be written to; if not, warn before hours are spent, and train all the same.
+
+        The Trainer's own would end the run. The token is the client's, whatever is given here.
+        """
+        if not self.is_world_process_zero():
+            return
+        self.push_in_progress = None
+        self.hub_model_id = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        try:
+            self.hub_model_id = check_access(self.hub_model_id, self.args.hub_private_repo)
+        except PublishError as error:
+            logger.warning(f"--push_to_hub would fail now: {error} Training goes on; publishing is tried at its end.")
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save as the Trainer does, and publish nothing: the report and the card are not there yet."""
+        super().save_model(output_dir, _internal_call=True)
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> str | None:
+        """Publish the finished run in `output_dir` by the allow-list of `toxicity.hub`, from the main process.
+
+        The Trainer's own uploads nearly all of that folder, comments too, and writes a card of its own over ours.
+        What it takes as arguments comes from `TrainingArguments` alone.
+
+        Returns:
+            The address of the model, None on the other processes.
+
+        Raises:
+            PublishError: if the Hub did not take all of it. The message names the command that goes on.
+        """
+        if not self.is_world_process_zero():
+            return None
+        self._finish_current_push()
+        repo = self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        address = push_run(Path(self.args.output_dir), repo, self.args.hub_private_repo, self.args.hub_revision)
+        logger.info(f"Published: {address}")
+        return address
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        in_progress = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if in_progress and not self.args.hub_always_push:
+            return
+        try:
+            job = push_checkpoint(
+                Path(checkpoint_folder),
+                self.hub_model_id,
+                self.args.hub_private_repo,
+                self.args.hub_revision,
+                f"Training in progress, step {self.state.global_step}",
+            )
+        except OSError as error:
+            logger.warning(f"{checkpoint_folder} was not published, and training goes on: {error}")
+            return
+        self.push_in_progress = PushInProgress([*(self.push_in_progress.jobs if in_progress else []), job])
 
 
 class LogLines(TrainerCallback):

@@ -1,0 +1,407 @@
+"""The model card of a run, README.md: what the model is for, how good it is, and whom it treats how."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from toxicity.hub import CARD, is_hub_id, public_benchmark, public_name
+from toxicity.rows import benchmark_table, markdown_table
+
+# What the cards of these models on the Hub say, under their names with and without the owner.
+LICENSES = {
+    "google-bert/bert-base-uncased": "apache-2.0",
+    "google-bert/bert-base-cased": "apache-2.0",
+    "google-bert/bert-large-uncased": "apache-2.0",
+    "distilbert/distilbert-base-uncased": "apache-2.0",
+    "google/electra-base-discriminator": "apache-2.0",
+    "sentence-transformers/all-MiniLM-L6-v2": "apache-2.0",
+    "FacebookAI/roberta-base": "mit",
+    "microsoft/deberta-v3-base": "mit",
+}
+# The Hub's own word for it.
+UNKNOWN_LICENSE = "unknown"
+
+# What is known of data that are known by name: what they are, and on what terms their text is given.
+DATASETS = {
+    "sample": (
+        "Wikipedia talk comments (Jigsaw, 2018) and tweets (Davidson et al., 2017)",
+        "Of the data, the Wikipedia comments are under CC BY-SA 3.0; the tweets are their authors'.",
+    ),
+    "google/civil_comments": ("Civil Comments", "The comments of the data are under CC0."),
+}
+
+EXAMPLES = ("Thank you, that was kind of you.", "Shut up, you worthless liar.")
+UNDEFINED = "undefined"
+
+
+def write_card(
+    output_dir: Path,
+    benchmark: Mapping[str, Any],
+    repo: str | None = None,
+    dataset_name: str | None = None,
+    dataset_revision: str | None = None,
+) -> None:
+    """Write `README.md`, with the metadata that the Hub reads. It shows no comment of the data and no local path.
+
+    Call it when the pictures are drawn: it shows those that it finds in `report/`.
+
+    Args:
+        output_dir: folder of the run.
+        benchmark: what `report/benchmark.json` holds. `metrics.auc`, `metrics.bias`, `calibration` and `probe` may be
+            None or missing, and any number in them None.
+        repo: name on the Hub. Without one the example loads the folder, until publishing names the repo.
+        dataset_name: what `--dataset_name` was; None where the data came from files.
+        dataset_revision: what `--dataset_revision` was.
+    """
+    base_model = benchmark["protocol"]["model"] if is_hub_id(benchmark["protocol"]["model"]) else None
+    benchmark = public_benchmark(benchmark)
+    name = (repo or output_dir.absolute().name).rsplit("/", 1)[-1]
+    metadata = _metadata(benchmark, name, base_model, dataset_name, dataset_revision)
+    pictures = {path.name for path in (output_dir / "report").glob("*.png")}
+    parts = [
+        f"---\n{metadata.to_yaml()}\n---",
+        f"# {_plain(name)}",
+        _summary(benchmark, dataset_name),
+        "## Results",
+        *_results(benchmark, pictures),
+        "## How to use",
+        *_usage(benchmark, repo or (name if output_dir.is_absolute() else output_dir.as_posix())),
+        "## Intended use",
+        INTENDED_USE,
+        "## Known biases",
+        *_bias(benchmark["metrics"], pictures),
+        *_probe(benchmark.get("probe"), pictures),
+        "## Limits",
+        _limits(benchmark),
+        "## Training",
+        *_training(benchmark, pictures),
+        "## Licence",
+        _license_text(benchmark, base_model, dataset_name),
+    ]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    (output_dir / CARD).write_text(text, encoding="utf-8")
+
+
+INTENDED_USE = """\
+- Putting comments in the order in which moderators should look at them, and measuring how toxic a body of text is.
+- Research on such models: their errors, their bias, their cost.
+
+Not for deciding about people. A score is a guess at how many annotators would call a comment toxic, made without its
+thread, its author and its place. Removing comments or punishing their authors by it alone silences people who did
+nothing wrong, most often those whose groups are named in insults."""
+
+
+def _metadata(
+    benchmark: Mapping[str, Any],
+    name: str,
+    base_model: str | None,
+    dataset_name: str | None,
+    dataset_revision: str | None,
+) -> ModelCardData:
+    protocol, metrics = benchmark["protocol"], benchmark["metrics"]
+    on_hub = _dataset_on_hub(dataset_name)
+    data = {
+        "task_type": "text-classification",
+        "task_name": "Toxicity",
+        # The Hub asks for a type; what is not of the Hub has none.
+        "dataset_type": on_hub or "custom",
+        "dataset_name": _dataset_title(protocol, dataset_name),
+        "dataset_split": "validation",
+        "dataset_revision": dataset_revision if on_hub else None,
+    }
+    values = {
+        ("roc_auc", "ROC AUC"): metrics.get("auc"),
+        ("final_score", "Final score of Jigsaw Unintended Bias"): (metrics.get("bias") or {}).get("final_score"),
+    }
+    results = [
+        EvalResult(**data, metric_type=kind, metric_name=title, metric_value=value)
+        for (kind, title), value in values.items()
+        if value is not None
+    ]
+    return ModelCardData(
+        language="en",
+        license=_license(base_model),
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["toxicity", "content-moderation", "bias"],
+        base_model=base_model,
+        datasets=[on_hub] if on_hub else None,
+        metrics=["roc_auc"],
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+
+
+def _summary(benchmark: Mapping[str, Any], dataset_name: str | None) -> str:
+    protocol = benchmark["protocol"]
+    return (
+        f"Tells how toxic an English comment is: one label, `toxic`, with a probability. {_code(protocol['model'])} "
+        f"fine-tuned on {protocol['train_rows']:,} comments of {_code(_dataset_title(protocol, dataset_name))}."
+    )
+
+
+def _results(benchmark: Mapping[str, Any], pictures: set[str]) -> list[str]:
+    protocol, metrics = benchmark["protocol"], benchmark["metrics"]
+    positives = protocol.get("validation_positives")
+    toxic = "" if positives is None else f", {positives:,} of them toxic (from a target of 0.5 on)"
+    interval = metrics.get("auc_interval")
+    names = {
+        "average_precision": "Average precision",
+        "log_loss": "Log loss",
+        "brier_score": "Brier score",
+        "expected_calibration_error": "Expected calibration error",
+    }
+    rows = [("ROC AUC", _number(metrics.get("auc"), 5))]
+    if interval:
+        rows.append(("ROC AUC, 95 % interval", f"{_number(interval[0], 5)} to {_number(interval[1], 5)}"))
+    rows += [(shown, _number(metrics[name], 5)) for name, shown in names.items() if name in metrics]
+    if metrics.get("bias"):
+        rows.append(("Final score of Jigsaw Unintended Bias", _number(metrics["bias"].get("final_score"), 5)))
+    rows += [
+        (f"ROC AUC of {_code(name)}", _number(value, 5)) for name, value in (metrics.get("subtypes") or {}).items()
+    ]
+    undefined = metrics.get("undefined") or {}
+    reasons = [f"- {_code(name)} is undefined: {_plain(reason)}" for name, reason in undefined.items()]
+    return [
+        f"On {protocol['validation_rows']:,} comments held out for validation{toxic}:",
+        benchmark_table([benchmark]),
+        markdown_table(("Metric", "Value"), rows),
+        "\n".join(reasons),
+        *_images(pictures, "roc.png", "precision_recall.png", "reliability.png"),
+    ]
+
+
+def _usage(benchmark: Mapping[str, Any], repo: str) -> list[str]:
+    calibration = benchmark.get("calibration")
+    cut = _pipeline_threshold(calibration)
+    example = "\n".join(
+        [
+            "```python",
+            "from transformers import pipeline",
+            "",
+            f'classify = pipeline("text-classification", "{repo}", truncation=True, '
+            f"max_length={benchmark['protocol']['max_seq_length']})",
+            f"for result in classify({list(EXAMPLES)!r}):".replace("'", '"'),
+            f'    print(f"{{result[\'score\']:.4f}}", "toxic" if result["score"] >= {cut:.6g} else "civil")',
+            "```",
+        ]
+    )
+    if not calibration:
+        scale = (
+            "The scores were not calibrated, as the validation comments were too few or of one class: 0.5 is no better "
+            "a threshold than another. Choose one on comments of yours."
+        )
+        return [example, scale]
+    held_out = calibration.get("held_out") or {}
+    temperature = calibration.get("temperature")
+    scale = (
+        "The pipeline gives sigmoid(logit). The calibrated score is sigmoid(logit / temperature), with the temperature "
+        f"{_number(temperature, 4)}; `python -m toxicity.predict` gives that one, and labels with the threshold that "
+        "`config.json` holds under `toxicity`. Temperature and thresholds were fitted on "
+        f"{calibration['fitted_rows']:,} of the validation comments and measured on the other "
+        f"{calibration['held_out_rows']:,}."
+    )
+    changes = [
+        (name.replace("_", " ").capitalize(), _number(change.get("before"), 5), _number(change.get("after"), 5))
+        for name, change in held_out.items()
+    ]
+    thresholds = [
+        (
+            _number(row.get("precision_target"), 2),
+            _number(row.get("threshold"), 4),
+            _number(row.get("pipeline_threshold"), 4),
+            _percent(row.get("precision")),
+            _percent(row.get("recall")),
+            _percent(row.get("flagged")),
+        )
+        for row in calibration.get("thresholds") or []
+    ]
+    header = ("Precision wanted", "Threshold, calibrated", "Threshold, pipeline", "Precision", "Recall", "Flagged")
+    reasons = [
+        f"- Precision {_number(row.get('precision_target'), 2)}: {_plain(row['reason'])}"
+        for row in calibration.get("thresholds") or []
+        if row.get("reason")
+    ]
+    return [
+        example,
+        scale,
+        markdown_table(("On the other half", "Before", "After"), changes) if changes else "",
+        markdown_table(header, thresholds) if thresholds else "",
+        "\n".join(reasons),
+    ]
+
+
+def _bias(metrics: Mapping[str, Any], pictures: set[str]) -> list[str]:
+    bias = metrics.get("bias")
+    if not bias:
+        return [
+            "How scores differ between groups of people was not measured on the data, as they do not tell whom a "
+            "comment is about. That is no sign that they do not differ: models of this kind score comments higher that "
+            "merely name gay, black or Muslim people."
+        ]
+    columns = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
+    rows = [
+        (
+            name.replace("_", " "),
+            f"{cells['rows']:,}",
+            f"{cells['toxic_rows']:,}",
+            *(_number(cells.get(column), 4) for column in columns),
+        )
+        for name, cells in (bias.get("identities") or {}).items()
+    ]
+    rows.append(("power mean", "", "", *(_number(bias.get(column), 4) for column in columns)))
+    return [
+        "Subgroup AUC: toxic against civil comments that name the group; low where the model confuses them. BPSN AUC: "
+        "civil comments that name it against toxic ones that do not; low where naming it raises scores, so that civil "
+        "comments are flagged. BNSP AUC: toxic comments that name it against civil ones that do not; low where what is "
+        "toxic against it is missed. The power means (p = −5) and the overall AUC make up the final score, a quarter "
+        f"each: {_number(bias.get('final_score'), 5)}.",
+        markdown_table(("Group", "Comments", "Toxic", "Subgroup AUC", "BPSN AUC", "BNSP AUC"), rows),
+        *_images(pictures, "bias.png"),
+    ]
+
+
+def _probe(probe: Mapping[str, Any] | None, pictures: set[str]) -> list[str]:
+    if not probe:
+        return []
+    unmarked = probe.get("unmarked") or {}
+    targets = list(unmarked.get("false_positive_rate") or {})
+
+    def rates(of: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(_percent((of.get("false_positive_rate") or {}).get(target)) for target in targets)
+
+    rows = []
+    for name, cells in (probe.get("identities") or {}).items():
+        low, high = cells.get("interval") or (None, None)
+        interval = UNDEFINED if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
+        rows.append((name.replace("_", " "), _number(cells.get("shift"), 4, sign=True), interval, *rates(cells)))
+    rows.append(("nobody named", "", "", *rates(unmarked)))
+    largest = probe.get("largest_shift")
+    largest_text = ""
+    if largest and largest[1] is not None:
+        largest_text = f" The largest shift is {largest[1]:+.4f}, for {_plain(largest[0]).replace('_', ' ')}."
+    return [
+        f"A probe scored {probe['texts']:,} sentences: {probe['templates']:,} templates, neutral, friendly and "
+        "hostile, with terms for each group and with none. The shift is what naming the group adds to the calibrated "
+        "score; the last columns tell how many of the neutral and friendly sentences are flagged at the threshold for "
+        f"each precision.{largest_text}",
+        markdown_table(
+            ("Group", "Shift", "95 % interval", *(f"Flagged at {_plain(target)}" for target in targets)), rows
+        ),
+        *_images(pictures, "probe.png"),
+    ]
+
+
+def _limits(benchmark: Mapping[str, Any]) -> str:
+    protocol = benchmark["protocol"]
+    lines = [
+        f"- It reads the first {protocol['max_seq_length']} tokens of a comment, and one comment at a time.",
+        "- It knows English as people wrote it in its data. Other languages, dialects, newer words, irony and spelling "
+        "meant to deceive it are beyond it, or get scores that mean nothing.",
+        "- Its labels are what annotators thought, who disagree, and who are not those that a comment hurts.",
+        "- Precision, calibration and the share flagged hold for comments like those it was measured on; where toxic "
+        "ones are rarer, precision is lower at the same threshold.",
+    ]
+    return "\n".join(lines)
+
+
+def _training(benchmark: Mapping[str, Any], pictures: set[str]) -> list[str]:
+    protocol, machine = benchmark["protocol"], benchmark["machine"]
+    facts = {
+        "Recipe": protocol.get("recipe"),
+        "Model to start from": protocol.get("model"),
+        "Changes to its config": protocol.get("config_overrides"),
+        "Comments to train on": f"{protocol['train_rows']:,}",
+        "Epochs": f"{protocol['epochs']:g}",
+        "Tokens a comment at most": protocol.get("max_seq_length"),
+        "Mixed precision": protocol.get("mixed_precision"),
+        "Seed": protocol.get("seed"),
+        **{name.replace("_", " ").capitalize(): value for name, value in (protocol.get("optimiser") or {}).items()},
+        "Machine": machine.get("device_name") or machine.get("label"),
+    }
+    rows = [(name, _cell(value)) for name, value in facts.items() if value is not None]
+    return [
+        markdown_table(("Setting", "Value"), rows),
+        "Everything that was measured is in `report/benchmark.json`.",
+        *_images(pictures, "training.png", "timing.png"),
+    ]
+
+
+def _license_text(benchmark: Mapping[str, Any], base_model: str | None, dataset_name: str | None) -> str:
+    model = benchmark["protocol"]["model"]
+    license_id = _license(base_model)
+    if license_id == UNKNOWN_LICENSE:
+        weights = (
+            f"The weights derive from {_code(model)}, whose licence was not known to the program that wrote this card: "
+            "see there, and set `license` above to what it asks for."
+        )
+    else:
+        weights = f"The weights derive from {_code(model)}, which is under `{license_id}`; these are under the same."
+    terms = DATASETS.get(dataset_name or "", (None, ""))[1]
+    return f"{weights} {terms}".strip()
+
+
+def _license(base_model: str | None) -> str:
+    known = LICENSES | {name.rsplit("/", 1)[-1]: license_id for name, license_id in LICENSES.items()}
+    return known.get(base_model or "", UNKNOWN_LICENSE)
+
+
+def _dataset_on_hub(dataset_name: str | None) -> str | None:
+    return dataset_name if dataset_name and dataset_name != "sample" and is_hub_id(dataset_name) else None
+
+
+def _dataset_title(protocol: Mapping[str, Any], dataset_name: str | None) -> str:
+    return DATASETS.get(dataset_name or "", (public_name(protocol["dataset"]),))[0]
+
+
+def _pipeline_threshold(calibration: Mapping[str, Any] | None) -> float:
+    """The threshold that labels by default, on the scale of the pipeline: sigmoid(temperature · logit(threshold))."""
+    calibration = calibration or {}
+    threshold, temperature = calibration.get("threshold"), calibration.get("temperature")
+    if threshold is None or temperature is None:
+        return 0.5
+    if not 0.0 < threshold < 1.0:
+        return threshold
+    return 1.0 / (1.0 + math.exp(-temperature * math.log(threshold / (1.0 - threshold))))
+
+
+def _images(pictures: set[str], *names: str) -> list[str]:
+    titles = {
+        "roc.png": "ROC curve",
+        "precision_recall.png": "Precision and recall",
+        "reliability.png": "Reliability diagram",
+        "bias.png": "Bias AUCs by group",
+        "training.png": "Loss and learning rate over steps",
+        "timing.png": "Time of each phase",
+        "probe.png": "Shift of the score by group named",
+    }
+    return [f"![{titles[name]}](report/{name})" for name in names if name in pictures]
+
+
+def _number(value: float | None, digits: int, sign: bool = False) -> str:
+    return UNDEFINED if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return UNDEFINED if value is None else f"{100.0 * value:.1f} %"
+
+
+def _plain(text: Any) -> str:
+    """Text of elsewhere as one line of a paragraph or a cell, without what Markdown or HTML would read in it."""
+    line = "".join(character if character.isprintable() else " " for character in str(text))
+    return "".join(f"\\{character}" if character in r"\`*_[]<>|#~!" else character for character in line)
+
+
+def _code(text: Any) -> str:
+    """Text of elsewhere as it stands, in a code span that nothing in it ends, also within a table."""
+    line = "".join(character if character.isprintable() else " " for character in str(text))
+    return f"`{line.replace('`', chr(39)).replace('|', '¦').strip() or ' '}`"
+
+
+def _cell(value: Any) -> str:
+    return _code(f"{value:g}" if isinstance(value, float) else value)

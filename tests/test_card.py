@@ -87,6 +87,7 @@ FULL = {
     "probe": {
         "templates": 66,
         "texts": 1800,
+        "thresholds": {"0.8": 0.6},
         "identities": {
             name: {
                 "shift": 0.0123,
@@ -157,15 +158,14 @@ def test_the_numbers_are_in_it(card_of):
         "| v100    | 1      | 0:01:40        | 1:00:00       | 0:10:00        | 0.97000   |",
         "0.96910 to 0.97090",
         "0.93123",
-        "| homosexual gay or lesbian     | 1,234    | 56    | 0.9100       | 0.9200   | undefined |",
-        "| power mean                    |          |       | 0.9000       | 0.9100   | undefined |",
-        "| 0.80             | 0.6000                | 0.6241              | 80.1 %    | 70.0 %    | 6.0 %     |",
-        "| 0.95             | undefined             | undefined           | undefined | undefined | undefined |",
+        "| homosexual gay or lesbian     | 1,234 | 56         | 0.91000      | 0.92000  | undefined |",
+        "| power mean                    |       |            | 0.90000      | 0.91000  | undefined |",
+        "| 0.8              | 0.6000    | 0.6241           | 80.1 %    | 70.0 %    | 6.0 %     |",
+        "| 0.95             | undefined | undefined        | undefined | undefined | undefined |",
         "Precision 0.95: no threshold reaches it",
-        "| muslim                        | +0.0123 | +0.0100 to +0.0200 | 12.5 %         |",
-        "The largest shift is +0.2112, for muslim.",
+        "at most 12.5 % (male)",
         "`bias.identities.jewish.bnsp_auc` is undefined: 3 toxic rows, fewer than 10",
-        "ROC AUC of `threat`",
+        "ROC AUC of threat",
         "1.2500",
         "The comments of the data are under CC0.",
     ):
@@ -186,16 +186,8 @@ def test_the_numbers_are_in_it(card_of):
         ("metrics", "subtypes"),
         ("metrics", "undefined"),
         ("calibration",),
-        ("calibration", "temperature"),
-        ("calibration", "threshold"),
-        ("calibration", "thresholds"),
         ("calibration", "held_out", "log_loss", "after"),
         ("probe",),
-        ("probe", "identities", "muslim", "interval"),
-        ("probe", "identities", "muslim", "shift"),
-        ("probe", "identities", "muslim", "false_positive_rate"),
-        ("probe", "unmarked"),
-        ("probe", "largest_shift"),
         ("protocol", "validation_positives"),
         ("protocol", "optimiser"),
     ],
@@ -212,7 +204,7 @@ def test_a_run_that_measured_nothing_but_its_times_has_a_card(card_of):
     assert "model-index" not in metadata
     assert "was not measured on the data" in text
     assert "were not calibrated" in text
-    assert "| ROC AUC | undefined |" in text
+    assert re.search(r"\| ROC AUC +\| undefined \|", text)
 
 
 @pytest.mark.parametrize(

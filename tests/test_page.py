@@ -46,15 +46,15 @@ def test_metrics_with_their_interval():
         **{"subtypes": {"severe_toxicity": 0.99, "threat": None}, "bias": BIAS},
     }
     assert table(report_page(row(metrics), [], EMPTY), "Metric") == [
-        ["AUC", "0.96819"],
-        ["95 % interval of the AUC", "0.96123 to 0.97230"],
-        ["Final score", "0.93000"],
+        ["ROC AUC", "0.96819"],
+        ["ROC AUC, 95 % interval", "0.96123 to 0.97230"],
+        ["Final score of Jigsaw Unintended Bias", "0.93000"],
         ["Average precision", "0.80000"],
         ["Log loss", "0.10000"],
         ["Brier score", "0.02000"],
         ["Expected calibration error", "0.01000"],
-        ["AUC of severe toxicity", "0.99000"],
-        ["AUC of threat", "n/a"],
+        ["ROC AUC of severe toxicity", "0.99000"],
+        ["ROC AUC of threat", "undefined"],
     ]
 
 
@@ -63,10 +63,10 @@ def test_bias_of_each_identity():
     page = report_page(row({"bias": BIAS, "undefined": reasons}), [], EMPTY)
     rows = table(page, "Identity")
     assert rows[0] == ["male", "1,234", "56", "0.90000", "0.80000", "0.97000"]
-    assert rows[4] == ["jewish", "4", "0", "n/a", "n/a", "0.96000"]
+    assert rows[4] == ["jewish", "4", "0", "undefined", "undefined", "0.96000"]
     assert rows[-1] == ["power mean", "", "", "0.91000", "0.85000", "0.97000"]
     assert "- `bias.identities.jewish.subgroup_auc`: 0 toxic rows, fewer than 10" in page
-    assert "score is n/a" in report_page(row({"bias": NOTHING_DEFINED}), [], EMPTY)
+    assert "score is undefined" in report_page(row({"bias": NOTHING_DEFINED}), [], EMPTY)
 
 
 def test_why_bias_was_not_measured():
@@ -79,7 +79,7 @@ def test_thresholds():
     page = report_page(row(calibration=CALIBRATION), [], EMPTY)
     assert table(page, "Wanted precision") == [
         ["0.8", "0.6000", "0.6500", "79.0 %", "50.0 %", "5.0 %"],
-        ["0.95", "n/a", "n/a", "n/a", "n/a", "n/a"],
+        ["0.95", "undefined", "undefined", "undefined", "undefined", "undefined"],
     ]
     assert "- 0.95: no threshold has this precision." in page
     assert "labelled toxic from 0.6000 on, the one for a precision of 0.8." in page
@@ -92,7 +92,7 @@ def test_thresholds():
 def test_what_is_not_known_is_left_out(known):
     undefined = dict.fromkeys(["auc", "auc_interval", "average_precision", "bias", "subtypes", "log_loss"])
     page = report_page(row({**undefined, "undefined": {"auc": "all 20 rows are civil"}}, **known), [], EMPTY)
-    assert ["AUC", "n/a"] in table(page, "Metric")
+    assert ["ROC AUC", "undefined"] in table(page, "Metric")
     assert "- `auc`: all 20 rows are civil" in page
     assert "Neither thresholds nor a temperature" in page
     assert "None." in page.split("### Most toxic")[1]

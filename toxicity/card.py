@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+from scipy.special import expit, logit
 
 from toxicity.hub import CARD, is_hub_id, public_benchmark, public_name
-from toxicity.rows import benchmark_table, markdown_table
+from toxicity.probe import describe_probe
+from toxicity.rows import UNDEFINED, benchmark_table, markdown_table
+from toxicity.tables import bias_table, calibration_table, metrics_table, number, thresholds_table
 
 # What the cards of these models on the Hub say, under their names with and without the owner.
 LICENSES = {
@@ -36,7 +38,6 @@ DATASETS = {
 }
 
 EXAMPLES = ("Thank you, that was kind of you.", "Shut up, you worthless liar.")
-UNDEFINED = "undefined"
 
 
 def write_card(
@@ -62,6 +63,7 @@ def write_card(
     benchmark = public_benchmark(benchmark)
     name = (repo or output_dir.absolute().name).rsplit("/", 1)[-1]
     metadata = _metadata(benchmark, name, base_model, dataset_name, dataset_revision)
+    probe = benchmark.get("probe")
     pictures = {path.name for path in (output_dir / "report").glob("*.png")}
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
@@ -75,7 +77,7 @@ def write_card(
         INTENDED_USE,
         "## Known biases",
         *_bias(benchmark["metrics"], pictures),
-        *_probe(benchmark.get("probe"), pictures),
+        *([describe_probe(probe), *_images(pictures, "probe.png")] if probe else []),
         "## Limits",
         _limits(benchmark),
         "## Training",
@@ -149,28 +151,12 @@ def _results(benchmark: Mapping[str, Any], pictures: set[str]) -> list[str]:
     protocol, metrics = benchmark["protocol"], benchmark["metrics"]
     positives = protocol.get("validation_positives")
     toxic = "" if positives is None else f", {positives:,} of them toxic (from a target of 0.5 on)"
-    interval = metrics.get("auc_interval")
-    names = {
-        "average_precision": "Average precision",
-        "log_loss": "Log loss",
-        "brier_score": "Brier score",
-        "expected_calibration_error": "Expected calibration error",
-    }
-    rows = [("ROC AUC", _number(metrics.get("auc"), 5))]
-    if interval:
-        rows.append(("ROC AUC, 95 % interval", f"{_number(interval[0], 5)} to {_number(interval[1], 5)}"))
-    rows += [(shown, _number(metrics[name], 5)) for name, shown in names.items() if name in metrics]
-    if metrics.get("bias"):
-        rows.append(("Final score of Jigsaw Unintended Bias", _number(metrics["bias"].get("final_score"), 5)))
-    rows += [
-        (f"ROC AUC of {_code(name)}", _number(value, 5)) for name, value in (metrics.get("subtypes") or {}).items()
-    ]
     undefined = metrics.get("undefined") or {}
-    reasons = [f"- {_code(name)} is undefined: {_plain(reason)}" for name, reason in undefined.items()]
+    reasons = [f"- {_code(name)} is {UNDEFINED}: {_plain(reason)}" for name, reason in undefined.items()]
     return [
         f"On {protocol['validation_rows']:,} comments held out for validation{toxic}:",
         benchmark_table([benchmark]),
-        markdown_table(("Metric", "Value"), rows),
+        metrics_table(metrics),
         "\n".join(reasons),
         *_images(pictures, "roc.png", "precision_recall.png", "reliability.png"),
     ]
@@ -197,41 +183,23 @@ def _usage(benchmark: Mapping[str, Any], repo: str) -> list[str]:
             "a threshold than another. Choose one on comments of yours."
         )
         return [example, scale]
-    held_out = calibration.get("held_out") or {}
-    temperature = calibration.get("temperature")
     scale = (
         "The pipeline gives sigmoid(logit). The calibrated score is sigmoid(logit / temperature), with the temperature "
-        f"{_number(temperature, 4)}; `python -m toxicity.predict` gives that one, and labels with the threshold that "
-        "`config.json` holds under `toxicity`. Temperature and thresholds were fitted on "
+        f"{number(calibration['temperature'], 4)}; `python -m toxicity.predict` gives that one, and labels with the "
+        "threshold that `config.json` holds under `toxicity`. Temperature and thresholds were fitted on "
         f"{calibration['fitted_rows']:,} of the validation comments and measured on the other "
         f"{calibration['held_out_rows']:,}."
     )
-    changes = [
-        (name.replace("_", " ").capitalize(), _number(change.get("before"), 5), _number(change.get("after"), 5))
-        for name, change in held_out.items()
-    ]
-    thresholds = [
-        (
-            _number(row.get("precision_target"), 2),
-            _number(row.get("threshold"), 4),
-            _number(row.get("pipeline_threshold"), 4),
-            _percent(row.get("precision")),
-            _percent(row.get("recall")),
-            _percent(row.get("flagged")),
-        )
-        for row in calibration.get("thresholds") or []
-    ]
-    header = ("Precision wanted", "Threshold, calibrated", "Threshold, pipeline", "Precision", "Recall", "Flagged")
     reasons = [
-        f"- Precision {_number(row.get('precision_target'), 2)}: {_plain(row['reason'])}"
-        for row in calibration.get("thresholds") or []
+        f"- Precision {row['precision_target']:g}: {_plain(row['reason'])}"
+        for row in calibration["thresholds"]
         if row.get("reason")
     ]
     return [
         example,
         scale,
-        markdown_table(("On the other half", "Before", "After"), changes) if changes else "",
-        markdown_table(header, thresholds) if thresholds else "",
+        calibration_table(calibration),
+        thresholds_table(calibration),
         "\n".join(reasons),
     ]
 
@@ -244,56 +212,14 @@ def _bias(metrics: Mapping[str, Any], pictures: set[str]) -> list[str]:
             "comment is about. That is no sign that they do not differ: models of this kind score comments higher that "
             "merely name gay, black or Muslim people."
         ]
-    columns = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
-    rows = [
-        (
-            name.replace("_", " "),
-            f"{cells['rows']:,}",
-            f"{cells['toxic_rows']:,}",
-            *(_number(cells.get(column), 4) for column in columns),
-        )
-        for name, cells in (bias.get("identities") or {}).items()
-    ]
-    rows.append(("power mean", "", "", *(_number(bias.get(column), 4) for column in columns)))
     return [
         "Subgroup AUC: toxic against civil comments that name the group; low where the model confuses them. BPSN AUC: "
         "civil comments that name it against toxic ones that do not; low where naming it raises scores, so that civil "
         "comments are flagged. BNSP AUC: toxic comments that name it against civil ones that do not; low where what is "
         "toxic against it is missed. The power means (p = −5) and the overall AUC make up the final score, a quarter "
-        f"each: {_number(bias.get('final_score'), 5)}.",
-        markdown_table(("Group", "Comments", "Toxic", "Subgroup AUC", "BPSN AUC", "BNSP AUC"), rows),
+        f"each: {number(bias['final_score'])}.",
+        bias_table(bias),
         *_images(pictures, "bias.png"),
-    ]
-
-
-def _probe(probe: Mapping[str, Any] | None, pictures: set[str]) -> list[str]:
-    if not probe:
-        return []
-    unmarked = probe.get("unmarked") or {}
-    targets = list(unmarked.get("false_positive_rate") or {})
-
-    def rates(of: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(_percent((of.get("false_positive_rate") or {}).get(target)) for target in targets)
-
-    rows = []
-    for name, cells in (probe.get("identities") or {}).items():
-        low, high = cells.get("interval") or (None, None)
-        interval = UNDEFINED if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
-        rows.append((name.replace("_", " "), _number(cells.get("shift"), 4, sign=True), interval, *rates(cells)))
-    rows.append(("nobody named", "", "", *rates(unmarked)))
-    largest = probe.get("largest_shift")
-    largest_text = ""
-    if largest and largest[1] is not None:
-        largest_text = f" The largest shift is {largest[1]:+.4f}, for {_plain(largest[0]).replace('_', ' ')}."
-    return [
-        f"A probe scored {probe['texts']:,} sentences: {probe['templates']:,} templates, neutral, friendly and "
-        "hostile, with terms for each group and with none. The shift is what naming the group adds to the calibrated "
-        "score; the last columns tell how many of the neutral and friendly sentences are flagged at the threshold for "
-        f"each precision.{largest_text}",
-        markdown_table(
-            ("Group", "Shift", "95 % interval", *(f"Flagged at {_plain(target)}" for target in targets)), rows
-        ),
-        *_images(pictures, "probe.png"),
     ]
 
 
@@ -361,13 +287,7 @@ def _dataset_title(protocol: Mapping[str, Any], dataset_name: str | None) -> str
 
 def _pipeline_threshold(calibration: Mapping[str, Any] | None) -> float:
     """The threshold that labels by default, on the scale of the pipeline: sigmoid(temperature · logit(threshold))."""
-    calibration = calibration or {}
-    threshold, temperature = calibration.get("threshold"), calibration.get("temperature")
-    if threshold is None or temperature is None:
-        return 0.5
-    if not 0.0 < threshold < 1.0:
-        return threshold
-    return 1.0 / (1.0 + math.exp(-temperature * math.log(threshold / (1.0 - threshold))))
+    return float(expit(calibration["temperature"] * logit(calibration["threshold"]))) if calibration else 0.5
 
 
 def _images(pictures: set[str], *names: str) -> list[str]:
@@ -381,14 +301,6 @@ def _images(pictures: set[str], *names: str) -> list[str]:
         "probe.png": "Shift of the score by group named",
     }
     return [f"![{titles[name]}](report/{name})" for name in names if name in pictures]
-
-
-def _number(value: float | None, digits: int, sign: bool = False) -> str:
-    return UNDEFINED if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return UNDEFINED if value is None else f"{100.0 * value:.1f} %"
 
 
 def _plain(text: Any) -> str:

@@ -7,19 +7,12 @@ from typing import Any, NamedTuple
 
 from toxicity.markdown import code_span
 from toxicity.probe import describe_probe
-from toxicity.rows import benchmark_table, markdown_table
+from toxicity.rows import benchmark_table
 from toxicity.runs import REFERENCE, by_protocol, published_rows
+from toxicity.tables import bias_table, calibration_table, metrics_table, number, thresholds_table
 
 # Enough of a comment to see why the model took it for what it did.
 SHOWN_CHARACTERS = 400
-
-METRICS = {
-    "average_precision": "Average precision",
-    "log_loss": "Log loss",
-    "brier_score": "Brier score",
-    "expected_calibration_error": "Expected calibration error",
-}
-BIAS_AUCS = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
 
 
 class Comment(NamedTuple):
@@ -65,7 +58,7 @@ def report_page(
         drawn.get("timing.png"),
         drawn.get("training.png"),
         "## How good it is",
-        *_metrics(benchmark),
+        metrics_table(benchmark["metrics"]),
         drawn.get("roc.png"),
         drawn.get("precision_recall.png"),
         "## Where to set the threshold",
@@ -108,40 +101,9 @@ def _run(benchmark: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _metrics(benchmark: Mapping[str, Any]) -> list[str]:
-    metrics = benchmark["metrics"]
-    interval = metrics.get("auc_interval")
-    rows = [
-        ("AUC", _number(metrics["auc"])),
-        ("95 % interval of the AUC", f"{interval[0]:.5f} to {interval[1]:.5f}" if interval else "n/a"),
-        *((name, _number(metrics.get(key))) for key, name in METRICS.items()),
-        *((f"AUC of {name.replace('_', ' ')}", _number(auc)) for name, auc in (metrics.get("subtypes") or {}).items()),
-    ]
-    if metrics.get("bias"):
-        rows.insert(2, ("Final score", _number(metrics["bias"]["final_score"])))
-    return [markdown_table(("Metric", "Value"), rows)]
-
-
 def _thresholds(calibration: Mapping[str, Any] | None) -> list[str]:
     if not calibration:
         return ["Neither thresholds nor a temperature were fitted; the log of the run says why."]
-    rows = [
-        (
-            f"{row['precision_target']:g}",
-            _number(row["threshold"], 4),
-            _number(row["pipeline_threshold"], 4),
-            _percent(row["precision"]),
-            _percent(row["recall"]),
-            _percent(row["flagged"]),
-        )
-        for row in calibration["thresholds"]
-    ]
-    header = ("Wanted precision", "Threshold", "For the pipeline", "Precision", "Recall", "Flagged")
-    errors = [
-        (name, _number(calibration["held_out"][key]["before"]), _number(calibration["held_out"][key]["after"]))
-        for key, name in METRICS.items()
-        if key in calibration["held_out"]
-    ]
     missed = [
         f"- {row['precision_target']:g}: {row['reason']}." for row in calibration["thresholds"] if row.get("reason")
     ]
@@ -153,30 +115,20 @@ def _thresholds(calibration: Mapping[str, Any] | None) -> list[str]:
         "`toxicity.predict`, which divides by the temperature, `For the pipeline` for those of "
         f'`pipeline("text-classification")`. A comment is labelled toxic from {calibration["threshold"]:.4f} on'
         f"{labelled}.",
-        markdown_table(header, rows),
+        thresholds_table(calibration),
         "\n".join(missed),
         f"The temperature is {calibration['temperature']:.4f}. On the comments it was not fitted on:",
-        markdown_table(("Metric", "Before", "After"), errors),
+        calibration_table(calibration),
     ]
 
 
 def _bias(bias: Mapping[str, Any]) -> list[str]:
-    rows = [
-        (
-            name.replace("_", " "),
-            f"{cells['rows']:,}",
-            f"{cells['toxic_rows']:,}",
-            *(_number(cells[auc]) for auc in BIAS_AUCS),
-        )
-        for name, cells in bias["identities"].items()
-    ]
-    rows.append(("power mean", "", "", *(_number(bias[auc]) for auc in BIAS_AUCS)))
     return [
         "Subgroup AUC: among the comments that mention the identity. BPSN: civil comments that mention it against "
         "toxic ones that do not; low where the mention alone makes a comment look toxic. BNSP: toxic comments that "
         "mention it against civil ones that do not; low where the mention makes it look civil. The competition's final "
-        f"score is {_number(bias['final_score'])}, a quarter each of the AUC and the three power means (p = −5).",
-        markdown_table(("Identity", "Rows", "Toxic rows", "Subgroup AUC", "BPSN AUC", "BNSP AUC"), rows),
+        f"score is {number(bias['final_score'])}, a quarter each of the AUC and the three power means (p = −5).",
+        bias_table(bias),
     ]
 
 
@@ -200,11 +152,3 @@ def _list(comments: Sequence[Comment]) -> str:
         )
         or "None."
     )
-
-
-def _number(value: float | None, decimals: int = 5) -> str:
-    return "n/a" if value is None else f"{value:.{decimals}f}"
-
-
-def _percent(share: float | None) -> str:
-    return "n/a" if share is None else f"{100 * share:.1f} %"

@@ -8,6 +8,9 @@ from typing import Any
 # Of benchmark.json. A new key is no new version; a key that is gone or means something else is.
 SCHEMA_VERSION = 1
 
+# How a number is shown that is not defined, such as the AUC of rows of one class.
+UNDEFINED = "undefined"
+
 
 def benchmark_table(benchmarks: Sequence[Mapping[str, Any]]) -> str:
     """Runs as a Markdown table with the columns of the published one."""
@@ -22,7 +25,7 @@ def benchmark_table(benchmarks: Sequence[Mapping[str, Any]]) -> str:
                 + (" (cached)" if row["timing"]["tokenizer_cache_hit"] else ""),
                 h_mm_ss(row["timing"]["training_seconds"]),
                 h_mm_ss(row["timing"]["inference_seconds"]),
-                "undefined" if row["metrics"]["auc"] is None else f"{row['metrics']['auc']:.5f}",
+                UNDEFINED if row["metrics"]["auc"] is None else f"{row['metrics']['auc']:.5f}",
             )
             for row in benchmarks
         ],

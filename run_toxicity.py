@@ -84,6 +84,8 @@ def main() -> None:
     machine["matmul_flops_per_second"] = measure_matmul_peak(training_args.device, trainer.mixed_precision)
     encoder = encoder_of(trainer.model)
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    # Before anything that could fail: these are the hours.
+    trainer.save_model()
     logits = trainer.score(trainer.eval_dataset)
     with clock.phase("metrics"):
         targets, identities = targets_of(splits.validation), identities_of(splits.validation)
@@ -93,7 +95,6 @@ def main() -> None:
     with clock.phase("probe"):
         found = probe(lambda texts: expit(trainer.score_texts(texts) / use["temperature"]), use["thresholds"])
     trainer.model.config.toxicity = use | {"max_seq_length": data_args.max_seq_length}
-    trainer.save_model()
 
     scored_tokens = int(validation.lengths.sum())
     benchmark = build_benchmark(
@@ -118,6 +119,7 @@ def main() -> None:
     )
     if is_main_process:
         output_dir = Path(training_args.output_dir)
+        trainer.model.config.save_pretrained(output_dir)
         write_report(output_dir, benchmark, splits.validation, logits, trainer.state.log_history)
         write_card(
             output_dir, benchmark, training_args.hub_model_id, data_args.dataset_name, data_args.dataset_revision

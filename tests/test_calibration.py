@@ -107,7 +107,7 @@ def test_thresholds_rise_with_the_precision():
     assert thresholds == sorted(thresholds)
     recalls = [row["recall"] for row in result["thresholds"]]
     assert recalls == sorted(recalls, reverse=True)
-    assert (result["precision_target"], result["threshold"]) == (0.8, thresholds[1])
+    assert (result["precision_target"], result["threshold"]) == (0.9, thresholds[2])
 
 
 def test_a_precision_out_of_reach_says_so_and_is_not_in_the_config():
@@ -160,7 +160,7 @@ def test_it_is_plain_json_and_the_config_names_what_predictions_need():
     assert section == {
         "temperature": result["temperature"],
         "threshold": result["threshold"],
-        "precision_target": 0.8,
+        "precision_target": 0.9,
         "thresholds": {str(row["precision_target"]): row["threshold"] for row in result["thresholds"]},
     }
     assert list(section["thresholds"]) == ["0.5", "0.8", "0.9", "0.95"]

@@ -47,7 +47,7 @@ FULL = {
             "subgroup_auc": 0.9,
             "bpsn_auc": 0.91,
             "bnsp_auc": None,
-            "identities_counted": 8,
+            "identities_counted": 9,
             "identities": dict.fromkeys(IDENTITIES, CELLS),
         },
         "subtypes": dict.fromkeys(SUBTYPES, 0.95) | {"threat": None},
@@ -150,6 +150,15 @@ def test_the_metadata_say_what_the_hub_wants_to_know(card_of, tmp_path):
     }
     assert {(result.dataset_type, result.dataset_revision) for result in results} == {("google/civil_comments", "abc")}
     assert metadata["model-index"][0]["name"] == "toxic-bert"
+
+
+def test_a_final_score_over_fewer_identities_is_not_called_that_of_the_competition(card_of):
+    benchmark = copy.deepcopy(FULL)
+    benchmark["metrics"]["bias"]["identities_counted"] = 8
+    text, metadata = card_of(benchmark)
+    assert [metric["type"] for metric in metadata["model-index"][0]["results"][0]["metrics"]] == ["roc_auc"]
+    assert "Final score, over 8 of 9 identities" in text
+    assert "Final score of Jigsaw" not in text
 
 
 def test_the_numbers_are_in_it(card_of):

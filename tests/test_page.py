@@ -48,7 +48,7 @@ def test_metrics_with_their_interval():
     assert table(report_page(row(metrics), [], EMPTY), "Metric") == [
         ["ROC AUC", "0.96819"],
         ["ROC AUC, 95 % interval", "0.96123 to 0.97230"],
-        ["Final score of Jigsaw Unintended Bias", "0.93000"],
+        ["Final score, over 8 of 9 identities", "0.93000"],
         ["Average precision", "0.80000"],
         ["Log loss", "0.10000"],
         ["Brier score", "0.02000"],
@@ -66,7 +66,7 @@ def test_bias_of_each_identity():
     assert rows[4] == ["jewish", "4", "0", "undefined", "undefined", "0.96000"]
     assert rows[-1] == ["power mean", "", "", "0.91000", "0.85000", "0.97000"]
     assert "- `bias.identities.jewish.subgroup_auc`: 0 toxic rows, fewer than 10" in page
-    assert "score is undefined" in report_page(row({"bias": NOTHING_DEFINED}), [], EMPTY)
+    assert "Final score, over 0 of 9 identities: undefined" in report_page(row({"bias": NOTHING_DEFINED}), [], EMPTY)
 
 
 def test_why_bias_was_not_measured():

@@ -45,6 +45,13 @@ def test_what_the_run_wrote_into_the_config_is_honoured(model_dir):
     assert plain.logits([words + " and you"]) != plain.logits([words + " for the liar idiot"])
 
 
+@pytest.mark.parametrize("settings", ["high", {"temperature": "warm"}, {"thresholds": {"strict": 0.9}}])
+def test_settings_of_others_that_mean_nothing_are_refused(model_dir, settings):
+    set_config(model_dir, toxicity=settings)
+    with pytest.raises(RequestError, match="holds under `toxicity` cannot be read"):
+        Scorer(str(model_dir))
+
+
 def test_no_texts_have_no_scores(model_dir):
     assert Scorer(str(model_dir))([]).shape == (0,)
 

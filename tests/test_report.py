@@ -10,7 +10,7 @@ from test_plots import BIAS, CALIBRATION, LOG_HISTORY, PROBE
 
 from toxicity.report import benchmark_table, build_benchmark, write_report
 
-SECONDS = {"tokenizer": 2.0, "training": 100.0, "inference": 4.0}
+SECONDS = {"tokenizer": 2.0, "training": 100.0, "inference": 4.0, "metrics": 0.5, "probe": 3.0}
 COUNTS = {
     "tokenized_rows": 6,
     "trained_rows": 400,
@@ -47,6 +47,8 @@ def test_times_and_rates():
         "resumed": False,
         "training_seconds": 100.0,
         "inference_seconds": 4.0,
+        "metrics_seconds": 0.5,
+        "probe_seconds": 3.0,
     }
     assert row["throughput"] == {
         "tokenizer_rows_per_second": 3.0,
@@ -160,3 +162,16 @@ def test_the_wrong_ones_are_shown_worst_first(tmp_path):
     assert listed("Least toxic") == [f"comment{number}" for number in range(5)]
     assert listed("Worst false positives") == [f"comment{number}" for number in (19, 17, 15, 13, 11)]
     assert listed("Worst false negatives") == [f"comment{number}" for number in (0, 2, 4, 6, 8)]
+
+
+def test_a_picture_that_cannot_be_drawn_costs_nothing_else(tmp_path, validation, monkeypatch, caplog, capsys):
+    def fail(*arguments):
+        raise OSError("no fonts here")
+
+    monkeypatch.setattr("toxicity.plots.draw_timing", fail)
+    write_report(tmp_path, benchmark(), validation, np.array([-4.0, 2.0, -1.0]), [])
+    assert "timing.png was not drawn: no fonts here" in caplog.text
+    assert not (tmp_path / "report" / "timing.png").exists()
+    assert (tmp_path / "report" / "roc.png").exists()
+    assert "timing.png" not in (tmp_path / "report" / "report.md").read_text()
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == benchmark()

@@ -243,3 +243,17 @@ def test_make_shows_its_targets():
     assert shown.returncode == 0
     for target in ("setup", "demo", "test", "bench", "compare", "estimate"):
         assert f"\n{target} " in f"\n{shown.stdout}"
+
+
+def test_a_model_that_was_trained_is_kept_whatever_fails_afterwards(
+    checkpoint, comments_csv, tmp_path, run_main, monkeypatch
+):
+    def fail(*arguments):
+        raise MemoryError("of the probe")
+
+    monkeypatch.setattr("run_toxicity.probe", fail)
+    with pytest.raises(MemoryError):
+        run_main(*flags(checkpoint, comments_csv, tmp_path / "run"), "--num_train_epochs", 1)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 PRECISION_TARGETS = (0.5, 0.8, 0.9, 0.95)
 # The one whose threshold tells toxic from civil where one label is asked for.
-LABEL_PRECISION_TARGET = 0.8
+LABEL_PRECISION_TARGET = 0.9
 LABEL_THRESHOLD_OTHERWISE = 0.5
 
 # A best temperature outside is none: the scores rank no better than chance, or part the classes without a mistake.

@@ -12,7 +12,8 @@ from scipy.special import expit, logit
 from toxicity.hub import CARD, is_hub_id, public_benchmark, public_name
 from toxicity.probe import describe_probe
 from toxicity.rows import UNDEFINED, benchmark_table, markdown_table
-from toxicity.tables import bias_table, calibration_table, metrics_table, number, thresholds_table
+from toxicity.schema import IDENTITIES
+from toxicity.tables import bias_table, calibration_table, final_score_name, metrics_table, number, thresholds_table
 
 # What the cards of these models on the Hub say, under their names with and without the owner.
 LICENSES = {
@@ -118,8 +119,11 @@ def _metadata(
     }
     values = {
         ("roc_auc", "ROC AUC"): metrics.get("auc"),
-        ("final_score", "Final score of Jigsaw Unintended Bias"): (metrics.get("bias") or {}).get("final_score"),
     }
+    bias = metrics.get("bias")
+    if bias and bias["identities_counted"] == len(IDENTITIES):
+        # Over fewer identities it does not compare with published ones.
+        values["final_score", final_score_name(bias)] = bias["final_score"]
     results = [
         EvalResult(**data, metric_type=kind, metric_name=title, metric_value=value)
         for (kind, title), value in values.items()
@@ -185,8 +189,8 @@ def _usage(benchmark: Mapping[str, Any], repo: str) -> list[str]:
         return [example, scale]
     scale = (
         "The pipeline gives sigmoid(logit). The calibrated score is sigmoid(logit / temperature), with the temperature "
-        f"{number(calibration['temperature'], 4)}; `python -m toxicity.predict` gives that one, and labels with the "
-        "threshold that `config.json` holds under `toxicity`. Temperature and thresholds were fitted on "
+        f"{number(calibration['temperature'], 4)}; `toxicity.predict` gives that one, and labels with the threshold "
+        "that `config.json` holds under `toxicity`. Temperature and thresholds were fitted on "
         f"{calibration['fitted_rows']:,} of the validation comments and measured on the other "
         f"{calibration['held_out_rows']:,}."
     )
@@ -217,7 +221,7 @@ def _bias(metrics: Mapping[str, Any], pictures: set[str]) -> list[str]:
         "civil comments that name it against toxic ones that do not; low where naming it raises scores, so that civil "
         "comments are flagged. BNSP AUC: toxic comments that name it against civil ones that do not; low where what is "
         "toxic against it is missed. The power means (p = −5) and the overall AUC make up the final score, a quarter "
-        f"each: {number(bias['final_score'])}.",
+        f"each. {final_score_name(bias)}: {number(bias['final_score'])}.",
         bias_table(bias),
         *_images(pictures, "bias.png"),
     ]

@@ -165,13 +165,11 @@ def targets_of(split: Dataset) -> np.ndarray:
 
 
 def identities_of(split: Dataset) -> dict[str, np.ndarray]:
-    """The scored identities that a source has: name → share of annotators, float64 `(rows,)`, NaN where null."""
+    """The nine scored identities: name → share of annotators, float64 `(rows,)`, NaN where null; empty if all are."""
     columns = split.select_columns(list(IDENTITIES)).with_format("arrow")[:]
-    return {
-        name: columns[name].cast(pa.float64()).to_numpy()
-        for name in IDENTITIES
-        if columns[name].null_count < len(columns)
-    }
+    if all(column.null_count == len(columns) for column in columns.columns):
+        return {}
+    return {name: columns[name].cast(pa.float64()).to_numpy() for name in IDENTITIES}
 
 
 def canonical_columns(

@@ -59,6 +59,8 @@ def load_tokenizer(arguments: ModelArguments, max_seq_length: int) -> tuple[PreT
             f"cannot load {arguments.model_name_or_path}: {str(error).splitlines()[0]} "
             "Check --model_name_or_path: a folder with a checkpoint, or an id on the Hub."
         ) from error
+    # What an earlier run found out about its own scores does not hold for those of this one.
+    config.__dict__.pop("toxicity", None)
     if not tokenizer.is_fast:
         raise RequestError(f"{arguments.model_name_or_path} has no fast tokenizer; choose a checkpoint that has.")
     if arguments.config_overrides:

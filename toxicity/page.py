@@ -9,7 +9,7 @@ from toxicity.markdown import code_span
 from toxicity.probe import describe_probe
 from toxicity.rows import benchmark_table
 from toxicity.runs import REFERENCE, by_protocol, published_rows
-from toxicity.tables import bias_table, calibration_table, metrics_table, number, thresholds_table
+from toxicity.tables import bias_table, calibration_table, final_score_name, metrics_table, number, thresholds_table
 
 # Enough of a comment to see why the model took it for what it did.
 SHOWN_CHARACTERS = 400
@@ -126,8 +126,9 @@ def _bias(bias: Mapping[str, Any]) -> list[str]:
     return [
         "Subgroup AUC: among the comments that mention the identity. BPSN: civil comments that mention it against "
         "toxic ones that do not; low where the mention alone makes a comment look toxic. BNSP: toxic comments that "
-        "mention it against civil ones that do not; low where the mention makes it look civil. The competition's final "
-        f"score is {number(bias['final_score'])}, a quarter each of the AUC and the three power means (p = −5).",
+        "mention it against civil ones that do not; low where the mention makes it look civil. The final score is a "
+        "quarter each of the AUC and the three power means (p = −5). "
+        f"{final_score_name(bias)}: {number(bias['final_score'])}.",
         bias_table(bias),
     ]
 

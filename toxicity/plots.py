@@ -19,6 +19,7 @@ from toxicity.probe import DEFAULT_THRESHOLDS, TONES, UNMARKED
 from toxicity.reliability import BINS, expected_calibration_error, reliability_bins
 from toxicity.rows import h_mm_ss
 from toxicity.runs import PHASES
+from toxicity.tables import final_score_name
 from toxicity.thresholds import precision_and_recall
 
 DPI = 130
@@ -123,7 +124,8 @@ def draw_reliability(toxic: np.ndarray, logits: np.ndarray, temperature: float |
     """
     drawn = [("scores", 1.0)] if temperature is None else [("before", 1.0), ("after", temperature)]
     figure = Figure(figsize=(6.6, 7.4), layout="constrained")
-    figure.suptitle("Reliability of the scores", fontsize=12)
+    of_which = "" if temperature is None else ", on comments that the temperature was not fitted on"
+    figure.suptitle(f"Reliability of the scores{of_which}", fontsize=11)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="what a score says")
     width = 0.8 / BINS / len(drawn)
@@ -181,8 +183,9 @@ def draw_bias(bias: Mapping[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(7.6, 0.52 * len(names) + 1.5), layout="constrained")
     axes = figure.subplots()
-    final = bias.get("final_score")
-    figure.suptitle(f"AUC by identity{'' if final is None else f', final score {final:.5f}'}", fontsize=12)
+    final = bias["final_score"]
+    title = "AUC by identity" if final is None else f"AUC by identity. {final_score_name(bias)}: {final:.5f}"
+    figure.suptitle(title, fontsize=11)
     image = axes.imshow(values, cmap="gray", vmin=least, vmax=1.0, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if math.isfinite(value):

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from toxicity.batching import PaddingCollator, longest_first
+from toxicity.console import printable
 from toxicity.errors import RequestError
 from toxicity.modeling import logits_of
 from toxicity.tokenization import encode
@@ -52,11 +53,16 @@ class Scorer:
             ) from error
         if not tokenizer.is_fast:
             raise RequestError(f"{model_name_or_path} has no fast tokenizer; choose a model that has.")
-        settings = getattr(config, "toxicity", None) or {}
-        self.temperature = float(settings.get("temperature", 1.0))
-        self.threshold = float(settings.get("threshold", 0.5))
-        self.thresholds = {target: float(score) for target, score in settings.get("thresholds", {}).items()}
-        self.max_seq_length = int(settings.get("max_seq_length") or _length_limit(config, tokenizer))
+        try:
+            settings = getattr(config, "toxicity", None) or {}
+            self.temperature = float(settings.get("temperature", 1.0))
+            self.threshold = float(settings.get("threshold", 0.5))
+            self.thresholds = {str(float(target)): float(t) for target, t in settings.get("thresholds", {}).items()}
+            self.max_seq_length = int(settings.get("max_seq_length") or _length_limit(config, tokenizer))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise RequestError(
+                f"what the config.json of {model_name_or_path} holds under `toxicity` cannot be read: take it out."
+            ) from error
         self._label = _toxic_label(config, model_name_or_path)
         self._two_classes = config.num_labels == 2 and config.problem_type != "multi_label_classification"
         self._backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -107,4 +113,6 @@ def _toxic_label(config: object, name: str) -> int:
         for index, known in config.id2label.items():
             if known.lower() == label:
                 return int(index)
-    raise RequestError(f"{name} has the labels {', '.join(config.id2label.values())[:200]}; none is called `toxic`.")
+    raise RequestError(
+        f"{name} has the labels {printable(', '.join(config.id2label.values()))}; none is called `toxic`."
+    )

@@ -192,7 +192,7 @@ def _summarise(probe: Mapping[str, Any]) -> list[str]:
 
     thresholds = probe["thresholds"]
     # The precision that most people would choose to act on, or the nearest there is.
-    name = min(thresholds, key=lambda name: 0 if name in DEFAULT_THRESHOLDS else abs(float(name) - 0.8))
+    name = min(thresholds, key=lambda name: 0 if name in DEFAULT_THRESHOLDS else abs(float(name) - 0.9))
     rates = {identity: found[identity]["false_positive_rate"][name] for identity in IDENTITIES}
     worst = max(rates, key=rates.__getitem__)
     unmarked = probe[UNMARKED]["false_positive_rate"][name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,14 +18,18 @@ from scipy.special import expit
 
 from toxicity import plots
 from toxicity.arguments import Arguments
+from toxicity.calibration import halves
 from toxicity.console import printable
 from toxicity.data import Splits, labels_of
 from toxicity.page import Comment, Picture, report_page
+from toxicity.reading import one_line
 from toxicity.rows import SCHEMA_VERSION, benchmark_table
 from toxicity.schema import ID, TEXT
 from toxicity.training import ToxicityTrainer, describe_optimiser
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "evaluate", "scikit-learn")
+
+logger = logging.getLogger(__name__)
 
 # Under each heading of the page.
 SHOWN_COMMENTS = 5
@@ -66,7 +71,7 @@ def build_benchmark(
     Args:
         machine: of `hardware.describe_machine`.
         protocol: of `describe_protocol`.
-        seconds: of the phases `tokenizer`, `training` and `inference`.
+        seconds: of the phases `tokenizer`, `training`, `inference`, `metrics` and `probe`.
         tokenizer_cache_hit: whether some or all token ids were in the cache, so that the time is not that of all.
         resumed: whether training went on from a checkpoint, so that the time is that of its last part.
         counts: how many rows and real tokens went through: `tokenized_rows`, `trained_rows`, `trained_tokens`,
@@ -99,6 +104,8 @@ def build_benchmark(
             "resumed": resumed,
             "training_seconds": seconds["training"],
             "inference_seconds": seconds["inference"],
+            "metrics_seconds": seconds["metrics"],
+            "probe_seconds": seconds["probe"],
         },
         "throughput": {
             "tokenizer_rows_per_second": rate("tokenized_rows", "tokenizer"),
@@ -170,6 +177,7 @@ def _draw(
     finite = bool(np.isfinite(logits).all())
     both_classes = bool(toxic.any() and not toxic.all())
     temperature = calibration["temperature"] if calibration else None
+    held_out = halves(len(logits), benchmark["protocol"]["seed"])[1] if calibration else slice(None)
     drawings: list[tuple[str, str, object, Callable[[Path], None]]] = [
         ("timing.png", "Time of each phase", True, lambda path: plots.draw_timing(benchmark, path)),
         (
@@ -186,18 +194,22 @@ def _draw(
         ),
         (
             *("reliability.png", "Reliability of the scores, before and after the temperature", finite),
-            lambda path: plots.draw_reliability(toxic, logits, temperature, path),
+            lambda path: plots.draw_reliability(toxic[held_out], logits[held_out], temperature, path),
         ),
         ("bias.png", "AUCs by identity", metrics.get("bias"), lambda path: plots.draw_bias(metrics["bias"], path)),
         ("probe.png", "Shift of the score by identity", probe, lambda path: plots.draw_probe(probe, path)),
     ]
     drawn = []
     for name, shows, possible, draw in drawings:
-        if possible:
+        (folder / name).unlink(missing_ok=True)
+        if not possible:
+            continue
+        try:
             _replace(folder / name, draw)
-            drawn.append(Picture(name, shows))
+        except Exception as error:  # whatever matplotlib makes of a machine, a picture is not worth a run
+            logger.warning(f"{name} was not drawn: {one_line(error)}")
         else:
-            (folder / name).unlink(missing_ok=True)
+            drawn.append(Picture(name, shows))
     return drawn
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from toxicity.rows import UNDEFINED, markdown_table
+from toxicity.schema import IDENTITIES
 
 METRICS = {
     "average_precision": "Average precision",
@@ -24,11 +25,18 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         ("ROC AUC, 95 % interval", UNDEFINED if low is None else f"{number(low)} to {number(high)}"),
     ]
     if metrics.get("bias"):
-        rows.append(("Final score of Jigsaw Unintended Bias", number(metrics["bias"]["final_score"])))
+        rows.append((final_score_name(metrics["bias"]), number(metrics["bias"]["final_score"])))
     rows += [(name, number(metrics.get(key))) for key, name in METRICS.items()]
     subtypes = metrics.get("subtypes") or {}
     rows += [(f"ROC AUC of {name.replace('_', ' ')}", number(auc)) for name, auc in subtypes.items()]
     return markdown_table(("Metric", "Value"), rows)
+
+
+def final_score_name(bias: Mapping[str, Any]) -> str:
+    """What the final score may be called: that of the competition only where it is over all of its identities."""
+    if bias["identities_counted"] == len(IDENTITIES):
+        return "Final score of Jigsaw Unintended Bias"
+    return f"Final score, over {bias['identities_counted']} of {len(IDENTITIES)} identities"
 
 
 def bias_table(bias: Mapping[str, Any]) -> str:

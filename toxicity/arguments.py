@@ -138,6 +138,20 @@ class MachineArguments:
 class TrainingArguments(HfTrainingArguments):
     """`transformers.TrainingArguments`, with bars on a terminal and plain lines elsewhere."""
 
+    max_tokens_per_batch: str | None = field(
+        default=None,
+        metadata={
+            "help": "Most tokens that go through the model at once, in training and in scoring, or `auto`: as many as "
+            "fit the card. An optimiser step keeps its comments, and is cut by tokens instead of "
+            "gradient_accumulation_steps. Without it: per_device_train_batch_size comments, and in scoring as many "
+            "tokens as per_device_eval_batch_size of the longest comments have."
+        },
+    )
+    # Looking at every loss makes the processor wait for the GPU at every step.
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Leave losses that are not finite out of the log."}
+    )
+
     def __post_init__(self) -> None:
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
@@ -151,6 +165,13 @@ class TrainingArguments(HfTrainingArguments):
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
             if getattr(self, name) < 1:
                 raise RequestError(f"--{name} is {getattr(self, name)}; the least that works is 1.")
+        if self.max_tokens_per_batch is not None:
+            if not re.fullmatch(r"auto|[1-9]\d*", self.max_tokens_per_batch):
+                raise RequestError(
+                    f"--max_tokens_per_batch is {self.max_tokens_per_batch}: give a number of tokens, or auto."
+                )
+            self.per_device_train_batch_size *= self.gradient_accumulation_steps
+            self.gradient_accumulation_steps = 1
         if self.output_dir and Path(self.output_dir).is_file():
             raise RequestError(f"--output_dir {self.output_dir} is a file: name a folder.")
         if self.hub_token is not None:

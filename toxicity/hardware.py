@@ -74,6 +74,35 @@ def describe_machine(device: torch.device, device_count: int) -> dict[str, Any]:
     }
 
 
+def judge_precision(
+    mixed_precision: str, compute_capability: str | None, has_bf16: bool | None = None
+) -> tuple[str, str | None]:
+    """What a precision means on a device, in words for the log.
+
+    Args:
+        mixed_precision: what was asked for: `no` (fp32), `fp16` or `bf16`.
+        compute_capability: of the GPU, such as `"7.0"`; None on a CPU.
+        has_bf16: whether the CPU has bf16 instructions; by default this one is looked at.
+
+    Returns:
+        Why it is the best here, or what it is where it is not, and the precision that would be better, None if none.
+    """
+    if compute_capability is None:
+        best = "bf16" if (_has_bf16_instructions() if has_bf16 is None else has_bf16) else "no"
+        reason = {"bf16": "this processor has bf16 instructions", "no": "this processor has no bf16 instructions"}[best]
+    else:
+        major, minor = map(int, compute_capability.split("."))
+        if major >= 8:
+            best, reason = "bf16", "its tensor cores multiply bf16 as fast as fp16, without loss scaling"
+        elif major == 7:
+            best, reason = "fp16", "its tensor cores multiply fp16; bf16 came with Ampere"
+        elif (major, minor) in ((6, 0), (6, 2), (5, 3)):
+            best, reason = "fp16", "it multiplies fp16 at twice the rate of fp32, and has no bf16"
+        else:
+            best, reason = "no", "it has fast units for neither fp16 nor bf16"
+    return reason, best if best != mixed_precision else None
+
+
 def measure_matmul_peak(device: torch.device, mixed_precision: str) -> float:
     """Measure what the device reaches on square matrix products, the most a training run could reach.
 

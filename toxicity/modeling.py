@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from toxicity.arguments import ModelArguments
 from toxicity.errors import RequestError
 from toxicity.installed import installed_file
+from toxicity.unpadded import PACKED_ATTENTION, unpadded_class
 
 # The one checkpoint that is read from an installed package, so that the sample needs no Hub.
 SAMPLE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -79,7 +80,7 @@ def load_tokenizer(arguments: ModelArguments, max_seq_length: int) -> tuple[PreT
 
 
 def load_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTrainedModel:
-    """Load the weights with a new head for one label.
+    """Load the weights with a new head for one label, in the class that needs no padding where there is one.
 
     The weights are fp32 whatever the checkpoint's own type: mixed precision needs them as its master copy. The
     head is drawn from torch's global generator: seed it first.
@@ -90,13 +91,14 @@ def load_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTraine
     # The library's report on the new head would alarm the reader; what should alarm is checked below.
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
+    unpadded = unpadded_class(config)
     try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
+        model, loading = (unpadded or AutoModelForSequenceClassification).from_pretrained(
             _locate(arguments.model_name_or_path),
             revision=arguments.model_revision,
             config=config,
             dtype=torch.float32,
-            attn_implementation="sdpa",
+            attn_implementation=PACKED_ATTENTION if unpadded else "sdpa",
             use_safetensors=True,
             output_loading_info=True,
         )

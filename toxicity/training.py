@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -11,22 +12,30 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, HubStrategy, has_length
 from transformers.utils import PushInProgress
 
 from toxicity.arguments import TrainingArguments
-from toxicity.batching import LengthGroupedSampler, PaddingCollator, longest_first
+from toxicity.batching import Collator, EpochSampler, Layout, TokenRows
+from toxicity.cpu import use_faster_layers
 from toxicity.errors import PublishError
+from toxicity.hardware import describe_machine, judge_precision
 from toxicity.hub import check_access, push_checkpoint, push_run
 from toxicity.losses import mean_binary_cross_entropy
+from toxicity.memory import measure_token_budget
 from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import logits_of
+from toxicity.scoring import in_bfloat16, score_rows
 from toxicity.timing import PhaseClock
 from toxicity.tracking import keep_runs_whole
+from toxicity.unpadded import takes_packed_batches
 
 logger = logging.getLogger(__name__)
+
+# More tokens at once gain nothing on a processor but memory to take.
+CPU_TOKENS = 16_384
 
 
 class ToxicityTrainer(Trainer):
@@ -51,8 +60,6 @@ class ToxicityTrainer(Trainer):
             processing_class=tokenizer,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            # Tensor cores want multiples of 8; elsewhere that is padding for nothing.
-            data_collator=PaddingCollator(tokenizer.pad_token_id, 8 if args.device.type == "cuda" else 1),
             compute_loss_func=lambda outputs, labels, num_items_in_batch: mean_binary_cross_entropy(
                 logits_of(outputs), labels, num_items_in_batch
             ),
@@ -61,8 +68,22 @@ class ToxicityTrainer(Trainer):
         self.clock = clock
         self.metric = ToxicityMetric()
         self._trained_rows = 0
-        # On the device, so that counting tokens does not wait for it.
-        self._trained_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
+        self._trained_tokens = 0
+        on_gpu = args.device.type == "cuda"
+        self.layout = Layout(
+            # torch.compile would compile for every batch, and DataParallel cut across comments.
+            packed=takes_packed_batches(self.model) and not args.torch_compile and args.n_gpu <= 1,
+            pad_token_id=tokenizer.pad_token_id,
+            # Tensor cores want multiples of 8; elsewhere that is padding for nothing.
+            pad_to_multiple_of=8 if on_gpu else 1,
+            # A GPU attends to all comments of a batch in one call.
+            shorter_by=1.0 if on_gpu else 0.1,
+        )
+        if args.device.type == "cpu":
+            use_faster_layers(self.model)
+        self.max_tokens = self._token_budget()
+        self.data_collator = Collator(self.layout, self.max_tokens)
+        self._explain_choices()
         if self.args.disable_tqdm:
             self.remove_callback(PrinterCallback)
             self.add_callback(LogLines())
@@ -83,12 +104,15 @@ class ToxicityTrainer(Trainer):
     @property
     def trained_rows(self) -> int:
         """Comments that went through the loop, over all processes and epochs, those twice that fill up a batch."""
-        return self.accelerator.reduce(torch.tensor(self._trained_rows, device=self.args.device)).item()
+        return self._sum_over_processes(self._trained_rows)
 
     @property
     def trained_tokens(self) -> int:
         """Their tokens, padding not counted."""
-        return self.accelerator.reduce(self._trained_tokens.clone()).item()
+        return self._sum_over_processes(self._trained_tokens)
+
+    def _sum_over_processes(self, count: int) -> int:
+        return self.accelerator.reduce(torch.tensor(count, device=self.args.device)).item()
 
     def score(self, dataset: Dataset) -> np.ndarray:
         """Logits of every row, float32 `(rows,)`, in the order of `dataset`, charged to the phase `inference`."""
@@ -98,10 +122,7 @@ class ToxicityTrainer(Trainer):
     def score_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Logits of texts that are no dataset yet, float32 `(texts,)`, in their order; on no phase's account."""
         input_ids = self.processing_class(list(texts), truncation=True)["input_ids"]
-        columns = {"input_ids": input_ids, "length": list(map(len, input_ids)), "labels": [0.0] * len(input_ids)}
-        # Not `predict`, which would tell the trackers of it.
-        dataloader = self.get_test_dataloader(Dataset.from_dict(columns))
-        return self.evaluation_loop(dataloader, description="Scoring texts").predictions.ravel()
+        return self._score_rows(TokenRows.from_lists(input_ids)).numpy().ravel()
 
     def _timed_metrics(self, prediction: EvalPrediction) -> dict[str, float | None]:
         with self.clock.phase("metrics"):
@@ -124,45 +145,109 @@ class ToxicityTrainer(Trainer):
         with self.clock.phase("checkpoint"):
             super()._save_checkpoint(*args, **kwargs)
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        if self.args.train_sampling_strategy != "group_by_length":
+    def _get_dataloader(self, dataset: Dataset, *args: Any, **kwargs: Any) -> DataLoader:
+        return super()._get_dataloader(TokenRows(dataset), *args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: TokenRows | None = None) -> Sampler | None:
+        strategy = self.args.train_sampling_strategy
+        if strategy not in ("random", "group_by_length"):
             return super()._get_train_sampler(train_dataset)
-        dataset = self.train_dataset if train_dataset is None else train_dataset
         rows_per_step = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return LengthGroupedSampler(_lengths(dataset), rows_per_step, seed)
+        return EpochSampler(train_dataset.lengths, rows_per_step, seed, strategy == "group_by_length")
 
-    def _get_eval_sampler(self, eval_dataset: Dataset) -> Any:
-        return longest_first(_lengths(eval_dataset)).tolist()
+    def _get_eval_sampler(self, eval_dataset: TokenRows) -> None:
+        """None: `score_rows` goes through the rows its own way."""
 
-    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Score longest rows first; predictions and labels come back in dataset order."""
-        output = super().evaluation_loop(dataloader, *args, **kwargs)
-        order = longest_first(_lengths(dataloader.dataset))
-        return output._replace(
-            predictions=_undo_order(output.predictions, order), label_ids=_undo_order(output.label_ids, order)
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Train on a batch, part by part, and count it; gradients are exchanged with the last part."""
+        self._trained_rows += len(inputs["labels"])
+        self._trained_tokens += inputs["tokens"]
+        *others, last = inputs["parts"]
+        losses = []
+        for part in others:
+            with self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        losses.append(super().training_step(model, last, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Score the loader's rows; logits and labels come back in dataset order, float32 `(rows, 1)`."""
+        rows: TokenRows = dataloader.dataset
+        logits = self._score_rows(rows, self._tell_batch)
+        labels = torch.from_numpy(rows.labels[:, None])
+        metrics = {"loss": mean_binary_cross_entropy(logits, labels).item()}
+        if self.compute_metrics is not None and not prediction_loss_only:
+            metrics |= self.compute_metrics(EvalPrediction(logits.numpy(), labels.numpy()))
+        return EvalLoopOutput(
+            logits.numpy(),
+            labels.numpy(),
+            {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
+            len(rows),
         )
 
-    def training_step(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any) -> torch.Tensor:
-        """Train on a batch as the Trainer does, and count it."""
-        self._trained_rows += len(inputs["attention_mask"])
-        self._trained_tokens += inputs["attention_mask"].sum()
-        return super().training_step(model, inputs, *args)
+    def _score_rows(self, rows: TokenRows, on_batch: Callable[[int], object] = lambda batches: None) -> torch.Tensor:
+        # Autocast would convert the weights again for every batch; a GPU hardly notices, and shards are not copied.
+        twin = self.mixed_precision == "bf16" and self.args.device.type == "cpu" and not self.is_fsdp_enabled
+        logits = score_rows(
+            in_bfloat16(self.model) if twin else self.model,
+            rows,
+            self.layout,
+            self.max_tokens or self.args.per_device_eval_batch_size * int(rows.lengths.max()),
+            self.args.device,
+            nullcontext if twin else self.accelerator.autocast,
+            self.args.process_index,
+            self.args.world_size,
+            on_batch,
+        )
+        return self.accelerator.reduce(logits).cpu()
 
-    def prediction_step(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """Loss, logits and labels of a batch; the Trainer's own would drop the logits of a one-element tuple."""
-        inputs = self._prepare_inputs(inputs)
-        labels = inputs.pop("labels")
-        with torch.no_grad(), self.compute_loss_context_manager():
-            logits = logits_of(model(**inputs)).float()
-            loss = mean_binary_cross_entropy(logits, labels)
-        return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
+    def _tell_batch(self, batches: int) -> None:
+        self.callback_handler.eval_dataloader = range(batches)  # what bars and log lines take the length of
+        self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+
+    def _token_budget(self) -> int | None:
+        """Most tokens for the model at once, None where the number of comments alone says how many."""
+        asked = self.args.max_tokens_per_batch
+        if asked != "auto":
+            return None if asked is None else int(asked)
+        if self.args.device.type != "cuda":
+            return CPU_TOKENS
+        longest = int(TokenRows(self.train_dataset).lengths.max())
+        most = self.args.train_batch_size * longest
+        return measure_token_budget(
+            self.model, self.layout, longest, most, self.accelerator.autocast, distributed=self.args.world_size > 1
+        )
+
+    def _explain_choices(self) -> None:
+        """Say in the log how this machine is used, and why."""
+        device, precision = self.args.device, self.mixed_precision
+        if device.type in ("cpu", "cuda"):
+            capability = describe_machine(device, 1)["compute_capability"]
+            reason, better = judge_precision(precision, capability)
+            name = {"no": "fp32"}.get(precision, precision)
+            if better is None:
+                logger.info(f"Computing in {name}: {reason}.")
+            else:
+                logger.warning(
+                    f"Computing in {name}, as the Accelerate config says, but {reason}: "
+                    f"`mixed_precision: {better}` is the better choice here."
+                )
+        rows = "without padding" if self.layout.packed else "padded to the longest of a batch"
+        budget = "" if self.max_tokens is None else f", at most {self.max_tokens:,} tokens at a time"
+        logger.info(
+            f"Comments are computed {rows}{budget}; {self.args.optim.value}; torch.compile is "
+            f"{'on' if self.args.torch_compile else 'off, as every batch has a shape of its own to compile for'}."
+        )
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Make the repo and see that it can be written to; if not, warn before hours are spent, and train all the same.
@@ -269,13 +354,3 @@ def describe_optimiser(args: TrainingArguments) -> dict[str, Any]:
         "weight_decay": args.weight_decay,
         "max_grad_norm": args.max_grad_norm,
     }
-
-
-def _lengths(dataset: Dataset) -> np.ndarray:
-    return dataset.select_columns("length").with_format("numpy")[:]["length"]
-
-
-def _undo_order(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    restored = np.empty_like(values)
-    restored[order] = values
-    return restored

@@ -1,0 +1,142 @@
+"""BERT on the tokens of many comments laid one after another: nothing is computed for padding but in attention.
+
+Linear layers, normalisation and dropout look at one token at a time, so they do not care where a comment ends.
+Attention does: it runs over groups of comments of like length. The weights, their names and the results are those of
+`transformers`; so are its modules, which FSDP, hooks and gradient checkpointing go by.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from torch.nn.functional import dropout as torch_dropout
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from toxicity.batching import Group, Packing
+
+PACKED_ATTENTION = "packed"
+
+
+class BertForSequenceClassification(transformers.BertForSequenceClassification):
+    """The classifier of `transformers`, which also takes packed batches.
+
+    It has the name of its parent because a saved model's config names its class.
+    """
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        packing: Packing | None = None,
+        **options: Any,
+    ) -> SequenceClassifierOutput:
+        """Logits `(rows, labels)` of a packed batch (`batching.Layout`); without `packing` the parent's forward."""
+        if packing is None:
+            return super().forward(input_ids, attention_mask=attention_mask, position_ids=position_ids, **options)
+        hidden = self.bert(input_ids, position_ids=position_ids, packing=packing).last_hidden_state
+        first_tokens = hidden[0].index_select(0, packing.first_tokens)
+        pooled = self.bert.pooler(first_tokens[:, None])
+        return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
+
+
+def takes_packed_batches(model: nn.Module) -> bool:
+    """Whether the model can be called with a packed batch."""
+    return isinstance(model, BertForSequenceClassification)
+
+
+def unpadded_class(config: transformers.PreTrainedConfig) -> type[PreTrainedModel] | None:
+    """The class that computes a checkpoint of this config without padding, None where there is none."""
+    return BertForSequenceClassification if config.model_type == "bert" and not config.is_decoder else None
+
+
+def packed_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    packing: Packing | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention within each comment of a packed batch; SDPA where the batch is not packed.
+
+    Args:
+        module: the attention layer.
+        query: `(1, heads, tokens, width of a head)`; `key` and `value` alike.
+        attention_mask: for batches that are not packed.
+        dropout: share of the attention weights that are dropped.
+        scaling: of the scores.
+        packing: of the batch.
+
+    Returns:
+        `(1, tokens, heads, width of a head)`, and None for the weights.
+    """
+    if packing is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+    sizes = [group.tokens for group in packing.groups]
+    parts = zip(*(states[0].transpose(0, 1).split(sizes) for states in (query, key, value)), strict=True)
+    attended = [_attend(group, part, dropout, scaling) for group, part in zip(packing.groups, parts, strict=True)]
+    return torch.cat(attended)[None], None
+
+
+def _attend(group: Group, parts: tuple[torch.Tensor, ...], dropout: float, scaling: float | None) -> torch.Tensor:
+    """Attention of a group, from queries, keys and values `(tokens, heads, width)` to the same shape."""
+    _, heads, width = parts[0].shape
+    room = group.rows * group.longest
+    if group.places is not None:
+        parts = tuple(part.new_zeros(room, heads, width).index_copy(0, group.places, part) for part in parts)
+    query, key, value = (part.view(group.rows, group.longest, heads, width).transpose(1, 2) for part in parts)
+    # SDPA's backward in bf16 takes ten times as long on a CPU as the same products one by one.
+    attend = _plain_attention if query.device.type == "cpu" and query.dtype == torch.bfloat16 else _sdpa
+    attended = attend(query, key, value, group.is_padding, dropout, scaling)
+    attended = attended.transpose(1, 2).reshape(room, heads, width)
+    return attended if group.places is None else attended.index_select(0, group.places)
+
+
+def _sdpa(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    is_padding: torch.Tensor | None,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    mask = None if is_padding is None else ~is_padding[:, None, None, :].expand(-1, 1, query.shape[2], -1)
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
+
+
+def _plain_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    is_padding: torch.Tensor | None,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    rows, heads, longest, width = query.shape
+    query, key, value = (states.reshape(rows * heads, longest, width) for states in (query, key, value))
+    if is_padding is None:
+        bias = query.new_zeros(1, 1, 1)
+    else:
+        bias = query.new_zeros(rows, 1, 1, longest).masked_fill_(is_padding[:, None, None], -torch.inf)
+        bias = bias.expand(rows, heads, 1, longest).reshape(rows * heads, 1, longest)
+    scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=width**-0.5 if scaling is None else scaling)
+    weights = torch_dropout(scores.softmax(-1), dropout)
+    return torch.bmm(weights, value).view(rows, heads, longest, width)
+
+
+AttentionInterface.register(PACKED_ATTENTION, packed_attention)
+# For batches that are not packed, which go to SDPA.
+AttentionMaskInterface.register(PACKED_ATTENTION, sdpa_mask)

@@ -135,6 +135,14 @@ class MachineArguments:
 class TrainingArguments(HfTrainingArguments):
     """`transformers.TrainingArguments`, with bars on a terminal and plain lines elsewhere."""
 
+    save_minutes: float = field(
+        default=15.0,
+        metadata={
+            "help": "Save a checkpoint when so many minutes have gone by since the last one, whatever --save_strategy; "
+            "0 for never."
+        },
+    )
+
     def __post_init__(self) -> None:
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
@@ -148,6 +156,8 @@ class TrainingArguments(HfTrainingArguments):
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
             if getattr(self, name) < 1:
                 raise RequestError(f"--{name} is {getattr(self, name)}; the least that works is 1.")
+        if not self.save_minutes >= 0:
+            raise RequestError(f"--save_minutes is {self.save_minutes}; it should be 0 (never) or more.")
         if self.output_dir and Path(self.output_dir).is_file():
             raise RequestError(f"--output_dir {self.output_dir} is a file: name a folder.")
         # The collator picks what the model takes; the length column must reach the sampler.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def build_benchmark(
     counts: Mapping[str, float],
     auc: float | None,
     dropped_rows: Mapping[str, int],
+    interruptions: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The row of a run as `report/benchmark.json` holds it.
 
@@ -60,12 +61,13 @@ def build_benchmark(
         protocol: of `describe_protocol`.
         seconds: of the phases `tokenizer`, `training` and `inference`.
         tokenizer_cache_hit: whether some or all token ids were in the cache, so that the time is not that of all.
-        resumed: whether training went on from a checkpoint, so that the time is that of its last part.
+        resumed: whether training went on from a checkpoint; times and counts are those of all parts.
         counts: how many rows and real tokens went through: `tokenized_rows`, `trained_rows`, `trained_tokens`,
             `scored_rows`, `scored_tokens`; and what the model computed on those tokens: `trained_flops`,
             `scored_flops`.
         auc: ROC AUC on the validation rows, None where it is not defined.
         dropped_rows: how many rows of the source were left out, by reason.
+        interruptions: of `resuming.Checkpoints`.
 
     Returns:
         A dictionary that `json.dumps` takes, times in seconds, rates per second.
@@ -87,8 +89,10 @@ def build_benchmark(
             "tokenizer_seconds": seconds["tokenizer"],
             "tokenizer_cache_hit": tokenizer_cache_hit,
             "resumed": resumed,
+            "interruptions": [dict(interruption) for interruption in interruptions],
             "training_seconds": seconds["training"],
             "inference_seconds": seconds["inference"],
+            "checkpoint_seconds": seconds.get("checkpoint", 0.0),
         },
         "throughput": {
             "tokenizer_rows_per_second": rate("tokenized_rows", "tokenizer"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, has_length
 
 from toxicity.arguments import TrainingArguments
@@ -18,12 +19,14 @@ from toxicity.batching import LengthGroupedSampler, PaddingCollator, longest_fir
 from toxicity.losses import mean_binary_cross_entropy
 from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import logits_of
+from toxicity.resumable import ResumableTrainer
+from toxicity.resuming import Checkpoints
 from toxicity.timing import PhaseClock
 
 logger = logging.getLogger(__name__)
 
 
-class ToxicityTrainer(Trainer):
+class ToxicityTrainer(ResumableTrainer):
     """Trains on datasets with `input_ids`, `length` and `labels`, and scores them in their own order.
 
     The clock is charged `training` for the loop alone; evaluation, checkpoints and metrics have phases of their
@@ -38,8 +41,13 @@ class ToxicityTrainer(Trainer):
         train_dataset: Dataset,
         eval_dataset: Dataset,
         clock: PhaseClock,
+        checkpoints: Checkpoints | None = None,
+        train_ids: Sequence[Any] | None = None,
     ) -> None:
         super().__init__(
+            clock=clock,
+            checkpoints=checkpoints,
+            train_ids=train_ids,
             model=model,
             args=args,
             processing_class=tokenizer,
@@ -52,7 +60,6 @@ class ToxicityTrainer(Trainer):
             ),
             compute_metrics=self._timed_metrics,
         )
-        self.clock = clock
         self.metric = ToxicityMetric()
         self._trained_rows = 0
         # On the device, so that counting tokens does not wait for it.
@@ -83,6 +90,16 @@ class ToxicityTrainer(Trainer):
         """Their tokens, padding not counted."""
         return self.accelerator.reduce(self._trained_tokens.clone()).item()
 
+    def counts(self) -> dict[str, int]:
+        """What a checkpoint remembers of the work that was done, over all processes."""
+        return {"trained_rows": self.trained_rows, "trained_tokens": self.trained_tokens}
+
+    def restore_counts(self, counts: dict[str, int]) -> None:
+        """Take over what `counts` gave; one process keeps it, for all are added up."""
+        if self.is_world_process_zero():
+            self._trained_rows = counts["trained_rows"]
+            self._trained_tokens += counts["trained_tokens"]
+
     def score(self, dataset: Dataset) -> tuple[np.ndarray, float | None]:
         """Score every row, charged to the phase `inference`.
 
@@ -107,10 +124,6 @@ class ToxicityTrainer(Trainer):
         """Evaluate as the Trainer does, charged to the phase `evaluation`."""
         with self.clock.phase("evaluation"):
             return super().evaluate(*args, **kwargs)
-
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        with self.clock.phase("checkpoint"):
-            super()._save_checkpoint(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         if self.args.train_sampling_strategy != "group_by_length":

@@ -12,7 +12,7 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test bench bench-request bench-data compare estimate style clean help
+.PHONY: setup demo test test-long audit bench bench-request bench-data compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
 
@@ -31,6 +31,9 @@ demo: $(ANY_READY)  ## train on the sample: real comments, a real model, no Hub
 
 test: $(ANY_READY)  ## run the tests; they need no network
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest
+
+test-long: $(ANY_READY)  ## run the tests that take minutes: kills, launches, full disks
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -m long
 
 bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
 	$(VENV)/bin/python -m benchmarks.data

@@ -106,11 +106,15 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def checkpoints_in(output_dir: Path) -> list[Path]:
-    """All checkpoint folders, whole or torn, in the order in which they were written."""
+    """All checkpoint folders, whole or torn: runs in the order in which they last wrote one, each by its steps."""
     if not output_dir.is_dir():
         return []
-    folders = [path for path in output_dir.iterdir() if NAME.fullmatch(path.name) and path.is_dir()]
-    return sorted(folders, key=lambda path: (_written_at(path), int(NAME.fullmatch(path.name)[1])))
+    # Within a run steps are surer than clocks: the machine may be another one each time.
+    folders = {path: _run_and_time(path) for path in output_dir.iterdir() if NAME.fullmatch(path.name)}
+    last_of_run: dict[str, float] = {}
+    for run, written_at in folders.values():
+        last_of_run[run] = max(written_at, last_of_run.get(run, 0.0))
+    return sorted(folders, key=lambda path: (last_of_run[folders[path][0]], int(NAME.fullmatch(path.name)[1])))
 
 
 def newest_whole(output_dir: Path) -> Path | None:
@@ -205,11 +209,13 @@ def _mebibytes(count: int) -> str:
     return f"{count / 2**20:,.1f} MiB"
 
 
-def _written_at(folder: Path) -> float:
+def _run_and_time(folder: Path) -> tuple[str, float]:
+    """Which run a checkpoint is of, and when it was written, in seconds since 1970."""
     try:
-        return float(read_index(folder)["written_at"])
+        index = read_index(folder)
+        return str(index["run_id"]), float(index["written_at"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return folder.stat().st_mtime
+        return folder.name, folder.stat().st_mtime
 
 
 def _seems_whole(folder: Path) -> bool:

@@ -33,7 +33,7 @@ REPLACED = re.compile(r"\.(checkpoint-\d+)\.replaced")
 BLOCK_BYTES = 2**22
 # What the writers of torch and safetensors say where the disk is full, for they raise no OSError.
 DISK_TROUBLE = re.compile(
-    r"no space left|quota exceeded|file too large|os error (27|28|122)|PytorchStreamWriter|file write failed", re.I
+    r"no space left|quota exceeded|file too large|os error (27|28|122)|PytorchStreamWriter|inline_container", re.I
 )
 
 

@@ -220,7 +220,7 @@ class ResumableTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Save the model as the Trainer does, each file whole or not at all, and no pickle of the arguments."""
         folder = Path(output_dir or self.args.output_dir)
-        if UNFINISHED.fullmatch(folder.name):
+        if UNFINISHED.fullmatch(folder.name) or not self.args.should_save:
             super()._save(str(folder), state_dict)
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             return
@@ -228,13 +228,12 @@ class ResumableTrainer(Trainer):
         shutil.rmtree(unfinished, ignore_errors=True)
         with full_disk_explained(folder, self._bytes_of_model(), "the model", cleanup=unfinished):
             super()._save(str(unfinished), state_dict)
-            if self.args.should_save:
-                # It holds all that was on the command line, tokens too, and nobody reads it.
-                (unfinished / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-                for path in sorted(unfinished.iterdir()):
-                    flush(path)
-                    path.replace(folder / path.name)
-                unfinished.rmdir()
+            # It holds all that was on the command line, tokens too, and nobody reads it.
+            (unfinished / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            for path in sorted(unfinished.iterdir()):
+                flush(path)
+                path.replace(folder / path.name)
+            unfinished.rmdir()
 
     def _bytes_of_model(self) -> int:
         return BYTES_OF_THE_REST + sum(tensor.nbytes for tensor in self.model.state_dict().values())

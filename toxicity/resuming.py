@@ -235,7 +235,7 @@ class Checkpoints:
     def _from_the_beginning(self) -> dict[str, Any]:
         """A start after a run that did not come as far as its first checkpoint."""
         decision, note = {"folder": None, "run_id": self.run_id}, self._noted()
-        if note.get("step") and not note["trained"] and note["request"] == self.request:
+        if note and not note["trained"] and note["request"] == self.request:
             again = _interruption(0, None, "unknown", note["step"])
             decision |= {"run_id": note["run_id"], "interruptions": [*note["interruptions"], again]}
         return decision

@@ -39,6 +39,7 @@ class Watch(TrainerCallback):
         self._steps_between_looks = 1
         self._last_look = self._last_save = monotonic()
         self._save_seconds = 0.0
+        self._activity = ""
         self._resumed = False
 
     def note_loss(self, step: int, part: int, loss: torch.Tensor) -> None:
@@ -90,7 +91,7 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look, if it is time."""
-        if not self._look_is_due():
+        if not self._look_is_due("training"):
             return
         interval = max(60 * args.save_minutes, LEAST_INTERVAL_PER_SAVE * self._save_seconds)
         save = args.save_minutes > 0 and monotonic() - self._last_save >= interval
@@ -109,7 +110,7 @@ class Watch(TrainerCallback):
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look while scoring too; what was scored so far will be scored again."""
-        if not self._look_is_due():
+        if not self._look_is_due("scoring"):
             return
         _, stop, _ = self._look(False)
         if stop:
@@ -126,9 +127,13 @@ class Watch(TrainerCallback):
         self.require_numbers()
         self._note_progress()
 
-    def _look_is_due(self) -> bool:
+    def _look_is_due(self, activity: str) -> bool:
+        if activity != self._activity:
+            # A batch of the one may take much longer than one of the other.
+            self._activity, self._steps_between_looks = activity, 1
         self._steps_since_look += 1
-        return self._steps_since_look >= self._steps_between_looks
+        alone = self.trainer.args.world_size == 1
+        return self._steps_since_look >= self._steps_between_looks or (alone and stop_requested())
 
     def _look(self, save: bool) -> tuple[int, bool, bool]:
         """Minus the first bad step of any process, whether any is to stop, whether the main one wants to save."""

@@ -4,6 +4,7 @@ import ctypes
 import os
 import shutil
 import signal
+import sys
 import time
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -123,5 +124,19 @@ def note_rows(path):
         with Path(f"{path}.{trainer.args.process_index}").open("a") as file:
             for ids, mask in zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True):
                 print(*ids[: sum(mask)], file=file)
+
+    _before_step(act)
+
+
+def tell_whether_deterministic():
+    told = []
+
+    def act(*_):
+        if not told:
+            chosen = torch.are_deterministic_algorithms_enabled()
+            told.append(
+                f"deterministic algorithms: {chosen}, workspace of cuBLAS: {os.environ.get('CUBLAS_WORKSPACE_CONFIG')}"
+            )
+            print(told[0], file=sys.stderr, flush=True)
 
     _before_step(act)

@@ -102,7 +102,10 @@ def _main(argv: list[str], files: list[Path], environment: dict[str, str], fault
 
     datasets.config.HF_DATASETS_CACHE = Path(environment["HF_DATASETS_CACHE"])
     import faults
+    import torch
 
+    # It found more cores when it was imported.
+    torch.set_num_threads(1)
     for name, *values in [fault] if fault and isinstance(fault[0], str) else fault:
         getattr(faults, name)(*values)
     sys.argv = ["run_toxicity.py", *argv, "--use_cpu"]

@@ -61,7 +61,7 @@ def load_tokenizer(arguments: ModelArguments, max_seq_length: int) -> tuple[PreT
         )
     except (OSError, ValueError) as error:
         raise RequestError(
-            f"cannot load {arguments.model_name_or_path}: {str(error).splitlines()[0]} "
+            f"cannot load {arguments.model_name_or_path}: {str(error).strip().splitlines()[0]} "
             "Check --model_name_or_path: a folder with a checkpoint, or an id on the Hub."
         ) from error
     if not tokenizer.is_fast:
@@ -105,7 +105,9 @@ def load_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTraine
             output_loading_info=True,
         )
     except (OSError, ValueError) as error:
-        raise RequestError(f"cannot load {arguments.model_name_or_path}: {str(error).splitlines()[0]}") from error
+        raise RequestError(
+            f"cannot load {arguments.model_name_or_path}: {str(error).strip().splitlines()[0]}"
+        ) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     untrained = sorted(key for key in loading["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))

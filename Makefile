@@ -35,6 +35,13 @@ test: $(ANY_READY)  ## run the tests; they need no network
 test-long: $(ANY_READY)  ## run the tests that take minutes: kills, launches, full disks
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -m long
 
+# In an environment of its own: what it needs is not what is audited.
+AUDIT := $(VENV)/audit
+audit: $(ANY_READY)  ## look up the installed packages among known vulnerabilities; needs the network
+	@test -x $(AUDIT)/bin/pip-audit || { $(VENV)/bin/python -m venv $(AUDIT) && \
+		$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
+	@$(VENV)/bin/python .ci/audit.py $(AUDIT)/bin/pip-audit
+
 bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
 	$(VENV)/bin/python -m benchmarks.data
 

@@ -22,6 +22,7 @@ from toxicity.errors import refusals_exit_cleanly
 from toxicity.flops import encoder_of
 from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
 from toxicity.interruption import sigterm_saves
+from toxicity.launching import start_missing_processes
 from toxicity.modeling import load_model, load_tokenizer
 from toxicity.preflight import require_working_machine
 from toxicity.report import build_benchmark, describe_protocol, write_report
@@ -122,5 +123,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    start_missing_processes()
     with refusals_exit_cleanly(), sigterm_saves():
         main()

@@ -149,14 +149,16 @@ def launched(tmp_path, *command):
 
 
 @pytest.mark.long
-def test_accelerate_launches_two(flags, alone, comments, tmp_path):
+@pytest.mark.parametrize("how", [["--multi_gpu"], []], ids=["torch's launcher", "plain"])
+def test_accelerate_launches_two(flags, alone, comments, tmp_path, how):
     options = [*flags, *TWO, "--output_dir", tmp_path / "run", "--use_cpu"]
-    two = [*LAUNCH, "--multi_gpu", "--num_processes", 2, "--main_process_port", free_port()]
+    two = [*LAUNCH, *how, "--num_processes", 2, "--main_process_port", free_port()]
     run = launched(tmp_path, *two, "run_toxicity.py", *options)
     _, errors = run.communicate(timeout=400)
     assert run.returncode == 0, errors
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(alone), atol=1e-4)
-    check_scores(tmp_path / "run", comments)
+    _, row = check_scores(tmp_path / "run", comments)
+    assert row["machine"]["device_count"] == 2
 
 
 @pytest.mark.long

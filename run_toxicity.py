@@ -22,7 +22,7 @@ from toxicity.errors import refusals_exit_cleanly
 from toxicity.flops import encoder_of
 from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
 from toxicity.interruption import sigterm_saves
-from toxicity.launching import start_missing_processes
+from toxicity.launching import require_sharding_device, start_missing_processes
 from toxicity.modeling import load_model, load_tokenizer
 from toxicity.preflight import require_working_machine
 from toxicity.report import build_benchmark, describe_protocol, write_report
@@ -38,6 +38,7 @@ def main() -> None:
     prepare_cpu()
     arguments = parse_arguments()
     data_args, model_args, training_args = arguments.data, arguments.model, arguments.training
+    require_sharding_device(training_args.device)
     is_main_process = training_args.process_index == 0
     set_up_console(is_main_process, progress_bars=not training_args.disable_tqdm)
     machine = describe_machine(training_args.device, training_args.world_size * max(1, training_args.n_gpu))

@@ -236,7 +236,7 @@ class ResumableTrainer(Trainer):
             unfinished.rmdir()
 
     def _bytes_of_model(self) -> int:
-        return BYTES_OF_THE_REST + sum(tensor.nbytes for tensor in self.model.state_dict().values())
+        return BYTES_OF_THE_REST + sum(parameter.nbytes for parameter in self.model.parameters())
 
     def _bytes_of_training(self) -> int:
         moments = (value for state in self.optimizer.state.values() for value in state.values())

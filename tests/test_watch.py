@@ -43,7 +43,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_step_and_ids(flags, tokeniz
     assert sorted(named) == sorted(trained[13 * 8 : 14 * 8])
 
 
-@pytest.mark.parametrize(("steps", "code"), [(1, 0), (2, 0), (3, 1)])
+@pytest.mark.parametrize(("steps", "code"), [(2, 0), (3, 1)])
 def test_in_fp16_the_scaler_has_its_chance(flags, tmp_path, steps, code):
     options = [*flags, "--output_dir", tmp_path / "run"]
     run = Run(tmp_path, *options, fault=("no_number_at_step", 13, steps), ACCELERATE_MIXED_PRECISION="fp16")

@@ -12,7 +12,7 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test bench bench-request bench-data bench-metrics compare estimate style clean help
+.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
 
@@ -31,6 +31,16 @@ demo: $(ANY_READY)  ## train on the sample: real comments, a real model, no Hub
 
 test: $(ANY_READY)  ## run the tests; they need no network
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest
+
+test-long: $(ANY_READY)  ## run the tests that take minutes: kills, launches, full disks
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -m long
+
+# In an environment of its own: what it needs is not what is audited.
+AUDIT := $(VENV)/audit
+audit: $(ANY_READY)  ## look up the installed packages among known vulnerabilities; needs the network
+	@test -x $(AUDIT)/bin/pip-audit || { $(VENV)/bin/python -m venv $(AUDIT) && \
+		$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
+	@$(VENV)/bin/python .ci/audit.py $(AUDIT)/bin/pip-audit
 
 bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
 	$(VENV)/bin/python -m benchmarks.data

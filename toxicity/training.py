@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader, Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, HubStrategy, has_length
 from transformers.utils import PushInProgress
 
@@ -27,6 +27,8 @@ from toxicity.losses import mean_binary_cross_entropy
 from toxicity.memory import measure_token_budget
 from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import logits_of
+from toxicity.resumable import ResumableTrainer
+from toxicity.resuming import Checkpoints
 from toxicity.scoring import in_bfloat16, score_rows
 from toxicity.timing import PhaseClock
 from toxicity.tracking import keep_runs_whole
@@ -38,7 +40,7 @@ logger = logging.getLogger(__name__)
 CPU_TOKENS = 16_384
 
 
-class ToxicityTrainer(Trainer):
+class ToxicityTrainer(ResumableTrainer):
     """Trains on datasets with `input_ids`, `length` and `labels`, and scores them in their own order.
 
     The clock is charged `training` for the loop alone; evaluation, checkpoints and metrics have phases of their
@@ -53,8 +55,13 @@ class ToxicityTrainer(Trainer):
         train_dataset: Dataset,
         eval_dataset: Dataset,
         clock: PhaseClock,
+        checkpoints: Checkpoints | None = None,
+        train_ids: Sequence[Any] | None = None,
     ) -> None:
         super().__init__(
+            clock=clock,
+            checkpoints=checkpoints,
+            train_ids=train_ids,
             model=model,
             args=args,
             processing_class=tokenizer,
@@ -65,7 +72,6 @@ class ToxicityTrainer(Trainer):
             ),
             compute_metrics=self._timed_metrics,
         )
-        self.clock = clock
         self.metric = ToxicityMetric()
         self._trained_rows = 0
         self._trained_tokens = 0
@@ -114,6 +120,16 @@ class ToxicityTrainer(Trainer):
     def _sum_over_processes(self, count: int) -> int:
         return self.accelerator.reduce(torch.tensor(count, device=self.args.device)).item()
 
+    def counts(self) -> dict[str, int]:
+        """What a checkpoint remembers of the work that was done, over all processes."""
+        return {"trained_rows": self.trained_rows, "trained_tokens": self.trained_tokens}
+
+    def restore_counts(self, counts: dict[str, int]) -> None:
+        """Take over what `counts` gave; one process keeps it, for all are added up."""
+        if self.is_world_process_zero():
+            self._trained_rows = counts["trained_rows"]
+            self._trained_tokens = counts["trained_tokens"]
+
     def score(self, dataset: Dataset) -> np.ndarray:
         """Logits of every row, float32 `(rows,)`, in the order of `dataset`, charged to the phase `inference`."""
         with self.clock.phase("inference"):
@@ -141,10 +157,6 @@ class ToxicityTrainer(Trainer):
         with self.clock.phase("evaluation"):
             return super().evaluate(*args, **kwargs)
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        with self.clock.phase("checkpoint"):
-            super()._save_checkpoint(*args, **kwargs)
-
     def _get_dataloader(self, dataset: Dataset, *args: Any, **kwargs: Any) -> DataLoader:
         return super()._get_dataloader(TokenRows(dataset), *args, **kwargs)
 
@@ -159,7 +171,7 @@ class ToxicityTrainer(Trainer):
     def _get_eval_sampler(self, eval_dataset: TokenRows) -> None:
         """None: `score_rows` goes through the rows its own way."""
 
-    def training_step(
+    def train_on_batch(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Train on a batch, part by part, and count it; gradients are exchanged with the last part."""
@@ -169,8 +181,8 @@ class ToxicityTrainer(Trainer):
         losses = []
         for part in others:
             with self.accelerator.no_sync(model):
-                losses.append(super().training_step(model, part, num_items_in_batch))
-        losses.append(super().training_step(model, last, num_items_in_batch))
+                losses.append(super().train_on_batch(model, part, num_items_in_batch))
+        losses.append(super().train_on_batch(model, last, num_items_in_batch))
         return torch.stack(losses).sum()
 
     def evaluation_loop(

@@ -1,0 +1,54 @@
+"""Look the installed packages up among known vulnerabilities: `audit.py PIP_AUDIT`, run by the audited environment.
+
+pip-audit passes over what it cannot look up, and then finds nothing wrong: here that is told, and where nothing at
+all could be looked up it is a failure. Local builds (torch 2.13.0+cpu) are looked up as the release they are of.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+def main(pip_audit: str) -> int:
+    """Print what was found; 0 if nothing, 1 if something, or if nothing could be looked up."""
+    installed = {
+        distribution.metadata["Name"]: distribution.version.split("+")[0]
+        for distribution in importlib.metadata.distributions()
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        requirements = Path(folder) / "requirements.txt"
+        requirements.write_text("".join(f"{name}=={version}\n" for name, version in sorted(installed.items())))
+        command = [pip_audit, "--disable-pip", "--no-deps", "--progress-spinner", "off", "--format", "json"]
+        done = subprocess.run([*command, "-r", str(requirements)], capture_output=True, text=True, check=False)
+    try:
+        found = json.loads(done.stdout)["dependencies"]
+    except (ValueError, KeyError):
+        found = []
+    looked_up = [package for package in found if "skip_reason" not in package]
+    if not looked_up:
+        said = " ".join((done.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1].split())[:200]
+        print(
+            "error: nothing was audited: the advisory service (pypi.org) could not be reached, or knows none of the "
+            f"{len(installed)} packages. Run this where there is a network. ({said})",
+            file=sys.stderr,
+        )
+        return 1
+    known = [package for package in looked_up if package["vulns"]]
+    for package in known:
+        for advisory in package["vulns"]:
+            fixed = ", ".join(advisory["fix_versions"]) or "no release"
+            print(f"{package['name']} {package['version']}: {advisory['id']}, mended in {fixed}")
+    skipped = sorted(package["name"] for package in found if "skip_reason" in package)
+    print(f"Looked up {len(looked_up)} packages; with known vulnerabilities: {len(known)}.")
+    if skipped:
+        print(f"Not looked up, as the service does not know them: {', '.join(skipped)}.")
+    return 1 if known else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

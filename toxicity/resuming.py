@@ -1,0 +1,282 @@
+"""Going on where a run was interrupted: from which checkpoint, whether it is of the same run, what went before."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from datasets import Dataset
+from transformers import TrainingArguments as HfTrainingArguments
+
+from toxicity.arguments import Arguments
+from toxicity.checkpoints import (
+    INDEX,
+    checkpoints_in,
+    clear_leftovers,
+    fault_of,
+    newest_whole,
+    publish,
+    read_index,
+    replace_text,
+    rotate,
+    seal,
+    unfinished_path,
+)
+from toxicity.errors import RequestError
+from toxicity.modeling import refuse_pickled_weights
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+PROGRESS = ".progress.json"
+ROWS_PER_BATCH = 100_000
+
+# Fields of transformers' TrainingArguments that change the weights, beside those that make up `batch_size`.
+FIELDS_THAT_TRAIN = (
+    *("num_train_epochs", "max_steps", "seed", "data_seed", "train_sampling_strategy", "dataloader_drop_last"),
+    *("optim", "optim_args", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
+    *("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "neftune_noise_alpha"),
+)
+# Fields of our own that do not.
+FIELDS_THAT_DO_NOT = ("save_minutes",)
+
+
+def describe_request(arguments: Arguments, train: Dataset, validation: Dataset) -> dict[str, Any]:
+    """All that decides which weights a training ends with, and on which rows they are judged.
+
+    Data count by their content: the same comments in another file are the same request.
+
+    Args:
+        arguments: the parsed request.
+        train: rows with `input_ids`, `length` and `labels`.
+        validation: likewise.
+
+    Returns:
+        Facts as JSON has them, named as the flags are where there is one.
+    """
+    options = arguments.training
+    facts = {
+        "training comments": _digest(train),
+        "validation comments": _digest(validation),
+        "max_seq_length": arguments.data.max_seq_length,
+        "batch size": options.train_batch_size * options.gradient_accumulation_steps * options.world_size,
+        "mixed_precision": options.mixed_precision,
+    }
+    for group in (getattr(arguments, field.name) for field in dataclasses.fields(arguments)):
+        if dataclasses.is_dataclass(group) and group not in (arguments.data, arguments.machine, options):
+            facts |= dataclasses.asdict(group)
+    of_transformers = {field.name for field in dataclasses.fields(HfTrainingArguments)}
+    own = [field.name for field in dataclasses.fields(options) if field.name not in of_transformers]
+    facts |= {name: getattr(options, name) for name in (*FIELDS_THAT_TRAIN, *own) if name not in FIELDS_THAT_DO_NOT}
+    return json.loads(json.dumps(facts, default=lambda value: getattr(value, "value", str(value))))
+
+
+def differences(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """What sets two requests apart, as parts of a sentence."""
+    return [
+        f"the {name} are others" if name.endswith("comments") else f"{name} was {saved.get(name)} and is {value}"
+        for name, value in asked.items()
+        if saved.get(name) != value
+    ]
+
+
+class Checkpoints:
+    """The checkpoints of one run, and its history over all its parts.
+
+    Args:
+        output_dir: where they are kept.
+        request: of `describe_request`.
+        tokenizing: `cache_hit` and `rows` behind the tokenizer's time; those of the first part once `choose` found it.
+
+    `interruptions` lists, for each time that the run was taken up again: `step` it went on from, the `checkpoint` of
+    it, its `cause` (`SIGTERM`, or `unknown` where it could not say goodbye), `resumed_at` (UTC) and `repeated_steps`,
+    those that had to be computed again.
+    """
+
+    def __init__(
+        self, output_dir: Path, request: dict[str, Any] | None = None, tokenizing: dict[str, Any] | None = None
+    ) -> None:
+        self.output_dir = output_dir
+        self.request = request or {}
+        self.tokenizing = tokenizing or {}
+        self.interruptions: list[dict[str, Any]] = []
+        self.progress: dict[str, Any] | None = None
+        self.run_id = secrets.token_hex(8)
+
+    def choose(self, wanted: str | None, is_main_process: bool = True) -> str | None:
+        """Choose the checkpoint to go on from, and take over the history that it holds.
+
+        Args:
+            wanted: None to start anew, `auto` for the newest whole checkpoint if there is one, or its path.
+            is_main_process: the one that looks; the others follow it.
+
+        Returns:
+            Path of the checkpoint, None to start from the beginning.
+
+        Raises:
+            RequestError: if the one that was named is torn, or of another request, or holds pickled weights.
+        """
+        decision: dict[str, Any] = {}
+        if is_main_process:
+            try:
+                decision = self._decide(wanted)
+            except RequestError as error:
+                decision = {"refused": str(error)}
+        decision = _from_main_process(decision)
+        if "refused" in decision:
+            raise RequestError(decision["refused"])
+        folder = decision["folder"]
+        if folder is not None and not (Path(folder) / INDEX).is_file():
+            raise RequestError(
+                f"the main process goes on from {folder}, which is not on this machine: share --output_dir between the "
+                "machines, or copy it here."
+            )
+        for name in ("tokenizing", "interruptions", "progress", "run_id"):
+            setattr(self, name, decision.get(name, getattr(self, name)))
+        return folder
+
+    def save(self, step: int, write: Callable[[Path], None], facts: Callable[[], dict[str, Any]], writer: bool) -> None:
+        """Write a checkpoint whole or not at all; every process calls it.
+
+        Args:
+            step: optimiser steps done.
+            write: writes the files of this process into a folder.
+            facts: gives what else is to be remembered: `progress` for one, and `cause` of the save.
+            writer: whether this process names the folder when all are done.
+        """
+        unfinished = unfinished_path(self.output_dir, step)
+        unfinished.mkdir(parents=True, exist_ok=True)
+        write(unfinished)
+        told = facts()
+        _wait_for_all()
+        if writer:
+            history = {
+                "step": step,
+                "run_id": self.run_id,
+                "request": self.request,
+                "tokenizing": self.tokenizing,
+                "interruptions": self.interruptions,
+            }
+            seal(unfinished, history | told)
+            publish(unfinished)
+        _wait_for_all()
+
+    def rotate(self, step: int, limit: int | None, best: str | None) -> None:
+        """Delete old checkpoints beyond the limit, now that the one of this step is whole."""
+        rotate(self.output_dir, limit, self.path_of(step), best)
+
+    def path_of(self, step: int) -> Path:
+        """Where the checkpoint of a step is, or would be."""
+        return self.output_dir / f"checkpoint-{step}"
+
+    def last_good(self) -> Path | None:
+        """The newest checkpoint, as far as a look at the names tells."""
+        return next(reversed(checkpoints_in(self.output_dir)), None)
+
+    def note_progress(self, step: int, cause: str = "unknown", trained: bool = False) -> None:
+        """Remember outside of checkpoints how far the run came, its interruptions, and why it stops here if it does."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        note = {"run_id": self.run_id, "step": step, "cause": cause, "trained": trained}
+        note |= {"interruptions": self.interruptions, "request": self.request}
+        replace_text(self.output_dir / PROGRESS, json.dumps(note))
+
+    def _decide(self, wanted: str | None) -> dict[str, Any]:
+        clear_leftovers(self.output_dir)
+        if wanted is None:
+            return {"folder": None, "run_id": self.run_id}
+        if wanted == AUTO:
+            folder = newest_whole(self.output_dir)
+            if folder is None:
+                logger.warning(f"There is no whole checkpoint in {self.output_dir}: starting from the beginning.")
+                return self._from_the_beginning()
+        else:
+            folder = Path(wanted)
+            if not folder.is_dir():
+                raise RequestError(
+                    f"there is no checkpoint {folder}: --resume_from_checkpoint {AUTO} takes the newest whole one."
+                )
+            refuse_pickled_weights(folder)
+            if fault := fault_of(folder):
+                raise RequestError(
+                    f"the checkpoint {folder} is torn: {fault}. --resume_from_checkpoint {AUTO} takes the newest whole "
+                    "one."
+                )
+        refuse_pickled_weights(folder)
+        index = read_index(folder)
+        if changed := differences(index["request"], self.request):
+            raise RequestError(
+                f"{folder} is of another run: {'; '.join(changed[:6])}. Ask for the same again, or start anew "
+                "in another --output_dir."
+            )
+        if not index["resumable"]:
+            raise RequestError(f"{folder} was written with --save_only_model: without the optimiser nothing goes on.")
+        interruptions, came_to, cause = index["interruptions"], index["step"], "unknown"
+        note = self._noted()
+        if note.get("run_id") == index["run_id"]:
+            interruptions, came_to, cause = note["interruptions"], max(came_to, note["step"]), note["cause"]
+        this = _interruption(index["step"], folder.name, cause, came_to - index["step"])
+        logger.info(f"Going on from {folder}, after {index['step']:,} steps.")
+        return {
+            "folder": str(folder),
+            "run_id": index["run_id"],
+            "tokenizing": index["tokenizing"],
+            "progress": index["progress"],
+            "interruptions": [*interruptions, this],
+        }
+
+    def _from_the_beginning(self) -> dict[str, Any]:
+        """A start after a run that did not come as far as its first checkpoint."""
+        decision, note = {"folder": None, "run_id": self.run_id}, self._noted()
+        if note and not note["trained"] and note["request"] == self.request:
+            again = _interruption(0, None, "unknown", note["step"])
+            decision |= {"run_id": note["run_id"], "interruptions": [*note["interruptions"], again]}
+        return decision
+
+    def _noted(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.output_dir / PROGRESS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+
+def _interruption(step: int, checkpoint: str | None, cause: str, repeated_steps: int) -> dict[str, Any]:
+    return {
+        "step": step,
+        "checkpoint": checkpoint,
+        "cause": cause,
+        "resumed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "repeated_steps": repeated_steps,
+    }
+
+
+def _digest(rows: Dataset) -> str:
+    """32 hexadecimal digits of the token ids and labels of a dataset, in their order."""
+    digest = xxhash.xxh3_128()
+    for batch in rows.select_columns(["input_ids", "labels"]).with_format("arrow").iter(ROWS_PER_BATCH):
+        for ids, labels in zip(batch["input_ids"].chunks, batch["labels"].chunks, strict=True):
+            digest.update(ids.value_lengths().to_numpy(zero_copy_only=False))
+            digest.update(ids.flatten().to_numpy(zero_copy_only=False))
+            digest.update(labels.to_numpy(zero_copy_only=False))
+    return digest.hexdigest()
+
+
+def _from_main_process(value: dict[str, Any]) -> dict[str, Any]:
+    """What the main process has."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return value
+    shared = [value]
+    torch.distributed.broadcast_object_list(shared, src=0)
+    return shared[0]
+
+
+def _wait_for_all() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()

@@ -55,7 +55,8 @@ def _parquet(file: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
 @contextmanager
 def _csv(file: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
     with TextIOWrapper(file, encoding="utf-8", newline="") as text:
-        writer = csv.writer(text, lineterminator="\n")
+        # With line ends of one character, Python leaves the other one in a text unquoted.
+        writer = csv.writer(text, lineterminator="\r\n")
         writer.writerow(schema.names)
 
         def write(table: pa.Table) -> None:

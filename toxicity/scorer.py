@@ -26,7 +26,7 @@ ONNX_FILE = "model.onnx"
 AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Padding counted in. A processor is fastest while a batch stays in its cache, an accelerator when it is busy.
-TOKENS_PER_BATCH_ON_CPU = 2_048
+TOKENS_PER_BATCH_ON_CPU = 1_024
 TOKENS_PER_BATCH = 65_536
 
 # Takes `input_ids` and `attention_mask`, int64 `(rows, tokens)`; gives logits `(rows, labels)` on any device.

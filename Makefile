@@ -12,7 +12,7 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test bench bench-request bench-data compare estimate style clean help
+.PHONY: setup demo test bench bench-request bench-data bench-predict compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
 
@@ -34,6 +34,11 @@ test: $(ANY_READY)  ## run the tests; they need no network
 
 bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
 	$(VENV)/bin/python -m benchmarks.data
+
+MODEL ?= runs/sample
+
+bench-predict: $(ANY_READY)  ## measure scoring files against pipeline(), the bare loop and int8 [MODEL=runs/sample]
+	$(VENV)/bin/python -m benchmarks.predict --model $(MODEL)
 
 # Without DATA the processor runs the sample: minutes, to see that the path works.
 ifneq ($(DATA),)

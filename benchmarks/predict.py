@@ -187,6 +187,7 @@ def write_large_csv(path: Path, rows: int) -> None:
 
 def _score_and_weigh(folder: str, rows: int) -> float:
     prepare_cpu()
+    torch.set_num_threads(1)  # two would only wait for each other over products this small
     transformers_logging.disable_progress_bar()
     _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
     tokenizer.model_max_length = MAX_SEQ_LENGTH

@@ -302,8 +302,10 @@ def test_no_such_model(score, tmp_path, capsys):
 
 
 def launch(model, inputs, output, processes=2):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
-    command += ["toxicity.predict", "--model", str(model), "--input", str(inputs), "--output", str(output)]
+    # Of two processes without a GPU, `accelerate launch` starts both only if told that there are several GPUs.
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--multi_gpu"]
+    command += ["--num_processes", str(processes), "--main_process_port", "0", "-m", "toxicity.predict"]
+    command += ["--model", str(model), "--input", str(inputs), "--output", str(output)]
     return subprocess.Popen(
         command,
         cwd=Path(__file__).parent.parent,

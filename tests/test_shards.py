@@ -1,3 +1,7 @@
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -89,3 +93,21 @@ def test_a_shard_that_does_not_come_whole(memory, monkeypatch):
     with pytest.raises(RequestError, match="cannot reach memory:///a.csv: ConnectionError: the line is dead"):
         with brought_here(shard):
             pass
+
+
+def test_a_file_on_a_web_server(tmp_path):
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    (tmp_path / "a.csv").write_text('text\n<a href="elsewhere">spam</a>\n')
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/a.csv"
+        (shard,) = list_shards([address])
+        assert (shard.address, shard.name, shard.bytes) == (address, "a", (tmp_path / "a.csv").stat().st_size)
+        with brought_here(shard) as path:
+            assert path.read_bytes() == (tmp_path / "a.csv").read_bytes()
+        with pytest.raises(RequestError, match="there is no file http://127"):
+            list_shards([address.replace("a.csv", "b.csv")])
+        server.shutdown()

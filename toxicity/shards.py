@@ -102,12 +102,13 @@ def _shards_at(address: str) -> list[Shard]:
     with _refusing(address):
         files, path = fsspec.url_to_fs(address)
         folder, pattern = path, re.search(r"[*?\[]", path)
+        # Asked first, as a web server takes any file for a folder if there are links in it.
+        if is_readable(path) and files.isfile(path):
+            return [_shard(files, path, Path(path).name)]
         if files.isdir(path):
             paths = files.find(path)
         elif files.exists(path):
-            if not is_readable(path):
-                raise RequestError(f"cannot read {address}: its name should end in one of {', '.join(READERS)}.")
-            return [_shard(files, path, Path(path).name)]
+            raise RequestError(f"cannot read {address}: its name should end in one of {', '.join(READERS)}.")
         elif pattern:
             paths = [found for found in files.glob(path) if files.isfile(found)]
             folder = path[: pattern.start()].rpartition("/")[0]

@@ -12,7 +12,7 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics compare estimate style clean help
+.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics bench-predict compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
 
@@ -47,6 +47,11 @@ bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, data
 
 bench-metrics: $(ANY_READY)  ## measure the metric on 500,000 rows with nine identities against scikit-learn
 	$(VENV)/bin/python -m benchmarks.metrics
+
+MODEL ?= runs/sample
+
+bench-predict: $(ANY_READY)  ## measure scoring files against pipeline(), the bare loop and int8 [MODEL=runs/sample]
+	$(VENV)/bin/python -m benchmarks.predict --model $(MODEL)
 
 # Without DATA the processor runs the sample: minutes, to see that the path works.
 ifneq ($(DATA),)

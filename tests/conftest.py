@@ -91,6 +91,15 @@ def checkpoint(tmp_path_factory, tokenizer, tiny_config) -> Path:
 
 
 @pytest.fixture
+def model_dir(tmp_path, tiny_model, tokenizer) -> Path:
+    """A classifier with one label as a run leaves it, though untrained."""
+    tiny_model.config.id2label, tiny_model.config.label2id = {0: "toxic"}, {"toxic": 0}
+    tiny_model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
 def comments_csv(tmp_path) -> Path:
     """120 comments with the columns of the Kaggle file."""
     path = tmp_path / "comments.csv"

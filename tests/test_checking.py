@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toxicity.checking import MAX_COMMENT_BYTES, check_rows
+from toxicity.checking import MAX_COMMENT_BYTES, check_comments, check_rows
 from toxicity.errors import RequestError
 from toxicity.schema import NAMES
 
@@ -151,3 +151,27 @@ def test_each_row_is_usable_or_has_a_reason(rows):
             assert 0 <= target <= 1
         elif texts[row] and texts[row].isalnum():
             assert not re.fullmatch(rb"0(\.\d+)?|1", targets[row] or b""), "a row that is fine is not blamed"
+
+
+def test_comments_alone_are_checked_by_the_same_rules():
+    texts = ["a", None, " ", "b\0", b"\xff".decode("latin-1"), "x" * (MAX_COMMENT_BYTES + 1)]
+    whole, alone = check(text=texts)[1], check_comments(pa.table({"text": texts}), "c.csv")[1]
+    assert alone == whole
+    assert list(alone) == [1, 2, 3, 5]
+    table, reasons = check_comments(pa.table({"text": [b"\xff", b"a"]}), "c.csv", {1: "cut"})
+    assert reasons == {0: "the text is not UTF-8", 1: "cut"}
+    assert table["text"].to_pylist() == [None, "a"]
+
+
+def test_ids_of_a_window_keep_their_type():
+    def ids(column, first_row=0):
+        columns = {"text": ["a", "b"]} | ({} if column is None else {"id": column})
+        table, reasons = check_comments(pa.table(columns), "c.csv", first_row=first_row)
+        return table["id"].to_pylist(), reasons
+
+    assert ids(None, first_row=70) == ([70, 71], {})
+    assert ids([3, 3]) == ([3, 3], {}), "as they stand: nobody remembers all that were there before"
+    assert ids([b"3", b"x"]) == (["3", "x"], {})
+    assert ids([3, None])[1] == ids(["x", None])[1] == {1: "the id is missing"}
+    with pytest.raises(RequestError, match="ids should be text or whole numbers"):
+        ids([0.5, 0.25])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toxicity import hardware
-from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
+from toxicity.hardware import describe_machine, fastest_precision, measure_matmul_peak, prepare_cpu
 
 
 def test_a_cpu_is_described():
@@ -50,7 +50,7 @@ def test_this_processor_is_looked_at():
 
 def test_the_one_thread_of_a_plain_launch_becomes_all_cores():
     code = (
-        "import torch; from toxicity.hardware import describe_machine, prepare_cpu; prepare_cpu();"
+        "import torch; from toxicity.hardware import describe_machine, fastest_precision, prepare_cpu; prepare_cpu();"
         "print(torch.get_num_threads(), describe_machine(torch.device('cpu'), 1)['cpu_count'])"
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -94,3 +94,19 @@ def test_measuring_the_peak_leaves_the_random_numbers_of_training_alone():
     before = torch.get_rng_state()
     assert hardware.measure_matmul_peak(torch.device("cpu"), "no") > 0
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((6, 0), "no"), ((7, 0), "fp16"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")],
+)
+def test_the_fastest_precision_of_a_gpu(monkeypatch, capability, precision):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert fastest_precision(torch.device("cuda:0")) == precision
+
+
+@pytest.mark.parametrize(("instructions", "precision"), [(True, "bf16"), (False, "no")])
+def test_the_fastest_precision_of_a_processor(monkeypatch, instructions, precision):
+    monkeypatch.setattr(hardware, "_has_bf16_instructions", lambda: instructions)
+    assert fastest_precision(torch.device("cpu")) == precision
+    assert fastest_precision(torch.device("mps")) == "no"

@@ -1,8 +1,10 @@
 import contextlib
 import gzip
+import io
 import json
 import zipfile
 
+import pandas
 import pytest
 from conftest import write_csv
 from hypothesis import given
@@ -12,7 +14,7 @@ from toxicity import reading
 from toxicity.arguments import DataArguments
 from toxicity.data import load_splits
 from toxicity.errors import RequestError
-from toxicity.reading import read_files
+from toxicity.reading import read_files, read_lines, read_windows
 
 CSV = b"id,text,target\n1,first,0\n2,second,1\n"
 
@@ -210,3 +212,58 @@ def test_a_csv_cut_anywhere_tells_of_the_row_that_was_cut(tmp_path_factory, cut)
     if count and count - 1 not in broken:
         # A cut right after a quote within the text looks like its end; nothing tells them apart.
         assert rows[count - 1][2].startswith((table["text"][-1] or b"").decode())
+
+
+@given(
+    st.lists(st.sampled_from(["fine", "broken"]), min_size=1, max_size=40),
+    st.integers(1, 50),
+    st.sampled_from(["csv", "jsonl", "csv.gz"]),
+)
+def test_windows_are_the_file_in_pieces(tmp_path_factory, rows, size, kind):
+    path = tmp_path_factory.mktemp("windows") / f"c.{kind}"
+    if kind == "jsonl":
+        lines = [json.dumps({"id": str(i), "text": "a"}) if row == "fine" else "{" for i, row in enumerate(rows)]
+        lines[0] = json.dumps({"id": "0", "text": "a"})
+    else:
+        lines = ["id,text", *(f"{i},a" if row == "fine" else f"{i}" for i, row in enumerate(rows))]
+    content = "\n".join(lines).encode()
+    path.write_bytes(gzip.compress(content) if kind == "csv.gz" else content)
+    table, _, broken = read_files(str(path), choose_all)
+    windows = list(read_windows(path, choose_all, size))
+    assert [len(window.table) for window in windows[:-1]] == [size] * (len(windows) - 1)
+    assert 0 < len(windows[-1].table) <= size
+    assert [row for window in windows for row in window.table.to_pylist()] == table.to_pylist()
+    found = {number * size + row: why for number, window in enumerate(windows) for row, why in window.broken.items()}
+    assert found == broken
+    shares = [window.share for window in windows]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_windows_of_parquet_do_not_follow_its_row_groups(tmp_path):
+    frame = pandas.DataFrame({"id": range(100), "text": [f"comment {i}" for i in range(100)]})
+    frame.to_parquet(tmp_path / "c.parquet", row_group_size=7)
+    windows = list(read_windows(tmp_path / "c.parquet", choose_all, 30))
+    assert [len(window.table) for window in windows] == [30, 30, 30, 10]
+    assert [i for window in windows for i in window.table["id"].to_pylist()] == list(range(100))
+
+
+@pytest.mark.parametrize(("name", "content"), [("c.csv", b"id,text\n"), ("c.parquet", None)])
+def test_a_file_without_rows_is_one_empty_window(tmp_path, name, content):
+    if content is None:
+        pandas.DataFrame({"id": [], "text": []}).to_parquet(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
+    (window,) = read_windows(tmp_path / name, choose_all, 10)
+    assert (len(window.table), window.table.column_names) == (0, ["id", "text"])
+
+
+def test_windows_of_a_damaged_file(tmp_path):
+    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(CSV * 99)[:60])
+    with pytest.raises(RequestError, match="damaged, cut off or locked"):
+        list(read_windows(tmp_path / "c.csv.gz", choose_all, 10))
+
+
+def test_lines_of_a_stream():
+    windows = list(read_lines(io.BytesIO(b"one\r\n\n\xff\nfour"), 3))
+    assert [window.table["text"].to_pylist() for window in windows] == [[b"one", None, b"\xff"], [b"four"], []]

@@ -41,11 +41,7 @@ def check_rows(table: pa.Table, source: str, broken: dict[int, str] | None = Non
     if rows == 0:
         raise RequestError(f"{source} holds no rows, which leaves every split empty.")
     reasons = dict(broken or {})
-
-    def blame(bad: pa.Array | pa.ChunkedArray, reason: str) -> None:
-        for row in np.flatnonzero(pc.fill_null(bad, False).to_numpy(zero_copy_only=False)):
-            reasons.setdefault(int(row), reason)
-
+    blame = _blame_in(reasons)
     text = _checked_text(table[TEXT], source, blame)
     columns = {ID: _checked_ids(table, source, blame), TEXT: text}
     columns[TARGET] = _as_float(table[TARGET], TARGET, source, blame)
@@ -61,6 +57,47 @@ def check_rows(table: pa.Table, source: str, broken: dict[int, str] | None = Non
             blame(pc.not_equal(counts, pc.floor(counts)), f"the {name} is not a whole number")
             columns[name] = counts.cast(pa.int32(), safe=False)
     return pa.table(columns), dict(sorted(reasons.items()))
+
+
+def check_comments(
+    table: pa.Table, source: str, broken: dict[int, str] | None = None, first_row: int = 0
+) -> tuple[pa.Table, dict[int, str]]:
+    """Find the rows of a window of a file that cannot be scored, by the rules of `check_rows` but one.
+
+    Whether an id was there before is not asked: that would take a memory of all of them.
+
+    Args:
+        table: columns `text` and perhaps `id`.
+        source: what it was read from, for messages.
+        broken: rows that are known to be bad (counted from 0 in the table), and why.
+        first_row: number in the file of the table's first row; numbers are the ids where there are no others.
+
+    Returns:
+        A table of `id` (int64 where the source holds integers or no ids, else string) and `text` (string), null where
+        they cannot be read, and for each bad row (counted from 0 in the table, ascending) the first reason found.
+
+    Raises:
+        RequestError: if the type of a column does not suit it.
+    """
+    reasons = dict(broken or {})
+    blame = _blame_in(reasons)
+    text = _checked_text(table[TEXT], source, blame)
+    if ID not in table.column_names:
+        ids = pa.chunked_array([pa.array(np.arange(first_row, first_row + len(table)))])
+    elif pa.types.is_integer(table.schema.field(ID).type):
+        ids = table[ID].cast(pa.int64())
+        blame(pc.is_null(ids), "the id is missing")
+    else:
+        ids = _ids_as_text(table[ID], source, blame)
+    return pa.table({ID: ids, TEXT: text}), dict(sorted(reasons.items()))
+
+
+def _blame_in(reasons: dict[int, str]) -> Blame:
+    def blame(bad: pa.Array | pa.ChunkedArray, reason: str) -> None:
+        for row in np.flatnonzero(pc.fill_null(bad, False).to_numpy(zero_copy_only=False)):
+            reasons.setdefault(int(row), reason)
+
+    return blame
 
 
 def _checked_text(column: pa.ChunkedArray, source: str, blame: Blame) -> pa.ChunkedArray:
@@ -109,19 +146,22 @@ def _checked_ids(table: pa.Table, source: str, blame: Blame) -> pa.Array | pa.Ch
     """The ids as they stand, int64 where all of them are plain whole numbers; row numbers where there are none."""
     if ID not in table.column_names:
         return pa.array(np.arange(len(table)))
-    column = table[ID]
+    ids = _ids_as_text(table[ID], source, blame)
+    positions = ids.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
+    _, first, inverse = np.unique(positions, return_index=True, return_inverse=True)
+    blame(pa.array((first[inverse] != np.arange(len(ids))) & (positions >= 0)), "the id was there before")
+    whole = pc.all(pc.match_substring_regex(ids, WHOLE_NUMBER)).as_py()
+    return ids.cast(pa.int64()) if whole else ids
+
+
+def _ids_as_text(column: pa.ChunkedArray, source: str, blame: Blame) -> pa.ChunkedArray:
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
     as_bytes = _as_bytes(column)
     if as_bytes is None:
         raise RequestError(f"{source}: the column `{ID}` holds {column.type}; ids should be text or whole numbers.")
     blame(pc.is_null(as_bytes), "the id is missing")
-    ids = _decoded(as_bytes, ID, blame)
-    positions = ids.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
-    _, first, inverse = np.unique(positions, return_index=True, return_inverse=True)
-    blame(pa.array((first[inverse] != np.arange(len(ids))) & (positions >= 0)), "the id was there before")
-    whole = pc.all(pc.match_substring_regex(ids, WHOLE_NUMBER)).as_py()
-    return ids.cast(pa.int64()) if whole else ids
+    return _decoded(as_bytes, ID, blame)
 
 
 def _as_float(column: pa.ChunkedArray, name: str, source: str, blame: Blame, most: float = 1.0) -> pa.ChunkedArray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from toxicity.checking import check_rows
 from toxicity.errors import RequestError
 from toxicity.installed import installed_file
 from toxicity.reading import one_line, read_files
-from toxicity.schema import IDENTITIES, NAMES, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels
+from toxicity.schema import ID, IDENTITIES, NAMES, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels
 from toxicity.splitting import published_split, split_sizes
 
 logger = logging.getLogger(__name__)
@@ -173,7 +174,12 @@ def identities_of(split: Dataset) -> dict[str, np.ndarray]:
 
 
 def canonical_columns(
-    names: list[str], source: str, text_name: str | None = None, target_name: str | None = None
+    names: list[str],
+    source: str,
+    text_name: str | None = None,
+    target_name: str | None = None,
+    id_name: str | None = None,
+    wanted: Sequence[str] = tuple(NAMES),
 ) -> dict[str, str]:
     """Which column of a source is which canonical one.
 
@@ -182,29 +188,32 @@ def canonical_columns(
         source: what they are columns of, for the message.
         text_name: the column of the comment, by default the first known name.
         target_name: the column of its toxicity, likewise.
+        id_name: the column of its id, likewise.
+        wanted: the canonical names to look for.
 
     Returns:
         Canonical name → name in the source, for those that it has.
 
     Raises:
-        RequestError: if it has no text or no toxicity.
+        RequestError: if it has no text or no toxicity and that is wanted, or lacks a column that was named.
     """
+    flags = {TEXT: (text_name, "text"), TARGET: (target_name, "label"), ID: (id_name, "id")}
     columns = {}
-    # The two that a flag may name come first, so that no other canonical name takes their column.
-    for canonical in sorted(NAMES, key=lambda name: name not in (TEXT, TARGET)):
-        override, flag = {TEXT: (text_name, "text"), TARGET: (target_name, "label")}.get(canonical, (None, ""))
-        wanted = (override,) if override else NAMES[canonical]
-        found = next((name for name in wanted if name in names and name not in columns.values()), None)
+    # Those that a flag may name come first, so that no other canonical name takes their column.
+    for canonical in sorted(wanted, key=[*flags, *NAMES].index):
+        override, flag = flags.get(canonical, (None, ""))
+        candidates = (override,) if override else NAMES[canonical]
+        found = next((name for name in candidates if name in names and name not in columns.values()), None)
         if found:
             columns[canonical] = found
-        elif override and override in columns.values():
+        elif canonical == TARGET and override and override in columns.values():
             raise RequestError(
                 f"{source}: `{override}` holds the text and is not numeric. "
                 "Name the column of the toxicity with --label_column_name."
             )
-        elif canonical in (TEXT, TARGET):
+        elif override or canonical in (TEXT, TARGET):
             raise RequestError(
-                f"{source} has no column {' or '.join(wanted)}; it has {', '.join(names)[:500]}. "
+                f"{source} has no column {' or '.join(candidates)}; it has {', '.join(names)[:500]}. "
                 f"Name the right one with --{flag}_column_name."
             )
     return columns

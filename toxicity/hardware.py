@@ -40,6 +40,17 @@ def prepare_cpu() -> None:
         os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
 
 
+def fastest_precision(device: torch.device) -> str:
+    """The fastest precision that a device computes natively: `bf16`, `fp16` or `no`, which is fp32."""
+    if device.type == "cpu":
+        return "bf16" if _has_bf16_instructions() else "no"
+    if device.type != "cuda":
+        return "no"
+    capability = torch.cuda.get_device_capability(device)
+    # From Ampere on there is bf16, Volta and Turing have tensor cores for fp16, and older ones only save memory by it.
+    return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "no"
+
+
 def describe_machine(device: torch.device, device_count: int) -> dict[str, Any]:
     """The machine as `benchmark.json` tells it.
 

@@ -1,118 +1,208 @@
-"""Score comments with a trained model."""
+"""Score any number of comments with a trained model.
+
+    python -m toxicity.predict --model runs/sample --input comments.csv --output scores
+    python -m toxicity.predict --model runs/sample --input test.csv --output kaggle --submission
+    accelerate launch -m toxicity.predict --model USER/MODEL --input hf://datasets/USER/NAME --output scores
+    python -m toxicity.predict --model runs/sample --export onnx --output exported
+    python -m toxicity.predict --model exported/int8 --input comments.csv --output scores
+
+Inputs are CSV (also .gz and .zip), JSON lines (also .gz) or parquet: files, folders, patterns, addresses that
+`fsspec` knows, or `-` for lines on standard input. Every input file becomes one output file with the id, score, label
+and subtypes of its comments in their order. What is done is skipped when the same job is run again.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import argparse
+import importlib.metadata
+import logging
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
-import numpy as np
-import tokenizers
-import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from toxicity import processes
+from toxicity.console import set_up_console
+from toxicity.errors import RequestError, refusals_exit_cleanly
+from toxicity.hardware import prepare_cpu
+from toxicity.ledger import MANIFEST, Ledger
+from toxicity.progress import progress_shown
+from toxicity.rows import h_mm_ss
+from toxicity.scorer import Scorer
+from toxicity.shard_scoring import ROWS_PER_WINDOW, Failure, Options, output_of, score_shards
+from toxicity.shards import list_shards
 
-from toxicity.batching import PaddingCollator, longest_first
-from toxicity.console import printable
-from toxicity.errors import RequestError
-from toxicity.modeling import logits_of
-from toxicity.tokenization import encode
+__all__ = ["Scorer", "main", "parse_arguments", "score_files"]
 
-ROWS_PER_BATCH = 32
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
+EXIT_FAILED = 1
+
+# Run as a program this module is called `__main__`, which the console does not listen to.
+logger = logging.getLogger("toxicity.predict")
 
 
-class Scorer:
-    """A trained model as a function: `Scorer(DIR)(["text", …])` gives calibrated probabilities of toxicity.
+def main(argv: Sequence[str] | None = None) -> None:
+    """Do what the command line says."""
+    prepare_cpu()
+    arguments = parse_arguments(argv)
+    set_up_console(processes.rank() == 0, progress_bars=sys.stderr.isatty())
+    with processes.joined():
+        if arguments.export:
+            from toxicity.onnx_export import export_and_compare
 
-    `temperature` divides the logits before the sigmoid, `threshold` is the score from which a comment is called
-    toxic, and `thresholds` holds one for each precision target that a threshold reached when the model was
-    validated, keyed `"0.8"` and so on. All three, and `max_seq_length` (tokens), are what the run wrote to the
-    model's `config.json`; for a model of somebody else they are 1, 0.5, empty, and the tokenizer's limit.
+            processes.once(
+                lambda: export_and_compare(
+                    arguments.model,
+                    arguments.model_revision,
+                    arguments.output,
+                    arguments.input[0] if arguments.input else None,
+                    arguments.text_column_name,
+                    arguments.label_column_name,
+                )
+            )
+        elif failed := score_files(arguments):
+            logger.error(f"Failed: {len(failed):,} shards. Run this again when they are mended: the others are kept.")
+            sys.exit(EXIT_FAILED)
 
-    Args:
-        model_name_or_path: folder of a run, or a model on the Hub, with one label; of several the one called
-            `toxic` or `toxicity` is taken. Of two that exclude each other it is the difference of their logits.
-        revision: branch, tag or commit on the Hub.
-        device: what to compute on, by default the accelerator if there is one.
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(f"{message}. All flags: python -m toxicity.predict --help")
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line, by default that of the process.
 
     Raises:
-        RequestError: for a model that cannot be loaded, or does not say which of its labels is toxicity.
+        RequestError: for flags that are not known or do not go together.
     """
-
-    def __init__(
-        self, model_name_or_path: str, revision: str = "main", device: str | torch.device | None = None
-    ) -> None:
-        try:
-            config = AutoConfig.from_pretrained(model_name_or_path, revision=revision)
-            tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, revision=revision, use_fast=True)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                model_name_or_path, revision=revision, dtype=torch.float32, use_safetensors=True
-            )
-        except (OSError, ValueError) as error:
-            raise RequestError(
-                f"cannot load {model_name_or_path}: {str(error).splitlines()[0]} "
-                "Name a folder that a run left, or a model on the Hub."
-            ) from error
-        if not tokenizer.is_fast:
-            raise RequestError(f"{model_name_or_path} has no fast tokenizer; choose a model that has.")
-        try:
-            settings = getattr(config, "toxicity", None) or {}
-            self.temperature = float(settings.get("temperature", 1.0))
-            self.threshold = float(settings.get("threshold", 0.5))
-            self.thresholds = {str(float(target)): float(t) for target, t in settings.get("thresholds", {}).items()}
-            self.max_seq_length = int(settings.get("max_seq_length") or _length_limit(config, tokenizer))
-        except (AttributeError, TypeError, ValueError) as error:
-            raise RequestError(
-                f"what the config.json of {model_name_or_path} holds under `toxicity` cannot be read: take it out."
-            ) from error
-        self._label = _toxic_label(config, model_name_or_path)
-        self._two_classes = config.num_labels == 2 and config.problem_type != "multi_label_classification"
-        self._backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._backend.no_padding()
-        self._backend.enable_truncation(self.max_seq_length, direction=tokenizer.truncation_side)
-        self._id_type = np.min_scalar_type(max(self._backend.get_vocab().values()))
-        self._collate = PaddingCollator(tokenizer.pad_token_id)
-        self.device = torch.device(device or torch.accelerator.current_accelerator() or "cpu")
-        self._model = model.eval().to(self.device)
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Calibrated probabilities of toxicity, float64 `(rows,)`, in the order of `texts`."""
-        return 1.0 / (1.0 + np.exp(-self.logits(texts).astype(np.float64) / self.temperature))
-
-    @torch.inference_mode()
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Logits of toxicity, float32 `(rows,)`, in the order of `texts`; the `pipeline` gives their sigmoid."""
-        logits = np.empty(len(texts), dtype=np.float32)
-        if not len(texts):
-            return logits
-        encoded, _ = encode(list(texts), self._backend, self._id_type)
-        rows = encoded.column("input_ids").to_pylist()
-        order = longest_first(encoded.column("length").to_numpy())
-        for start in range(0, len(order), ROWS_PER_BATCH):
-            batch = order[start : start + ROWS_PER_BATCH]
-            inputs = self._collate([{"input_ids": rows[row], "labels": 0.0} for row in batch])
-            del inputs["labels"]
-            outputs = self._model(**{name: tensor.to(self.device) for name, tensor in inputs.items()})
-            logits[batch] = self._toxicity(logits_of(outputs).float()).cpu().numpy()
-        return logits
-
-    def _toxicity(self, logits: torch.Tensor) -> torch.Tensor:
-        toxic = logits[:, self._label]
-        # The sigmoid of the difference is the softmax over both.
-        return toxic - logits[:, 1 - self._label] if self._two_classes else toxic
-
-
-def _length_limit(config: object, tokenizer: object) -> int:
-    limit = min(getattr(config, "max_position_embeddings", math.inf), tokenizer.model_max_length)
-    return 512 if limit > 1_000_000 else limit
-
-
-def _toxic_label(config: object, name: str) -> int:
-    """Which of the model's logits is toxicity's."""
-    if config.num_labels == 1:
-        return 0
-    for label in ("toxic", "toxicity"):
-        for index, known in config.id2label.items():
-            if known.lower() == label:
-                return int(index)
-    raise RequestError(
-        f"{name} has the labels {printable(', '.join(config.id2label.values()))}; none is called `toxic`."
+    parser = _Parser(
+        prog="python -m toxicity.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    parser.add_argument("--model", required=True, help="folder of a run or an export, or a model on the Hub")
+    parser.add_argument("--model_revision", default="main", help="branch, tag or commit on the Hub")
+    parser.add_argument("--input", nargs="+", help="files, folders, patterns, addresses; or - for standard input")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the results")
+    parser.add_argument("--output_format", choices=("parquet", "csv", "jsonl"), help="parquet, if nothing is said")
+    parser.add_argument("--submission", action="store_true", help="write the competition's CSV: id,prediction")
+    parser.add_argument("--text_column_name", help="column of the comment; else text or comment_text")
+    parser.add_argument("--id_column_name", help="column of the id; else id, or rows are numbered from 0")
+    parser.add_argument("--label_column_name", help="column of the toxicity that an export is measured on")
+    parser.add_argument("--precision_target", help="label at the model's threshold for this precision, such as 0.9")
+    parser.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), help="by default the device's fastest")
+    parser.add_argument(
+        "--on_bad_rows",
+        choices=("refuse", "score_null"),
+        default="refuse",
+        help="where a row is broken or has no text: fail its file, or leave its score empty",
+    )
+    parser.add_argument("--export", choices=("onnx",), help="write the model for ONNX Runtime, in fp32 and in int8")
+    arguments = parser.parse_args(argv)
+    if not arguments.export and not arguments.input:
+        raise RequestError("nothing to score: name files as --input, or - for lines on standard input.")
+    if arguments.export and len(arguments.input or []) > 1:
+        raise RequestError("an export is measured on one --input: a file or folder of comments with their toxicity.")
+    if arguments.submission and arguments.output_format not in (None, "csv"):
+        raise RequestError("a submission is a CSV file: leave out --output_format.")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise RequestError(f"--output {arguments.output} is a file: name a folder.")
+    return arguments
+
+
+def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
+    """Score what the arguments name, together with the other processes of the job.
+
+    Returns:
+        Address of each shard that failed, and why.
+
+    Raises:
+        RequestError: if nothing could start.
+    """
+    shards = processes.once(lambda: list_shards(arguments.input))
+    scorer = processes.all_or_none(
+        lambda: Scorer(arguments.model, arguments.model_revision, processes.device(), arguments.mixed_precision)
+    )
+    options = Options(
+        format="csv" if arguments.submission else arguments.output_format or "parquet",
+        threshold=_threshold(scorer, arguments.precision_target),
+        submission=arguments.submission,
+        on_bad_rows=arguments.on_bad_rows,
+        text_column_name=arguments.text_column_name,
+        id_column_name=arguments.id_column_name,
+    )
+    job = describe_job(arguments.model, scorer, options)
+    if any(other != job for other in processes.gather(job)):
+        raise RequestError("the processes are not alike, so neither would their scores be: give --mixed_precision no.")
+    ledger = processes.all_or_none(lambda: Ledger(arguments.output, job))
+    processes.once(ledger.start)
+
+    waiting = processes.once(
+        lambda: [shard for shard in shards if not ledger.is_done(shard, output_of(shard, arguments.output, options))]
+    )
+    if len(waiting) < len(shards):
+        logger.info(f"Done before, and skipped: {len(shards) - len(waiting):,} of {len(shards):,} shards.")
+    total = sum(shard.bytes or 0 for shard in waiting)
+    with progress_shown(total, processes.count(), processes.rank() == 0) as progress:
+        taken = score_shards(waiting, scorer, ledger, options, progress)
+    outcomes: dict[str, Failure | None] = {}
+    for other in processes.gather(taken):
+        outcomes |= other
+    rows, seconds = sum(processes.gather(progress.rows)), max(processes.gather(progress.seconds))
+
+    held = Failure("another process holds it, perhaps of a job that was killed: run this again", False)
+    failed = {shard.address: failure for shard in waiting if (failure := outcomes.get(shard.address, held)) is not None}
+    manifest = processes.once(lambda: ledger.finish({address: failure.reason for address, failure in failed.items()}))
+    if failed and not manifest["shards"] and all(failure.refused for failure in failed.values()):
+        first, *others = failed.values()
+        raise RequestError(first.reason + (f" {len(others):,} other shards could not be scored." if others else ""))
+    logger.info(
+        f"Scored {rows:,} rows of {len(waiting) - len(failed):,} shards in {h_mm_ss(seconds)}, "
+        f"{rows / max(seconds, 1e-9):,.0f} rows/s; all is told in {arguments.output / MANIFEST}"
+    )
+    return failed
+
+
+def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]:
+    """What decides the bytes of the outputs, for the manifest: model, settings, and the versions that compute."""
+    packages = (*PACKAGES, "onnxruntime") if scorer.runtime == "onnxruntime" else PACKAGES
+    versions: Mapping[str, str] = {package: importlib.metadata.version(package) for package in packages}
+    return {
+        "model": model,
+        "revision": scorer.revision,
+        "weights_xxh3": scorer.weights_digest,
+        "subtypes": list(scorer.subtypes),
+        "runtime": scorer.runtime,
+        "device": scorer.device.type,
+        "mixed_precision": scorer.mixed_precision,
+        "max_seq_length": scorer.max_seq_length,
+        "temperature": scorer.temperature,
+        "threshold": options.threshold,
+        "output_format": options.format,
+        "submission": options.submission,
+        "on_bad_rows": options.on_bad_rows,
+        "text_column_name": options.text_column_name,
+        "id_column_name": options.id_column_name,
+        "rows_per_window": ROWS_PER_WINDOW,
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def _threshold(scorer: Scorer, precision_target: str | None) -> float:
+    if precision_target is None:
+        return scorer.threshold
+    for target, threshold in scorer.thresholds.items():
+        if precision_target == target:
+            return threshold
+    raise RequestError(
+        f"--precision_target {precision_target}: the model's config.json has thresholds for "
+        f"{', '.join(scorer.thresholds) or 'no precision'}. Leave it out to label at {scorer.threshold:g}."
+    )
+
+
+if __name__ == "__main__":
+    with refusals_exit_cleanly():
+        main()

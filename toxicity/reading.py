@@ -1,4 +1,4 @@
-"""Files of comments → one Arrow table in which every row of the files has its place, also those that are broken."""
+"""Files of comments → Arrow tables in which every row of the files has its place, also those that are broken."""
 
 from __future__ import annotations
 
@@ -9,23 +9,39 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import IO, AnyStr
+from typing import IO, AnyStr, NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from toxicity.errors import RequestError
+from toxicity.schema import TEXT
 
 # A row must fit into a block; Arrow's own default of 1 MB is less than the longest comments people paste.
 BLOCK_BYTES = 2**24
+ROWS_PER_BATCH = 2**16
 
 # Takes the column names of a file, and the file for its messages; gives those to read.
 ChooseColumns = Callable[[list[str], str], list[str]]
-# A table, and why those of its rows are broken that are (by their number from 0); these are all null.
-ReadTable = tuple[pa.Table, dict[int, str]]
+
+
+class Part(NamedTuple):
+    """Rows of a file that follow each other.
+
+    `broken` tells why those of them are broken that are (by their number in the table from 0; they are all null), and
+    `share` how much of the file is read by now, from 0 to 1.
+    """
+
+    table: pa.Table
+    broken: dict[int, str]
+    share: float
+
+
+ReadParts = Callable[[Path, ChooseColumns, int | None], Iterator[Part]]
 
 
 def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[str, int]], dict[int, str]]:
@@ -47,10 +63,12 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
     files = _files_of(Path(path))
     tables, broken, rows = [], {}, 0
     for file in files:
-        table, reasons = _read_file(file, choose)
-        broken |= {rows + row: reason for row, reason in reasons.items()}
-        rows += len(table)
-        tables.append(table)
+        parts = []
+        for part in _parts(file, choose, None):
+            broken |= {rows + row: reason for row, reason in part.broken.items()}
+            rows += len(part.table)
+            parts.append(part.table)
+        tables.append(pa.concat_tables(parts))
     names = tables[0].column_names
     for file, table in zip(files, tables, strict=True):
         if sorted(table.column_names) != sorted(names):
@@ -64,55 +82,110 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
     return whole, [(str(file), len(table)) for file, table in zip(files, tables, strict=True)], broken
 
 
+def read_windows(path: Path, choose: ChooseColumns, rows: int) -> Iterator[Part]:
+    """Read a file of any size in flat memory, `rows` rows at a time, the last time fewer; at least one table comes.
+
+    Columns are chosen once. Those that a JSON file first mentions after its first `rows` lines are not seen.
+
+    Raises:
+        RequestError: as `read_files`, but only when the reading gets there.
+    """
+    return _cut(_parts(path, choose, rows), rows)
+
+
+def read_lines(file: IO[bytes], rows: int) -> Iterator[Part]:
+    """Read comments from a stream, one a line, as `read_windows` does a file; the column `text` comes as bytes."""
+    while lines := list(islice(file, rows)):
+        yield Part(_text_table([line.rstrip(b"\r\n") or None for line in lines]), {}, 0.0)
+    yield Part(_text_table([]), {}, 1.0)
+
+
+def is_readable(name: str) -> bool:
+    """Whether a file of this name can be read, going by its ending."""
+    return _reader_of(name) is not None
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error of another library, on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]
 
 
+def _text_table(lines: list[bytes | None]) -> pa.Table:
+    return pa.table({TEXT: pa.array(lines, pa.binary())})
+
+
+def _cut(parts: Iterator[Part], rows: int) -> Iterator[Part]:
+    """The same rows in parts of `rows`, the last one shorter."""
+    held, broken = None, {}
+    for part in parts:
+        before = 0 if held is None else len(held)
+        broken |= {before + row: reason for row, reason in part.broken.items()}
+        held = part.table if held is None else pa.concat_tables([held, part.table])
+        while len(held) > rows:
+            yield Part(held[:rows], {row: reason for row, reason in broken.items() if row < rows}, part.share)
+            held = held[rows:]
+            broken = {row - rows: reason for row, reason in broken.items() if row >= rows}
+    yield Part(held, broken, 1.0)
+
+
 def _files_of(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("[!.]*") if file.is_file() and _reader_of(file))
+        files = sorted(file for file in path.rglob("[!.]*") if file.is_file() and is_readable(file.name))
         if not files:
             raise RequestError(f"the folder {path} holds no data: no file ends in {', '.join(READERS)}.")
         return files
     if not path.is_file():
         raise RequestError(f"there is no file {path}.")
-    if not _reader_of(path):
+    if not is_readable(path.name):
         raise RequestError(f"cannot read {path}: its name should end in one of {', '.join(READERS)}.")
     return [path]
 
 
-def _reader_of(path: Path) -> Callable[[Path, ChooseColumns], ReadTable] | None:
-    return next((reader for ending, reader in READERS.items() if path.name.lower().endswith(ending)), None)
+def _reader_of(name: str) -> ReadParts | None:
+    return next((reader for ending, reader in READERS.items() if name.lower().endswith(ending)), None)
 
 
-def _read_file(path: Path, choose: ChooseColumns) -> ReadTable:
-    if path.stat().st_size == 0:
-        raise RequestError(f"{path} is empty.")
+def _parts(path: Path, choose: ChooseColumns, rows: int | None) -> Iterator[Part]:
+    """A file in parts of whatever size suits its reader, about `rows` where it could be any."""
     try:
-        return _reader_of(path)(path, choose)
+        if path.stat().st_size == 0:
+            raise RequestError(f"{path} is empty.")
+        yield from _reader_of(path.name)(path, choose, rows)
     except (EOFError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
         raise RequestError(f"{path} is damaged, cut off or locked: {one_line(error)}. Fetch it again.") from error
     except (pa.ArrowException, csv.Error, OSError, UnicodeError) as error:
         raise RequestError(f"cannot read {path}: {one_line(error)}") from error
 
 
-def _open(path: Path) -> IO[bytes]:
-    """Open a plain, gzipped or zipped file for reading."""
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path)
-    if path.suffix.lower() != ".zip":
-        return path.open("rb")
-    archive = zipfile.ZipFile(path)
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
+    """A plain, gzipped or zipped file, open for reading, and what tells the share of it that was read."""
+    with path.open("rb") as raw:
+        size = path.stat().st_size
+
+        def share() -> float:
+            return 1.0 if raw.closed else raw.tell() / size
+
+        if path.suffix.lower() == ".gz":
+            with gzip.open(raw) as file:
+                yield file, share
+        elif path.suffix.lower() == ".zip":
+            with zipfile.ZipFile(raw) as archive, archive.open(_only_csv(archive, path)) as file:
+                yield file, share
+        else:
+            yield raw, share
+
+
+def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
     members = [name for name in archive.namelist() if name.lower().endswith(".csv") and not name.startswith("__MACOSX")]
     if len(members) != 1:
         raise RequestError(f"{path} should hold one CSV file; it holds {', '.join(archive.namelist()[:5]) or 'none'}.")
-    return archive.open(members[0])
+    return members[0]
 
 
-def _read_csv(path: Path, choose: ChooseColumns) -> ReadTable:
-    with closing(_csv_rows(path)) as rows:
-        header = next((row for row in rows if not isinstance(row, csv.Error)), [])
+def _read_csv(path: Path, choose: ChooseColumns, rows: int | None) -> Iterator[Part]:
+    with _opened(path) as (file, _):
+        header = next((row for row in _csv_rows(file) if not isinstance(row, csv.Error)), [])
     for mark, kind in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
         if len(header) == 1 and mark in header[0]:
             raise RequestError(f"{path} seems to be separated by {kind}; it should be by commas.")
@@ -122,60 +195,80 @@ def _read_csv(path: Path, choose: ChooseColumns) -> ReadTable:
         raise RequestError(f"{path} is not UTF-8, its first line for one: convert it, with iconv say.") from None
     wanted = _choose(path, header, choose)
 
-    try:
-        with closing(_open(path)) as file:
-            table = pyarrow.csv.read_csv(
-                file,
-                read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
-                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    include_columns=wanted,
-                    column_types=dict.fromkeys(wanted, pa.binary()),
-                    null_values=[""],
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=False,
-                ),
-            )
-    except pa.ArrowInvalid:
-        table = None
     # Arrow's parser is fast, but stops at a broken row, and takes the end of a file for the end of a quoted text.
-    if table is None or _has_odd_quotes(path):
-        return _read_csv_with_care(path, header, wanted)
-    return table, {}
+    # It reads all of the file or nothing: the two parsers need not agree on which row a broken file is in.
+    if _arrow_can_read(path, wanted) and not _has_odd_quotes(path):
+        with _opened(path) as (file, share), _arrow_reader(file, wanted) as batches:
+            yield Part(batches.schema.empty_table(), {}, 0.0)
+            for batch in batches:
+                yield Part(pa.Table.from_batches([batch]), {}, share())
+    else:
+        yield from _read_csv_with_care(path, header, wanted, rows)
+
+
+def _arrow_reader(file: IO[bytes], wanted: list[str]) -> pyarrow.csv.CSVStreamingReader:
+    return pyarrow.csv.open_csv(
+        file,
+        read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(
+            include_columns=wanted,
+            column_types=dict.fromkeys(wanted, pa.binary()),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+
+
+def _arrow_can_read(path: Path, wanted: list[str]) -> bool:
+    try:
+        with _opened(path) as (file, _), _arrow_reader(file, wanted) as batches:
+            for _ in batches:
+                pass
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _has_odd_quotes(path: Path) -> bool:
     quotes = 0
-    with closing(_open(path)) as file:
+    with _opened(path) as (file, _):
         while block := file.read(BLOCK_BYTES):
             quotes += block.count(b'"')
     return quotes % 2 == 1
 
 
-def _read_csv_with_care(path: Path, header: list[str], wanted: list[str]) -> ReadTable:
+def _read_csv_with_care(path: Path, header: list[str], wanted: list[str], rows: int | None) -> Iterator[Part]:
     """Read a CSV file row by row, each in its place, slower than Arrow by an order of magnitude."""
     places = [header.index(name) for name in wanted]
-    columns: list[list[bytes | None]] = [[] for _ in wanted]
-    broken: dict[int, str] = {}
-    with closing(_csv_rows(path)) as rows:
-        next(rows)
-        for number, row in enumerate(rows):
-            if isinstance(row, csv.Error):
-                broken[number] = f"its quotes do not match: {row}"
-            elif len(row) != len(header):
-                broken[number] = f"{len(row)} columns instead of {len(header)}"
-            for column, place in zip(columns, places, strict=True):
-                value = None if number in broken else row[place]
-                column.append(value.encode("utf-8", "surrogateescape") if value else None)
-    return pa.table({name: pa.array(column, pa.binary()) for name, column in zip(wanted, columns, strict=True)}), broken
+    with _opened(path) as (file, share):
+        lines = _csv_rows(file)
+        next(lines)
+        more = True
+        while more:
+            columns: list[list[bytes | None]] = [[] for _ in wanted]
+            broken: dict[int, str] = {}
+            number = -1
+            for number, row in enumerate(islice(lines, rows)):
+                if isinstance(row, csv.Error):
+                    broken[number] = f"its quotes do not match: {row}"
+                elif len(row) != len(header):
+                    broken[number] = f"{len(row)} columns instead of {len(header)}"
+                for column, place in zip(columns, places, strict=True):
+                    value = None if number in broken else row[place]
+                    column.append(value.encode("utf-8", "surrogateescape") if value else None)
+            arrays = [pa.array(column, pa.binary()) for column in columns]
+            yield Part(pa.table(arrays, names=wanted), broken, share())
+            more = number + 1 == rows
 
 
-def _csv_rows(path: Path) -> Iterator[list[str] | csv.Error]:
+def _csv_rows(file: IO[bytes]) -> Iterator[list[str] | csv.Error]:
     """The rows of a CSV file that are not blank, an error in the place of one that is not CSV."""
     csv.field_size_limit(BLOCK_BYTES)
     # Bytes that are not UTF-8 pass through as surrogates: they are the business of whoever wants that column.
-    with io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(_CsvLines(file), strict=True)
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(_CsvLines(text), strict=True)
         while True:
             try:
                 row = next(reader)
@@ -226,34 +319,46 @@ def _bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:
             yield line
 
 
-def _read_json_lines(path: Path, choose: ChooseColumns) -> ReadTable:
+def _read_json_lines(path: Path, choose: ChooseColumns, rows: int | None) -> Iterator[Part]:
+    wanted = None
+    with _opened(path) as (file, share):
+        lines = _bounded_lines(file)
+        while batch := list(islice(lines, rows)):
+            records, broken = _parse_lines(batch)
+            if wanted is None:
+                if len(broken) == len(records):
+                    raise RequestError(f"{path} holds no JSON lines: {broken[0]}.")
+                wanted = _choose(path, list({name: None for record in records for name in record}), choose)
+            columns = {}
+            for name in wanted:
+                values = []
+                for number, record in enumerate(records):
+                    try:
+                        values.append(_as_bytes(record.get(name)))
+                    except TypeError as error:
+                        values.append(None)
+                        broken.setdefault(number, f"its `{name}` is {error}")
+                columns[name] = pa.array(values, pa.binary())
+            yield Part(pa.table(columns), broken, share())
+    if wanted is None:
+        raise RequestError(f"{path} holds no JSON lines: it is blank.")
+
+
+def _parse_lines(lines: list[bytes | None]) -> tuple[list[dict[str, object]], dict[int, str]]:
+    """One record a line, an empty one where it is broken, and why those are."""
     records: list[dict[str, object]] = []
     broken: dict[int, str] = {}
-    with closing(_open(path)) as file:
-        for number, line in enumerate(_bounded_lines(file)):
-            try:
-                if line is None:
-                    raise ValueError(f"its line is longer than {BLOCK_BYTES:,} bytes")
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise ValueError("one JSON object a line is expected")
-            except (ValueError, RecursionError) as error:
-                record, broken[number] = {}, f"it is not JSON: {one_line(error)}"
-            records.append(record)
-    if len(broken) == len(records):
-        raise RequestError(f"{path} holds no JSON lines: {broken.get(0, 'it is blank')}.")
-    wanted = _choose(path, list({name: None for record in records for name in record}), choose)
-    columns = {}
-    for name in wanted:
-        values = []
-        for number, record in enumerate(records):
-            try:
-                values.append(_as_bytes(record.get(name)))
-            except TypeError as error:
-                values.append(None)
-                broken.setdefault(number, f"its `{name}` is {error}")
-        columns[name] = pa.array(values, pa.binary())
-    return pa.table(columns), broken
+    for number, line in enumerate(lines):
+        try:
+            if line is None:
+                raise ValueError(f"its line is longer than {BLOCK_BYTES:,} bytes")
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("one JSON object a line is expected")
+        except (ValueError, RecursionError) as error:
+            record, broken[number] = {}, f"it is not JSON: {one_line(error)}"
+        records.append(record)
+    return records, broken
 
 
 def _as_bytes(value: object) -> bytes | None:
@@ -268,9 +373,15 @@ def _as_bytes(value: object) -> bytes | None:
     raise TypeError("neither text nor a number")
 
 
-def _read_parquet(path: Path, choose: ChooseColumns) -> ReadTable:
-    names = pyarrow.parquet.read_schema(path).names
-    return pyarrow.parquet.read_table(path, columns=_choose(path, names, choose)), {}
+def _read_parquet(path: Path, choose: ChooseColumns, rows: int | None) -> Iterator[Part]:
+    # The buffer keeps it from taking a whole row group, which may be the whole file, into memory.
+    with pyarrow.parquet.ParquetFile(path, buffer_size=BLOCK_BYTES) as file:
+        wanted = _choose(path, file.schema_arrow.names, choose)
+        yield Part(file.schema_arrow.empty_table().select(wanted), {}, 0.0)
+        read = 0
+        for batch in file.iter_batches(rows or ROWS_PER_BATCH, columns=wanted):
+            read += len(batch)
+            yield Part(pa.Table.from_batches([batch]).select(wanted), {}, read / file.metadata.num_rows)
 
 
 def _choose(path: Path, names: list[str], choose: ChooseColumns) -> list[str]:

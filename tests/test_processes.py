@@ -1,0 +1,33 @@
+import pytest
+
+from toxicity import processes
+from toxicity.errors import RequestError
+
+
+def test_a_process_alone_has_nobody_to_wait_for(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    with processes.joined():
+        assert (processes.rank(), processes.count()) == (0, 1)
+        assert processes.gather("x") == ["x"]
+        assert processes.once(lambda: 7) == 7
+
+
+def test_what_one_is_refused_all_are(monkeypatch):
+    def refuse():
+        raise RequestError("mine")
+
+    with pytest.raises(RequestError, match="mine"):
+        processes.all_or_none(refuse)
+    # As it looks to a process that was well, beside one that was not.
+    monkeypatch.setattr(processes, "gather", lambda value: [value, RequestError("the other's")])
+    with pytest.raises(RequestError, match="the other's"):
+        processes.all_or_none(lambda: "fine")
+
+
+def test_the_first_process_works_and_all_know(monkeypatch):
+    calls = []
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(processes, "gather", lambda value: [None, value])
+    assert processes.once(lambda: calls.append("worked")) is None
+    assert calls == []

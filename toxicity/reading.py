@@ -21,8 +21,10 @@ import pyarrow.parquet
 from toxicity.errors import RequestError
 from toxicity.schema import TEXT
 
-# A row must fit into a block; Arrow's own default of 1 MB is less than the longest comments people paste.
-BLOCK_BYTES = 2**24
+# No comment is longer, by far.
+LONGEST_FIELD_BYTES = 2**24
+# Arrow reads up to 32 blocks ahead, so they should be small; what does not fit into one is read with care instead.
+BLOCK_BYTES = 2**21
 ROWS_PER_BATCH = 2**16
 
 # Takes the column names of a file, and the file for its messages; gives those to read.
@@ -265,7 +267,7 @@ def _read_csv_with_care(path: Path, header: list[str], wanted: list[str], rows: 
 
 def _csv_rows(file: IO[bytes]) -> Iterator[list[str] | csv.Error]:
     """The rows of a CSV file that are not blank, an error in the place of one that is not CSV."""
-    csv.field_size_limit(BLOCK_BYTES)
+    csv.field_size_limit(LONGEST_FIELD_BYTES)
     # Bytes that are not UTF-8 pass through as surrogates: they are the business of whoever wants that column.
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         reader = csv.reader(_CsvLines(text), strict=True)

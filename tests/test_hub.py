@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -315,6 +316,42 @@ def test_what_keeps_a_run_from_the_hub_is_said_in_two_lines_with_exit_code_1(
     assert printed.out == ""
     assert contents(finished_run) == before
     assert REPO not in hub.repos or hub.repos[REPO].kind == "dataset" or hub.files(REPO) == {}
+
+
+def test_what_a_server_says_does_nothing_to_the_terminal(hub, finished_run):
+    hub.fail("POST", "/preupload/", 400, message="\x1b]0;owned\x07 no\x1b[2Jway\r\x9b31m")
+    with pytest.raises(PublishError, match=r"\\x1b\]0;owned") as stop:
+        push_run(finished_run, REPO)
+    assert all(line.isprintable() for line in str(stop.value).splitlines())
+    assert len(str(stop.value).splitlines()) == 2
+
+
+def test_a_name_that_no_repo_can_have_is_not_taken_from_the_hub(hub, monkeypatch):
+    answer = SimpleNamespace(repo_id="me/x\x1b[2J", repo_type="model")
+    monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: answer)
+    with pytest.raises(PublishError) as stop:
+        check_access(REPO)
+    assert str(stop.value).isprintable()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_of_the_storage_says_nothing_of_the_token(hub, finished_run, status):
+    hub.fail("PUT", "/storage/", status, message="the signature has expired")
+    with pytest.raises(PublishError, match="the signature has expired") as stop:
+        push_run(finished_run, REPO)
+    assert f"{REPO} was not published, or not all of it. " in str(stop.value)
+
+
+def test_a_refusal_of_a_host_that_the_hub_points_to_says_nothing_of_the_token(hub, finished_run):
+    hub.send_elsewhere("POST", "/commit/")
+    with pytest.raises(PublishError, match="was not published, or not all of it. .*404"):
+        push_run(finished_run, REPO)
+
+
+def test_a_refusal_of_the_hub_says_why(hub, finished_run):
+    hub.fail("POST", "/commit/", 403, message="Private storage limit reached")
+    with pytest.raises(PublishError, match="may not write to .* Private storage limit reached"):
+        push_run(finished_run, REPO)
 
 
 @pytest.mark.parametrize("happens", [no_token, unknown_token, read_token, read_token_and_a_repo, hub_is_down])

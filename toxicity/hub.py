@@ -21,11 +21,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import disable_progress_bars, get_session, validate_repo_id
 
+from toxicity.console import printable
 from toxicity.errors import PublishError, RequestError, refusals_exit_cleanly
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
@@ -208,6 +210,8 @@ def _open_repo(repo: str, private: bool | None) -> str:
     if get_token() is None:
         raise PublishError("there is no token for the Hub: run `hf auth login`, or set HF_TOKEN to one that may write.")
     url = HfApi().create_repo(repo, private=private, exist_ok=True)
+    # The name is the server's word from here on.
+    validate_repo_id(url.repo_id)
     if url.repo_type != "model":
         raise PublishError(f"{url.repo_id} on the Hub is a {url.repo_type}, not a model: choose another name.")
     return url.repo_id
@@ -268,19 +272,28 @@ def _explained(repo: str) -> Iterator[None]:
             401: "the Hub does not take the token: log in again with `hf auth login`, or set HF_TOKEN to one it takes.",
             403: f"the token may not write to {repo}: use one with the role write, and a name of your own.",
             404: f"there is no model {repo} on the Hub that the token can see: is it a dataset, or somebody else's?",
-        }.get(getattr(getattr(error, "response", None), "status_code", None))
-        raise PublishError(advice or f"{repo} was not published, or not all of it: {_told(error)}") from error
+        }.get(_status_of_the_hub(error), f"{repo} was not published, or not all of it.")
+        raise PublishError(f"{advice} {_told(error)}") from error
     finally:
         get_session().timeout = patience
 
 
+def _status_of_the_hub(error: Exception) -> int | None:
+    """How the Hub itself refused a call. Storage sees no token, so what it refuses is no matter of the token's."""
+    response = getattr(error, "response", None)
+    if response is None or response.url.netloc.decode() != urlsplit(HfApi().endpoint).netloc:
+        return None
+    return response.status_code
+
+
 def _told(error: BaseException) -> str:
-    """What an error and those behind it say, on one line of at most 300 characters."""
+    """What an error and those behind it say, on one line of at most 300 characters that does nothing to a terminal."""
     # Where a file did not arrive, the client says which, and the error behind it says why.
     cause = error.__cause__ if isinstance(error, RuntimeError) else None
     text = " ".join(f"{type(each).__name__}: {each}" for each in (error, cause) if each is not None)
-    # Signed URLs let whoever has them write.
-    return " ".join(re.sub(r"\?[^\s'\"]+", "", _redacted(text)).split())[:300]
+    # Signed URLs let whoever has them write; and the transport points to a page on what the status means.
+    text = re.sub(r"\?[^\s'\"]+|For more information check: \S+", "", _redacted(text))
+    return printable(" ".join(text.split()), 300)
 
 
 def _redacted(text: str) -> str:

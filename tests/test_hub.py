@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import make_comments
 from hub_server import OWNER, READ_TOKEN, WRITE_TOKEN
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 from huggingface_hub.utils import get_session
 from transformers import BertForSequenceClassification
 
@@ -205,15 +205,34 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(hub, finished_run):
     assert not [call for call in hub.requests[before:] if call.method == "PUT" or "/commit/" in call.path]
 
 
-def test_weights_of_an_earlier_push_do_not_stay_beside_others(hub, finished_run):
+def test_what_an_earlier_push_of_another_run_left_is_taken_away(hub, finished_run):
+    (finished_run / "vocab.txt").write_text("[PAD]\n")
+    (finished_run / "report" / "bias.png").write_bytes(PNG + b"bias")
     push_run(finished_run, REPO)
+    HfApi().create_commit(
+        REPO,
+        [
+            CommitOperationAdd(name, b"of somebody else")
+            for name in (".gitattributes", "NOTICE", "docs/report/own.png", "other/config.json", "report/notes.txt")
+        ],
+        commit_message="by hand",
+    )
+    by_hand = set(hub.files(REPO)) - {*PUBLISHED, "vocab.txt", "report/bias.png"}
+    assert len(by_hand) == 5
+    (finished_run / "vocab.txt").unlink()
+    (finished_run / "report" / "bias.png").unlink()
     (finished_run / "model.safetensors").rename(finished_run / "model-00001-of-00001.safetensors")
     (finished_run / "model.safetensors.index.json").write_text('{"weight_map": {}}')
     push_run(finished_run, REPO)
-    assert {name for name in hub.files(REPO) if "safetensors" in name} == {
-        "model-00001-of-00001.safetensors",
-        "model.safetensors.index.json",
-    }
+    weights = {"model-00001-of-00001.safetensors", "model.safetensors.index.json"}
+    assert set(hub.files(REPO)) == (PUBLISHED - {"model.safetensors"}) | weights | by_hand
+
+
+def test_a_checkpoint_takes_away_other_model_files_and_leaves_the_report(hub, finished_run):
+    (finished_run / "vocab.txt").write_text("[PAD]\n")
+    push_run(finished_run, REPO)
+    push_checkpoint(finished_run / "checkpoint-10", REPO, None, None, "step 10").result()
+    assert set(hub.files(REPO)) == PUBLISHED
 
 
 def test_a_push_to_a_branch_leaves_main_alone(hub, finished_run):

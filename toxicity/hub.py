@@ -194,12 +194,12 @@ def _push(
             CommitOperationAdd(file.relative_to(folder).as_posix(), _published(file, folder, repo))
             for file in _files(folder, patterns)
         ]
-        # Weights in one file and in several are not read together: what an earlier push left would be loaded instead.
+        # What an earlier push of another run left is loaded or shown with this one, or instead of it.
         kept = {addition.path_in_repo for addition in additions}
         stale = [
             CommitOperationDelete(name)
             for name in api.list_repo_files(repo, revision=revision)
-            if name not in kept and any(PurePosixPath(name).match(pattern) for pattern in WEIGHTS) and "/" not in name
+            if name not in kept and any(_matches(name, pattern) for pattern in patterns)
         ]
         with nullcontext() if sys.stderr.isatty() else disable_progress_bars():
             api.create_commit(repo, [*stale, *additions], commit_message=message, revision=revision)
@@ -219,6 +219,11 @@ def _open_repo(repo: str, private: bool | None) -> str:
 
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [file for pattern in patterns for file in sorted(folder.glob(pattern)) if file.is_file()]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether `Path.glob` would find a file of that name by the pattern."""
+    return name.count("/") == pattern.count("/") and PurePosixPath(name).match(pattern)
 
 
 def _published(file: Path, folder: Path, repo: str) -> Path | bytes:

@@ -417,6 +417,25 @@ def test_a_card_with_bad_metadata_is_refused_before_anything_is_sent(hub, finish
     assert not hub.calls("PUT", "")
 
 
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "path",
+    ["/home/John Smith/top secret", "../models/jane/secret", "models/jane/secret", "~/jane/secret", r"C:\jane\secret"],
+)
+def test_configs_tell_no_local_path(hub, finished_run, file, path):
+    config = json.loads((finished_run / file).read_text())
+    kept = {"chat_template": "{% if a/b/c %}/home/x{{ '\\n\\n' }}", "odd_token": "/a/b/c"}
+    kept |= {"added_tokens_decoder": {"7": {"content": "../x/y"}}} if file == "tokenizer_config.json" else {}
+    (finished_run / file).write_text(json.dumps(config | kept | {"of": [{"source": path}], "base": "google/bert"}))
+    push_run(finished_run, REPO)
+    published = json.loads(hub.files(REPO)[file])
+    assert published["of"] == [{"source": path.replace("\\", "/").rsplit("/", 1)[-1]}]
+    assert published["base"] == "google/bert"
+    assert {key: published[key] for key in kept} == kept
+    assert b"jane" not in hub.received()
+    assert b"Smith" not in hub.received()
+
+
 @pytest.mark.parametrize("missing", ["model.safetensors", "README.md", "report/benchmark.json"])
 def test_a_folder_without_a_finished_run_is_refused(hub, finished_run, missing):
     (finished_run / missing).unlink()
@@ -480,6 +499,21 @@ def test_a_local_path_is_known_by_its_last_part(name, public):
     assert public_benchmark({"protocol": {"model": name}}) == {"protocol": {"model": public}}
 
 
+def test_a_run_knows_whether_its_model_was_local_wherever_it_is_published_from(tmp_path, monkeypatch):
+    (tmp_path / "google" / "base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for name, is_local, public in [
+        ("models/jane", True, "jane"),
+        ("models/jane", None, "models/jane"),
+        ("google/base", False, "google/base"),
+        ("google/base", None, "base"),
+        ("/home/jane/base", False, "base"),
+    ]:
+        for what in ("model", "dataset"):
+            protocol = {what: name} | ({} if is_local is None else {f"{what}_is_local": is_local})
+            assert public_benchmark({"protocol": protocol})["protocol"] == protocol | {what: public}
+
+
 def test_a_relative_folder_is_local_though_it_looks_like_an_id(tmp_path, monkeypatch):
     (tmp_path / "runs" / "base").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
@@ -493,7 +527,20 @@ def test_a_relative_folder_is_local_though_it_looks_like_an_id(tmp_path, monkeyp
         ("file:///home/jane/data/train.csv", "train.csv"),
         ("vocab=~jane/x/vocab.txt", "vocab=vocab.txt"),
         (r"in D:\jane\data\x.csv", "in x.csv"),
+        (r"\\server\jane\x", "x"),
         ("/home/jane/with spaces/x", "x"),
+        ("/home/John Smith/models/x", "x"),
+        ("read from /home/John Smith/data/train.csv, row 3", "read from train.csv, row 3"),
+        ("../models/jane/secret", "secret"),
+        ("of ../jane and ./x and ~/y", "of jane and x and y"),
+        ("models/jane/secret", "secret"),
+        (r"models\jane\secret", "secret"),
+        ("a=models/jane/secret,b=/home/jane/x", "a=secret,b=x"),
+        ("cannot open:/home/jane/x", "cannot open:x"),
+        ("sqlite:////home/jane/x.db", "sqlite:x.db"),
+        (r"'\n\n' and '\s\d'", r"'\n\n' and '\s\d'"),
+        ("1/2, n/a, ~5/10, .../x", "1/2, n/a, ~5/10, .../x"),
+        ("http://localhost:8080/a/b/c?d=/e/f", "http://localhost:8080/a/b/c?d=/e/f"),
         (
             "https://huggingface.co/google/civil_comments/tree/main",
             "https://huggingface.co/google/civil_comments/tree/main",

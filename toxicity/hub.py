@@ -42,11 +42,30 @@ RUN_FILES = (*MODEL_FILES, CARD, BENCHMARK, "report/*.png")
 # Without these it is no finished run.
 NEEDED = ("config.json", "tokenizer.json", CARD, BENCHMARK)
 
-# At least two names deep, and no part of a URL or of a word with slashes in it.
+# A text that is a path from one of its beginnings: /, //, \\, ~, ., .. or a drive.
+ROOTED_PATH = re.compile(r"(?:file:)?(?:/|\\\\|(?:~[\w.-]*|\.{1,2}|[A-Za-z]:)[/\\]).*", re.DOTALL)
+# One that is three or more names deep, as no id on the Hub is, in the way of Windows; LOCAL_PATH knows the other way.
+DEEP_PATH = re.compile(r"[\w.@+-]+(?:\\[\w.@+-]+){2,}")
+
+# The same within a text, where folders may have spaces in their names, and URLs are passed over.
+_NAME = r"[^\s/\\\"'`|<>:,;()]+"
+_NAMES = rf"(?:[/\\]+(?:{_NAME}(?:[ ](?![.~]){_NAME}){{0,4}}(?=[/\\])|{_NAME}))"
 LOCAL_PATH = re.compile(
-    r"""(?<![\w.:/\\~-])(?:file://)?(?:~[\w.-]*|[A-Za-z]:|\\)?(?:[/\\][^\s/\\"'`|<>:,;()]+){2,}[/\\]?"""
+    rf"""
+    (?P<url>\b(?!file:)[A-Za-z][\w+.-]+://[^/\s]\S*)
+    | (?<![\w./\\~-]) (?:file:)?
+      (?:
+        (?:~(?:[A-Za-z_][\w.-]*)?|\.{{1,2}}|[A-Za-z]:) {_NAMES}+   # from home, from here, from a drive
+        | (?=/|\\\\) {_NAMES}{{2,}}                                # from a root: one name alone may be a unit
+        | [\w.@+-]+ (?:/{_NAME}){{2,}}                             # three names deep
+      )
+      [/\\]*
+    """,
+    re.VERBOSE,
 )
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
+# Keys of a tokenizer's config.
+AS_IT_IS = re.compile(r".*_tokens?|added_tokens_decoder|chat_template")
 # The model that the card's example loads.
 EXAMPLE_MODEL = re.compile(r'(pipeline\(\s*"text-classification",\s*)"[^"\n]*"')
 
@@ -75,31 +94,32 @@ def require_repo_name(name: str) -> None:
 
 def is_hub_id(name: str) -> bool:
     """Whether a model or dataset is one of the Hub, as far as its name and this disk tell."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return not Path(name).exists()
+    return _may_be_hub_id(name) and not Path(name).exists()
 
 
-def public_name(name: str) -> str:
-    """What a model or dataset is called in public: an id on the Hub as it is, a local path by its last part."""
-    if is_hub_id(name):
+def public_name(name: str, is_local: bool | None = None) -> str:
+    """What a model or dataset is called in public: an id on the Hub as it is, a local path by its last part.
+
+    Args:
+        name: as it was asked for.
+        is_local: whether it was on the disk of the run; None where that is not known and this disk is to tell.
+    """
+    if is_hub_id(name) if is_local is None else not is_local and _may_be_hub_id(name):
         return name
     return PureWindowsPath(name).name or name
 
 
 def public_benchmark(benchmark: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of what `benchmark.json` holds, with local paths cut down to their last part."""
+    """A copy of what `benchmark.json` holds, with local paths cut down to their last part.
 
-    def public(text: str) -> str:
-        is_path = PurePosixPath(text).is_absolute() or PureWindowsPath(text).drive or text.startswith(("~/", "~\\"))
-        return public_name(text) if is_path else _without_paths(text)
-
-    copy = _each_text(benchmark, public)
+    `protocol.model_is_local` and `protocol.dataset_is_local`, where it has them, say whether the one or the other was
+    on the disk of the run: `models/mine` could be an id as well.
+    """
+    copy = _each_text(benchmark, _without_paths)
     for key in ("model", "dataset"):
         if isinstance(copy.get("protocol", {}).get(key), str):
-            copy["protocol"][key] = public_name(benchmark["protocol"][key])
+            is_local = benchmark["protocol"].get(f"{key}_is_local")
+            copy["protocol"][key] = public_name(benchmark["protocol"][key], is_local)
     return copy
 
 
@@ -241,13 +261,23 @@ def _published(file: Path, folder: Path, repo: str) -> Path | bytes:
     elif name == BENCHMARK:
         text = json.dumps(public_benchmark(json.loads(text)), indent=2) + "\n"
     elif name in ("config.json", "tokenizer_config.json"):
-        # A pretrained checkpoint may bring keys of its own. Token lists and merges are left as they are.
+        # A pretrained checkpoint may bring keys of its own. Tokens and what is made of them may look like paths.
         held = json.loads(text)
-        public = _each_text(held, _without_paths)
+        public = {
+            key: item if AS_IT_IS.fullmatch(key) else _each_text(item, _without_paths) for key, item in held.items()
+        }
         text = text if public == held else json.dumps(public, indent=2, ensure_ascii=False) + "\n"
     if _redacted(text) != text:
         raise PublishError(f"{file} holds a token of the Hub, and nothing was sent: take it out.")
     return file if text == original else text.encode()
+
+
+def _may_be_hub_id(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:
@@ -261,7 +291,10 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _without_paths(text: str) -> str:
-    return LOCAL_PATH.sub(lambda path: PureWindowsPath(path[0]).name, text)
+    """A text with local paths, those within it and itself if it is one, cut down to their last part."""
+    if ROOTED_PATH.fullmatch(text) or DEEP_PATH.fullmatch(text):
+        return PureWindowsPath(text).name or text
+    return LOCAL_PATH.sub(lambda path: path[0] if path["url"] else PureWindowsPath(path[0]).name, text)
 
 
 @contextmanager

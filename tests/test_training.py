@@ -276,6 +276,34 @@ def finish(trainer):
     (report.parent / "README.md").write_text("# mine\n")
 
 
+def test_a_hub_that_is_silent_holds_up_neither_training_nor_scores_and_the_end_not_for_ever(
+    make_trainer, hub, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("toxicity.hub.SECONDS_FOR_A_CHECKPOINT", 0.3)
+    trainer = make_trainer(**EVERY_SAVE)
+    hub.hang("POST", "/preupload/")
+    trainer.train()
+    trainer.score(trainer.eval_dataset)
+    trainer.save_model()
+    finish(trainer)
+    under_way, waiting = trainer.push_in_progress.jobs
+    assert not under_way.done()
+    with pytest.raises(PublishError, match="a checkpoint is still on its way") as stop:
+        trainer.push_to_hub()
+    assert f"To publish it: python -m toxicity.hub {tmp_path / 'run'} --repo tester/mine" in str(stop.value)
+    assert waiting.cancelled(), "an older model than the one that is to come"
+    assert len(list((tmp_path / "run").glob(".publishing*"))) == 1
+
+    hub.heal()
+    monkeypatch.setattr("toxicity.hub.SECONDS_FOR_A_CHECKPOINT", 60.0)
+    trainer.push_to_hub()
+    assert under_way.done()
+    summaries = [json.loads(call.body.splitlines()[0])["value"]["summary"] for call in hub.calls("POST", "/commit/")]
+    assert summaries == ["Training in progress, step 4", "Publish the model, its card and its benchmark"]
+    assert published(hub)["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert not list((tmp_path / "run").glob(".publishing*"))
+
+
 def test_the_end_is_published_by_the_allow_list_and_with_the_runs_own_card(make_trainer, hub):
     trainer = make_trainer(**HUB | {"hub_private_repo": True, "hub_revision": "tried"})
     trainer.train()

@@ -16,8 +16,8 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -71,6 +71,8 @@ EXAMPLE_MODEL = re.compile(r'(pipeline\(\s*"text-classification",\s*)"[^"\n]*"')
 
 # The client itself would wait without end for a Hub that takes a call and does not answer it.
 SECONDS_OF_SILENCE = 120.0
+# How long the end of a run waits for the upload of a checkpoint that is under way.
+SECONDS_FOR_A_CHECKPOINT = 600.0
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +140,13 @@ def check_access(repo: str, private: bool | None = None) -> str:
     return repo
 
 
-def push_run(run: Path, repo: str, private: bool | None = None, revision: str | None = None) -> str:
+def push_run(
+    run: Path,
+    repo: str,
+    private: bool | None = None,
+    revision: str | None = None,
+    checkpoints: Iterable[Future[None]] = (),
+) -> str:
     """Publish a finished run in one commit, as far as the Hub has not got its files already.
 
     Args:
@@ -146,6 +154,8 @@ def push_run(run: Path, repo: str, private: bool | None = None, revision: str | 
         repo: `name` or `owner/name`; made if it is not there.
         private: whether it is made so that only its owner sees it; None as the owner's default is.
         revision: branch to commit to, made if it is not there; by default `main`.
+        checkpoints: of `push_checkpoint`. Those whose upload has not begun are left out; one under way is waited for,
+            `SECONDS_FOR_A_CHECKPOINT` at most, as its commit would put an older model over this one.
 
     Returns:
         The address of the model.
@@ -161,6 +171,12 @@ def push_run(run: Path, repo: str, private: bool | None = None, revision: str | 
     if missing:
         raise RequestError(f"{run} holds no finished run, it lacks {', '.join(missing)}: name the --output_dir of one.")
     try:
+        under_way = [job for job in checkpoints if not job.cancel()]
+        if wait(under_way, timeout=SECONDS_FOR_A_CHECKPOINT).not_done:
+            raise PublishError(
+                f"a checkpoint is still on its way to {repo}, {SECONDS_FOR_A_CHECKPOINT:g} s after the end: the Hub is "
+                "slow or does not answer."
+            )
         return _push(run, RUN_FILES, repo, private, revision, "Publish the model, its card and its benchmark")
     except PublishError as error:
         options = ["--private"] * bool(private) + (["--revision", revision] if revision else [])
@@ -199,7 +215,10 @@ def push_checkpoint(
         finally:
             shutil.rmtree(held, ignore_errors=True)
 
-    return _uploads.submit(push)
+    job = _uploads.submit(push)
+    # A job that is cancelled never comes to its end.
+    job.add_done_callback(lambda _: shutil.rmtree(held, ignore_errors=True))
+    return job
 
 
 def _push(

@@ -48,7 +48,9 @@ class Fault:
     times: int
     status: int | None = None
     after_bytes: int | None = None  # then the connection breaks off; None: once the call was served
+    message: str = ""
     silent: bool = False
+    healed: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -79,7 +81,6 @@ class HubServer:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
-        self.stopped = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.daemon_threads = True
         self._http.hub = self
@@ -92,13 +93,17 @@ class HubServer:
         self._thread.start()
 
     def stop(self) -> None:
-        self.stopped.set()
+        self.heal()
         self._http.shutdown()
         self._http.server_close()
 
-    def fail(self, method: str, pattern: str, status: int, times: int = 10**9) -> None:
-        """Answer calls whose path matches `pattern` with `status`."""
-        self.faults.append(Fault(method, pattern, times, status))
+    def fail(self, method: str, pattern: str, status: int, times: int = 10**9, message: str = "asked for") -> None:
+        """Answer calls whose path matches `pattern` with `status` and `message`."""
+        self.faults.append(Fault(method, pattern, times, status, message=message))
+
+    def send_elsewhere(self, method: str, pattern: str, times: int = 10**9) -> None:
+        """Redirect calls whose path matches `pattern` to another host, where nothing is found."""
+        self.faults.append(Fault(method, pattern, times, 307))
 
     def drop(self, method: str, pattern: str, after_bytes: int = 0, times: int = 10**9) -> None:
         """Break off the connection of calls whose path matches `pattern`, that many bytes into their body."""
@@ -109,11 +114,13 @@ class HubServer:
         self.faults.append(Fault(method, pattern, times))
 
     def hang(self, method: str, pattern: str, times: int = 10**9) -> None:
-        """Take calls whose path matches `pattern`, and never answer."""
+        """Take calls whose path matches `pattern`, and do not answer; `heal` breaks their connections off."""
         self.faults.append(Fault(method, pattern, times, silent=True))
 
     def heal(self) -> None:
-        self.faults.clear()
+        healed, self.faults = self.faults, []
+        for fault in healed:
+            fault.healed.set()
 
     def make_repo(self, name: str, kind: str = "model", private: bool = False) -> Repo:
         repo = self.repos[name] = Repo(kind, private)
@@ -198,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault:
                 fault.times -= 1
         if fault and fault.silent:
-            self.hub.stopped.wait()
+            fault.healed.wait()
             raise _BrokenOff
         if fault and fault.after_bytes is not None:
             call.body = self._read_body(fault.after_bytes)
@@ -206,12 +213,14 @@ class _Handler(BaseHTTPRequestHandler):
         call.body = self._read_body()
         try:
             if fault and fault.status is not None:
-                raise _Refusal(fault.status, "as the test asked for")
+                raise _Refusal(fault.status, fault.message)
             with self.hub.lock:
                 answer = self._answer(path, parse_qs(url.query), call.body)
         except _Refusal as refusal:
             call.status = refusal.status
-            headers = {"X-Error-Message": str(refusal)} | ({"X-Error-Code": refusal.code} if refusal.code else {})
+            headers = {"X-Error-Message": str(refusal)} if str(refusal).isprintable() else {}
+            headers |= {"X-Error-Code": refusal.code} if refusal.code else {}
+            headers |= {"Location": f"{self.hub.storage}/elsewhere"} if refusal.status == 307 else {}
             self._send(refusal.status, json.dumps({"error": str(refusal)}).encode(), headers)
             return
         if fault:

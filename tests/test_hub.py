@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pytest
 import torch
 from conftest import make_comments
 from hub_server import OWNER, READ_TOKEN, WRITE_TOKEN
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 from huggingface_hub.utils import get_session
 from transformers import BertForSequenceClassification
 
@@ -204,15 +205,34 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(hub, finished_run):
     assert not [call for call in hub.requests[before:] if call.method == "PUT" or "/commit/" in call.path]
 
 
-def test_weights_of_an_earlier_push_do_not_stay_beside_others(hub, finished_run):
+def test_what_an_earlier_push_of_another_run_left_is_taken_away(hub, finished_run):
+    (finished_run / "vocab.txt").write_text("[PAD]\n")
+    (finished_run / "report" / "bias.png").write_bytes(PNG + b"bias")
     push_run(finished_run, REPO)
+    HfApi().create_commit(
+        REPO,
+        [
+            CommitOperationAdd(name, b"of somebody else")
+            for name in (".gitattributes", "NOTICE", "docs/report/own.png", "other/config.json", "report/notes.txt")
+        ],
+        commit_message="by hand",
+    )
+    by_hand = set(hub.files(REPO)) - {*PUBLISHED, "vocab.txt", "report/bias.png"}
+    assert len(by_hand) == 5
+    (finished_run / "vocab.txt").unlink()
+    (finished_run / "report" / "bias.png").unlink()
     (finished_run / "model.safetensors").rename(finished_run / "model-00001-of-00001.safetensors")
     (finished_run / "model.safetensors.index.json").write_text('{"weight_map": {}}')
     push_run(finished_run, REPO)
-    assert {name for name in hub.files(REPO) if "safetensors" in name} == {
-        "model-00001-of-00001.safetensors",
-        "model.safetensors.index.json",
-    }
+    weights = {"model-00001-of-00001.safetensors", "model.safetensors.index.json"}
+    assert set(hub.files(REPO)) == (PUBLISHED - {"model.safetensors"}) | weights | by_hand
+
+
+def test_a_checkpoint_takes_away_other_model_files_and_leaves_the_report(hub, finished_run):
+    (finished_run / "vocab.txt").write_text("[PAD]\n")
+    push_run(finished_run, REPO)
+    push_checkpoint(finished_run / "checkpoint-10", REPO, None, None, "step 10").result()
+    assert set(hub.files(REPO)) == PUBLISHED
 
 
 def test_a_push_to_a_branch_leaves_main_alone(hub, finished_run):
@@ -317,6 +337,42 @@ def test_what_keeps_a_run_from_the_hub_is_said_in_two_lines_with_exit_code_1(
     assert REPO not in hub.repos or hub.repos[REPO].kind == "dataset" or hub.files(REPO) == {}
 
 
+def test_what_a_server_says_does_nothing_to_the_terminal(hub, finished_run):
+    hub.fail("POST", "/preupload/", 400, message="\x1b]0;owned\x07 no\x1b[2Jway\r\x9b31m")
+    with pytest.raises(PublishError, match=r"\\x1b\]0;owned") as stop:
+        push_run(finished_run, REPO)
+    assert all(line.isprintable() for line in str(stop.value).splitlines())
+    assert len(str(stop.value).splitlines()) == 2
+
+
+def test_a_name_that_no_repo_can_have_is_not_taken_from_the_hub(hub, monkeypatch):
+    answer = SimpleNamespace(repo_id="me/x\x1b[2J", repo_type="model")
+    monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: answer)
+    with pytest.raises(PublishError) as stop:
+        check_access(REPO)
+    assert str(stop.value).isprintable()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_of_the_storage_says_nothing_of_the_token(hub, finished_run, status):
+    hub.fail("PUT", "/storage/", status, message="the signature has expired")
+    with pytest.raises(PublishError, match="the signature has expired") as stop:
+        push_run(finished_run, REPO)
+    assert f"{REPO} was not published, or not all of it. " in str(stop.value)
+
+
+def test_a_refusal_of_a_host_that_the_hub_points_to_says_nothing_of_the_token(hub, finished_run):
+    hub.send_elsewhere("POST", "/commit/")
+    with pytest.raises(PublishError, match="was not published, or not all of it. .*404"):
+        push_run(finished_run, REPO)
+
+
+def test_a_refusal_of_the_hub_says_why(hub, finished_run):
+    hub.fail("POST", "/commit/", 403, message="Private storage limit reached")
+    with pytest.raises(PublishError, match="may not write to .* Private storage limit reached"):
+        push_run(finished_run, REPO)
+
+
 @pytest.mark.parametrize("happens", [no_token, unknown_token, read_token, read_token_and_a_repo, hub_is_down])
 def test_access_is_checked_before_there_is_anything_to_push(hub, monkeypatch, happens):
     happens(hub, monkeypatch)
@@ -359,6 +415,25 @@ def test_a_card_with_bad_metadata_is_refused_before_anything_is_sent(hub, finish
     with pytest.raises(PublishError, match=r"Invalid metadata in README.md.*license"):
         push_run(finished_run, REPO)
     assert not hub.calls("PUT", "")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "path",
+    ["/home/John Smith/top secret", "../models/jane/secret", "models/jane/secret", "~/jane/secret", r"C:\jane\secret"],
+)
+def test_configs_tell_no_local_path(hub, finished_run, file, path):
+    config = json.loads((finished_run / file).read_text())
+    kept = {"chat_template": "{% if a/b/c %}/home/x{{ '\\n\\n' }}", "odd_token": "/a/b/c"}
+    kept |= {"added_tokens_decoder": {"7": {"content": "../x/y"}}} if file == "tokenizer_config.json" else {}
+    (finished_run / file).write_text(json.dumps(config | kept | {"of": [{"source": path}], "base": "google/bert"}))
+    push_run(finished_run, REPO)
+    published = json.loads(hub.files(REPO)[file])
+    assert published["of"] == [{"source": path.replace("\\", "/").rsplit("/", 1)[-1]}]
+    assert published["base"] == "google/bert"
+    assert {key: published[key] for key in kept} == kept
+    assert b"jane" not in hub.received()
+    assert b"Smith" not in hub.received()
 
 
 @pytest.mark.parametrize("missing", ["model.safetensors", "README.md", "report/benchmark.json"])
@@ -424,6 +499,21 @@ def test_a_local_path_is_known_by_its_last_part(name, public):
     assert public_benchmark({"protocol": {"model": name}}) == {"protocol": {"model": public}}
 
 
+def test_a_run_knows_whether_its_model_was_local_wherever_it_is_published_from(tmp_path, monkeypatch):
+    (tmp_path / "google" / "base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for name, is_local, public in [
+        ("models/jane", True, "jane"),
+        ("models/jane", None, "models/jane"),
+        ("google/base", False, "google/base"),
+        ("google/base", None, "base"),
+        ("/home/jane/base", False, "base"),
+    ]:
+        for what in ("model", "dataset"):
+            protocol = {what: name} | ({} if is_local is None else {f"{what}_is_local": is_local})
+            assert public_benchmark({"protocol": protocol})["protocol"] == protocol | {what: public}
+
+
 def test_a_relative_folder_is_local_though_it_looks_like_an_id(tmp_path, monkeypatch):
     (tmp_path / "runs" / "base").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
@@ -437,7 +527,20 @@ def test_a_relative_folder_is_local_though_it_looks_like_an_id(tmp_path, monkeyp
         ("file:///home/jane/data/train.csv", "train.csv"),
         ("vocab=~jane/x/vocab.txt", "vocab=vocab.txt"),
         (r"in D:\jane\data\x.csv", "in x.csv"),
+        (r"\\server\jane\x", "x"),
         ("/home/jane/with spaces/x", "x"),
+        ("/home/John Smith/models/x", "x"),
+        ("read from /home/John Smith/data/train.csv, row 3", "read from train.csv, row 3"),
+        ("../models/jane/secret", "secret"),
+        ("of ../jane and ./x and ~/y", "of jane and x and y"),
+        ("models/jane/secret", "secret"),
+        (r"models\jane\secret", "secret"),
+        ("a=models/jane/secret,b=/home/jane/x", "a=secret,b=x"),
+        ("cannot open:/home/jane/x", "cannot open:x"),
+        ("sqlite:////home/jane/x.db", "sqlite:x.db"),
+        (r"'\n\n' and '\s\d'", r"'\n\n' and '\s\d'"),
+        ("1/2, n/a, ~5/10, .../x", "1/2, n/a, ~5/10, .../x"),
+        ("http://localhost:8080/a/b/c?d=/e/f", "http://localhost:8080/a/b/c?d=/e/f"),
         (
             "https://huggingface.co/google/civil_comments/tree/main",
             "https://huggingface.co/google/civil_comments/tree/main",

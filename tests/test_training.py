@@ -216,12 +216,14 @@ def published(hub):
 
 
 HUB = {"push_to_hub": True, "hub_model_id": "mine", "save_strategy": "steps", "save_steps": 4, "save_total_limit": 1}
+EVERY_SAVE = HUB | {"hub_strategy": "every_save", "hub_always_push": True}
 
 
 def test_checkpoints_are_published_while_training_goes_on(make_trainer, hub, tmp_path):
-    trainer = make_trainer(**HUB, num_train_epochs=2, hub_always_push=True)
+    trainer = make_trainer(**EVERY_SAVE, num_train_epochs=2)
     (tmp_path / "run" / "notes.txt").write_text("not for others")
     trainer.train()
+    trainer.push_in_progress.wait_until_done()
     assert set(published(hub)) == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     summaries = [json.loads(call.body.splitlines()[0])["value"]["summary"] for call in hub.calls("POST", "/commit/")]
     assert summaries == [f"Training in progress, step {step}" for step in (4, 8, 12, 16)]
@@ -231,9 +233,9 @@ def test_checkpoints_are_published_while_training_goes_on(make_trainer, hub, tmp
     assert str(tmp_path).encode() not in hub.received()
 
 
-@pytest.mark.parametrize("options", [{"hub_strategy": "end"}, {"save_strategy": "no"}], ids=str)
+@pytest.mark.parametrize("options", [HUB, EVERY_SAVE | {"save_strategy": "no"}], ids=["at the end", "no saves"])
 def test_nothing_is_published_before_the_end_where_nothing_was_asked_for(make_trainer, hub, options):
-    trainer = make_trainer(**HUB | options)
+    trainer = make_trainer(**options)
     trainer.train()
     trainer.save_model()
     assert published(hub) == {}
@@ -241,10 +243,11 @@ def test_nothing_is_published_before_the_end_where_nothing_was_asked_for(make_tr
 
 @pytest.mark.parametrize("pattern", ["/commit/", "/preupload/", "."])
 def test_a_hub_that_fails_never_stops_training(make_trainer, hub, caplog, pattern):
-    trainer = make_trainer(**HUB, hub_always_push=True)
+    trainer = make_trainer(**EVERY_SAVE)
     hub.drop("POST", pattern)
     with caplog.at_level("WARNING", logger="toxicity"):
         trainer.train()
+        trainer.push_in_progress.wait_until_done()
     assert trainer.state.global_step == 8
     assert "checkpoint-8 was not published, and training goes on" in caplog.text
 
@@ -271,6 +274,34 @@ def finish(trainer):
     (report / "benchmark.json").write_text("{}")
     (report / "predictions.parquet").write_bytes(b"0")
     (report.parent / "README.md").write_text("# mine\n")
+
+
+def test_a_hub_that_is_silent_holds_up_neither_training_nor_scores_and_the_end_not_for_ever(
+    make_trainer, hub, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("toxicity.hub.SECONDS_FOR_A_CHECKPOINT", 0.3)
+    trainer = make_trainer(**EVERY_SAVE)
+    hub.hang("POST", "/preupload/")
+    trainer.train()
+    trainer.score(trainer.eval_dataset)
+    trainer.save_model()
+    finish(trainer)
+    under_way, waiting = trainer.push_in_progress.jobs
+    assert not under_way.done()
+    with pytest.raises(PublishError, match="a checkpoint is still on its way") as stop:
+        trainer.push_to_hub()
+    assert f"To publish it: python -m toxicity.hub {tmp_path / 'run'} --repo tester/mine" in str(stop.value)
+    assert waiting.cancelled(), "an older model than the one that is to come"
+    assert len(list((tmp_path / "run").glob(".publishing*"))) == 1
+
+    hub.heal()
+    monkeypatch.setattr("toxicity.hub.SECONDS_FOR_A_CHECKPOINT", 60.0)
+    trainer.push_to_hub()
+    assert under_way.done()
+    summaries = [json.loads(call.body.splitlines()[0])["value"]["summary"] for call in hub.calls("POST", "/commit/")]
+    assert summaries == ["Training in progress, step 4", "Publish the model, its card and its benchmark"]
+    assert published(hub)["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert not list((tmp_path / "run").glob(".publishing*"))
 
 
 def test_the_end_is_published_by_the_allow_list_and_with_the_runs_own_card(make_trainer, hub):

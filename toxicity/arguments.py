@@ -158,6 +158,11 @@ class TrainingArguments(HfTrainingArguments):
             "0 for never."
         },
     )
+    # By default every_save: a model half trained, and its card not yet there.
+    hub_strategy: HubStrategy | str = field(
+        default="end",
+        metadata={"help": "When to publish: at the `end`, or the model of each checkpoint, too: `every_save`."},
+    )
 
     def __post_init__(self) -> None:
         if self.disable_tqdm is None:

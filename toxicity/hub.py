@@ -16,16 +16,18 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import disable_progress_bars, get_session, validate_repo_id
 
+from toxicity.console import printable
 from toxicity.errors import PublishError, RequestError, refusals_exit_cleanly
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
@@ -40,16 +42,37 @@ RUN_FILES = (*MODEL_FILES, CARD, BENCHMARK, "report/*.png")
 # Without these it is no finished run.
 NEEDED = ("config.json", "tokenizer.json", CARD, BENCHMARK)
 
-# At least two names deep, and no part of a URL or of a word with slashes in it.
+# A text that is a path from one of its beginnings: /, //, \\, ~, ., .. or a drive.
+ROOTED_PATH = re.compile(r"(?:file:)?(?:/|\\\\|(?:~[\w.-]*|\.{1,2}|[A-Za-z]:)[/\\]).*", re.DOTALL)
+# One that is three or more names deep, as no id on the Hub is, in the way of Windows; LOCAL_PATH knows the other way.
+DEEP_PATH = re.compile(r"[\w.@+-]+(?:\\[\w.@+-]+){2,}")
+
+# The same within a text, where folders may have spaces in their names, and URLs are passed over.
+_NAME = r"[^\s/\\\"'`|<>:,;()]+"
+_NAMES = rf"(?:[/\\]+(?:{_NAME}(?:[ ](?![.~]){_NAME}){{0,4}}(?=[/\\])|{_NAME}))"
 LOCAL_PATH = re.compile(
-    r"""(?<![\w.:/\\~-])(?:file://)?(?:~[\w.-]*|[A-Za-z]:|\\)?(?:[/\\][^\s/\\"'`|<>:,;()]+){2,}[/\\]?"""
+    rf"""
+    (?P<url>\b(?!file:)[A-Za-z][\w+.-]+://[^/\s]\S*)
+    | (?<![\w./\\~-]) (?:file:)?
+      (?:
+        (?:~(?:[A-Za-z_][\w.-]*)?|\.{{1,2}}|[A-Za-z]:) {_NAMES}+   # from home, from here, from a drive
+        | (?=/|\\\\) {_NAMES}{{2,}}                                # from a root: one name alone may be a unit
+        | [\w.@+-]+ (?:/{_NAME}){{2,}}                             # three names deep
+      )
+      [/\\]*
+    """,
+    re.VERBOSE,
 )
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
+# Keys of a tokenizer's config.
+AS_IT_IS = re.compile(r".*_tokens?|added_tokens_decoder|chat_template")
 # The model that the card's example loads.
 EXAMPLE_MODEL = re.compile(r'(pipeline\(\s*"text-classification",\s*)"[^"\n]*"')
 
 # The client itself would wait without end for a Hub that takes a call and does not answer it.
 SECONDS_OF_SILENCE = 120.0
+# How long the end of a run waits for the upload of a checkpoint that is under way.
+SECONDS_FOR_A_CHECKPOINT = 600.0
 
 logger = logging.getLogger(__name__)
 
@@ -73,31 +96,32 @@ def require_repo_name(name: str) -> None:
 
 def is_hub_id(name: str) -> bool:
     """Whether a model or dataset is one of the Hub, as far as its name and this disk tell."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return not Path(name).exists()
+    return _may_be_hub_id(name) and not Path(name).exists()
 
 
-def public_name(name: str) -> str:
-    """What a model or dataset is called in public: an id on the Hub as it is, a local path by its last part."""
-    if is_hub_id(name):
+def public_name(name: str, is_local: bool | None = None) -> str:
+    """What a model or dataset is called in public: an id on the Hub as it is, a local path by its last part.
+
+    Args:
+        name: as it was asked for.
+        is_local: whether it was on the disk of the run; None where that is not known and this disk is to tell.
+    """
+    if is_hub_id(name) if is_local is None else not is_local and _may_be_hub_id(name):
         return name
     return PureWindowsPath(name).name or name
 
 
 def public_benchmark(benchmark: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of what `benchmark.json` holds, with local paths cut down to their last part."""
+    """A copy of what `benchmark.json` holds, with local paths cut down to their last part.
 
-    def public(text: str) -> str:
-        is_path = PurePosixPath(text).is_absolute() or PureWindowsPath(text).drive or text.startswith(("~/", "~\\"))
-        return public_name(text) if is_path else _without_paths(text)
-
-    copy = _each_text(benchmark, public)
+    `protocol.model_is_local` and `protocol.dataset_is_local`, where it has them, say whether the one or the other was
+    on the disk of the run: `models/mine` could be an id as well.
+    """
+    copy = _each_text(benchmark, _without_paths)
     for key in ("model", "dataset"):
         if isinstance(copy.get("protocol", {}).get(key), str):
-            copy["protocol"][key] = public_name(benchmark["protocol"][key])
+            is_local = benchmark["protocol"].get(f"{key}_is_local")
+            copy["protocol"][key] = public_name(benchmark["protocol"][key], is_local)
     return copy
 
 
@@ -116,7 +140,13 @@ def check_access(repo: str, private: bool | None = None) -> str:
     return repo
 
 
-def push_run(run: Path, repo: str, private: bool | None = None, revision: str | None = None) -> str:
+def push_run(
+    run: Path,
+    repo: str,
+    private: bool | None = None,
+    revision: str | None = None,
+    checkpoints: Iterable[Future[None]] = (),
+) -> str:
     """Publish a finished run in one commit, as far as the Hub has not got its files already.
 
     Args:
@@ -124,6 +154,8 @@ def push_run(run: Path, repo: str, private: bool | None = None, revision: str | 
         repo: `name` or `owner/name`; made if it is not there.
         private: whether it is made so that only its owner sees it; None as the owner's default is.
         revision: branch to commit to, made if it is not there; by default `main`.
+        checkpoints: of `push_checkpoint`. Those whose upload has not begun are left out; one under way is waited for,
+            `SECONDS_FOR_A_CHECKPOINT` at most, as its commit would put an older model over this one.
 
     Returns:
         The address of the model.
@@ -139,6 +171,12 @@ def push_run(run: Path, repo: str, private: bool | None = None, revision: str | 
     if missing:
         raise RequestError(f"{run} holds no finished run, it lacks {', '.join(missing)}: name the --output_dir of one.")
     try:
+        under_way = [job for job in checkpoints if not job.cancel()]
+        if wait(under_way, timeout=SECONDS_FOR_A_CHECKPOINT).not_done:
+            raise PublishError(
+                f"a checkpoint is still on its way to {repo}, {SECONDS_FOR_A_CHECKPOINT:g} s after the end: the Hub is "
+                "slow or does not answer."
+            )
         return _push(run, RUN_FILES, repo, private, revision, "Publish the model, its card and its benchmark")
     except PublishError as error:
         options = ["--private"] * bool(private) + (["--revision", revision] if revision else [])
@@ -177,7 +215,10 @@ def push_checkpoint(
         finally:
             shutil.rmtree(held, ignore_errors=True)
 
-    return _uploads.submit(push)
+    job = _uploads.submit(push)
+    # A job that is cancelled never comes to its end.
+    job.add_done_callback(lambda _: shutil.rmtree(held, ignore_errors=True))
+    return job
 
 
 def _push(
@@ -192,12 +233,12 @@ def _push(
             CommitOperationAdd(file.relative_to(folder).as_posix(), _published(file, folder, repo))
             for file in _files(folder, patterns)
         ]
-        # Weights in one file and in several are not read together: what an earlier push left would be loaded instead.
+        # What an earlier push of another run left is loaded or shown with this one, or instead of it.
         kept = {addition.path_in_repo for addition in additions}
         stale = [
             CommitOperationDelete(name)
             for name in api.list_repo_files(repo, revision=revision)
-            if name not in kept and any(PurePosixPath(name).match(pattern) for pattern in WEIGHTS) and "/" not in name
+            if name not in kept and any(_matches(name, pattern) for pattern in patterns)
         ]
         with nullcontext() if sys.stderr.isatty() else disable_progress_bars():
             api.create_commit(repo, [*stale, *additions], commit_message=message, revision=revision)
@@ -208,6 +249,8 @@ def _open_repo(repo: str, private: bool | None) -> str:
     if get_token() is None:
         raise PublishError("there is no token for the Hub: run `hf auth login`, or set HF_TOKEN to one that may write.")
     url = HfApi().create_repo(repo, private=private, exist_ok=True)
+    # The name is the server's word from here on.
+    validate_repo_id(url.repo_id)
     if url.repo_type != "model":
         raise PublishError(f"{url.repo_id} on the Hub is a {url.repo_type}, not a model: choose another name.")
     return url.repo_id
@@ -215,6 +258,11 @@ def _open_repo(repo: str, private: bool | None) -> str:
 
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [file for pattern in patterns for file in sorted(folder.glob(pattern)) if file.is_file()]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether `Path.glob` would find a file of that name by the pattern."""
+    return name.count("/") == pattern.count("/") and PurePosixPath(name).match(pattern)
 
 
 def _published(file: Path, folder: Path, repo: str) -> Path | bytes:
@@ -232,13 +280,23 @@ def _published(file: Path, folder: Path, repo: str) -> Path | bytes:
     elif name == BENCHMARK:
         text = json.dumps(public_benchmark(json.loads(text)), indent=2) + "\n"
     elif name in ("config.json", "tokenizer_config.json"):
-        # A pretrained checkpoint may bring keys of its own. Token lists and merges are left as they are.
+        # A pretrained checkpoint may bring keys of its own. Tokens and what is made of them may look like paths.
         held = json.loads(text)
-        public = _each_text(held, _without_paths)
+        public = {
+            key: item if AS_IT_IS.fullmatch(key) else _each_text(item, _without_paths) for key, item in held.items()
+        }
         text = text if public == held else json.dumps(public, indent=2, ensure_ascii=False) + "\n"
     if _redacted(text) != text:
         raise PublishError(f"{file} holds a token of the Hub, and nothing was sent: take it out.")
     return file if text == original else text.encode()
+
+
+def _may_be_hub_id(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:
@@ -252,7 +310,10 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _without_paths(text: str) -> str:
-    return LOCAL_PATH.sub(lambda path: PureWindowsPath(path[0]).name, text)
+    """A text with local paths, those within it and itself if it is one, cut down to their last part."""
+    if ROOTED_PATH.fullmatch(text) or DEEP_PATH.fullmatch(text):
+        return PureWindowsPath(text).name or text
+    return LOCAL_PATH.sub(lambda path: path[0] if path["url"] else PureWindowsPath(path[0]).name, text)
 
 
 @contextmanager
@@ -268,19 +329,28 @@ def _explained(repo: str) -> Iterator[None]:
             401: "the Hub does not take the token: log in again with `hf auth login`, or set HF_TOKEN to one it takes.",
             403: f"the token may not write to {repo}: use one with the role write, and a name of your own.",
             404: f"there is no model {repo} on the Hub that the token can see: is it a dataset, or somebody else's?",
-        }.get(getattr(getattr(error, "response", None), "status_code", None))
-        raise PublishError(advice or f"{repo} was not published, or not all of it: {_told(error)}") from error
+        }.get(_status_of_the_hub(error), f"{repo} was not published, or not all of it.")
+        raise PublishError(f"{advice} {_told(error)}") from error
     finally:
         get_session().timeout = patience
 
 
+def _status_of_the_hub(error: Exception) -> int | None:
+    """How the Hub itself refused a call. Storage sees no token, so what it refuses is no matter of the token's."""
+    response = getattr(error, "response", None)
+    if response is None or response.url.netloc.decode() != urlsplit(HfApi().endpoint).netloc:
+        return None
+    return response.status_code
+
+
 def _told(error: BaseException) -> str:
-    """What an error and those behind it say, on one line of at most 300 characters."""
+    """What an error and those behind it say, on one line of at most 300 characters that does nothing to a terminal."""
     # Where a file did not arrive, the client says which, and the error behind it says why.
     cause = error.__cause__ if isinstance(error, RuntimeError) else None
     text = " ".join(f"{type(each).__name__}: {each}" for each in (error, cause) if each is not None)
-    # Signed URLs let whoever has them write.
-    return " ".join(re.sub(r"\?[^\s'\"]+", "", _redacted(text)).split())[:300]
+    # Signed URLs let whoever has them write; and the transport points to a page on what the status means.
+    text = re.sub(r"\?[^\s'\"]+|For more information check: \S+", "", _redacted(text))
+    return printable(" ".join(text.split()), 300)
 
 
 def _redacted(text: str) -> str:

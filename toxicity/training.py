@@ -293,11 +293,24 @@ class ToxicityTrainer(ResumableTrainer):
         """
         if not self.is_world_process_zero():
             return None
-        self._finish_current_push()
         repo = self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).absolute().name
-        address = push_run(Path(self.args.output_dir), repo, self.args.hub_private_repo, self.args.hub_revision)
+        in_progress = getattr(self, "push_in_progress", None)
+        address = push_run(
+            Path(self.args.output_dir),
+            repo,
+            self.args.hub_private_repo,
+            self.args.hub_revision,
+            in_progress.jobs if in_progress else (),
+        )
         logger.info(f"Published: {address}")
         return address
+
+    def _finish_current_push(self) -> None:
+        """Wait for no upload at the end of `train()`, but in `push_to_hub`, when all is saved.
+
+        The Trainer's own waits on the main process without end, while the others are on their way to score, where they
+        wait for it no longer than `ddp_timeout`.
+        """
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:

@@ -32,8 +32,10 @@ def test_times_and_rates():
         "tokenizer_seconds": 2.0,
         "tokenizer_cache_hit": False,
         "resumed": False,
+        "interruptions": [],
         "training_seconds": 100.0,
         "inference_seconds": 4.0,
+        "checkpoint_seconds": 0.0,
     }
     assert row["throughput"] == {
         "tokenizer_rows_per_second": 3.0,

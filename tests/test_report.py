@@ -45,10 +45,12 @@ def test_times_and_rates():
         "tokenizer_seconds": 2.0,
         "tokenizer_cache_hit": False,
         "resumed": False,
+        "interruptions": [],
         "training_seconds": 100.0,
         "inference_seconds": 4.0,
         "metrics_seconds": 0.5,
         "probe_seconds": 3.0,
+        "checkpoint_seconds": 0.0,
     }
     assert row["throughput"] == {
         "tokenizer_rows_per_second": 3.0,

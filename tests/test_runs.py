@@ -143,7 +143,13 @@ def test_a_protocol_in_a_line():
     assert line.endswith("220 tokens, batch size 64, learning rate 2e-05")
 
 
-def test_a_resumed_run_is_named_and_skipped(tmp_path):
+def test_a_resumed_run_whose_interruptions_are_listed_is_counted_over_all_parts(tmp_path):
+    row = changed(changed(own_row(), "timing", "resumed", True), "timing", "interruptions", [{"step": 4}])
+    write_row(tmp_path, "resumed", row)
+    assert read_rows(tmp_path) == ([row], [])
+
+
+def test_an_older_resumed_run_is_named_and_skipped(tmp_path):
     path = write_row(tmp_path, "resumed", changed(own_row(), "timing", "resumed", True))
     rows, (warning,) = read_rows(tmp_path)
     assert rows == []

@@ -12,12 +12,15 @@ import pytest
 from conftest import MAX_POSITIONS, write_csv
 from sklearn.metrics import roc_auc_score
 
+from toxicity.hub import push_run
+
 ROOT = Path(__file__).parent.parent
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
 CPU = ["--config_file", "accelerate_configs/cpu.yaml"]
 
 
 def run(*command, **environment):
+    """Run a command that has to come to its end in five minutes, on the busiest machine."""
     return subprocess.run(
         [str(part) for part in command],
         cwd=ROOT,
@@ -25,6 +28,7 @@ def run(*command, **environment):
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
 
 
@@ -152,8 +156,6 @@ def test_a_run_that_cannot_be_published_is_whole_and_says_how_to_go_on(
     assert "Traceback" not in printed.err
     from hub_server import WRITE_TOKEN
 
-    from toxicity.hub import push_run
-
     monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
     push_run(tmp_path / "run", "toxic-comments")
     assert "model.safetensors" in hub.files("tester/toxic-comments")
@@ -216,10 +218,22 @@ def test_a_refusal_from_the_command_line(checkpoint, comments_csv, tmp_path, hom
     assert_refused(refused.stderr, "it has id, comment_text, target", tmp_path / "run")
 
 
-def test_two_processes_score_every_comment_once_in_order(checkpoint, comments_csv, tmp_path, home):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2]
-    options = ["--use_cpu", "--max_train_samples", 79, "--max_eval_samples", 41]
-    done = run(*launch, "run_toxicity.py", *flags(checkpoint, comments_csv, tmp_path / "run"), *options, **home)
+@pytest.fixture
+def on_the_hub(hub, home, tmp_path):
+    """Environment of processes that publish on the Hub of the test."""
+    there = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    return home | there | {"HF_HOME": str(tmp_path / "huggingface"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+TWO_PROCESSES = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2, "run_toxicity.py"]
+PUSH = ["--push_to_hub", "--hub_model_id", "toxic-comments"]
+
+
+def test_two_processes_score_every_comment_once_in_order_and_publish_once(
+    checkpoint, comments_csv, tmp_path, hub, on_the_hub
+):
+    options = ["--use_cpu", "--max_train_samples", 79, "--max_eval_samples", 41, *PUSH]
+    done = run(*TWO_PROCESSES, *flags(checkpoint, comments_csv, tmp_path / "run"), *options, **on_the_hub)
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(rows) == 1, "one process speaks"
@@ -229,6 +243,29 @@ def test_two_processes_score_every_comment_once_in_order(checkpoint, comments_cs
     assert len(set(predictions["id"].to_pylist())) == len(predictions) == 41
     assert roc_auc_score(predictions["label"], predictions["score"]) == pytest.approx(row["metrics"]["auc"])
     assert row["metrics"]["auc"] > 0.95
+    assert len(hub.calls("POST", "/repos/create")) == 2, "before training and at the end, by one process"
+    assert len(hub.calls("POST", "/commit/")) == 1
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert hub.files("tester/toxic-comments")["model.safetensors"] == weights
+
+
+def test_two_processes_that_the_hub_refuses_come_to_their_end_and_lose_nothing(
+    checkpoint, comments_csv, tmp_path, hub, on_the_hub
+):
+    hub.fail("POST", "/commit/", 403)
+    options = ["--use_cpu", "--num_train_epochs", 2, "--save_strategy", "epoch", "--hub_strategy", "every_save", *PUSH]
+    done = run(*TWO_PROCESSES, *flags(checkpoint, comments_csv, tmp_path / "run"), *options, **on_the_hub)
+    assert done.returncode == 1
+    assert "was not published, and training goes on: the token may not write to tester/toxic-comments" in done.stderr
+    assert done.stderr.count("error: the token may not write to tester/toxic-comments") == 1
+    command = f"python -m toxicity.hub {tmp_path / 'run'} --repo tester/toxic-comments"
+    assert f"The run is whole in {tmp_path / 'run'}. To publish it: {command}" in done.stderr
+    row = json.loads(done.stdout.splitlines()[-1])
+    assert row == json.loads((tmp_path / "run" / "report" / "benchmark.json").read_text())
+    assert hub.files("tester/toxic-comments") == {}
+    hub.heal()
+    push_run(tmp_path / "run", "toxic-comments")
+    assert {"README.md", "model.safetensors", "report/benchmark.json"} <= set(hub.files("tester/toxic-comments"))
 
 
 def test_make_lists_the_machines_it_knows():

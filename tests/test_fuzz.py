@@ -18,7 +18,7 @@ from conftest import make_comments, write_csv
 from datasets import Dataset
 
 from toxicity.arguments import DataArguments
-from toxicity.batching import PaddingCollator
+from toxicity.batching import Collator, Layout, TokenRows
 from toxicity.checking import MAX_COMMENT_BYTES
 from toxicity.data import read_file
 from toxicity.errors import RequestError
@@ -101,11 +101,14 @@ def test_every_odd_comment_comes_through_in_its_place(tmp_path, tokenizer, score
     tokens = tokenize(Dataset(source.table), tokenizer, 32, cache_dir=tmp_path / "cache")
     assert len(tokens.dataset) == COUNT
     assert 2 <= tokens.lengths.min() <= tokens.lengths.max() <= 32
-    collate = PaddingCollator(tokenizer.pad_token_id, 8)
-    rows = tokens.dataset.add_column("labels", np.zeros(COUNT, np.float32))
-    batches = [collate([rows[row] for row in range(start, min(start + 100, COUNT))]) for start in range(0, COUNT, 100)]
-    assert sum(len(batch["input_ids"]) for batch in batches) == COUNT
-    assert sum(int(batch["attention_mask"].sum()) for batch in batches) == tokens.lengths.sum()
+    rows = TokenRows(tokens.dataset.add_column("labels", np.zeros(COUNT, np.float32)))
+    for packed in (True, False):
+        collate = Collator(Layout(packed, tokenizer.pad_token_id, pad_to_multiple_of=8), max_tokens=1_000)
+        batches = [
+            collate(rows.__getitems__(list(range(COUNT))[start : start + 100])) for start in range(0, COUNT, 100)
+        ]
+        assert sum(len(batch["labels"]) for batch in batches) == COUNT
+        assert sum(batch["tokens"] for batch in batches) == tokens.lengths.sum()
     if name == "odd.csv":
         scores = scorer(texts)
         assert scores.shape == (COUNT,)

@@ -57,6 +57,7 @@ def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comme
         "recipe": "sample",
         "dataset": "comments.csv",
         "model": str(checkpoint),
+        "model_is_local": True,
         "config_overrides": "hidden_dropout_prob=0.1",
         "train_rows": 80,
         "validation_rows": 40,

@@ -96,9 +96,8 @@ def load_splits(arguments: DataArguments) -> Splits:
         f"of {sum(len(source.table) for source in sources):,} in {' and '.join(source.name for source in sources)}."
     )
     # train.csv.zip is the same data as the train.csv in it.
-    name = (
-        re.sub(r"\.(gz|zip)$", "", Path(arguments.train_file).name) if arguments.train_file else arguments.dataset_name
-    )
+    given = arguments.train_file or arguments.dataset_name
+    name = re.sub(r"\.(gz|zip)$", "", Path(given).name) if arguments.train_file or Path(given).exists() else given
     dropped = Counter(
         source.bad_rows[row].reason
         for (source, rows), rows_bad in zip(parts, bad, strict=True)

@@ -41,6 +41,7 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
         "recipe": arguments.recipe,
         "dataset": splits.source,
         "model": arguments.model.model_name_or_path,
+        "model_is_local": Path(arguments.model.model_name_or_path).exists(),
         "config_overrides": arguments.model.config_overrides,
         "train_rows": splits.train_rows,
         "validation_rows": splits.validation_rows,

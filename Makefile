@@ -12,7 +12,7 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test bench bench-request bench-data compare estimate style clean help
+.PHONY: setup demo test bench bench-request bench-data bench-speed compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
 
@@ -34,6 +34,9 @@ test: $(ANY_READY)  ## run the tests; they need no network
 
 bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
 	$(VENV)/bin/python -m benchmarks.data
+
+bench-speed: $(ANY_READY)  ## measure training and scoring against the HF Trainer, the pipeline and the published way
+	$(VENV)/bin/python -m benchmarks.speed $(SPEED_OPTIONS)
 
 # Without DATA the processor runs the sample: minutes, to see that the path works.
 ifneq ($(DATA),)

@@ -82,8 +82,8 @@ def main() -> None:
 
     table = summarise(results, tokens, encoder)
     print(
-        f"{arguments.rows:,} comments to train on and as many to score, {tokens['train'] / arguments.rows:.1f} tokens each "
-        f"on average, {arguments.model_shape}, {precision} on {machine['device_name']} "
+        f"{arguments.rows:,} comments to train on and as many to score, {tokens['train'] / arguments.rows:.1f} tokens "
+        f"each on average, {arguments.model_shape}, {precision} on {machine['device_name']} "
         f"({machine['cpu_count']} cores, torch {machine['torch']}); medians of {arguments.rounds} rounds.\n"
     )
     print_tables(table, growth)
@@ -228,18 +228,23 @@ def print_tables(table: dict[str, dict[str, float]], growth: dict[str, float]) -
         cells += [cell(row, "auc", ".5f"), f"{row['peak_memory_bytes'] / 2**30:.2f}"]
         print(f"| {' | '.join(cells)} |")
     if "ours" in table:
-        print(
-            "\nPadding, of all positions computed: none in linear layers; in attention {padding_attention:.1%} in training "
-            "and {scoring_padding_attention:.1%} in scoring.".format(**table["ours"])
-            if not table["ours"]["padding_linear"]
-            else "\nPadding: {padding_linear:.1%} of all positions in training.".format(**table["ours"])
+        shares = (
+            f"{table['ours'][f'{phase}padding_{layers}']:.1%} {where}"
+            for phase, layers, where in (
+                ("", "linear", "of linear layers and"),
+                ("", "attention", "of attention in training,"),
+                ("scoring_", "linear", "and"),
+                ("scoring_", "attention", "in scoring"),
+            )
         )
-    print(
-        "\nFrom {few_rows:,.0f} to {many_rows:,.0f} rows, the model taken out: loading goes on at {loading_rate_ratio:.2f} "
-        "of the rate ({loaded_rows_per_second:,.0f} rows/s), scoring at {scoring_rate_ratio:.2f}; start-up takes "
-        "{start_up_seconds_per_100000_rows:+.2f} s per 100,000 rows; memory {memory_bytes_per_row:+.0f} bytes a row "
-        "({peak_memory_bytes_per_row:+.0f} for a moment, while reading).\n".format(**growth)
+        print(f"\nPadding, of the positions that this package computes: {' '.join(shares)}.")
+    rates = (
+        "\nFrom {few_rows:,.0f} to {many_rows:,.0f} rows, the model taken out: loading goes on at "
+        "{loading_rate_ratio:.2f} of the rate ({loaded_rows_per_second:,.0f} rows/s), scoring at "
+        "{scoring_rate_ratio:.2f}; start-up takes {start_up_seconds_per_100000_rows:+.2f} s per 100,000 rows; memory "
+        "{memory_bytes_per_row:+.0f} bytes a row ({peak_memory_bytes_per_row:+.0f} for a moment, while reading).\n"
     )
+    print(rates.format(**growth))
 
 
 if __name__ == "__main__":

@@ -111,6 +111,8 @@ def test_a_recipe_behind_the_flags():
         (["--label_smoothing_factor", "0.1"], "no effect"),
         (["--prediction_loss_only"], "needs all scores"),
         (["--per_device_train_batch_size", "0"], "least that works is 1"),
+        (["--max_tokens_per_batch", "many"], "a number of tokens, or auto"),
+        (["--max_tokens_per_batch", "0"], "a number of tokens, or auto"),
         (["--output_dir", __file__], "is a file"),
         (["--max_train_samples", "0"], "least that works is 1"),
         (
@@ -122,6 +124,14 @@ def test_a_recipe_behind_the_flags():
 def test_values_that_do_not_go_together(flags, message):
     with pytest.raises(RequestError, match=message):
         parse_arguments(flags)
+
+
+@pytest.mark.parametrize("budget", ["auto", "7000"])
+def test_a_step_that_is_cut_by_tokens_keeps_its_comments(budget):
+    flags = ["--per_device_train_batch_size", "32", "--gradient_accumulation_steps", "2"]
+    training = parse_arguments([*flags, "--max_tokens_per_batch", budget]).training
+    assert training.max_tokens_per_batch == budget
+    assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (64, 1)
 
 
 def test_a_machine_may_be_named():

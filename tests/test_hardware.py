@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toxicity import hardware
-from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
+from toxicity.hardware import describe_machine, judge_precision, measure_matmul_peak, prepare_cpu
 
 
 def test_a_cpu_is_described():
@@ -94,3 +94,20 @@ def test_measuring_the_peak_leaves_the_random_numbers_of_training_alone():
     before = torch.get_rng_state()
     assert hardware.measure_matmul_peak(torch.device("cpu"), "no") > 0
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("capability", "best"),
+    [("5.2", "no"), ("6.0", "fp16"), ("6.1", "no"), ("7.0", "fp16"), ("7.5", "fp16"), ("8.0", "bf16"), ("9.0", "bf16")],
+)
+def test_the_precision_of_a_card(capability, best):
+    for asked in ("no", "fp16", "bf16"):
+        reason, better = judge_precision(asked, capability)
+        assert reason
+        assert better == (None if asked == best else best)
+
+
+@pytest.mark.parametrize(("has_bf16", "best"), [(True, "bf16"), (False, "no")])
+def test_the_precision_of_a_processor(has_bf16, best):
+    assert judge_precision(best, None, has_bf16)[1] is None
+    assert judge_precision("fp16", None, has_bf16)[1] == best

@@ -12,7 +12,8 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics bench-predict compare estimate style clean help
+.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics bench-predict bench-speed
+.PHONY: compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
 
@@ -52,6 +53,9 @@ MODEL ?= runs/sample
 
 bench-predict: $(ANY_READY)  ## measure scoring files against pipeline(), the bare loop and int8 [MODEL=runs/sample]
 	$(VENV)/bin/python -m benchmarks.predict --model $(MODEL)
+
+bench-speed: $(ANY_READY)  ## measure training and scoring against the HF Trainer, the pipeline and the published way
+	$(VENV)/bin/python -m benchmarks.speed $(SPEED_OPTIONS)
 
 # Without DATA the processor runs the sample: minutes, to see that the path works.
 ifneq ($(DATA),)

@@ -111,6 +111,8 @@ def test_a_recipe_behind_the_flags():
         (["--label_smoothing_factor", "0.1"], "no effect"),
         (["--prediction_loss_only"], "needs all scores"),
         (["--per_device_train_batch_size", "0"], "least that works is 1"),
+        (["--max_tokens_per_batch", "many"], "a number of tokens, or auto"),
+        (["--max_tokens_per_batch", "0"], "a number of tokens, or auto"),
         (["--output_dir", __file__], "is a file"),
         (["--max_train_samples", "0"], "least that works is 1"),
         (["--push_to_hub", "--hub_model_id", "datasets/me/x"], "NAME or OWNER/NAME"),
@@ -132,6 +134,14 @@ def test_a_token_is_no_flag_and_is_not_repeated():
     with pytest.raises(RequestError, match="HF_TOKEN") as refusal:
         parse_arguments(["--hub_token", "hf_secret"])
     assert "hf_secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("budget", ["auto", "7000"])
+def test_a_step_that_is_cut_by_tokens_keeps_its_comments(budget):
+    flags = ["--per_device_train_batch_size", "32", "--gradient_accumulation_steps", "2"]
+    training = parse_arguments([*flags, "--max_tokens_per_batch", budget]).training
+    assert training.max_tokens_per_batch == budget
+    assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (64, 1)
 
 
 def test_a_machine_may_be_named():

@@ -1,51 +1,175 @@
 import numpy as np
+import pytest
 import torch
+from datasets import Dataset, concatenate_datasets
+from hypothesis import given
+from hypothesis import strategies as st
 
-from toxicity.batching import LengthGroupedSampler, PaddingCollator, longest_first
+from toxicity.batching import Collator, EpochSampler, Layout, TokenRows, fill_batches, longest_first
 
-LENGTHS = np.random.default_rng(0).integers(3, 220, 1003)
-
-
-def test_every_row_once():
-    assert sorted(LengthGroupedSampler(LENGTHS, 32, seed=1)) == list(range(1003))
+# Of the shape of the sample's: a median of 42, a long tail, cut at 220.
+LENGTHS = np.minimum(np.random.default_rng(0).lognormal(np.log(42), 0.95, 4003).astype(int) + 3, 220)
+GROUPED = pytest.mark.parametrize("grouped", [True, False])
 
 
-def test_the_order_hangs_on_seed_and_epoch_alone():
-    one, other = LengthGroupedSampler(LENGTHS, 32, seed=1), LengthGroupedSampler(LENGTHS, 32, seed=1)
-    assert list(one) == list(other) == list(one)
+def rows_of(*lengths):
+    """Rows whose ids tell row and place: 100 × row + place."""
+    dataset = Dataset.from_dict(
+        {
+            "input_ids": [[100 * row + place for place in range(length)] for row, length in enumerate(lengths)],
+            "length": list(lengths),
+            "labels": [row / 10 for row in range(len(lengths))],
+        }
+    )
+    return TokenRows(dataset)
+
+
+@GROUPED
+def test_every_row_once(grouped):
+    assert sorted(EpochSampler(LENGTHS, 32, seed=1, group_by_length=grouped)) == list(range(4003))
+
+
+@GROUPED
+def test_the_order_hangs_on_seed_and_epoch_alone(grouped):
+    one, other = (EpochSampler(LENGTHS, 32, seed=1, group_by_length=grouped) for _ in range(2))
+    first = list(one)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    assert first == list(other) == list(one)
+    assert torch.equal(before, torch.get_rng_state()), "dropout's random numbers are left alone"
     other.set_epoch(1)
     assert list(one) != list(other)
-    assert list(one) != list(LengthGroupedSampler(LENGTHS, 32, seed=2))
+    assert list(one) != list(EpochSampler(LENGTHS, 32, seed=2, group_by_length=grouped))
 
 
-def test_batches_hold_rows_of_like_length_in_random_order():
-    order = np.array(list(LengthGroupedSampler(LENGTHS, 32, seed=1)))[: 1003 // 32 * 32].reshape(-1, 32)
-    longest = LENGTHS[order].max(axis=1)
-    padding = 1 - LENGTHS[order].sum() / (longest * 32).sum()
-    random_rows = np.random.default_rng(0).permutation(1003)[: order.size].reshape(-1, 32)
-    random_padding = 1 - LENGTHS[random_rows].sum() / (LENGTHS[random_rows].max(axis=1) * 32).sum()
-    assert padding < 0.05 < 0.3 < random_padding
+def padding_of(order):
+    batches = LENGTHS[order[: len(order) // 32 * 32]].reshape(-1, 32)
+    return 1 - batches.sum() / (batches.max(axis=1) * 32).sum()
+
+
+def test_grouped_batches_hold_rows_of_like_length_in_random_order():
+    order = np.array(list(EpochSampler(LENGTHS, 32, seed=1)))
+    random_order = np.array(list(EpochSampler(LENGTHS, 32, seed=1, group_by_length=False)))
+    assert padding_of(order) < 0.03 < 0.5 < padding_of(random_order)
+    longest = LENGTHS[order[:4000]].reshape(-1, 32).max(axis=1)
     assert abs(np.corrcoef(np.arange(len(longest)), longest)[0, 1]) < 0.5
 
 
 def test_fewer_rows_than_a_batch():
-    assert sorted(LengthGroupedSampler([5, 3, 4], 32, seed=1)) == [0, 1, 2]
+    assert sorted(EpochSampler([5, 3, 4], 32, seed=1)) == [0, 1, 2]
 
 
 def test_longest_first():
-    assert longest_first([3, 9, 5, 9]).tolist() == [1, 3, 2, 0]
+    assert longest_first(np.array([3, 9, 5, 9], dtype=np.uint8)).tolist() == [1, 3, 2, 0]
 
 
-def test_collator_pads_to_the_longest():
-    rows = [{"input_ids": [2, 7, 3], "labels": 1.0}, {"input_ids": [2, 8, 9, 9, 3], "labels": 0.0}]
-    batch = PaddingCollator(pad_token_id=4)(rows)
-    assert batch["input_ids"].tolist() == [[2, 7, 3, 4, 4], [2, 8, 9, 9, 3]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
-    assert batch["labels"].tolist() == [[1.0], [0.0]]
-    assert batch["labels"].dtype == torch.float32
+@given(st.lists(st.integers(1, 220), max_size=60), st.integers(1, 400), st.booleans())
+def test_batches_are_full_and_within_the_budget(lengths, budget, padded):
+    lengths = np.array(sorted(lengths, reverse=True), dtype=np.int32)
+    batches = fill_batches(lengths, budget, padded)
+    assert [row for batch in batches for row in range(len(lengths))[batch]] == list(range(len(lengths)))
+
+    def room(batch):
+        return lengths[batch].max() * len(lengths[batch]) if padded else lengths[batch].sum()
+
+    assert all(room(batch) <= budget or len(lengths[batch]) == 1 for batch in batches)
+    for batch in batches[:-1]:
+        assert room(slice(batch.start, batch.stop + 1)) > budget, "another row would not have fitted"
 
 
-def test_collator_rounds_the_length_up():
-    batch = PaddingCollator(pad_token_id=0, pad_to_multiple_of=8)([{"input_ids": [1] * 9, "labels": 0.0}])
+def test_without_a_budget_all_rows_go_together():
+    assert fill_batches(np.array([5, 3]), None) == [slice(0, 2)]
+
+
+def test_tokens_come_out_of_arrow_as_they_are():
+    first, second = (
+        Dataset.from_dict({"input_ids": ids, "length": list(map(len, ids))})
+        for ids in ([[1, 2, 3], [4]], [[5, 6], [7, 8, 9, 10], [11]])
+    )
+    rows = TokenRows(concatenate_datasets([first, second]))
+    assert len(rows) == 5
+    assert rows.lengths.tolist() == [3, 1, 2, 4, 1]
+    assert rows.labels is None
+    assert [ids.tolist() for ids in rows.tokens_of([3, 0, 4])] == [[7, 8, 9, 10], [1, 2, 3], [11]]
+    some = TokenRows(concatenate_datasets([first, second]).select([4, 2, 0]))
+    assert [ids.tolist() for ids in some.tokens_of([0, 1, 2])] == [[11], [5, 6], [1, 2, 3]]
+    assert not rows.tokens_of([2])[0].flags.owndata, "a view, not a copy"
+
+
+def test_rows_that_were_tokenised_a_moment_ago():
+    rows = TokenRows.from_lists([[1, 2], [3]])
+    assert rows.lengths.tolist() == [2, 1]
+    assert [ids.tolist() for ids in rows.tokens_of([1, 0])] == [[3], [1, 2]]
+
+
+def test_padded_to_the_longest():
+    batch = Layout(packed=False, pad_token_id=4)(rows_of(5, 3).tokens_of([0, 1]))
+    assert batch["input_ids"].tolist() == [[0, 1, 2, 3, 4], [100, 101, 102, 4, 4]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert batch["input_ids"].dtype == torch.int64
+
+
+def test_no_mask_where_there_is_no_padding():
+    batch = Layout(packed=False)(rows_of(3, 3).tokens_of([0, 1]))
+    assert batch.keys() == {"input_ids"}
+    assert batch["input_ids"].tolist() == [[0, 1, 2], [100, 101, 102]]
+
+
+def test_the_padded_length_is_rounded_up():
+    batch = Layout(packed=False, pad_to_multiple_of=8)(rows_of(9).tokens_of([0]))
     assert batch["input_ids"].shape == (1, 16)
     assert batch["attention_mask"].sum() == 9
+
+
+def test_packed_comments_lie_one_after_another():
+    batch = Layout(packed=True, shorter_by=0.25)(rows_of(4, 3, 2, 2).tokens_of([0, 1, 2, 3]))
+    assert batch["input_ids"].tolist() == [[0, 1, 2, 3, 100, 101, 102, 200, 201, 300, 301]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 2, 0, 1, 0, 1]]
+    packing = batch["packing"]
+    assert packing.first_tokens.tolist() == [0, 4, 7, 9]
+    uneven, even = packing.groups
+    assert (uneven.rows, uneven.longest, uneven.tokens) == (2, 4, 7)
+    assert uneven.places.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert uneven.is_padding.tolist() == [[False] * 4, [False, False, False, True]]
+    assert (even.rows, even.longest, even.tokens, even.places, even.is_padding) == (2, 2, 4, None, None)
+    assert packing.to("cpu").groups[0].places.tolist() == uneven.places.tolist()
+    assert packing.to("meta").first_tokens.device.type == "meta"
+
+
+def test_a_group_for_each_length_or_one_for_all():
+    lengths = (9, 9, 7, 2)
+    tokens = rows_of(*lengths).tokens_of(range(4))
+    assert len(Layout(packed=True, shorter_by=0.0)(tokens)["packing"].groups) == 3
+    (group,) = Layout(packed=True, shorter_by=1.0)(tokens)["packing"].groups
+    assert (group.rows, group.longest, group.tokens) == (4, 9, 27)
+
+
+def test_positions_that_are_computed():
+    lengths = np.array([10, 9, 3])
+    assert Layout(packed=True, shorter_by=0.1).computed_positions(lengths) == (22, 23)
+    assert Layout(packed=False, pad_to_multiple_of=8).computed_positions(lengths) == (48, 48)
+
+
+def test_little_of_the_attention_is_padding_even_in_random_batches():
+    order = np.array(list(EpochSampler(LENGTHS, 32, seed=1, group_by_length=False)))[:4000].reshape(-1, 32)
+    layout = Layout(packed=True)
+    computed = [layout.computed_positions(np.sort(batch)[::-1]) for batch in LENGTHS[order]]
+    tokens = LENGTHS[order].sum()
+    assert sum(linear for linear, _ in computed) == tokens
+    assert 1 - tokens / sum(attention for _, attention in computed) < 0.03
+
+
+def test_a_step_is_cut_into_parts_that_keep_their_labels():
+    rows = rows_of(3, 5, 2, 4)
+    batch = Collator(Layout(packed=True), max_tokens=9)(rows.__getitems__([0, 1, 2, 3]))
+    assert batch["tokens"] == 14
+    assert batch["labels"].dtype == torch.float32
+    np.testing.assert_allclose(batch["labels"], [[0.1], [0.3], [0.0], [0.2]])
+    assert [part["input_ids"][0].tolist() for part in batch["parts"]] == [
+        [100, 101, 102, 103, 104, 300, 301, 302, 303],
+        [0, 1, 2, 200, 201],
+    ]
+    assert torch.equal(torch.cat([part["labels"] for part in batch["parts"]]), batch["labels"])
+    assert len(Collator(Layout(packed=True))(rows.__getitems__([0, 1, 2, 3]))["parts"]) == 1
+    padded = Collator(Layout(packed=False), max_tokens=9)(rows.__getitems__([0, 1, 2, 3]))
+    assert [tuple(part["input_ids"].shape) for part in padded["parts"]] == [(1, 5), (2, 4), (1, 2)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toxicity import hardware
-from toxicity.hardware import describe_machine, fastest_precision, measure_matmul_peak, prepare_cpu
+from toxicity.hardware import describe_machine, fastest_precision, judge_precision, measure_matmul_peak, prepare_cpu
 
 
 def test_a_cpu_is_described():
@@ -98,7 +98,7 @@ def test_measuring_the_peak_leaves_the_random_numbers_of_training_alone():
 
 @pytest.mark.parametrize(
     ("capability", "precision"),
-    [((6, 0), "no"), ((7, 0), "fp16"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")],
+    [((6, 0), "fp16"), ((7, 0), "fp16"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")],
 )
 def test_the_fastest_precision_of_a_gpu(monkeypatch, capability, precision):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
@@ -110,3 +110,20 @@ def test_the_fastest_precision_of_a_processor(monkeypatch, instructions, precisi
     monkeypatch.setattr(hardware, "_has_bf16_instructions", lambda: instructions)
     assert fastest_precision(torch.device("cpu")) == precision
     assert fastest_precision(torch.device("mps")) == "no"
+
+
+@pytest.mark.parametrize(
+    ("capability", "best"),
+    [("5.2", "no"), ("6.0", "fp16"), ("6.1", "no"), ("7.0", "fp16"), ("7.5", "fp16"), ("8.0", "bf16"), ("9.0", "bf16")],
+)
+def test_the_precision_of_a_card(capability, best):
+    for asked in ("no", "fp16", "bf16"):
+        reason, better = judge_precision(asked, capability)
+        assert reason
+        assert better == (None if asked == best else best)
+
+
+@pytest.mark.parametrize(("has_bf16", "best"), [(True, "bf16"), (False, "no")])
+def test_the_precision_of_a_processor(has_bf16, best):
+    assert judge_precision(best, None, has_bf16)[1] is None
+    assert judge_precision("fp16", None, has_bf16)[1] == best

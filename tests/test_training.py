@@ -1,5 +1,8 @@
 import copy
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,25 +15,33 @@ from datasets import Dataset
 from hub_server import WRITE_TOKEN
 from sklearn.metrics import roc_auc_score
 from torch import nn
+from transformers import set_seed
 
-from toxicity.arguments import TrainingArguments
+from toxicity.arguments import ModelArguments, TrainingArguments
 from toxicity.errors import PublishError
+from toxicity.modeling import load_model, load_tokenizer
 from toxicity.timing import PhaseClock
 from toxicity.training import ToxicityTrainer
+from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification
+
+
+def dataset_of(tokenizer):
+    """64 comments of very different lengths."""
+    texts, labels = zip(*make_comments(64), strict=True)
+    ids = tokenizer(list(texts), truncation=True, max_length=64)["input_ids"]
+    return Dataset.from_dict(
+        {"input_ids": ids, "length": list(map(len, ids)), "labels": [float(label) for label in labels]}
+    )
 
 
 @pytest.fixture
 def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
-    """A trainer on 64 comments of very different lengths; keyword arguments go to `TrainingArguments`."""
+    """A trainer on those comments; keyword arguments go to `TrainingArguments`."""
 
     def make(model=None, precision="no", **options):
         AcceleratorState._reset_state(reset_partial_state=True)
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
-        texts, labels = zip(*make_comments(64), strict=True)
-        ids = tokenizer(list(texts), truncation=True, max_length=64)["input_ids"]
-        dataset = Dataset.from_dict(
-            {"input_ids": ids, "length": list(map(len, ids)), "labels": [float(label) for label in labels]}
-        )
+        dataset = dataset_of(tokenizer)
         options = {
             "output_dir": str(tmp_path / "run"),
             "num_train_epochs": 1,
@@ -62,7 +73,7 @@ class TupleModel(nn.Module):
         self.model = model
         self.extra = extra
 
-    def forward(self, input_ids, attention_mask):
+    def forward(self, input_ids, attention_mask=None):
         return (self.model(input_ids=input_ids, attention_mask=attention_mask).logits, *self.extra)
 
 
@@ -111,33 +122,142 @@ def test_a_model_that_returns_a_tuple_trains_and_scores_like_any_other(make_trai
     np.testing.assert_array_equal(plain.score(plain.eval_dataset), wrapped.score(wrapped.eval_dataset))
 
 
-def test_accumulation_changes_neither_loss_nor_gradient(make_trainer):
-    losses, gradients = [], []
-    for batch_size, steps in ((32, 1), (8, 4)):
-        trainer = make_trainer(
-            per_device_train_batch_size=batch_size,
-            gradient_accumulation_steps=steps,
-            max_steps=1,
-            learning_rate=0.0,
-            weight_decay=0.0,
-            max_grad_norm=0.0,
-            logging_steps=1,
+def loss_and_gradient(trainer):
+    """Loss and gradient of the first step."""
+    seen = {}
+
+    def keep(optimizer, *_):
+        seen["gradient"] = torch.cat([p.grad.flatten() for group in optimizer.param_groups for p in group["params"]])
+
+    trainer.create_optimizer()
+    trainer.optimizer.register_step_pre_hook(lambda *args: keep(*args))
+    trainer.train()
+    return trainer.state.log_history[0]["loss"], seen["gradient"].clone()
+
+
+ONE_STEP = {
+    "max_steps": 1,
+    "learning_rate": 0.0,
+    "weight_decay": 0.0,
+    "max_grad_norm": 0.0,
+    "logging_steps": 1,
+    "train_sampling_strategy": "random",
+}
+SHAPES = {
+    "4 x 8": {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4},
+    "cut by tokens": {"per_device_train_batch_size": 32, "max_tokens_per_batch": "100"},
+    "4 x 8 cut by tokens": {
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 4,
+        "max_tokens_per_batch": "100",
+    },
+    "a comment at a time": {"per_device_train_batch_size": 32, "max_tokens_per_batch": "1"},
+}
+
+
+@pytest.fixture(params=[True, False], ids=["packed", "padded"])
+def model_of_either_kind(request, tiny_config, tiny_model):
+    if not request.param:
+        return tiny_model
+    packed = BertForSequenceClassification._from_config(tiny_config, attn_implementation=PACKED_ATTENTION)
+    packed.load_state_dict(tiny_model.state_dict())
+    return packed
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_shape_of_a_step_changes_neither_loss_nor_gradient(make_trainer, model_of_either_kind, shape):
+    whole = make_trainer(copy.deepcopy(model_of_either_kind), **ONE_STEP, per_device_train_batch_size=32)
+    loss, gradient = loss_and_gradient(whole)
+    other = make_trainer(model_of_either_kind, **ONE_STEP, **SHAPES[shape])
+    other_loss, other_gradient = loss_and_gradient(other)
+    assert loss == pytest.approx(other_loss, abs=1e-5)
+    assert gradient.abs().max() > 1e-3
+    torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
+    assert other.trained_rows == 32
+    assert other.trained_tokens == whole.trained_tokens
+
+
+STEP_OF_THIS_PROCESS = """
+import sys, torch
+sys.path[:0] = ["tests"]
+from conftest import make_comments
+from datasets import Dataset
+from transformers import AutoTokenizer
+from toxicity.arguments import ModelArguments, TrainingArguments
+from toxicity.modeling import load_model, load_tokenizer
+from toxicity.timing import PhaseClock
+from toxicity.training import ToxicityTrainer
+from test_training import ONE_STEP, dataset_of, loss_and_gradient
+
+checkpoint, folder, batch_size = sys.argv[1:]
+arguments = ModelArguments(checkpoint)
+config, tokenizer = load_tokenizer(arguments, 64)
+torch.manual_seed(0)
+trainer = ToxicityTrainer(
+    model=load_model(arguments, config),
+    args=TrainingArguments(
+        output_dir=folder, use_cpu=True, disable_tqdm=True, save_strategy="no",
+        per_device_train_batch_size=int(batch_size), **ONE_STEP,
+    ),
+    tokenizer=tokenizer, train_dataset=dataset_of(tokenizer), eval_dataset=dataset_of(tokenizer), clock=PhaseClock(),
+)
+loss, gradient = loss_and_gradient(trainer)
+scores = trainer.score(trainer.eval_dataset)
+if trainer.args.process_index == 0:
+    torch.save((loss, gradient, torch.from_numpy(scores), trainer.args.world_size), folder + "/step.pt")
+"""
+
+
+def test_two_processes_do_the_step_of_one(checkpoint, tmp_path):
+    script = tmp_path / "step.py"
+    script.write_text(STEP_OF_THIS_PROCESS)
+    results = []
+    for processes, batch_size in ((1, 32), (2, 16)):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)),
+                *(str(script), str(checkpoint), str(folder), str(batch_size)),
+            ],
+            cwd=Path(__file__).parent.parent,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "."},
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        seen = {}
+        assert done.returncode == 0, done.stderr
+        results.append(torch.load(folder / "step.pt"))
+    (loss, gradient, scores, one), (other_loss, other_gradient, other_scores, two) = results
+    assert (one, two) == (1, 2)
+    assert loss == pytest.approx(other_loss, abs=1e-5)
+    assert gradient.abs().max() > 1e-3
+    torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
+    torch.testing.assert_close(scores, other_scores, rtol=0, atol=1e-5)
 
-        def keep_gradient(optimizer, *_, seen=seen):
-            seen["gradient"] = torch.cat(
-                [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
-            ).clone()
 
-        trainer.create_optimizer()
-        trainer.optimizer.register_step_pre_hook(keep_gradient)
-        trainer.train()
-        losses.append(trainer.state.log_history[0]["loss"])
-        gradients.append(seen["gradient"])
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    assert gradients[0].abs().max() > 1e-3
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-5)
+@pytest.mark.parametrize("strategy", ["random", "group_by_length"])
+def test_a_run_resumed_in_mid_epoch_ends_with_the_same_weights(make_trainer, checkpoint, strategy):
+    arguments = ModelArguments(str(checkpoint), config_overrides="hidden_dropout_prob=0.1")
+    config, _ = load_tokenizer(arguments, 64)
+
+    def trainer():
+        set_seed(1)
+        return make_trainer(
+            load_model(arguments, config),
+            train_sampling_strategy=strategy,
+            num_train_epochs=2,
+            save_strategy="steps",
+            save_steps=5,
+            max_tokens_per_batch="150",
+        )
+
+    whole = trainer()
+    whole.train()
+    resumed = trainer()
+    resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-5")
+    assert resumed.state.global_step == whole.state.global_step == 16
+    assert torch.equal(weights(whole), weights(resumed))
 
 
 def test_the_same_seed_gives_the_same_weights(make_trainer):
@@ -206,7 +326,7 @@ def test_progress_is_logged_where_bars_are_off(make_trainer, caplog, monkeypatch
         trainer.train()
         trainer.score(trainer.eval_dataset)
     assert "Training: step 4 of 8" in caplog.text
-    assert "Scoring: batch 2 of 8" in caplog.text
+    assert "Scoring: batch 2 of 6" in caplog.text
     assert "Evaluation at step 8: {'eval_loss': " in caplog.text
     assert "'eval_auc': " in caplog.text
 
@@ -318,3 +438,19 @@ def test_the_end_is_published_by_the_allow_list_and_with_the_runs_own_card(make_
     assert files["README.md"] == b"# mine\n"
     assert published(hub) == {}
     assert hub.repos["tester/mine"].private
+
+
+def test_choices_are_explained(make_trainer, model_of_either_kind, caplog, monkeypatch):
+    monkeypatch.setattr("toxicity.hardware._has_bf16_instructions", lambda: True)
+    with caplog.at_level("INFO", logger="toxicity"):
+        trainer = make_trainer(model_of_either_kind, precision="bf16", max_tokens_per_batch="auto")
+    assert "Computing in bf16: this processor has bf16 instructions." in caplog.text
+    how = "without padding" if trainer.layout.packed else "padded to the longest of a batch"
+    assert f"{how}, at most 16,384 tokens at a time" in caplog.text
+    with caplog.at_level("INFO", logger="toxicity"):
+        make_trainer(precision="no")
+    assert "`mixed_precision: bf16` is the better choice here" in caplog.text
+
+
+def test_nothing_is_compiled_for_every_batch(make_trainer, model_of_either_kind):
+    assert not make_trainer(model_of_either_kind, torch_compile=True).layout.packed

@@ -113,7 +113,7 @@ class TokenRows(Dataset):
         """Rows that were tokenised a moment ago."""
         ids = pa.array(input_ids, pa.list_(pa.int32()))
         table = pa.table({"input_ids": ids, "length": ids.value_lengths()})
-        return cls(datasets.Dataset(datasets.table.InMemoryTable(table)))
+        return cls(datasets.Dataset(table))
 
     def __len__(self) -> int:
         return len(self.lengths)

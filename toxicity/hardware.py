@@ -42,13 +42,12 @@ def prepare_cpu() -> None:
 
 def fastest_precision(device: torch.device) -> str:
     """The fastest precision that a device computes natively: `bf16`, `fp16` or `no`, which is fp32."""
-    if device.type == "cpu":
-        return "bf16" if _has_bf16_instructions() else "no"
-    if device.type != "cuda":
+    if device.type not in ("cpu", "cuda"):
         return "no"
-    capability = torch.cuda.get_device_capability(device)
-    # From Ampere on there is bf16, Volta and Turing have tensor cores for fp16, and older ones only save memory by it.
-    return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "no"
+    capability = None
+    if device.type == "cuda":
+        capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
+    return judge_precision("", capability)[1]
 
 
 def describe_machine(device: torch.device, device_count: int) -> dict[str, Any]:

@@ -1,0 +1,347 @@
+"""Ways to train and to score the same rows, each run in a process of its own by `benchmarks.speed`.
+
+python -m benchmarks.contenders NAME TASK.json    # prints seconds and more as one JSON line
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before torch counts its threads and Accelerate reads its environment.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import datasets
+import numpy as np
+import torch
+import transformers
+from datasets import Dataset
+from sklearn.metrics import roc_auc_score
+from torch.utils.data import DataLoader, TensorDataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainerCallback,
+    set_seed,
+)
+
+from toxicity.arguments import ModelArguments, TrainingArguments
+from toxicity.batching import EpochSampler, fill_batches, longest_first
+from toxicity.hardware import prepare_cpu
+from toxicity.modeling import SAMPLE_MODEL, load_model, load_tokenizer
+from toxicity.timing import PhaseClock
+from toxicity.training import ToxicityTrainer
+from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification
+
+MAX_SEQ_LENGTH = 220
+BATCH_SIZE = 32
+# The sample recipe's, for everyone.
+OPTIMISER = {"learning_rate": 1e-4, "lr_scheduler_type": "linear", "warmup_steps": 0.06, "weight_decay": 0.01}
+WARM_UP_ROWS = 2 * BATCH_SIZE
+
+
+@dataclasses.dataclass
+class Task:
+    """What a contender is given.
+
+    `folder` holds the datasets `train` and `validation` (`text`, `input_ids`, `length`, `labels`); `precision` is
+    `no`, `fp16` or `bf16`; `model_shape` is `minilm`, pretrained, or `bert-base`, random.
+    """
+
+    folder: str
+    seed: int
+    precision: str
+    model_shape: str
+
+    def rows(self, split: str) -> Dataset:
+        """A dataset of the folder."""
+        return Dataset.load_from_disk(str(Path(self.folder) / split))
+
+
+def stock_model(task: Task) -> PreTrainedModel:
+    """The classifier as `transformers` gives it, its head drawn from the task's seed."""
+    set_seed(task.seed)
+    if task.model_shape == "bert-base":
+        return AutoModelForSequenceClassification.from_config(_bert_base(), attn_implementation="sdpa")
+    arguments = _minilm()
+    config, _ = load_tokenizer(arguments, MAX_SEQ_LENGTH)
+    ours = load_model(arguments, config)
+    theirs = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+    theirs.load_state_dict(ours.state_dict())
+    return theirs
+
+
+def our_model(task: Task) -> PreTrainedModel:
+    """The same weights in this package's class."""
+    set_seed(task.seed)
+    if task.model_shape == "bert-base":
+        model = BertForSequenceClassification(_bert_base())
+        model.set_attn_implementation(PACKED_ATTENTION)
+        return model
+    arguments = _minilm()
+    config, _ = load_tokenizer(arguments, MAX_SEQ_LENGTH)
+    return load_model(arguments, config)
+
+
+def _minilm() -> ModelArguments:
+    # As in the sample recipe.
+    return ModelArguments(SAMPLE_MODEL, config_overrides="attention_probs_dropout_prob=0")
+
+
+def _bert_base() -> BertConfig:
+    return BertConfig(num_labels=1, problem_type="multi_label_classification")
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    return load_tokenizer(_minilm(), MAX_SEQ_LENGTH)[1]
+
+
+class Stopwatch(TrainerCallback):
+    """Seconds of a Trainer's loop, from before its first batch to after its last step."""
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Start."""
+        self.started = now()
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Stop."""
+        self.seconds = now() - self.started
+
+
+def now() -> float:
+    """Seconds on a clock, once the device has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of a call, and what it returned."""
+    started = now()
+    result = call()
+    return now() - started, result
+
+
+def hf_trainer(task: Task, padded: bool, strategy: str) -> dict[str, Any]:
+    """`transformers.Trainer`, with the padding and the sampling strategy given."""
+    tokenizer = _tokenizer()
+    train, validation = task.rows("train"), task.rows("validation")
+    # In the order of `ours`, so that both do the same steps.
+    order = list(EpochSampler(train["length"][:], BATCH_SIZE, task.seed, group_by_length=False))
+    shuffled = train.select(order) if strategy == "sequential" else train
+
+    def prepare(rows: Dataset) -> Dataset:
+        """As the text-classification example stores them: `input_ids`, `token_type_ids`, `attention_mask`, `labels`."""
+        return rows.map(
+            lambda batch: (
+                tokenizer(
+                    batch["text"],
+                    truncation=True,
+                    max_length=MAX_SEQ_LENGTH,
+                    padding="max_length" if padded else False,
+                )
+                | {"labels": [[label] for label in batch["labels"]]}
+            ),
+            batched=True,
+            remove_columns=["text"],
+            keep_in_memory=True,
+        )
+
+    def make(rows: Dataset) -> Trainer:
+        return Trainer(
+            model=stock_model(task),
+            args=transformers.TrainingArguments(
+                **_training_options(task),
+                train_sampling_strategy=strategy,
+                length_column_name="length",
+            ),
+            train_dataset=rows,
+            data_collator=None if padded else DataCollatorWithPadding(tokenizer),
+        )
+
+    return _train_and_score(make, prepare(shuffled), prepare(validation))
+
+
+def ours(task: Task) -> dict[str, Any]:
+    """This package's trainer."""
+    tokenizer = _tokenizer()
+    validation = task.rows("validation")
+
+    def make(rows: Dataset) -> Trainer:
+        return ToxicityTrainer(
+            model=our_model(task),
+            args=TrainingArguments(**_training_options(task), train_sampling_strategy="random"),
+            tokenizer=tokenizer,
+            train_dataset=rows,
+            eval_dataset=validation,
+            clock=PhaseClock(),
+        )
+
+    result = _train_and_score(make, task.rows("train"), validation)
+    return result | _padding(task, make(task.rows("train").select(range(1))))
+
+
+def _training_options(task: Task) -> dict[str, Any]:
+    return {
+        "output_dir": f"{task.folder}/out",
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": BATCH_SIZE,
+        "per_device_eval_batch_size": BATCH_SIZE,
+        "bf16": task.precision == "bf16",
+        "fp16": task.precision == "fp16",
+        "use_cpu": not torch.cuda.is_available(),
+        "seed": task.seed,
+        "optim": "adamw_torch_fused",
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_steps": 10,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        **OPTIMISER,
+    }
+
+
+def _train_and_score(make: Callable[[Dataset], Trainer], train: Dataset, validation: Dataset) -> dict[str, Any]:
+    warm_up = make(train.select(range(min(len(train), WARM_UP_ROWS))))
+    warm_up.train()
+    warm_up.predict(validation.select(range(min(len(validation), WARM_UP_ROWS))))
+    trainer, stopwatch = make(train), Stopwatch()
+    del warm_up
+    trainer.add_callback(stopwatch)
+    # Not while it is timed.
+    trainer.compute_metrics = None
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    trainer.train()
+    trained_memory = peak_memory()
+    seconds, scored = timed(lambda: trainer.predict(validation))
+    return {
+        "training_seconds": stopwatch.seconds,
+        "scoring_seconds": seconds,
+        "trained_rows": len(train),
+        "scored_rows": len(validation),
+        "peak_memory_bytes": trained_memory,
+        # The rows may come back in another order, but their labels do so too.
+        "auc": roc_auc_score(scored.label_ids.ravel() >= 0.5, scored.predictions.ravel()),
+    }
+
+
+def _padding(task: Task, trainer: ToxicityTrainer) -> dict[str, float]:
+    """Share of the positions that this package computes for padding, in linear layers and in attention."""
+    train, validation = task.rows("train"), task.rows("validation")
+    lengths = np.array(train["length"][:])
+    order = np.array(list(EpochSampler(lengths, BATCH_SIZE, task.seed, group_by_length=False)))
+    batches = [np.sort(lengths[order[start : start + BATCH_SIZE]])[::-1] for start in range(0, len(order), BATCH_SIZE)]
+    trained = np.array([trainer.layout.computed_positions(batch) for batch in batches]).sum(0)
+    scored_lengths = np.array(validation["length"][:])
+    scored_lengths = scored_lengths[longest_first(scored_lengths)]
+    parts = fill_batches(scored_lengths, BATCH_SIZE * int(scored_lengths.max()), padded=not trainer.layout.packed)
+    scored = np.array([trainer.layout.computed_positions(scored_lengths[part]) for part in parts]).sum(0)
+    return {
+        "padding_linear": 1 - lengths.sum() / trained[0],
+        "padding_attention": 1 - lengths.sum() / trained[1],
+        "scoring_padding_linear": 1 - scored_lengths.sum() / scored[0],
+        "scoring_padding_attention": 1 - scored_lengths.sum() / scored[1],
+    }
+
+
+def published(task: Task) -> dict[str, Any]:
+    """The published way: one row at a time through the tokenizer, padded to the limit, a plain loop in fp32."""
+    model, tokenizer = stock_model(task), _tokenizer()
+    rows = task.rows("published")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoded = [
+        tokenizer(text, padding="max_length", truncation=True, max_length=MAX_SEQ_LENGTH) for text in rows["text"]
+    ]
+    data = TensorDataset(
+        torch.tensor([row["input_ids"] for row in encoded]),
+        torch.tensor([row["attention_mask"] for row in encoded]),
+        torch.tensor(rows["labels"][:])[:, None],
+    )
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
+
+    def train_on(loader: DataLoader) -> None:
+        for input_ids, attention_mask, labels in loader:
+            loss = model(
+                input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), labels=labels.to(device)
+            ).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    train_on(DataLoader(torch.utils.data.Subset(data, range(BATCH_SIZE)), BATCH_SIZE))
+    seconds, _ = timed(lambda: train_on(DataLoader(data, BATCH_SIZE, shuffle=True)))
+    return {"training_seconds": seconds, "trained_rows": len(rows), "peak_memory_bytes": peak_memory()}
+
+
+def pipeline(task: Task) -> dict[str, Any]:
+    """`transformers.pipeline`, fp32, in batches of 32, from text to scores."""
+    classify = transformers.pipeline(
+        "text-classification",
+        model=stock_model(task),
+        tokenizer=_tokenizer(),
+        batch_size=BATCH_SIZE,
+        truncation=True,
+        max_length=MAX_SEQ_LENGTH,
+        device=0 if torch.cuda.is_available() else -1,
+    )
+    texts = task.rows("validation")["text"][:]
+    classify(texts[:BATCH_SIZE])
+    seconds, _ = timed(lambda: classify(texts))
+    return {"scoring_seconds": seconds, "scored_rows": len(texts), "peak_memory_bytes": peak_memory()}
+
+
+def peak_memory() -> int:
+    """Most bytes that this process had, on the GPU where there is one."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident_memory("VmHWM")
+
+
+def resident_memory(field: str) -> int:
+    """Bytes in memory now (`VmRSS`) or at most so far (`VmHWM`)."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # On Linux the peak that getrusage gives to a child begins with that of its parent.
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field)) << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+# Name → what to run, and whether this package's settings of processor and allocator are for it too.
+CONTENDERS: dict[str, tuple[Callable[[Task], dict[str, Any]], bool]] = {
+    "published": (published, False),
+    "hf_padded": (lambda task: hf_trainer(task, padded=True, strategy="sequential"), True),
+    "hf_dynamic": (lambda task: hf_trainer(task, padded=False, strategy="sequential"), True),
+    "hf_best": (lambda task: hf_trainer(task, padded=False, strategy="group_by_length"), True),
+    "pipeline": (pipeline, False),
+    "ours": (ours, True),
+}
+
+
+def main() -> None:
+    """Run one contender."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=CONTENDERS)
+    parser.add_argument("task", type=Path)
+    arguments = parser.parse_args()
+    run, tuned = CONTENDERS[arguments.name]
+    if tuned:
+        prepare_cpu()
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    print(json.dumps(run(Task(**json.loads(arguments.task.read_text())))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""Training and scoring real comments: this package against the ways in which people do it.
+
+    make bench-speed                              # 40 minutes on two cores
+    python -m benchmarks.speed --quick            # minutes, to see that it works
+    python -m benchmarks.speed --model_shape bert-base --rows 8000     # on a GPU; random weights
+
+Every contender trains one epoch on the same rows and scores the same others, in a process of its own, one after the
+other in every round. `hf_padded`, `hf_dynamic`, `hf_best` and `ours` have this package's allocator and thread settings
+and the same precision; `published` and `pipeline` run as a user gets them, in fp32. Round n has seed n, and `ours`
+does the same steps as `hf_padded` and `hf_dynamic`, whose AUC it is compared with. Ratios are of the medians, above 1
+where this package is faster. The last line of standard output is the result as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from datasets import Dataset
+
+from benchmarks.contenders import CONTENDERS, MAX_SEQ_LENGTH, Task, our_model, timed
+from toxicity.arguments import DataArguments, ModelArguments
+from toxicity.data import labels_of, load_splits
+from toxicity.flops import Encoder, encoder_of
+from toxicity.hardware import describe_machine, judge_precision, measure_matmul_peak, prepare_cpu
+from toxicity.modeling import SAMPLE_MODEL, load_tokenizer
+from toxicity.schema import TEXT
+from toxicity.tokenization import tokenize
+
+LABELS = {
+    "published": "(a) one row at a time, padded to 220, plain loop, fp32",
+    "hf_padded": "(b) HF Trainer, padded to 220",
+    "hf_dynamic": "(c) HF Trainer, padded to the longest of a batch",
+    "hf_best": "(d) HF Trainer, group_by_length, padded to the longest of a batch",
+    "pipeline": "(e) transformers.pipeline, batches of 32, fp32",
+    "ours": "(f) this package",
+}
+# What costs the same for every row, as all are padded to 220, is timed on some of them.
+PUBLISHED_ROWS = 256
+
+
+def main() -> None:
+    """Run the benchmark and print its tables and its JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_500, help="comments to train on, and as many to score")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each contender runs")
+    parser.add_argument("--growth_rows", type=int, nargs=2, default=(1_000, 100_000), help="few and many rows")
+    parser.add_argument("--model_shape", choices=["minilm", "bert-base"], default="minilm")
+    parser.add_argument("--precision", choices=["no", "fp16", "bf16"], help="by default the best for this machine")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--quick", action="store_true", help="few rows, one round: to see that it works")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rows, arguments.rounds, arguments.growth_rows = 96, 1, (1_000, 4_000)
+    prepare_cpu()
+    datasets.disable_progress_bars()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    machine = describe_machine(device, 1)
+    precision = arguments.precision or judge_precision("", machine["compute_capability"])[1]
+
+    with tempfile.TemporaryDirectory() as folder:
+        task = Task(folder, 0, precision, arguments.model_shape)
+        tokens = prepare(Path(folder), arguments.rows)
+        results: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.contenders}
+        for round_number in range(1, arguments.rounds + 1):
+            peak = measure_matmul_peak(device, precision)
+            for name in arguments.contenders:
+                print(f"round {round_number} of {arguments.rounds}: {LABELS[name]}", file=sys.stderr)
+                results[name].append(run_contender(name, dataclasses.replace(task, seed=round_number), peak))
+        growth = measure_growth(Path(folder), arguments.growth_rows)
+        encoder = encoder_of(our_model(task))
+
+    table = summarise(results, tokens, encoder)
+    print(
+        f"{arguments.rows:,} comments to train on and as many to score, {tokens['train'] / arguments.rows:.1f} tokens "
+        f"each on average, {arguments.model_shape}, {precision} on {machine['device_name']} "
+        f"({machine['cpu_count']} cores, torch {machine['torch']}); medians of {arguments.rounds} rounds.\n"
+    )
+    print_tables(table, growth)
+    print(json.dumps(ratios(table) | {"contenders": table, "growth": growth, "machine": machine}))
+
+
+def prepare(folder: Path, rows: int) -> dict[str, Any]:
+    """Put the rows where the contenders find them.
+
+    Returns:
+        Real tokens of `train` and `validation`, and `tokenizer_seconds` for the latter.
+    """
+    splits = load_splits(DataArguments(dataset_name="sample", max_train_samples=rows, max_eval_samples=rows))
+    _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
+    counts: dict[str, Any] = {}
+    for name, split in (("train", splits.train), ("validation", splits.validation)):
+        seconds, tokens = timed(
+            lambda split=split: tokenize(split, tokenizer, MAX_SEQ_LENGTH, cache_dir=folder / "cache")
+        )
+        counts |= {name: int(tokens.lengths.sum()), "tokenizer_seconds": seconds}
+        columns = {TEXT: split[TEXT][:], "labels": labels_of(split).astype(np.float32), **tokens.dataset[:]}
+        dataset = Dataset.from_dict(columns)
+        dataset.save_to_disk(folder / name)
+        if name == "train":
+            dataset.select(range(min(rows, PUBLISHED_ROWS))).save_to_disk(folder / "published")
+    return counts
+
+
+def run_contender(name: str, task: Task, peak: float) -> dict[str, Any]:
+    """One contender in a process of its own; `peak` is the matmul rate measured in the same round."""
+    path = Path(task.folder) / "task.json"
+    path.write_text(json.dumps(dataclasses.asdict(task)))
+    return run_module("benchmarks.contenders", name, str(path)) | {"peak": peak}
+
+
+def run_module(*command: str) -> dict[str, Any]:
+    """The JSON that a module prints as its last line."""
+    done = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_growth(folder: Path, sizes: tuple[int, int]) -> dict[str, float]:
+    """What each row more costs, as the difference between few rows and many."""
+    measured = []
+    for rows in sizes:
+        print(f"growth: {rows:,} rows", file=sys.stderr)
+        # The first call fills the token cache.
+        runs = [run_module("benchmarks.growth", str(rows), str(folder / "growth")) for _ in range(4)][1:]
+        measured.append({name: median(run[name] for run in runs) for name in runs[0]})
+    few, many = measured
+    more_rows = many["rows"] - few["rows"]
+    return {
+        "few_rows": few["rows"],
+        "many_rows": many["rows"],
+        "loading_rate_ratio": many["loaded_rows_per_second"] / few["loaded_rows_per_second"],
+        "scoring_rate_ratio": many["scored_rows_per_second"] / few["scored_rows_per_second"],
+        "loaded_rows_per_second": many["loaded_rows_per_second"],
+        "start_up_seconds_per_100000_rows": (many["start_up_seconds"] - few["start_up_seconds"]) / more_rows * 1e5,
+        "memory_bytes_per_row": (many["memory_bytes"] - few["memory_bytes"]) / more_rows,
+        "peak_memory_bytes_per_row": (many["peak_memory_bytes"] - few["peak_memory_bytes"]) / more_rows,
+    }
+
+
+def summarise(
+    results: dict[str, list[dict[str, Any]]], tokens: dict[str, Any], encoder: Encoder
+) -> dict[str, dict[str, float]]:
+    """Medians over the rounds, by contender.
+
+    `training_mfu` and `scoring_mfu` are the arithmetic on real tokens per second over what matrix products reached
+    in the same round and precision.
+    """
+    table = {}
+    for name, rounds in results.items():
+        row: dict[str, float] = {"peak_memory_bytes": max(run["peak_memory_bytes"] for run in rounds)}
+        for phase, split, passes in (("training", "train", 3), ("scoring", "validation", 1)):
+            if f"{phase}_seconds" not in rounds[0]:
+                continue
+            rows = rounds[0]["trained_rows" if phase == "training" else "scored_rows"]
+            seconds = median(run[f"{phase}_seconds"] for run in rounds)
+            row[f"{phase}_rows_per_second"] = rows / seconds
+            if name != "published":  # its rows are not all of them
+                row[f"{phase}_tokens_per_second"] = tokens[split] / seconds
+                flops = passes * encoder.forward_flops(rows, tokens[split])
+                row[f"{phase}_mfu"] = median(flops / run[f"{phase}_seconds"] / run["peak"] for run in rounds)
+        for key in ("auc", *(key for key in rounds[0] if "padding" in key)):
+            if key in rounds[0]:
+                row[key] = mean(run[key] for run in rounds)
+        if name == "ours":
+            row["tokenizer_rows_per_second"] = rounds[0]["scored_rows"] / tokens["tokenizer_seconds"]
+        table[name] = row
+    return table
+
+
+def ratios(table: dict[str, dict[str, float]]) -> dict[str, float | None]:
+    """The keys of the contract; None where a contender was left out.
+
+    Against the pipeline, which begins with text, this package's time is that of tokenising and scoring.
+    """
+    ours = table.get("ours", {})
+
+    def ratio(phase: str, other: str) -> float | None:
+        rate = table.get(other, {}).get(f"{phase}_rows_per_second")
+        return ours[f"{phase}_rows_per_second"] / rate if rate and ours else None
+
+    with_tokenizer = None
+    if ours and "pipeline" in table:
+        ours_seconds = 1 / ours["scoring_rows_per_second"] + 1 / ours["tokenizer_rows_per_second"]
+        with_tokenizer = 1 / ours_seconds / table["pipeline"]["scoring_rows_per_second"]
+    return {
+        "training_vs_hf_padded": ratio("training", "hf_padded"),
+        "training_vs_hf_dynamic": ratio("training", "hf_dynamic"),
+        "training_vs_hf_best": ratio("training", "hf_best"),
+        "training_vs_published": ratio("training", "published"),
+        "scoring_vs_hf_padded": ratio("scoring", "hf_padded"),
+        "scoring_vs_hf_best": ratio("scoring", "hf_best"),
+        "scoring_vs_pipeline": with_tokenizer,
+        "training_mfu": ours.get("training_mfu"),
+        "scoring_mfu": ours.get("scoring_mfu"),
+        # The worse of the two kinds of layers: linear ones compute none.
+        "padding_share": ours.get("padding_attention"),
+        "auc_difference": ours["auc"] - table["hf_padded"]["auc"] if ours and "hf_padded" in table else None,
+    }
+
+
+def print_tables(table: dict[str, dict[str, float]], growth: dict[str, float]) -> None:
+    """What was measured, for people."""
+
+    def cell(row: dict[str, float], key: str, form: str) -> str:
+        return format(row[key], form) if key in row else ""
+
+    print(
+        "| | train rows/s | real tokens/s | of matmul peak | faster by | score rows/s | real tokens/s | of matmul peak "
+        "| faster by | AUC | peak memory, GB |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    )
+    for name, row in table.items():
+        cells = [LABELS[name]]
+        for phase in ("training", "scoring"):
+            cells += [cell(row, f"{phase}_rows_per_second", ",.1f"), cell(row, f"{phase}_tokens_per_second", ",.0f")]
+            cells.append(cell(row, f"{phase}_mfu", ".2f"))
+            key = f"{phase}_rows_per_second"
+            cells.append(f"{table['ours'][key] / row[key]:.2f}" if key in row and "ours" in table else "")
+        cells += [cell(row, "auc", ".5f"), f"{row['peak_memory_bytes'] / 2**30:.2f}"]
+        print(f"| {' | '.join(cells)} |")
+    if "ours" in table:
+        shares = (
+            f"{table['ours'][f'{phase}padding_{layers}']:.1%} {where}"
+            for phase, layers, where in (
+                ("", "linear", "of linear layers and"),
+                ("", "attention", "of attention in training,"),
+                ("scoring_", "linear", "and"),
+                ("scoring_", "attention", "in scoring"),
+            )
+        )
+        print(f"\nPadding, of the positions that this package computes: {' '.join(shares)}.")
+    rates = (
+        "\nFrom {few_rows:,.0f} to {many_rows:,.0f} rows, the model taken out: loading goes on at "
+        "{loading_rate_ratio:.2f} of the rate ({loaded_rows_per_second:,.0f} rows/s), scoring at "
+        "{scoring_rate_ratio:.2f}; start-up takes {start_up_seconds_per_100000_rows:+.2f} s per 100,000 rows; memory "
+        "{memory_bytes_per_row:+.0f} bytes a row ({peak_memory_bytes_per_row:+.0f} for a moment, while reading).\n"
+    )
+    print(rates.format(**growth))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """What happens to machines and to data, made to happen at a chosen place; each is called before the script starts."""
 
 import ctypes
+import itertools
 import os
 import shutil
 import signal
@@ -108,13 +109,13 @@ def small_disk(folder, kibibytes):
 
 
 def slow_scoring(seconds):
-    original = ToxicityTrainer.prediction_step
+    original = ToxicityTrainer._tell_batch
 
-    def prediction_step(self, *args, **kwargs):
+    def tell_batch(self, *args):
         time.sleep(seconds)
-        return original(self, *args, **kwargs)
+        original(self, *args)
 
-    ToxicityTrainer.prediction_step = prediction_step
+    ToxicityTrainer._tell_batch = tell_batch
 
 
 def note_rows(path):
@@ -122,8 +123,11 @@ def note_rows(path):
 
     def act(trainer, inputs):
         with Path(f"{path}.{trainer.args.process_index}").open("a") as file:
-            for ids, mask in zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True):
-                print(*ids[: sum(mask)], file=file)
+            for part in inputs["parts"]:
+                ids = part["input_ids"][0].tolist()
+                starts = [*part["packing"].first_tokens.tolist(), len(ids)]
+                for start, stop in itertools.pairwise(starts):
+                    print(*ids[start:stop], file=file)
 
     _before_step(act)
 

@@ -8,6 +8,7 @@ from toxicity import modeling
 from toxicity.arguments import ModelArguments
 from toxicity.errors import RequestError
 from toxicity.modeling import load_model, load_tokenizer, logits_of
+from toxicity.unpadded import PACKED_ATTENTION
 
 LOGITS = torch.tensor([[1.0], [2.0]])
 
@@ -43,7 +44,7 @@ def test_the_head_is_for_one_label_with_a_probability(checkpoint):
     assert model.config.problem_type == "multi_label_classification"
     assert model.config.id2label == {0: "toxic"}
     assert model.classifier.out_features == 1
-    assert model.config._attn_implementation == "sdpa"
+    assert model.config._attn_implementation == PACKED_ATTENTION
 
 
 def test_half_precision_checkpoints_get_fp32_master_weights(checkpoint, tokenizer, tmp_path):

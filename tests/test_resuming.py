@@ -115,7 +115,7 @@ CHANGES = {
     "seed": (lambda *_: ["--seed", 5], "seed was 1234 and is 5"),
     "batch size": (lambda *_: ["--per_device_train_batch_size", 16], "batch size was 8 and is 16"),
     "recipe": (lambda *_: ["--learning_rate", 1e-4], "learning_rate was 0.001 and is 0.0001"),
-    "order": (lambda *_: ["--train_sampling_strategy", "random"], "train_sampling_strategy was group_by_length and"),
+    "order": (lambda *_: ["--train_sampling_strategy", "group_by_length"], "train_sampling_strategy was random and"),
 }
 
 

@@ -7,7 +7,13 @@ import transformers
 from transformers import AutoModelForSequenceClassification, DistilBertConfig, pipeline
 
 from toxicity.batching import Layout
-from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification, takes_packed_batches, unpadded_class
+from toxicity.unpadded import (
+    PACKED_ATTENTION,
+    BertForSequenceClassification,
+    layout_for,
+    takes_packed_batches,
+    unpadded_class,
+)
 
 LENGTHS = (40, 38, 38, 20, 19, 7, 1)
 
@@ -100,3 +106,10 @@ def test_which_models_need_no_padding(tiny_config, models):
     assert unpadded_class(DistilBertConfig()) is None
     assert takes_packed_batches(ours)
     assert not takes_packed_batches(theirs)
+
+
+def test_the_layout_for_a_device(models):
+    theirs, ours = models
+    assert layout_for(ours, torch.device("cpu"), 0) == Layout(packed=True, shorter_by=0.1)
+    assert layout_for(ours, torch.device("cuda"), 0).shorter_by == 1.0
+    assert layout_for(theirs, torch.device("cuda"), 3) == Layout(False, 3, pad_to_multiple_of=8, shorter_by=1.0)

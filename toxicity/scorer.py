@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from toxicity.batching import Layout, TokenRows
+from toxicity.batching import TokenRows
 from toxicity.console import printable
 from toxicity.cpu import use_faster_layers
 from toxicity.errors import RequestError
@@ -32,7 +32,7 @@ from toxicity.modeling import refuse_pickled_weights
 from toxicity.schema import NAMES, SUBTYPES
 from toxicity.scoring import score_rows
 from toxicity.tokenization import ROWS_PER_BATCH, encode
-from toxicity.unpadded import PACKED_ATTENTION, takes_packed_batches, unpadded_class
+from toxicity.unpadded import PACKED_ATTENTION, layout_for, unpadded_class
 
 ONNX_FILE = "model.onnx"
 
@@ -119,12 +119,7 @@ class Scorer:
         self._id_type = np.min_scalar_type(max(self._backend.get_vocab().values()))
         on_cpu = self.device.type == "cpu"
         self._tokens_per_batch = TOKENS_PER_BATCH_ON_CPU if on_cpu else TOKENS_PER_BATCH
-        self._layout = Layout(
-            packed=takes_packed_batches(self._model),
-            pad_token_id=tokenizer.pad_token_id,
-            pad_to_multiple_of=1 if on_cpu else 8,
-            shorter_by=0.1 if on_cpu else 1.0,
-        )
+        self._layout = layout_for(self._model, self.device, tokenizer.pad_token_id)
         if on_cpu and self.mixed_precision == "bf16":
             # Autocast would convert the weights again for every batch.
             self._model.to(torch.bfloat16)

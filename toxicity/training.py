@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallba
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, has_length
 
 from toxicity.arguments import TrainingArguments
-from toxicity.batching import Collator, EpochSampler, Layout, TokenRows
+from toxicity.batching import Collator, EpochSampler, TokenRows
 from toxicity.cpu import use_faster_layers
 from toxicity.hardware import describe_machine, judge_precision
 from toxicity.losses import mean_binary_cross_entropy
@@ -28,7 +29,7 @@ from toxicity.resuming import Checkpoints
 from toxicity.scoring import in_bfloat16, score_rows
 from toxicity.timing import PhaseClock
 from toxicity.tracking import keep_runs_whole
-from toxicity.unpadded import takes_packed_batches
+from toxicity.unpadded import layout_for
 
 logger = logging.getLogger(__name__)
 
@@ -71,16 +72,10 @@ class ToxicityTrainer(PublishingTrainer):
         self.metric = ToxicityMetric()
         self._trained_rows = 0
         self._trained_tokens = 0
-        on_gpu = args.device.type == "cuda"
-        self.layout = Layout(
+        self.layout = layout_for(self.model, args.device, tokenizer.pad_token_id)
+        if args.torch_compile or args.n_gpu > 1:
             # torch.compile would compile for every batch, and DataParallel cut across comments.
-            packed=takes_packed_batches(self.model) and not args.torch_compile and args.n_gpu <= 1,
-            pad_token_id=tokenizer.pad_token_id,
-            # Tensor cores want multiples of 8; elsewhere that is padding for nothing.
-            pad_to_multiple_of=8 if on_gpu else 1,
-            # A GPU attends to all comments of a batch in one call.
-            shorter_by=1.0 if on_gpu else 0.1,
-        )
+            self.layout = replace(self.layout, packed=False)
         if args.device.type == "cpu":
             use_faster_layers(self.model)
         self.max_tokens = self._token_budget()

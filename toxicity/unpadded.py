@@ -19,7 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from toxicity.batching import Group, Packing
+from toxicity.batching import Group, Layout, Packing
 
 PACKED_ATTENTION = "packed"
 
@@ -55,6 +55,19 @@ def takes_packed_batches(model: nn.Module) -> bool:
 def unpadded_class(config: transformers.PreTrainedConfig) -> type[PreTrainedModel] | None:
     """The class that computes a checkpoint of this config without padding, None where there is none."""
     return BertForSequenceClassification if config.model_type == "bert" and not config.is_decoder else None
+
+
+def layout_for(model: nn.Module, device: torch.device, pad_token_id: int) -> Layout:
+    """How the model takes its batches on this device."""
+    on_gpu = device.type == "cuda"
+    return Layout(
+        packed=takes_packed_batches(model),
+        pad_token_id=pad_token_id,
+        # Tensor cores want multiples of 8; elsewhere that is padding for nothing.
+        pad_to_multiple_of=8 if on_gpu else 1,
+        # A GPU attends to all comments of a batch in one call.
+        shorter_by=1.0 if on_gpu else 0.1,
+    )
 
 
 def packed_attention(

@@ -54,7 +54,9 @@ def check_scores(output_dir, comments):
 @pytest.fixture(scope="module")
 def alone(flags, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    ended_well(Run(folder, *flags, *ONE, "--output_dir", folder / "run"))
+    ended_well(
+        Run(folder, *flags, *ONE, "--train_sampling_strategy", "group_by_length", "--output_dir", folder / "run")
+    )
     return folder / "run"
 
 

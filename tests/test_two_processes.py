@@ -31,6 +31,7 @@ def flags(checkpoint, comments):
         *("--model_name_or_path", checkpoint, "--train_file", comments, "--max_seq_length", 32),
         *("--config_overrides", "hidden_dropout_prob=0", "--max_eval_samples", 41),
         *("--num_train_epochs", 2, "--learning_rate", 1e-3, "--logging_steps", 1, "--save_strategy", "epoch"),
+        *("--train_sampling_strategy", "group_by_length"),
     ]
 
 
@@ -54,9 +55,7 @@ def check_scores(output_dir, comments):
 @pytest.fixture(scope="module")
 def alone(flags, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    ended_well(
-        Run(folder, *flags, *ONE, "--train_sampling_strategy", "group_by_length", "--output_dir", folder / "run")
-    )
+    ended_well(Run(folder, *flags, *ONE, "--output_dir", folder / "run"))
     return folder / "run"
 
 

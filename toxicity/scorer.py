@@ -60,9 +60,9 @@ class Scorer:
             A folder that `--export onnx` made is computed by ONNX Runtime, on the CPU.
         revision: branch, tag or commit on the Hub.
         device: what to compute on, by default the accelerator if there is one.
-        mixed_precision: `no` (fp32), `bf16` or `fp16`, by default the fastest that the device has
-            instructions for. bf16 moved the scores of the sample's comments by less
-            than 0.01, and the AUC in its fifth decimal.
+        mixed_precision: `no` (fp32), `bf16` or `fp16`, by default the fastest that the device has instructions
+            for. bf16 moved the scores of 2,000 comments of the sample by at most 0.013, made steps of them (348 that
+            differ), and took 0.00001 off the AUC.
 
     Raises:
         RequestError: for a model that cannot be loaded, or does not say which of its labels is toxicity.

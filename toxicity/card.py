@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from scipy.special import expit, logit
 
+from toxicity.files import write_text
 from toxicity.hub import CARD, is_hub_id, public_benchmark, public_name
 from toxicity.probe import describe_probe
 from toxicity.rows import UNDEFINED, benchmark_table, markdown_table
@@ -87,7 +88,7 @@ def write_card(
         _license_text(benchmark, base_model, dataset_name),
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    (output_dir / CARD).write_text(text, encoding="utf-8")
+    write_text(output_dir / CARD, text)
 
 
 INTENDED_USE = """\

@@ -22,6 +22,7 @@ from typing import Any
 import xxhash
 
 from toxicity.errors import RunFailure
+from toxicity.files import digest_of, flush
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,6 @@ FORMAT = 1
 NAME = re.compile(r"checkpoint-(\d+)")
 UNFINISHED = re.compile(r"\.(checkpoint-\d+)\.unfinished")
 REPLACED = re.compile(r"\.(checkpoint-\d+)\.replaced")
-BLOCK_BYTES = 2**22
 # What the writers of torch and safetensors say where the disk is full, for they raise no OSError.
 DISK_TROUBLE = re.compile(
     r"no space left|quota exceeded|file too large|os error (27|28|122)|PytorchStreamWriter|inline_container", re.I
@@ -51,7 +51,7 @@ def seal(folder: Path, facts: dict[str, Any]) -> None:
     """
     files = {}
     for path in _files_in(folder):
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "xxh3": _digest(path)}
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "xxh3": digest_of(path)}
         flush(path)
     index = {"format": FORMAT, "written_at": time.time(), **facts, "files": files}
     (folder / INDEX).write_text(json.dumps(index | {"xxh3": _digest_of(index)}, indent=1), encoding="utf-8")
@@ -88,7 +88,7 @@ def fault_of(folder: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != known["bytes"]:
             return f"{name} has {path.stat().st_size:,} bytes instead of {known['bytes']:,}"
-        if _digest(path) != known["xxh3"]:
+        if digest_of(path) != known["xxh3"]:
             return f"{name} is not what was written"
     return None
 
@@ -192,13 +192,6 @@ def full_disk_explained(folder: Path, needed: int, what: str, cleanup: Path | No
         ) from error
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file under another name and rename it."""
-    unfinished = path.with_name(f".{path.name.lstrip('.')}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
-
-
 def _is_disk_trouble(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -231,22 +224,5 @@ def _files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / INDEX)
 
 
-def _digest(path: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _digest_of(index: dict[str, Any]) -> str:
     return xxhash.xxh3_128(json.dumps(index, sort_keys=True).encode()).hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Make sure that a file or folder is on the disk, not in memory alone."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

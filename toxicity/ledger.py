@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import xxhash
 from filelock import FileLock, Timeout
 
 from toxicity.errors import RequestError
+from toxicity.files import digest_of, write_text
 from toxicity.shards import Shard
 
 SCHEMA_VERSION = 1
@@ -83,7 +83,7 @@ class Ledger:
             "rows": rows,
             "bad_rows": bad_rows,
             "bytes": output.stat().st_size,
-            "xxh3": _digest(output),
+            "xxh3": digest_of(output),
         }
         _write(self._record_of(output), content)
 
@@ -140,14 +140,6 @@ def _lock(path: Path) -> FileLock | None:
     return lock
 
 
-def _digest(path: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _read(path: Path) -> dict[str, Any] | None:
     """What a file holds, None where there is none."""
     try:
@@ -160,6 +152,4 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -14,6 +14,8 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet
 
+from toxicity.files import written_whole
+
 # A spreadsheet takes a cell that begins so for a formula, and runs it; a number is safe.
 FORMULA = re.compile(r"[=+\-@\t\r\n]")
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
@@ -36,14 +38,12 @@ def output_file(path: Path, schema: pa.Schema) -> Iterator[Write]:
         schema: of all the tables.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with unfinished.open("wb") as file, WRITERS[path.suffix](file, schema) as write:
-            yield write
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    unfinished.replace(path)
+    with (
+        written_whole(path) as unfinished,
+        unfinished.open("wb") as file,
+        WRITERS[path.suffix](file, schema) as write,
+    ):
+        yield write
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from toxicity.arguments import Arguments
 from toxicity.calibration import halves
 from toxicity.console import printable
 from toxicity.data import Splits, labels_of
+from toxicity.files import write_text, written_whole
 from toxicity.page import Comment, Picture, report_page
 from toxicity.reading import one_line
 from toxicity.rows import SCHEMA_VERSION, benchmark_table
@@ -157,11 +158,12 @@ def write_report(
             "score": scores,
         }
     )
-    _replace(folder / "predictions.parquet", lambda path: pyarrow.parquet.write_table(predictions, path))
-    _replace(folder / "benchmark.json", lambda path: path.write_text(json.dumps(benchmark, indent=2) + "\n"))
+    with written_whole(folder / "predictions.parquet") as unfinished:
+        pyarrow.parquet.write_table(predictions, unfinished)
+    write_text(folder / "benchmark.json", json.dumps(benchmark, indent=2) + "\n")
     pictures = _draw(folder, benchmark, labels > 0, logits, log_history)
     page = report_page(benchmark, pictures, _comments(validation, labels > 0, scores))
-    _replace(folder / "report.md", lambda path: path.write_text(page, encoding="utf-8"))
+    write_text(folder / "report.md", page)
 
     print(f"\n{benchmark_table([benchmark])}\n")
     for name, row in (("Most", scores.argmax()), ("Least", scores.argmin())):
@@ -210,7 +212,8 @@ def _draw(
         if not possible:
             continue
         try:
-            _replace(folder / name, draw)
+            with written_whole(folder / name) as unfinished:
+                draw(unfinished)
         except Exception as error:  # whatever matplotlib makes of a machine, a picture is not worth a run
             logger.warning(f"{name} was not drawn: {one_line(error)}")
         else:
@@ -235,10 +238,3 @@ def _comments(validation: Dataset, toxic: np.ndarray, scores: np.ndarray) -> dic
         ]
         for heading, rows in groups.items()
     }
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under another name and rename, so that a reader finds the old file or the new one, never half of one."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    write(unfinished)
-    unfinished.replace(path)

@@ -18,8 +18,9 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from toxicity.checkpoints import UNFINISHED, flush, full_disk_explained, unfinished_path
+from toxicity.checkpoints import UNFINISHED, full_disk_explained, unfinished_path
 from toxicity.errors import RequestError
+from toxicity.files import flush
 from toxicity.resuming import Checkpoints
 from toxicity.timing import PhaseClock
 from toxicity.watch import Watch

@@ -25,12 +25,12 @@ from toxicity.checkpoints import (
     newest_whole,
     publish,
     read_index,
-    replace_text,
     rotate,
     seal,
     unfinished_path,
 )
 from toxicity.errors import RequestError
+from toxicity.files import write_text
 from toxicity.modeling import refuse_pickled_weights
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Checkpoints:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         note = {"run_id": self.run_id, "step": step, "cause": cause, "trained": trained}
         note |= {"interruptions": self.interruptions, "request": self.request}
-        replace_text(self.output_dir / PROGRESS, json.dumps(note))
+        write_text(self.output_dir / PROGRESS, json.dumps(note))
 
     def _decide(self, wanted: str | None) -> dict[str, Any]:
         clear_leftovers(self.output_dir)

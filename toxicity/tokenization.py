@@ -25,6 +25,7 @@ from filelock import FileLock
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel
 from transformers import PreTrainedTokenizerFast
 
+from toxicity.files import digest_of, write_text, written_whole
 from toxicity.schema import TEXT
 
 logger = logging.getLogger(__name__)
@@ -198,10 +199,13 @@ def _write_shard(
 ) -> dict[str, Any]:
     """Write one shard, under its name when it is whole; returns what the index says of its content."""
     id_type = np.min_scalar_type(max(backend.get_vocab().values()))
-    unfinished = folder / f".{name}"
     cut_rows, writer = 0, None
     # Two batches in flight: while Rust works on one, Python packs the other.
-    with pa.OSFile(str(unfinished), "wb") as file, ThreadPoolExecutor(2) as pool:
+    with (
+        written_whole(folder / name) as unfinished,
+        pa.OSFile(str(unfinished), "wb") as file,
+        ThreadPoolExecutor(2) as pool,
+    ):
         in_flight: deque[Future[tuple[pa.RecordBatch, int]]] = deque()
         batches = rows.select_columns(TEXT).with_format("arrow").iter(ROWS_PER_BATCH)
         for batch in chain(batches, (None, None)):
@@ -215,27 +219,16 @@ def _write_shard(
             if batch is not None:
                 in_flight.append(pool.submit(encode, batch.column(TEXT).to_pylist(), backend, id_type))
         writer.close()
-    unfinished.replace(folder / name)
-    return {"rows": len(rows), "cut_rows": cut_rows, "xxh3": _digest(folder / name)}
+    return {"rows": len(rows), "cut_rows": cut_rows, "xxh3": digest_of(folder / name)}
 
 
 def _is_whole(folder: Path, shard: dict[str, Any]) -> bool:
     path = folder / shard["name"]
-    return path.is_file() and _digest(path) == shard["xxh3"]
-
-
-def _digest(path: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    return path.is_file() and digest_of(path) == shard["xxh3"]
 
 
 def _write_index(folder: Path, shards: list[dict[str, Any]]) -> None:
-    unfinished = folder / f".{INDEX}"
-    unfinished.write_text(json.dumps({"shards": shards, "xxh3": _digest_of_index(shards)}, indent=1))
-    unfinished.replace(folder / INDEX)
+    write_text(folder / INDEX, json.dumps({"shards": shards, "xxh3": _digest_of_index(shards)}, indent=1))
 
 
 def _read_index(folder: Path, rows: int) -> list[dict[str, Any]] | None:

@@ -111,23 +111,16 @@ def _attend(group: Group, parts: tuple[torch.Tensor, ...], dropout: float, scali
     if group.places is not None:
         parts = tuple(part.new_zeros(room, heads, width).index_copy(0, group.places, part) for part in parts)
     query, key, value = (part.view(group.rows, group.longest, heads, width).transpose(1, 2) for part in parts)
-    # SDPA's backward in bf16 takes ten times as long on a CPU as the same products one by one.
-    attend = _plain_attention if query.device.type == "cpu" and query.dtype == torch.bfloat16 else _sdpa
-    attended = attend(query, key, value, group.is_padding, dropout, scaling)
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        # SDPA's backward in bf16 takes ten times as long on a CPU as the same products one by one.
+        attended = _plain_attention(query, key, value, group.is_padding, dropout, scaling)
+    else:
+        mask = None
+        if group.is_padding is not None:
+            mask = ~group.is_padding[:, None, None, :].expand(-1, 1, group.longest, -1)
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
     attended = attended.transpose(1, 2).reshape(room, heads, width)
     return attended if group.places is None else attended.index_select(0, group.places)
-
-
-def _sdpa(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    is_padding: torch.Tensor | None,
-    dropout: float,
-    scaling: float | None,
-) -> torch.Tensor:
-    mask = None if is_padding is None else ~is_padding[:, None, None, :].expand(-1, 1, query.shape[2], -1)
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
 
 
 def _plain_attention(

@@ -24,6 +24,7 @@ import datasets
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerFast
 
+from benchmarks.rounds import time_in_rounds
 from toxicity.arguments import ModelArguments
 from toxicity.data import read_sample
 from toxicity.modeling import SAMPLE_MODEL, load_tokenizer
@@ -88,13 +89,7 @@ def measure(folder: Path, rows: int, rounds: int) -> tuple[dict[str, float], dic
         "per_row": lambda: [tokenizer(text, truncation=True, max_length=MAX_SEQ_LENGTH) for text in texts],
     }
     tokenize_bare(texts[:ROWS_PER_BATCH], tokenizer)  # starts the threads
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_number in range(rounds):
-        for name, run in contenders.items():
-            print(f"round {round_number + 1} of {rounds}: {CONTENDERS[name]}", file=sys.stderr)
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
+    seconds, _ = time_in_rounds(contenders, CONTENDERS, rounds)
 
     hits = []
     for _ in range(rounds):

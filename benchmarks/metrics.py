@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-import time
 from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.rounds import time_in_rounds
 from toxicity.bias import CELLS, bias_metrics
 from toxicity.metrics import ToxicityMetric
 from toxicity.roc import auc_of_counts, count_by_score, score_ranks
@@ -81,14 +80,7 @@ def measure(rows: int, rounds: int) -> tuple[dict[str, list[float]], float]:
         "cells": lambda: own_aucs(logits, targets, identities),
         "sklearn": lambda: sklearn_aucs(logits, targets, identities),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    results = {}
-    for round_number in range(rounds):
-        for name, run in contenders.items():
-            print(f"round {round_number + 1} of {rounds}: {CONTENDERS[name]}", file=sys.stderr)
-            started = time.perf_counter()
-            results[name] = run()
-            seconds[name].append(time.perf_counter() - started)
+    seconds, results = time_in_rounds(contenders, CONTENDERS, rounds)
     return seconds, float(np.abs(np.subtract(results["cells"], results["sklearn"])).max())
 
 

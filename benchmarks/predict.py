@@ -17,7 +17,6 @@ import resource
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -31,6 +30,7 @@ from sklearn.metrics import roc_auc_score
 from transformers import BertConfig, BertForSequenceClassification, pipeline
 from transformers.utils import logging as transformers_logging
 
+from benchmarks.rounds import time_in_rounds
 from toxicity.arguments import DataArguments, ModelArguments
 from toxicity.data import labels_of, load_splits, read_sample
 from toxicity.errors import RequestError, refusals_exit_cleanly
@@ -121,13 +121,7 @@ def measure(folder: Path, model: str, rows: int, rounds: int) -> tuple[dict[str,
     }
     for scorer in scorers.values():  # what is made on first use
         scorer(texts[:32])
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_number in range(rounds):
-        for name, run in contenders.items():
-            print(f"round {round_number + 1} of {rounds}: {CONTENDERS[name]}", file=sys.stderr)
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
+    seconds, _ = time_in_rounds(contenders, CONTENDERS, rounds)
 
     medians = {name: median(times) for name, times in seconds.items()}
     result = {

@@ -127,7 +127,7 @@ def test_reliability_of_one_class_and_of_scores_that_are_0_and_1(drawn, toxic):
 
 def test_bias(drawn):
     texts = drawn(plots.draw_bias, BIAS)
-    assert {"0.9000", "0.8500", "n/a", "male\n1,234 rows, 56 toxic", "BPSN", "power mean"} <= texts
+    assert {"0.9000", "0.8500", "n/a", "male\n1,234 rows, 56 toxic", "BPSN AUC", "power mean"} <= texts
     assert "AUC by identity. Final score, over 8 of 9 identities: 0.93000" in texts
 
 

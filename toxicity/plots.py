@@ -19,13 +19,12 @@ from toxicity.probe import DEFAULT_THRESHOLDS, TONES, UNMARKED
 from toxicity.reliability import BINS, expected_calibration_error, reliability_bins
 from toxicity.rows import h_mm_ss
 from toxicity.runs import PHASES
-from toxicity.tables import final_score_name
+from toxicity.tables import BIAS_AUCS, final_score_name
 from toxicity.thresholds import precision_and_recall
 
 DPI = 130
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g} %")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
-BIAS_COLUMNS = {"subgroup_auc": "Subgroup", "bpsn_auc": "BPSN", "bnsp_auc": "BNSP"}
 TONE_MARKS = dict(zip(TONES, ("o", "^", "v"), strict=True))
 
 
@@ -173,9 +172,9 @@ def draw_bias(bias: Mapping[str, Any], path: Path) -> None:
         f"{name.replace('_', ' ')}\n{cells['rows']:,} rows, {cells['toxic_rows']:,} toxic"
         for name, cells in identities.items()
     ]
-    cells = [[row[column] for column in BIAS_COLUMNS] for row in identities.values()]
+    cells = [[row[column] for column in BIAS_AUCS] for row in identities.values()]
     names.append("power mean")
-    cells.append([bias.get(column) for column in BIAS_COLUMNS])
+    cells.append([bias.get(column) for column in BIAS_AUCS])
     values = np.array(cells, dtype=np.float64)
     known = values[np.isfinite(values)]
     # Few models are below 0.5 anywhere; the shades are for telling good from very good.
@@ -200,10 +199,10 @@ def draw_bias(bias: Mapping[str, Any], path: Path) -> None:
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
             )
     axes.axhline(len(names) - 1.5, color="black", linewidth=2.5)
-    axes.set_xticks(range(len(BIAS_COLUMNS)), BIAS_COLUMNS.values())
+    axes.set_xticks(range(len(BIAS_AUCS)), BIAS_AUCS.values())
     axes.xaxis.tick_top()
     axes.set_yticks(range(len(names)), names, fontsize=9)
-    axes.set_xticks(np.arange(0.5, len(BIAS_COLUMNS) - 1), minor=True)
+    axes.set_xticks(np.arange(0.5, len(BIAS_AUCS) - 1), minor=True)
     axes.set_yticks(np.arange(0.5, len(names) - 1), minor=True)
     axes.grid(which="minor", color="0.75", linewidth=0.6)
     axes.tick_params(which="both", length=0)

@@ -309,7 +309,7 @@ def peak_memory() -> int:
 
 
 def resident_memory(field: str) -> int:
-    """Bytes in memory now (`VmRSS`) or at most so far (`VmHWM`)."""
+    """Bytes in memory now (`VmRSS`), of them not mapped from files (`RssAnon`), or at most so far (`VmHWM`)."""
     status = Path("/proc/self/status")
     if status.exists():
         # On Linux the peak that getrusage gives to a child begins with that of its parent.

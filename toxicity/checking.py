@@ -108,7 +108,9 @@ def _checked_text(column: pa.ChunkedArray, source: str, blame: Blame) -> pa.Chun
         )
     blame(pc.is_null(as_bytes), "the text is missing")
     text = _decoded(as_bytes, "text", blame)
-    blame(pc.equal(pc.utf8_trim_whitespace(text), ""), "the text is blank")
+    # Chunk by chunk: trimming copies the text.
+    blanks = [pc.equal(pc.utf8_trim_whitespace(chunk), "") for chunk in text.chunks]
+    blame(pa.chunked_array(blanks, pa.bool_()), "the text is blank")
     blame(pc.match_substring(text, "\0"), "the text holds a NUL character")
     blame(pc.greater(pc.binary_length(text), MAX_COMMENT_BYTES), f"the text is longer than {MAX_COMMENT_BYTES:,} bytes")
     return text

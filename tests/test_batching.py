@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toxicity.batching import Collator, EpochSampler, Layout, TokenRows, fill_batches, longest_first
+from toxicity.batching import Collator, EpochSampler, fill_batches, longest_first
+from toxicity.layout import Layout
+from toxicity.token_rows import TokenRows
 
 # Of the shape of the sample's: a median of 42, a long tail, cut at 220.
 LENGTHS = np.minimum(np.random.default_rng(0).lognormal(np.log(42), 0.95, 4003).astype(int) + 3, 220)
@@ -79,75 +81,6 @@ def test_batches_are_full_and_within_the_budget(lengths, budget, padded):
 
 def test_without_a_budget_all_rows_go_together():
     assert fill_batches(np.array([5, 3]), None) == [slice(0, 2)]
-
-
-def test_tokens_come_out_of_arrow_as_they_are():
-    first, second = (
-        Dataset.from_dict({"input_ids": ids, "length": list(map(len, ids))})
-        for ids in ([[1, 2, 3], [4]], [[5, 6], [7, 8, 9, 10], [11]])
-    )
-    rows = TokenRows(concatenate_datasets([first, second]))
-    assert len(rows) == 5
-    assert rows.lengths.tolist() == [3, 1, 2, 4, 1]
-    assert rows.labels is None
-    assert [ids.tolist() for ids in rows.tokens_of([3, 0, 4])] == [[7, 8, 9, 10], [1, 2, 3], [11]]
-    some = TokenRows(concatenate_datasets([first, second]).select([4, 2, 0]))
-    assert [ids.tolist() for ids in some.tokens_of([0, 1, 2])] == [[11], [5, 6], [1, 2, 3]]
-    assert not rows.tokens_of([2])[0].flags.owndata, "a view, not a copy"
-
-
-def test_rows_that_were_tokenised_a_moment_ago():
-    rows = TokenRows.from_lists([[1, 2], [3]])
-    assert rows.lengths.tolist() == [2, 1]
-    assert [ids.tolist() for ids in rows.tokens_of([1, 0])] == [[3], [1, 2]]
-
-
-def test_padded_to_the_longest():
-    batch = Layout(packed=False, pad_token_id=4)(rows_of(5, 3).tokens_of([0, 1]))
-    assert batch["input_ids"].tolist() == [[0, 1, 2, 3, 4], [100, 101, 102, 4, 4]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
-    assert batch["input_ids"].dtype == torch.int64
-
-
-def test_no_mask_where_there_is_no_padding():
-    batch = Layout(packed=False)(rows_of(3, 3).tokens_of([0, 1]))
-    assert batch.keys() == {"input_ids"}
-    assert batch["input_ids"].tolist() == [[0, 1, 2], [100, 101, 102]]
-
-
-def test_the_padded_length_is_rounded_up():
-    batch = Layout(packed=False, pad_to_multiple_of=8)(rows_of(9).tokens_of([0]))
-    assert batch["input_ids"].shape == (1, 16)
-    assert batch["attention_mask"].sum() == 9
-
-
-def test_packed_comments_lie_one_after_another():
-    batch = Layout(packed=True, shorter_by=0.25)(rows_of(4, 3, 2, 2).tokens_of([0, 1, 2, 3]))
-    assert batch["input_ids"].tolist() == [[0, 1, 2, 3, 100, 101, 102, 200, 201, 300, 301]]
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 2, 0, 1, 0, 1]]
-    packing = batch["packing"]
-    assert packing.first_tokens.tolist() == [0, 4, 7, 9]
-    uneven, even = packing.groups
-    assert (uneven.rows, uneven.longest, uneven.tokens) == (2, 4, 7)
-    assert uneven.places.tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert uneven.is_padding.tolist() == [[False] * 4, [False, False, False, True]]
-    assert (even.rows, even.longest, even.tokens, even.places, even.is_padding) == (2, 2, 4, None, None)
-    assert packing.to("cpu").groups[0].places.tolist() == uneven.places.tolist()
-    assert packing.to("meta").first_tokens.device.type == "meta"
-
-
-def test_a_group_for_each_length_or_one_for_all():
-    lengths = (9, 9, 7, 2)
-    tokens = rows_of(*lengths).tokens_of(range(4))
-    assert len(Layout(packed=True, shorter_by=0.0)(tokens)["packing"].groups) == 3
-    (group,) = Layout(packed=True, shorter_by=1.0)(tokens)["packing"].groups
-    assert (group.rows, group.longest, group.tokens) == (4, 9, 27)
-
-
-def test_positions_that_are_computed():
-    lengths = np.array([10, 9, 3])
-    assert Layout(packed=True, shorter_by=0.1).computed_positions(lengths) == (22, 23)
-    assert Layout(packed=False, pad_to_multiple_of=8).computed_positions(lengths) == (48, 48)
 
 
 def test_little_of_the_attention_is_padding_even_in_random_batches():

@@ -18,12 +18,14 @@ from conftest import make_comments, write_csv
 from datasets import Dataset
 
 from toxicity.arguments import DataArguments
-from toxicity.batching import Collator, Layout, TokenRows
+from toxicity.batching import Collator
 from toxicity.checking import MAX_COMMENT_BYTES
 from toxicity.data import read_file
 from toxicity.errors import RequestError
+from toxicity.layout import Layout
 from toxicity.predict import Scorer
 from toxicity.schema import ID, TEXT
+from toxicity.token_rows import TokenRows
 from toxicity.tokenization import tokenize
 
 PIECES = [

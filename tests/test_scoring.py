@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from toxicity.batching import Layout, TokenRows
+from toxicity.layout import Layout
 from toxicity.scoring import in_bfloat16, score_rows
+from toxicity.token_rows import TokenRows
 from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import torch
 import transformers
 from transformers import AutoModelForSequenceClassification, DistilBertConfig, pipeline
 
-from toxicity.batching import Layout
+from toxicity.layout import Layout
 from toxicity.unpadded import (
     PACKED_ATTENTION,
     BertForSequenceClassification,

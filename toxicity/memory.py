@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from toxicity.batching import Layout
 from toxicity.errors import RequestError
+from toxicity.layout import Layout
 from toxicity.modeling import logits_of
 
 # Of what is free, the part to plan with: allocators leave holes, and steps differ.

@@ -23,7 +23,6 @@ from transformers import (
     PreTrainedModel,
 )
 
-from toxicity.batching import TokenRows
 from toxicity.console import printable
 from toxicity.cpu import use_faster_layers
 from toxicity.errors import RequestError
@@ -31,6 +30,7 @@ from toxicity.hardware import fastest_precision
 from toxicity.modeling import refuse_pickled_weights
 from toxicity.schema import NAMES, SUBTYPES
 from toxicity.scoring import score_rows
+from toxicity.token_rows import TokenRows
 from toxicity.tokenization import ROWS_PER_BATCH, encode
 from toxicity.unpadded import PACKED_ATTENTION, layout_for, unpadded_class
 

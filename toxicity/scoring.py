@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from toxicity.batching import Layout, TokenRows, fill_batches, longest_first
+from toxicity.batching import fill_batches, longest_first
+from toxicity.layout import Layout
 from toxicity.modeling import logits_of
+from toxicity.token_rows import TokenRows
 
 logger = logging.getLogger(__name__)
 

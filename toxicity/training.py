@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallba
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, has_length
 
 from toxicity.arguments import TrainingArguments
-from toxicity.batching import Collator, EpochSampler, TokenRows
+from toxicity.batching import Collator, EpochSampler
 from toxicity.cpu import use_faster_layers
 from toxicity.hardware import describe_machine, judge_precision
 from toxicity.losses import mean_binary_cross_entropy
@@ -28,6 +28,7 @@ from toxicity.publishing import PublishingTrainer
 from toxicity.resuming import Checkpoints
 from toxicity.scoring import in_bfloat16, score_rows
 from toxicity.timing import PhaseClock
+from toxicity.token_rows import TokenRows
 from toxicity.tracking import keep_runs_whole
 from toxicity.unpadded import layout_for
 

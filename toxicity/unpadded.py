@@ -19,7 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from toxicity.batching import Group, Layout, Packing
+from toxicity.layout import Group, Layout, Packing
 
 PACKED_ATTENTION = "packed"
 

@@ -1,0 +1,64 @@
+"""Tokenised comments where Arrow has them, and how the loader takes them from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from torch.utils.data import Dataset
+
+
+@dataclass
+class Rows:
+    """Token ids of some comments, one array each, and their labels, float32 `(rows,)`."""
+
+    tokens: list[np.ndarray]
+    labels: np.ndarray | None
+
+
+class TokenRows(Dataset):
+    """Tokenised comments where Arrow has them: no copy of the tokens, and the lengths read once.
+
+    Args:
+        dataset: with `input_ids` (lists of integers) and `length`, and with `labels` (0 to 1) for training.
+
+    Attributes:
+        lengths: tokens of each row, int32 `(rows,)`.
+        labels: float32 `(rows,)`, or None.
+    """
+
+    def __init__(self, dataset: datasets.Dataset) -> None:
+        table = dataset.with_format("arrow")[:]
+        self.lengths = table.column("length").to_numpy().astype(np.int32)
+        self.labels = table.column("labels").to_numpy().astype(np.float32) if "labels" in table.column_names else None
+        chunks = [chunk for chunk in table.column("input_ids").chunks if len(chunk)]
+        self._tokens = [chunk.values.to_numpy() for chunk in chunks]
+        self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
+        self._chunk_starts = np.cumsum([0, *map(len, chunks)])
+
+    @classmethod
+    def from_lists(cls, input_ids: Iterable[Sequence[int]]) -> TokenRows:
+        """Rows that were tokenised a moment ago."""
+        ids = pa.array(input_ids, pa.list_(pa.int32()))
+        table = pa.table({"input_ids": ids, "length": ids.value_lengths()})
+        return cls(datasets.Dataset(table))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def tokens_of(self, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Views of the token ids of these rows, one array a row."""
+        rows = np.asarray(rows, dtype=np.int64)
+        chunks = np.searchsorted(self._chunk_starts, rows, side="right") - 1
+        places = rows - self._chunk_starts[chunks]
+        return [
+            self._tokens[chunk][self._offsets[chunk][place] : self._offsets[chunk][place + 1]]
+            for chunk, place in zip(chunks.tolist(), places.tolist(), strict=True)
+        ]
+
+    def __getitems__(self, rows: list[int]) -> Rows:
+        """What the loader hands to the collator."""
+        return Rows(self.tokens_of(rows), None if self.labels is None else self.labels[rows])

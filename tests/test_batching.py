@@ -83,15 +83,6 @@ def test_without_a_budget_all_rows_go_together():
     assert fill_batches(np.array([5, 3]), None) == [slice(0, 2)]
 
 
-def test_little_of_the_attention_is_padding_even_in_random_batches():
-    order = np.array(list(EpochSampler(LENGTHS, 32, seed=1, group_by_length=False)))[:4000].reshape(-1, 32)
-    layout = Layout(packed=True)
-    computed = [layout.computed_positions(np.sort(batch)[::-1]) for batch in LENGTHS[order]]
-    tokens = LENGTHS[order].sum()
-    assert sum(linear for linear, _ in computed) == tokens
-    assert 1 - tokens / sum(attention for _, attention in computed) < 0.03
-
-
 def test_a_step_is_cut_into_parts_that_keep_their_labels():
     rows = rows_of(3, 5, 2, 4)
     batch = Collator(Layout(packed=True), max_tokens=9)(rows.__getitems__([0, 1, 2, 3]))

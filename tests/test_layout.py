@@ -29,29 +29,29 @@ def test_the_padded_length_is_rounded_up():
 
 
 def test_packed_comments_lie_one_after_another():
-    batch = Layout(packed=True, shorter_by=0.25)(comments(4, 3, 2, 2))
+    batch = Layout(packed=True)(comments(4, 3, 2, 2))
     assert batch["input_ids"].tolist() == [[0, 1, 2, 3, 100, 101, 102, 200, 201, 300, 301]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 2, 0, 1, 0, 1]]
     packing = batch["packing"]
     assert packing.first_tokens.tolist() == [0, 4, 7, 9]
-    uneven, even = packing.groups
-    assert (uneven.rows, uneven.longest, uneven.tokens) == (2, 4, 7)
-    assert uneven.places.tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert uneven.is_padding.tolist() == [[False] * 4, [False, False, False, True]]
-    assert (even.rows, even.longest, even.tokens, even.places, even.is_padding) == (2, 2, 4, None, None)
-    assert packing.to("cpu").groups[0].places.tolist() == uneven.places.tolist()
+    assert [(group.rows, group.longest, group.tokens) for group in packing.groups] == [(1, 4, 4), (1, 3, 3), (2, 2, 4)]
+    assert {group.places for group in packing.groups} == {group.is_padding for group in packing.groups} == {None}
     assert packing.to("meta").first_tokens.device.type == "meta"
 
 
-def test_a_group_for_each_length_or_one_for_all():
-    lengths = (9, 9, 7, 2)
-    tokens = comments(*lengths)
-    assert len(Layout(packed=True, shorter_by=0.0)(tokens)["packing"].groups) == 3
-    (group,) = Layout(packed=True, shorter_by=1.0)(tokens)["packing"].groups
-    assert (group.rows, group.longest, group.tokens) == (4, 9, 27)
+def test_one_group_is_padded_to_its_longest():
+    packing = Layout(packed=True, one_group=True)(comments(4, 3))["packing"]
+    (group,) = packing.groups
+    assert (group.rows, group.longest, group.tokens) == (2, 4, 7)
+    assert group.places.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert group.is_padding.tolist() == [[False] * 4, [False, False, False, True]]
+    assert packing.to("cpu").groups[0].places.tolist() == group.places.tolist()
+    (even,) = Layout(packed=True, one_group=True)(comments(2, 2))["packing"].groups
+    assert (even.places, even.is_padding) == (None, None)
 
 
 def test_positions_that_are_computed():
     lengths = np.array([10, 9, 3])
-    assert Layout(packed=True, shorter_by=0.1).computed_positions(lengths) == (22, 23)
+    assert Layout(packed=True).computed_positions(lengths) == (22, 22)
+    assert Layout(packed=True, one_group=True).computed_positions(lengths) == (22, 30)
     assert Layout(packed=False, pad_to_multiple_of=8).computed_positions(lengths) == (48, 48)

@@ -85,8 +85,10 @@ def test_a_comment_that_does_not_fit_alone_is_an_error(model, rows):
 def test_bf16_weights_score_alike_and_leave_the_model_alone(model, rows, one_by_one):
     # As Accelerate wraps it.
     model.forward = model._original_forward = lambda *args, **kwargs: pytest.fail("the original was called")
-    twin = in_bfloat16(model)
-    assert {weight.dtype for weight in twin.parameters()} == {torch.bfloat16}
+    twin = in_bfloat16(model, PACKED)
+    assert {weight.dtype for weight in twin.bert.encoder.parameters()} == {torch.bfloat16}
+    assert twin.classifier.weight.dtype == torch.float32
+    assert {weight.dtype for weight in in_bfloat16(model, PADDED).parameters()} == {torch.bfloat16}
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     logits = score_rows(twin, rows, PACKED, 100, CPU)
     assert logits.dtype == torch.float32

@@ -43,11 +43,11 @@ def run(model, comments, layout, dtype=None):
     return logits.detach(), gradient
 
 
-@pytest.mark.parametrize("shorter_by", [0.0, 0.1, 1.0])
-def test_logits_and_gradients_are_those_of_the_padded_model(models, comments, shorter_by):
+@pytest.mark.parametrize("one_group", [False, True])
+def test_logits_and_gradients_are_those_of_the_padded_model(models, comments, one_group):
     theirs, ours = models
     expected = run(theirs, comments, Layout(packed=False))
-    packed = run(ours, comments, Layout(packed=True, shorter_by=shorter_by))
+    packed = run(ours, comments, Layout(packed=True, one_group=one_group))
     unpacked = run(ours, comments, Layout(packed=False))
     assert expected[0].std() > 0.01
     for got in (packed, unpacked):
@@ -55,12 +55,12 @@ def test_logits_and_gradients_are_those_of_the_padded_model(models, comments, sh
         torch.testing.assert_close(got[1], expected[1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shorter_by", [0.0, 1.0])
-def test_in_bf16_it_is_as_close_to_fp32_as_the_padded_model(models, comments, shorter_by):
+@pytest.mark.parametrize("one_group", [False, True])
+def test_in_bf16_it_is_as_close_to_fp32_as_the_padded_model(models, comments, one_group):
     theirs, ours = models
     exact = run(theirs, comments, Layout(packed=False))
     padded = run(theirs, comments, Layout(packed=False), torch.bfloat16)
-    packed = run(ours, comments, Layout(packed=True, shorter_by=shorter_by), torch.bfloat16)
+    packed = run(ours, comments, Layout(packed=True, one_group=one_group), torch.bfloat16)
     for index in (0, 1):
         error = (padded[index] - exact[index]).norm()
         assert 0 < (packed[index] - exact[index]).norm() < 2 * error
@@ -70,9 +70,26 @@ def test_a_comment_does_not_see_its_neighbours(models, comments):
     _, ours = models
     ours.eval()
     with torch.no_grad():
-        together = ours(**Layout(packed=True, shorter_by=1.0)(comments)).logits
+        together = ours(**Layout(packed=True, one_group=True)(comments)).logits
         alone = torch.cat([ours(**Layout(packed=True)([comment])).logits for comment in comments])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+def test_the_last_layer_computes_in_fp32(models, comments):
+    _, ours = models
+    ours.eval()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        logits = ours(**Layout(packed=True)(comments)).logits
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
+
+
+def test_arguments_by_place_are_those_of_the_parent(models):
+    theirs, ours = models
+    ids = torch.tensor([[5, 6, 7]])
+    by_place = ids, torch.ones_like(ids), torch.tensor([[0, 1, 1]]), torch.tensor([[0, 1, 2]])
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(*by_place).logits, theirs.eval()(*by_place).logits)
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
@@ -110,6 +127,6 @@ def test_which_models_need_no_padding(tiny_config, models):
 
 def test_the_layout_for_a_device(models):
     theirs, ours = models
-    assert layout_for(ours, torch.device("cpu"), 0) == Layout(packed=True, shorter_by=0.1)
-    assert layout_for(ours, torch.device("cuda"), 0).shorter_by == 1.0
-    assert layout_for(theirs, torch.device("cuda"), 3) == Layout(False, 3, pad_to_multiple_of=8, shorter_by=1.0)
+    assert layout_for(ours, torch.device("cpu"), 0) == Layout(packed=True)
+    assert layout_for(ours, torch.device("cuda"), 0).one_group
+    assert layout_for(theirs, torch.device("cuda"), 3) == Layout(False, 3, pad_to_multiple_of=8, one_group=True)

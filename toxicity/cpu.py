@@ -6,22 +6,27 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import linear
+from torch.nn.functional import dropout, linear
+
+
+def drop(states: torch.Tensor, share: float) -> torch.Tensor:
+    """Zero a share of the numbers at random and scale up the rest, on a CPU by 16 random bits a number.
+
+    torch draws a float for each, at more than twice the time. The share is the nearest multiple of 1/65536.
+    """
+    if share == 0.0:
+        return states
+    if share == 1.0 or states.device.type != "cpu":
+        return dropout(states, share)
+    return _DropBySixteenBits.apply(states, share)
 
 
 class Dropout(nn.Dropout):
-    """Dropout that draws 16 random bits a number; torch's own draws a float, at more than twice the time.
-
-    The share dropped is the nearest multiple of 1/65536.
-    """
+    """Dropout by `drop`."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Zero some of the numbers and scale up the rest, in training; give them back as they are otherwise."""
-        if not self.training or self.p == 0.0:
-            return states
-        if self.p == 1.0 or states.device.type != "cpu":
-            return super().forward(states)
-        return _DropBySixteenBits.apply(states, self.p)
+        """Drop in training; give the numbers back as they are otherwise."""
+        return drop(states, self.p) if self.training else states
 
 
 class _DropBySixteenBits(torch.autograd.Function):

@@ -62,14 +62,14 @@ class Layout:
         packed: whether the model takes comments one after another (`toxicity.unpadded`), or a padded rectangle.
         pad_token_id: what fills a rectangle.
         pad_to_multiple_of: round the rectangle's length up to a multiple; tensor cores like 8.
-        shorter_by: comments that are shorter than another by up to this share of its length attend in one group
-            with it. Few large groups suit a device that waits for each call, many even ones a processor.
+        one_group: whether all comments of a packed batch attend together, padded to the longest, which suits a device
+            that waits for each call; otherwise only those of one length do, and nothing is padded.
     """
 
     packed: bool
     pad_token_id: int = 0
     pad_to_multiple_of: int = 1
-    shorter_by: float = 0.1
+    one_group: bool = False
 
     def __call__(self, tokens: list[np.ndarray]) -> dict[str, Any]:
         """What the model is called with.
@@ -123,9 +123,8 @@ class Layout:
 
     def _groups(self, lengths: np.ndarray) -> list[slice]:
         starts = [0]
-        for row, length in enumerate(lengths.tolist()):
-            if length < lengths[starts[-1]] * (1 - self.shorter_by):
-                starts.append(row)
+        if not self.one_group:
+            starts += (np.flatnonzero(np.diff(lengths)) + 1).tolist()
         return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(lengths)], strict=True)]
 
     def _rounded_up(self, length: int) -> int:

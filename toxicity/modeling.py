@@ -103,7 +103,7 @@ def load_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTraine
             revision=arguments.model_revision,
             config=config,
             dtype=torch.float32,
-            attn_implementation=PACKED_ATTENTION if unpadded else "sdpa",
+            attn_implementation=PACKED_ATTENTION if unpadded else None,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,

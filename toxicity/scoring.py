@@ -89,10 +89,14 @@ def _score_batch(
     return torch.cat([_score_batch(model, rows, half, layout, device) for half in halves])
 
 
-def in_bfloat16(model: nn.Module) -> nn.Module:
-    """A copy of a model with bf16 weights, for scoring: autocast would convert the weights again for every batch."""
+def in_bfloat16(model: nn.Module, layout: Layout) -> nn.Module:
+    """A copy of a model with bf16 weights, for scoring: autocast would convert the weights again for every batch.
+
+    On packed batches the last layer computes in fp32, and keeps its weights.
+    """
     twin = copy.deepcopy(model)
     # Accelerate's autocasting forward is an attribute of the instance, and would call the original.
     for name in ("forward", "_original_forward"):
         twin.__dict__.pop(name, None)
-    return twin.to(torch.bfloat16)
+    (twin.bert if layout.packed else twin).to(torch.bfloat16)
+    return twin

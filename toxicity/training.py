@@ -203,7 +203,7 @@ class ToxicityTrainer(PublishingTrainer):
         # Autocast would convert the weights again for every batch; a GPU hardly notices, and shards are not copied.
         twin = self.mixed_precision == "bf16" and self.args.device.type == "cpu" and not self.is_fsdp_enabled
         logits = score_rows(
-            in_bfloat16(self.model) if twin else self.model,
+            in_bfloat16(self.model, self.layout) if twin else self.model,
             rows,
             self.layout,
             self.max_tokens or self.args.per_device_eval_batch_size * int(rows.lengths.max()),

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from torch.nn.functional import dropout as torch_dropout
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from toxicity.cpu import drop
 from toxicity.layout import Group, Layout, Packing
 
 PACKED_ATTENTION = "packed"
@@ -34,17 +34,20 @@ class BertForSequenceClassification(transformers.BertForSequenceClassification):
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         packing: Packing | None = None,
         **options: Any,
     ) -> SequenceClassifierOutput:
-        """Logits `(rows, labels)` of a packed batch (`batching.Layout`); without `packing` the parent's forward."""
+        """Logits `(rows, labels)` of a packed batch (`layout.Layout`); without `packing` the parent's forward."""
         if packing is None:
-            return super().forward(input_ids, attention_mask=attention_mask, position_ids=position_ids, **options)
+            return super().forward(input_ids, attention_mask, token_type_ids, position_ids, **options)
         hidden = self.bert(input_ids, position_ids=position_ids, packing=packing).last_hidden_state
         first_tokens = hidden[0].index_select(0, packing.first_tokens)
-        pooled = self.bert.pooler(first_tokens[:, None])
-        return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
+        pooled = self.dropout(self.bert.pooler(first_tokens[:, None]))
+        # A product so small costs nothing, and logits of bf16's eight bits would make many scores tie.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return SequenceClassifierOutput(logits=self.classifier(pooled.to(self.classifier.weight.dtype)))
 
 
 def takes_packed_batches(model: nn.Module) -> bool:
@@ -65,8 +68,7 @@ def layout_for(model: nn.Module, device: torch.device, pad_token_id: int) -> Lay
         pad_token_id=pad_token_id,
         # Tensor cores want multiples of 8; elsewhere that is padding for nothing.
         pad_to_multiple_of=8 if on_gpu else 1,
-        # A GPU attends to all comments of a batch in one call.
-        shorter_by=1.0 if on_gpu else 0.1,
+        one_group=on_gpu,
     )
 
 
@@ -99,48 +101,42 @@ def packed_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
     sizes = [group.tokens for group in packing.groups]
-    parts = zip(*(states[0].transpose(0, 1).split(sizes) for states in (query, key, value)), strict=True)
-    attended = [_attend(group, part, dropout, scaling) for group, part in zip(packing.groups, parts, strict=True)]
-    return torch.cat(attended)[None], None
+    # By heads first, so that the states of a comment are matrices as they lie.
+    parts = zip(*(states[0].contiguous().split(sizes, dim=1) for states in (query, key, value)), strict=True)
+    attended = [_attend(group, *part, dropout, scaling) for group, part in zip(packing.groups, parts, strict=True)]
+    return torch.cat(attended, dim=1).transpose(0, 1)[None], None
 
 
-def _attend(group: Group, parts: tuple[torch.Tensor, ...], dropout: float, scaling: float | None) -> torch.Tensor:
-    """Attention of a group, from queries, keys and values `(tokens, heads, width)` to the same shape."""
-    _, heads, width = parts[0].shape
-    room = group.rows * group.longest
-    if group.places is not None:
-        parts = tuple(part.new_zeros(room, heads, width).index_copy(0, group.places, part) for part in parts)
-    query, key, value = (part.view(group.rows, group.longest, heads, width).transpose(1, 2) for part in parts)
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+def _attend(
+    group: Group, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
+) -> torch.Tensor:
+    """Attention of a group, from `(heads, tokens, width)` to the same shape."""
+    heads, tokens, width = query.shape
+    if group.places is None and query.device.type == "cpu" and query.dtype == torch.bfloat16:
         # SDPA's backward in bf16 takes ten times as long on a CPU as the same products one by one.
-        attended = _plain_attention(query, key, value, group.is_padding, dropout, scaling)
-    else:
-        mask = None
-        if group.is_padding is not None:
-            mask = ~group.is_padding[:, None, None, :].expand(-1, 1, group.longest, -1)
-        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
-    attended = attended.transpose(1, 2).reshape(room, heads, width)
-    return attended if group.places is None else attended.index_select(0, group.places)
+        states = (part.reshape(heads * group.rows, group.longest, width) for part in (query, key, value))
+        return _plain_attention(*states, dropout, scaling).view(heads, tokens, width)
+    mask, room = None, group.rows * group.longest
+    if group.places is not None:
+        query, key, value = (
+            states.new_zeros(heads, room, width).index_copy(1, group.places, states) for states in (query, key, value)
+        )
+        mask = ~group.is_padding[:, None, None, :].expand(-1, 1, group.longest, -1)
+    query, key, value = (
+        states.view(heads, group.rows, group.longest, width).transpose(0, 1) for states in (query, key, value)
+    )
+    attended = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
+    attended = attended.transpose(0, 1).reshape(heads, room, width)
+    return attended if group.places is None else attended.index_select(1, group.places)
 
 
 def _plain_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    is_padding: torch.Tensor | None,
-    dropout: float,
-    scaling: float | None,
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
 ) -> torch.Tensor:
-    rows, heads, longest, width = query.shape
-    query, key, value = (states.reshape(rows * heads, longest, width) for states in (query, key, value))
-    if is_padding is None:
-        bias = query.new_zeros(1, 1, 1)
-    else:
-        bias = query.new_zeros(rows, 1, 1, longest).masked_fill_(is_padding[:, None, None], -torch.inf)
-        bias = bias.expand(rows, heads, 1, longest).reshape(rows * heads, 1, longest)
-    scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=width**-0.5 if scaling is None else scaling)
-    weights = torch_dropout(scores.softmax(-1), dropout)
-    return torch.bmm(weights, value).view(rows, heads, longest, width)
+    """Attention of matrices `(matrices, tokens, width)`, none of them padded."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.baddbmm(query.new_empty(1, 1, 1), query, key.transpose(1, 2), beta=0, alpha=scale)
+    return torch.bmm(drop(scores.softmax(-1), dropout), value)
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)

@@ -42,9 +42,10 @@ from toxicity.hardware import prepare_cpu
 from toxicity.modeling import SAMPLE_MODEL, load_model, load_tokenizer
 from toxicity.timing import PhaseClock
 from toxicity.training import ToxicityTrainer
-from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification
+from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification, layout_for
 
 MAX_SEQ_LENGTH = 220
+MINILM = ModelArguments(SAMPLE_MODEL)
 BATCH_SIZE = 32
 # The sample recipe's, for everyone.
 OPTIMISER = {"learning_rate": 1e-4, "lr_scheduler_type": "linear", "warmup_steps": 0.06, "weight_decay": 0.01}
@@ -74,9 +75,8 @@ def stock_model(task: Task) -> PreTrainedModel:
     set_seed(task.seed)
     if task.model_shape == "bert-base":
         return AutoModelForSequenceClassification.from_config(_bert_base(), attn_implementation="sdpa")
-    arguments = _minilm()
-    config, _ = load_tokenizer(arguments, MAX_SEQ_LENGTH)
-    ours = load_model(arguments, config)
+    config, _ = load_tokenizer(MINILM, MAX_SEQ_LENGTH)
+    ours = load_model(MINILM, config)
     theirs = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
     theirs.load_state_dict(ours.state_dict())
     return theirs
@@ -89,14 +89,8 @@ def our_model(task: Task) -> PreTrainedModel:
         model = BertForSequenceClassification(_bert_base())
         model.set_attn_implementation(PACKED_ATTENTION)
         return model
-    arguments = _minilm()
-    config, _ = load_tokenizer(arguments, MAX_SEQ_LENGTH)
-    return load_model(arguments, config)
-
-
-def _minilm() -> ModelArguments:
-    # As in the sample recipe.
-    return ModelArguments(SAMPLE_MODEL, config_overrides="attention_probs_dropout_prob=0")
+    config, _ = load_tokenizer(MINILM, MAX_SEQ_LENGTH)
+    return load_model(MINILM, config)
 
 
 def _bert_base() -> BertConfig:
@@ -104,7 +98,7 @@ def _bert_base() -> BertConfig:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    return load_tokenizer(_minilm(), MAX_SEQ_LENGTH)[1]
+    return load_tokenizer(MINILM, MAX_SEQ_LENGTH)[1]
 
 
 class Stopwatch(TrainerCallback):
@@ -188,8 +182,7 @@ def ours(task: Task) -> dict[str, Any]:
             clock=PhaseClock(),
         )
 
-    result = _train_and_score(make, task.rows("train"), validation)
-    return result | _padding(task, make(task.rows("train").select(range(1))))
+    return _train_and_score(make, task.rows("train"), validation) | _padding(task)
 
 
 def _training_options(task: Task) -> dict[str, Any]:
@@ -237,17 +230,19 @@ def _train_and_score(make: Callable[[Dataset], Trainer], train: Dataset, validat
     }
 
 
-def _padding(task: Task, trainer: ToxicityTrainer) -> dict[str, float]:
+def _padding(task: Task) -> dict[str, float]:
     """Share of the positions that this package computes for padding, in linear layers and in attention."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    layout = layout_for(our_model(task), device, pad_token_id=0)
     train, validation = task.rows("train"), task.rows("validation")
     lengths = np.array(train["length"][:])
     order = np.array(list(EpochSampler(lengths, BATCH_SIZE, task.seed, group_by_length=False)))
     batches = [np.sort(lengths[order[start : start + BATCH_SIZE]])[::-1] for start in range(0, len(order), BATCH_SIZE)]
-    trained = np.array([trainer.layout.computed_positions(batch) for batch in batches]).sum(0)
+    trained = np.array([layout.computed_positions(batch) for batch in batches]).sum(0)
     scored_lengths = np.array(validation["length"][:])
     scored_lengths = scored_lengths[longest_first(scored_lengths)]
-    parts = fill_batches(scored_lengths, BATCH_SIZE * int(scored_lengths.max()), padded=not trainer.layout.packed)
-    scored = np.array([trainer.layout.computed_positions(scored_lengths[part]) for part in parts]).sum(0)
+    parts = fill_batches(scored_lengths, BATCH_SIZE * int(scored_lengths.max()), padded=not layout.packed)
+    scored = np.array([layout.computed_positions(scored_lengths[part]) for part in parts]).sum(0)
     return {
         "padding_linear": 1 - lengths.sum() / trained[0],
         "padding_attention": 1 - lengths.sum() / trained[1],

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallba
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, has_length
 
 from toxicity.arguments import TrainingArguments
-from toxicity.batching import Collator, EpochSampler
+from toxicity.batching import Collator, EpochSampler, EvenSampler
 from toxicity.cpu import use_faster_layers
 from toxicity.hardware import describe_machine, judge_precision
 from toxicity.losses import mean_binary_cross_entropy
@@ -101,7 +101,7 @@ class ToxicityTrainer(PublishingTrainer):
 
     @property
     def trained_rows(self) -> int:
-        """Comments that went through the loop, over all processes and epochs, those twice that fill up a batch."""
+        """Comments that went through the loop, over all processes and epochs."""
         return self._sum_over_processes(self._trained_rows)
 
     @property
@@ -154,11 +154,16 @@ class ToxicityTrainer(PublishingTrainer):
 
     def _get_train_sampler(self, train_dataset: TokenRows | None = None) -> Sampler | None:
         strategy = self.args.train_sampling_strategy
-        if strategy not in ("random", "group_by_length"):
-            return super()._get_train_sampler(train_dataset)
-        rows_per_step = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return EpochSampler(train_dataset.lengths, rows_per_step, seed, strategy == "group_by_length")
+        batch_size, processes = self._train_batch_size, self.args.world_size
+        if strategy in ("random", "group_by_length"):
+            rows_per_step = batch_size * self.args.gradient_accumulation_steps * processes
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            sampler = EpochSampler(train_dataset.lengths, rows_per_step, seed, strategy == "group_by_length")
+        else:
+            sampler = super()._get_train_sampler(train_dataset)
+        if processes == 1 or self.args.dataloader_drop_last:
+            return sampler
+        return EvenSampler(sampler, batch_size, processes)
 
     def _get_eval_sampler(self, eval_dataset: TokenRows) -> None:
         """None: `score_rows` goes through the rows its own way."""
@@ -167,7 +172,7 @@ class ToxicityTrainer(PublishingTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Train on a batch, part by part, and count it; gradients are exchanged with the last part."""
-        self._trained_rows += len(inputs["labels"])
+        self._trained_rows += inputs["rows"]
         self._trained_tokens += inputs["tokens"]
         *others, last = inputs["parts"]
         losses = []

@@ -333,7 +333,7 @@ def test_rows_and_tokens_are_counted_without_padding(make_trainer):
 
 
 def test_progress_is_logged_where_bars_are_off(make_trainer, caplog, monkeypatch):
-    monkeypatch.setattr("toxicity.training.LogLines.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("toxicity.log_lines.LogLines.SECONDS_BETWEEN_LINES", 0.0)
     trainer = make_trainer(logging_steps=4, eval_strategy="epoch")
     with caplog.at_level("INFO", logger="toxicity"):
         trainer.train()

@@ -6,20 +6,20 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader, Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, has_length
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
 from toxicity.arguments import TrainingArguments
 from toxicity.batching import Collator, EpochSampler, EvenSampler
 from toxicity.cpu import use_faster_layers
 from toxicity.hardware import describe_machine, judge_precision
+from toxicity.log_lines import LogLines
 from toxicity.losses import mean_binary_cross_entropy
 from toxicity.memory import measure_token_budget
 from toxicity.metrics import ToxicityMetric
@@ -257,52 +257,3 @@ class ToxicityTrainer(PublishingTrainer):
             f"Comments are computed {rows}{budget}; {self.args.optim.value}; torch.compile is "
             f"{'on' if self.args.torch_compile else 'off, as every batch has a shape of its own to compile for'}."
         )
-
-
-class LogLines(TrainerCallback):
-    """Progress as log lines, for where bars would be noise."""
-
-    SECONDS_BETWEEN_LINES = 10.0
-
-    def __init__(self) -> None:
-        self._scored_batches = 0
-        self._last_line = monotonic()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
-        """Tell the loss, every `logging_steps`, and what an evaluation gave."""
-        evaluated = {name: value for name, value in logs.items() if name in ("eval_loss", "eval_auc")}
-        if evaluated:
-            logger.info(f"Evaluation at step {state.global_step:,}: {evaluated}")
-        if "loss" in logs:
-            logger.info(
-                f"Training: step {state.global_step:,} of {state.max_steps:,}, epoch {state.epoch:.2f}, "
-                f"loss {logs['loss']:.4f}, learning rate {logs['learning_rate']:.2e}"
-            )
-
-    def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any, **kwargs: Any) -> None:
-        """Tell how far scoring is, from time to time."""
-        self._scored_batches += 1
-        if has_length(eval_dataloader) and monotonic() - self._last_line > self.SECONDS_BETWEEN_LINES:
-            self._last_line = monotonic()
-            logger.info(f"Scoring: batch {self._scored_batches:,} of {len(eval_dataloader):,}")
-
-    def _on_scored(self, *args: Any, **kwargs: Any) -> None:
-        self._scored_batches = 0
-
-    on_evaluate = on_predict = _on_scored
-
-
-def describe_optimiser(args: TrainingArguments) -> dict[str, Any]:
-    """What beside data, model and length decides how good a run gets: the part of its protocol that the flags set.
-
-    `batch_size` is in comments an optimiser step, over its accumulation steps and processes.
-    """
-    return {
-        "optim": args.optim.value,
-        "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        "learning_rate": args.learning_rate,
-        "lr_scheduler_type": args.lr_scheduler_type.value,
-        "warmup_steps": args.warmup_steps,
-        "weight_decay": args.weight_decay,
-        "max_grad_norm": args.max_grad_norm,
-    }

@@ -74,8 +74,8 @@ class ToxicityTrainer(PublishingTrainer):
         self._trained_rows = 0
         self._trained_tokens = 0
         self.layout = layout_for(self.model, args.device, tokenizer.pad_token_id)
-        if args.torch_compile or args.n_gpu > 1:
-            # torch.compile would compile for every batch, and DataParallel cut across comments.
+        if args.torch_compile:
+            # It would compile for every batch.
             self.layout = replace(self.layout, packed=False)
         if args.device.type == "cpu":
             use_faster_layers(self.model)
@@ -217,6 +217,7 @@ class ToxicityTrainer(PublishingTrainer):
             self.args.process_index,
             self.args.world_size,
             on_batch,
+            in_halves=not self.is_fsdp_enabled,
         )
         return self.accelerator.reduce(logits).cpu()
 

@@ -273,6 +273,21 @@ def test_a_run_resumed_in_mid_epoch_ends_with_the_same_weights(make_trainer, che
     assert torch.equal(weights(whole), weights(resumed))
 
 
+def test_a_budget_that_was_measured_stays_what_it_was_when_a_run_is_resumed(make_trainer, caplog):
+    before, resumed, smaller, asked = (make_trainer(max_tokens_per_batch=budget) for budget in ["auto"] * 3 + ["100"])
+    before.max_tokens = resumed.max_tokens - 100
+    counts = before.counts()
+    resumed.restore_counts(counts)
+    assert resumed.max_tokens == resumed.data_collator.max_tokens == before.max_tokens
+    smaller.max_tokens = before.max_tokens // 2
+    smaller.restore_counts(counts)
+    assert smaller.max_tokens == before.max_tokens // 2
+    assert "will not be the same to the last bit" in caplog.text
+    asked.restore_counts(counts)
+    assert asked.max_tokens == 100
+    assert "max_tokens" not in make_trainer().counts()
+
+
 def test_the_same_seed_gives_the_same_weights(make_trainer):
     runs = []
     for seed in (1, 1, 2):

@@ -21,7 +21,7 @@ from toxicity.cpu import use_faster_layers
 from toxicity.hardware import describe_machine, judge_precision
 from toxicity.log_lines import LogLines
 from toxicity.losses import mean_binary_cross_entropy
-from toxicity.memory import measure_token_budget
+from toxicity.memory import USABLE_SHARE, measure_token_budget
 from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import logits_of
 from toxicity.publishing import PublishingTrainer
@@ -113,14 +113,27 @@ class ToxicityTrainer(PublishingTrainer):
         return self.accelerator.reduce(torch.tensor(count, device=self.args.device)).item()
 
     def counts(self) -> dict[str, int]:
-        """What a checkpoint remembers of the work that was done, over all processes."""
-        return {"trained_rows": self.trained_rows, "trained_tokens": self.trained_tokens}
+        """What a checkpoint remembers of the work that was done, over all processes, and how steps were cut."""
+        counts = {"trained_rows": self.trained_rows, "trained_tokens": self.trained_tokens}
+        return counts if self.max_tokens is None else counts | {"max_tokens": self.max_tokens}
 
     def restore_counts(self, counts: dict[str, int]) -> None:
-        """Take over what `counts` gave; one process keeps it, for all are added up."""
+        """Take over what `counts` gave; one process keeps the sums, for all are added up."""
         if self.is_world_process_zero():
             self._trained_rows = counts["trained_rows"]
             self._trained_tokens = counts["trained_tokens"]
+        measured, before = self.max_tokens, counts.get("max_tokens")
+        if before in (None, measured) or self.args.max_tokens_per_batch != "auto":
+            return
+        if before * USABLE_SHARE > measured:
+            logger.warning(
+                f"This device has room for {measured:,} tokens at a time, and the one before had for {before:,}: the "
+                "weights will not be the same to the last bit."
+            )
+            return
+        # What is free differs a little from start to start, and steps that are cut otherwise are rounded otherwise.
+        self.max_tokens = before
+        self.data_collator = Collator(self.layout, before)
 
     def score(self, dataset: Dataset) -> np.ndarray:
         """Logits of every row, float32 `(rows,)`, in the order of `dataset`, charged to the phase `inference`."""
@@ -232,11 +245,13 @@ class ToxicityTrainer(PublishingTrainer):
             return None if asked is None else int(asked)
         if self.args.device.type != "cuda":
             return CPU_TOKENS
-        longest = int(TokenRows(self.train_dataset).lengths.max())
-        most = self.args.train_batch_size * longest
-        return measure_token_budget(
-            self.model, self.layout, longest, most, self.accelerator.autocast, distributed=self.args.world_size > 1
+        rows = TokenRows(self.train_dataset)
+        most = self.args.train_batch_size * int(rows.lengths.max())
+        budget = measure_token_budget(
+            self.model, self.layout, rows, most, self.accelerator.autocast, distributed=self.args.world_size > 1
         )
+        # One number for all processes, which a checkpoint can keep.
+        return int(self.accelerator.gather(torch.tensor([budget], device=self.args.device)).min())
 
     def _explain_choices(self) -> None:
         """Say in the log how this machine is used, and why."""

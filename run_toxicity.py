@@ -25,10 +25,10 @@ from toxicity.errors import refusals_exit_cleanly
 from toxicity.flops import encoder_of
 from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
 from toxicity.interruption import sigterm_saves
-from toxicity.launching import require_sharding_device, start_missing_processes
+from toxicity.launching import start_missing_processes
 from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import load_model, load_tokenizer
-from toxicity.preflight import require_working_machine
+from toxicity.preflight import require_working_machine, require_working_sharing
 from toxicity.probe import probe
 from toxicity.report import build_benchmark, describe_protocol, write_report
 from toxicity.resuming import Checkpoints, describe_request
@@ -43,10 +43,10 @@ def main() -> None:
     prepare_cpu()
     arguments = parse_arguments()
     data_args, model_args, training_args = arguments.data, arguments.model, arguments.training
-    require_sharding_device(training_args.device)
+    require_working_sharing(training_args)
     is_main_process = training_args.process_index == 0
     set_up_console(is_main_process, progress_bars=not training_args.disable_tqdm)
-    machine = describe_machine(training_args.device, training_args.world_size * max(1, training_args.n_gpu))
+    machine = describe_machine(training_args.device, training_args.world_size)
     machine["label"] = require_working_machine(
         machine,
         arguments.machine.gpu,

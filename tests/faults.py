@@ -123,7 +123,7 @@ def note_rows(path):
 
     def act(trainer, inputs):
         with Path(f"{path}.{trainer.args.process_index}").open("a") as file:
-            for part in inputs["parts"]:
+            for part in inputs["parts"] if inputs["rows"] else []:
                 ids = part["input_ids"][0].tolist()
                 starts = [*part["packing"].first_tokens.tolist(), len(ids)]
                 for start, stop in itertools.pairwise(starts):

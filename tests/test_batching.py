@@ -1,13 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import BatchSampler
 
-from toxicity.batching import Collator, EpochSampler, fill_batches, longest_first
+from toxicity.batching import Collator, EpochSampler, EvenSampler, fill_batches, longest_first
 from toxicity.layout import Layout
-from toxicity.token_rows import TokenRows
+from toxicity.losses import IGNORED
+from toxicity.token_rows import FILLER, TokenRows
 
 # Of the shape of the sample's: a median of 42, a long tail, cut at 220.
 LENGTHS = np.minimum(np.random.default_rng(0).lognormal(np.log(42), 0.95, 4003).astype(int) + 3, 220)
@@ -61,6 +64,27 @@ def test_fewer_rows_than_a_batch():
     assert sorted(EpochSampler([5, 3, 4], 32, seed=1)) == [0, 1, 2]
 
 
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(2, 4))
+def test_processes_share_every_row_once_in_equally_many_batches(rows, batch_size, processes):
+    sampler = EvenSampler(EpochSampler(LENGTHS[:rows], batch_size * processes, seed=1), batch_size, processes)
+    batches = BatchSampler(sampler, batch_size, drop_last=False)
+    shares = [list(BatchSamplerShard(batches, processes, rank)) for rank in range(processes)]
+    passes = -(-rows // (batch_size * processes))
+    assert {len(share) for share in shares} == {passes}
+    assert len(sampler) == passes * batch_size * processes
+    dealt = [[[row for row in batch if row != FILLER] for batch in share] for share in shares]
+    assert sorted(row for share in dealt for batch in share for row in batch) == list(range(rows))
+    assert all(len(batch) == batch_size for share in dealt for batch in share[:-1])
+    last = [len(share[-1]) for share in dealt]
+    assert max(last) - min(last) <= 1, "no process stands idle for others to do what it could"
+
+
+def test_all_but_the_last_pass_is_as_without_fillers():
+    order = EpochSampler(LENGTHS, 32, seed=1)
+    assert list(EvenSampler(order, 16, 2))[:4000] == list(order)[:4000]
+    assert np.flatnonzero(np.array(list(EvenSampler(order, 16, 2))) != FILLER)[4000:].tolist() == [4000, 4001, 4016]
+
+
 def test_longest_first():
     assert longest_first(np.array([3, 9, 5, 9], dtype=np.uint8)).tolist() == [1, 3, 2, 0]
 
@@ -97,3 +121,14 @@ def test_a_step_is_cut_into_parts_that_keep_their_labels():
     assert len(Collator(Layout(packed=True))(rows.__getitems__([0, 1, 2, 3]))["parts"]) == 1
     padded = Collator(Layout(packed=False), max_tokens=9)(rows.__getitems__([0, 1, 2, 3]))
     assert [tuple(part["input_ids"].shape) for part in padded["parts"]] == [(1, 5), (2, 4), (1, 2)]
+
+
+def test_a_batch_of_fillers_calls_the_model_and_counts_for_nothing():
+    rows = rows_of(3, 5)
+    batch = Collator(Layout(packed=True))(rows.__getitems__([FILLER, FILLER]))
+    assert [part["input_ids"].shape for part in batch["parts"]] == [(1, 3)]
+    assert batch["parts"][0]["labels"].tolist() == batch["labels"].tolist() == [[IGNORED]]
+    assert (batch["rows"], batch["tokens"]) == (0, 0)
+    some = Collator(Layout(packed=True))(rows.__getitems__([1, FILLER]))
+    assert some["labels"].tolist() == [[pytest.approx(0.1)]]
+    assert (some["rows"], some["tokens"]) == (1, 5)

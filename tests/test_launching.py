@@ -1,8 +1,6 @@
 import pytest
-import torch
 
-from toxicity.errors import RequestError
-from toxicity.launching import processes_asked_for, require_sharding_device, start_missing_processes
+from toxicity.launching import processes_asked_for, start_missing_processes
 
 
 @pytest.mark.parametrize(
@@ -42,11 +40,3 @@ def test_one_alone_starts_the_others(monkeypatch):
     monkeypatch.setattr("os.execv", lambda _, command: started.append(command))
     start_missing_processes()
     assert started[0][-4:] == ["--nproc_per_node=2", "run_toxicity.py", "--seed", "3"]
-
-
-def test_fsdp_on_a_cpu_is_refused_and_named(monkeypatch):
-    require_sharding_device(torch.device("cpu"))
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    require_sharding_device(torch.device("cuda"))
-    with pytest.raises(RequestError, match="FSDP shards a model over GPUs"):
-        require_sharding_device(torch.device("cpu"))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from toxicity.losses import mean_binary_cross_entropy
+from toxicity.losses import IGNORED, mean_binary_cross_entropy
 
 
 def test_against_numbers_worked_by_hand():
@@ -30,3 +30,13 @@ def test_half_precision_logits_lose_nothing_in_the_loss():
     loss = mean_binary_cross_entropy(logits.half(), torch.tensor([[0.0], [1.0]]))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(20.0)
+
+
+def test_ignored_rows_have_no_part_in_loss_or_gradient():
+    logits = torch.tensor([[0.5], [3.0]], requires_grad=True)
+    labels = torch.tensor([[1.0], [IGNORED]])
+    loss = mean_binary_cross_entropy(logits, labels)
+    torch.testing.assert_close(loss, mean_binary_cross_entropy(logits[:1], labels[:1]))
+    assert mean_binary_cross_entropy(logits[1:], labels[1:], torch.tensor(3)) == 0
+    loss.backward()
+    assert logits.grad[0] != 0 == logits.grad[1]

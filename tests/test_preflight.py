@@ -2,11 +2,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from toxicity.errors import RequestError
-from toxicity.preflight import has_kernels, main, require_working_machine
+from toxicity.preflight import has_kernels, main, require_working_machine, require_working_sharing
 
 ROOT = Path(__file__).parent.parent
 CUDA_126 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
@@ -97,6 +99,57 @@ def test_what_cannot_work_is_refused_with_what_mends_it(case):
 )
 def test_what_works_gets_its_label(described, request_, label):
     assert require_working_machine(described, **request_) == label
+
+
+def arguments(**changes):
+    """What the flags and the launcher came to, on one of two processes with a GPU each."""
+    return SimpleNamespace(
+        **{
+            "device": torch.device("cuda", 1),
+            "n_gpu": 1,
+            "world_size": 2,
+            "fsdp": None,
+            "max_tokens_per_batch": None,
+            "average_tokens_across_devices": True,
+            "accelerator_config": SimpleNamespace(split_batches=False),
+        }
+        | changes
+    )
+
+
+FSDP = {"ACCELERATE_USE_FSDP": "true"}
+SHARING_REFUSED = {
+    "DataParallel": (
+        {"n_gpu": 4, "world_size": 1},
+        {},
+        ["sees 4 GPUs", "CUDA_VISIBLE_DEVICES=0", "accelerate launch --multi_gpu --num_processes 4"],
+    ),
+    "FSDP on a CPU": ({"device": torch.device("cpu")}, FSDP, ["FSDP shards a model over GPUs", "--use_fsdp"]),
+    "FSDP, cut by tokens": ({"max_tokens_per_batch": "4096"}, FSDP, ["--max_tokens_per_batch", "leave it out"]),
+    "FSDP by a flag, cut by tokens": ({"fsdp": True, "max_tokens_per_batch": "auto"}, {}, ["--max_tokens_per_batch"]),
+    "a mean of means": ({"average_tokens_across_devices": False}, {}, ["leave out --average_tokens_across_devices"]),
+    "batches cut": ({"accelerator_config": SimpleNamespace(split_batches=True)}, {}, ["leave out", "split_batches"]),
+}
+
+
+@pytest.mark.parametrize("case", SHARING_REFUSED)
+def test_ways_to_share_the_work_that_cannot_be_right_are_refused(case, monkeypatch):
+    changes, environment, parts = SHARING_REFUSED[case]
+    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RequestError) as refusal:
+        require_working_sharing(arguments(**changes))
+    assert all(part in str(refusal.value) for part in parts), str(refusal.value)
+
+
+def test_ways_to_share_the_work_that_are_right(monkeypatch):
+    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
+    alone = {"world_size": 1, "average_tokens_across_devices": False}
+    for changes in ({}, {"max_tokens_per_batch": "auto"}, alone, alone | {"n_gpu": 0, "device": torch.device("cpu")}):
+        require_working_sharing(arguments(**changes))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    require_working_sharing(arguments())
 
 
 def test_allowing_another_card_does_not_allow_one_without_kernels():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from toxicity.errors import RunFailure
 from toxicity.layout import Layout
 from toxicity.scoring import in_bfloat16, score_rows
 from toxicity.token_rows import TokenRows
@@ -80,6 +81,11 @@ def test_a_batch_that_does_not_fit_is_scored_in_halves(model, rows, one_by_one, 
 def test_a_comment_that_does_not_fit_alone_is_an_error(model, rows):
     with pytest.raises(torch.OutOfMemoryError):
         score_rows(SmallMemory(model, 0), rows, PADDED, 10_000, CPU)
+
+
+def test_a_sharded_model_is_called_no_more_often_than_by_the_other_processes(model, rows):
+    with pytest.raises(RunFailure, match="choose a smaller --per_device_eval_batch_size"):
+        score_rows(SmallMemory(model, 3), rows, PADDED, 10_000, CPU, in_halves=False)
 
 
 def test_bf16_weights_score_alike_and_leave_the_model_alone(model, rows, one_by_one):

@@ -123,7 +123,7 @@ def test_a_model_that_returns_a_tuple_trains_and_scores_like_any_other(make_trai
 
 
 def loss_and_gradient(trainer):
-    """Loss and gradient of the first step."""
+    """Loss of the first step and gradient of the last."""
     seen = {}
 
     def keep(optimizer, *_):
@@ -175,6 +175,19 @@ def test_the_shape_of_a_step_changes_neither_loss_nor_gradient(make_trainer, mod
     torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
     assert other.trained_rows == 32
     assert other.trained_tokens == whole.trained_tokens
+
+
+def test_the_last_step_of_an_epoch_is_the_mean_over_its_comments(make_trainer):
+    """64 comments are steps of 24, 24 and 16, accumulated from 6, 6, 6, 6 and 6, 6, 4."""
+    options = ONE_STEP | {"max_steps": -1}
+    whole = make_trainer(**options, per_device_train_batch_size=24)
+    _, gradient = loss_and_gradient(whole)
+    cut = make_trainer(**options, per_device_train_batch_size=6, gradient_accumulation_steps=4)
+    _, other_gradient = loss_and_gradient(cut)
+    losses = [[entry.get("loss") for entry in trainer.state.log_history[:3]] for trainer in (whole, cut)]
+    np.testing.assert_allclose(*losses, atol=1e-5)
+    assert whole.state.global_step == cut.state.global_step == 3
+    torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
 
 
 STEP_OF_THIS_PROCESS = """
@@ -260,6 +273,21 @@ def test_a_run_resumed_in_mid_epoch_ends_with_the_same_weights(make_trainer, che
     assert torch.equal(weights(whole), weights(resumed))
 
 
+def test_a_budget_that_was_measured_stays_what_it_was_when_a_run_is_resumed(make_trainer, caplog):
+    before, resumed, smaller, asked = (make_trainer(max_tokens_per_batch=budget) for budget in ["auto"] * 3 + ["100"])
+    before.max_tokens = resumed.max_tokens - 100
+    counts = before.counts()
+    resumed.restore_counts(counts)
+    assert resumed.max_tokens == resumed.data_collator.max_tokens == before.max_tokens
+    smaller.max_tokens = before.max_tokens // 2
+    smaller.restore_counts(counts)
+    assert smaller.max_tokens == before.max_tokens // 2
+    assert "will not be the same to the last bit" in caplog.text
+    asked.restore_counts(counts)
+    assert asked.max_tokens == 100
+    assert "max_tokens" not in make_trainer().counts()
+
+
 def test_the_same_seed_gives_the_same_weights(make_trainer):
     runs = []
     for seed in (1, 1, 2):
@@ -320,7 +348,7 @@ def test_rows_and_tokens_are_counted_without_padding(make_trainer):
 
 
 def test_progress_is_logged_where_bars_are_off(make_trainer, caplog, monkeypatch):
-    monkeypatch.setattr("toxicity.training.LogLines.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("toxicity.log_lines.LogLines.SECONDS_BETWEEN_LINES", 0.0)
     trainer = make_trainer(logging_steps=4, eval_strategy="epoch")
     with caplog.at_level("INFO", logger="toxicity"):
         trainer.train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from torch.utils.data import Sampler
 
 from toxicity.layout import Layout
-from toxicity.token_rows import Rows
+from toxicity.losses import IGNORED
+from toxicity.token_rows import FILLER, Rows
 
 # Rows are sorted within pools of this many batches: long enough for even lengths, short enough to stay random.
 BATCHES_PER_POOL = 100
@@ -65,6 +67,39 @@ class EpochSampler(Sampler[int]):
         return np.concatenate([rng.permutation(np.concatenate(batches)).ravel(), shuffled[whole:]])
 
 
+class EvenSampler(Sampler[int]):
+    """Another sampler's order, filled up at its end so that all processes get equally many batches.
+
+    Accelerate deals whole batches out to the processes in turn, and would fill up by training some rows twice. Here
+    the last rows are dealt out one by one, and `FILLER` follows them in each process's batch.
+
+    Args:
+        sampler: gives every row once.
+        batch_size: rows that a process takes together.
+        processes: how many share the rows.
+    """
+
+    def __init__(self, sampler: Sampler[int], batch_size: int, processes: int) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.processes = processes
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self._rows_of_all) * self._rows_of_all
+
+    def __iter__(self) -> Iterator[int]:
+        rows = iter(self.sampler)
+        yield from islice(rows, len(self.sampler) // self._rows_of_all * self._rows_of_all)
+        if last := list(rows):
+            dealt = np.full((self.batch_size, self.processes), FILLER)
+            dealt.flat[: len(last)] = last
+            yield from dealt.T.ravel().tolist()
+
+    @property
+    def _rows_of_all(self) -> int:
+        return self.batch_size * self.processes
+
+
 def longest_first(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     """Order for scoring: int64 `(rows,)` indices, longest row first, so that too large a batch fails at once."""
     return np.argsort(-np.asarray(lengths).astype(np.int64), kind="stable")
@@ -105,7 +140,8 @@ class Collator:
 
         Returns:
             `labels`, float32 `(rows, 1)`, of all rows; `parts`, dicts of what the model takes and the `labels` of
-            those rows; `tokens`, how many real ones there are.
+            those rows; `rows` and `tokens`, how many comments there are, and tokens in them, those left out whose
+            label is `IGNORED`.
         """
         lengths = np.array([len(tokens) for tokens in rows.tokens])
         order = longest_first(lengths)
@@ -114,4 +150,10 @@ class Collator:
             self.layout([rows.tokens[row] for row in order[part]]) | {"labels": labels[part]}
             for part in fill_batches(lengths[order], self.max_tokens, padded=not self.layout.packed)
         ]
-        return {"labels": labels, "parts": parts, "tokens": int(lengths.sum())}
+        counted = rows.labels != IGNORED
+        return {
+            "labels": labels,
+            "parts": parts,
+            "rows": int(counted.sum()),
+            "tokens": int(lengths[counted].sum()),
+        }

@@ -8,10 +8,7 @@ import sys
 from pathlib import Path
 
 import psutil
-import torch
 import yaml
-
-from toxicity.errors import RequestError
 
 # By these a process is told which one of several it is, by torch's launcher or by MPI's.
 RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
@@ -34,19 +31,6 @@ def start_missing_processes() -> None:
         sys.stderr.flush()
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={wanted}"]
         os.execv(sys.executable, [*launcher, *sys.argv])
-
-
-def require_sharding_device(device: torch.device) -> None:
-    """Refuse FSDP on a CPU: Accelerate leaves it out there, and all processes but one get a model without weights.
-
-    Raises:
-        RequestError: naming the config to use instead.
-    """
-    if device.type == "cpu" and os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        raise RequestError(
-            "FSDP shards a model over GPUs, and this run is on a CPU: leave fsdp.yaml (or --use_fsdp) out, and start "
-            "several processes with accelerate launch --num_processes."
-        )
 
 
 def processes_asked_for(command: list[str]) -> int:

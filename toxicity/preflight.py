@@ -2,16 +2,18 @@
 
     python -m toxicity.preflight --gpu p100
 
-It judges a described machine, the dictionary of `hardware.describe_machine`, so that any machine can be tried.
+It judges a described machine, the dictionary of `hardware.describe_machine`, so that any machine can be tried; and
+ways to share the work between devices, by the arguments that Accelerate's launcher and the flags came to.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -19,6 +21,9 @@ import yaml
 from toxicity.errors import RequestError, refusals_exit_cleanly
 from toxicity.gpus import kind_of, known_kind
 from toxicity.hardware import describe_machine
+
+if TYPE_CHECKING:  # it would bring transformers along, which takes seconds
+    from toxicity.arguments import TrainingArguments
 
 CONFIGS = Path(__file__).parent.parent / "accelerate_configs"
 
@@ -81,6 +86,41 @@ def require_working_machine(
     if gpu:
         return gpu if gpu == kind else f"{kind or machine['label']} as {gpu}"
     return machine["label"]
+
+
+def require_working_sharing(args: TrainingArguments) -> None:
+    """Check that devices can share the work in the way that was asked for.
+
+    Raises:
+        RequestError: several GPUs in one process; FSDP on a CPU, or with a budget of tokens; or a loss that is not
+            the mean over the comments of all processes.
+    """
+    if args.n_gpu > 1:
+        # It is called DataParallel, and multiplies loss and gradient by the number of GPUs.
+        raise RequestError(
+            f"this process sees {args.n_gpu} GPUs, and would use them in a way that is slow and trains otherwise. Put "
+            f"CUDA_VISIBLE_DEVICES=0 before the command to use one, or start a process for each: accelerate launch "
+            f"--multi_gpu --num_processes {args.n_gpu} run_toxicity.py."
+        )
+    sharded = bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+    if sharded and args.device.type == "cpu":
+        # Accelerate leaves it out there, and all processes but one get a model without weights.
+        raise RequestError(
+            "FSDP shards a model over GPUs, and this run is on a CPU: leave fsdp.yaml (or --use_fsdp) out, and start "
+            "several processes with accelerate launch --num_processes."
+        )
+    if sharded and args.max_tokens_per_batch is not None:
+        # A process that has more parts in its step than another would wait for it for ever.
+        raise RequestError(
+            "--max_tokens_per_batch cuts each process's step as its own comments need, and with FSDP all must call the "
+            "model equally often: leave it out, and set --per_device_train_batch_size and "
+            "--gradient_accumulation_steps."
+        )
+    if args.world_size > 1 and (not args.average_tokens_across_devices or args.accelerator_config.split_batches):
+        raise RequestError(
+            "the loss is the mean over the comments of all processes: leave out --average_tokens_across_devices, and "
+            "split_batches in --accelerator_config."
+        )
 
 
 def has_kernels(capability: str, architectures: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from datasets import Dataset
 from scipy.special import expit
 
 from toxicity import plots
-from toxicity.arguments import Arguments
+from toxicity.arguments import Arguments, TrainingArguments
 from toxicity.calibration import halves
 from toxicity.console import printable
 from toxicity.data import Splits, labels_of
@@ -26,7 +26,7 @@ from toxicity.page import Comment, Picture, report_page
 from toxicity.reading import one_line
 from toxicity.rows import SCHEMA_VERSION, benchmark_table
 from toxicity.schema import ID, TEXT
-from toxicity.training import ToxicityTrainer, describe_optimiser
+from toxicity.training import ToxicityTrainer
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "evaluate", "scikit-learn")
 
@@ -52,7 +52,23 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
         "seed": arguments.training.seed,
         "mixed_precision": trainer.mixed_precision,
         "train_sampling_strategy": arguments.training.train_sampling_strategy,
-        "optimiser": describe_optimiser(arguments.training),
+        "optimiser": _describe_optimiser(arguments.training),
+    }
+
+
+def _describe_optimiser(args: TrainingArguments) -> dict[str, Any]:
+    """What beside data, model and length decides how good a run gets: the part of its protocol that the flags set.
+
+    `batch_size` is in comments an optimiser step, over its accumulation steps and processes.
+    """
+    return {
+        "optim": args.optim.value,
+        "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "learning_rate": args.learning_rate,
+        "lr_scheduler_type": args.lr_scheduler_type.value,
+        "warmup_steps": args.warmup_steps,
+        "weight_decay": args.weight_decay,
+        "max_grad_norm": args.max_grad_norm,
     }
 
 

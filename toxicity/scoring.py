@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from toxicity.batching import fill_batches, longest_first
+from toxicity.errors import RunFailure
 from toxicity.layout import Layout
 from toxicity.modeling import logits_of
 from toxicity.token_rows import TokenRows
@@ -29,11 +30,11 @@ def score_rows(
     rank: int = 0,
     world_size: int = 1,
     on_batch: Callable[[int], object] = lambda batches: None,
+    in_halves: bool = True,
 ) -> torch.Tensor:
     """Score rows; nothing waits for the device before the caller looks at the result.
 
-    All processes call the model equally often, so that it may be sharded over them. A batch that does not fit the
-    device's memory is scored in halves.
+    All processes call the model equally often, so that it may be sharded over them.
 
     Args:
         model: a classifier on `device`; it is put into evaluation mode and back.
@@ -45,10 +46,15 @@ def score_rows(
         rank: of this process.
         world_size: how many processes share the rows: each one scores every `world_size`-th batch.
         on_batch: called before each batch with the number of batches that this process scores.
+        in_halves: whether a batch that does not fit the device's memory is scored in two halves. Of a sharded model
+            that would be a call more than the other processes make, which wait for each other.
 
     Returns:
         float32 `(rows, labels)` on `device`, in the order of `rows`; zero for those of other processes' batches, so
         that the sum over the processes is all of them.
+
+    Raises:
+        RunFailure: if a batch does not fit and is not to be halved.
     """
     order = longest_first(rows.lengths)
     batches = [order[part] for part in fill_batches(rows.lengths[order], max_tokens, padded=not layout.packed)]
@@ -61,7 +67,7 @@ def score_rows(
         with torch.no_grad(), autocast():
             for batch in [*mine, *batches[-1:]][:calls]:
                 on_batch(calls)
-                scored.append(_score_batch(model, rows, batch, layout, device))
+                scored.append(_score_batch(model, rows, batch, layout, device, in_halves))
     finally:
         model.train(was_training)
     logits = torch.cat(scored)
@@ -72,13 +78,18 @@ def score_rows(
 
 
 def _score_batch(
-    model: nn.Module, rows: TokenRows, batch: np.ndarray, layout: Layout, device: torch.device
+    model: nn.Module, rows: TokenRows, batch: np.ndarray, layout: Layout, device: torch.device, in_halves: bool
 ) -> torch.Tensor:
     inputs = layout(rows.tokens_of(batch))
     try:
         inputs = {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
         return logits_of(model(**inputs)).float()
-    except torch.OutOfMemoryError:
+    except torch.OutOfMemoryError as error:
+        if not in_halves:
+            raise RunFailure(
+                f"{len(batch):,} comments do not fit the device's memory together, and a sharded model is not called "
+                "for fewer: choose a smaller --per_device_eval_batch_size."
+            ) from error
         if len(batch) == 1:
             raise
     # Outside the handler, which keeps the tensors of the failed call alive.
@@ -86,7 +97,7 @@ def _score_batch(
     del inputs
     torch.cuda.empty_cache()
     halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
-    return torch.cat([_score_batch(model, rows, half, layout, device) for half in halves])
+    return torch.cat([_score_batch(model, rows, half, layout, device, in_halves) for half in halves])
 
 
 def in_bfloat16(model: nn.Module, layout: Layout) -> nn.Module:

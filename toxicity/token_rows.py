@@ -10,6 +10,11 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import Dataset
 
+from toxicity.losses import IGNORED
+
+# In place of a row's number: no row, only so that all processes have equally many to ask for.
+FILLER = -1
+
 
 @dataclass
 class Rows:
@@ -60,5 +65,12 @@ class TokenRows(Dataset):
         ]
 
     def __getitems__(self, rows: list[int]) -> Rows:
-        """What the loader hands to the collator."""
-        return Rows(self.tokens_of(rows), None if self.labels is None else self.labels[rows])
+        """What the loader hands to the collator: these rows without `FILLER`.
+
+        If there are none but those, it is a row whose label is `IGNORED`: the model must be called all the same,
+        as other processes wait for this one's gradients.
+        """
+        real = [row for row in rows if row != FILLER]
+        if not real:
+            return Rows(self.tokens_of([0]), np.array([IGNORED], dtype=np.float32))
+        return Rows(self.tokens_of(real), None if self.labels is None else self.labels[real])

@@ -6,22 +6,22 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader, Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, has_length
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
 from toxicity.arguments import TrainingArguments
-from toxicity.batching import Collator, EpochSampler
+from toxicity.batching import Collator, EpochSampler, EvenSampler
 from toxicity.cpu import use_faster_layers
 from toxicity.hardware import describe_machine, judge_precision
+from toxicity.log_lines import LogLines
 from toxicity.losses import mean_binary_cross_entropy
-from toxicity.memory import measure_token_budget
+from toxicity.memory import USABLE_SHARE, measure_token_budget
 from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import logits_of
 from toxicity.publishing import PublishingTrainer
@@ -74,8 +74,8 @@ class ToxicityTrainer(PublishingTrainer):
         self._trained_rows = 0
         self._trained_tokens = 0
         self.layout = layout_for(self.model, args.device, tokenizer.pad_token_id)
-        if args.torch_compile or args.n_gpu > 1:
-            # torch.compile would compile for every batch, and DataParallel cut across comments.
+        if args.torch_compile:
+            # It would compile for every batch.
             self.layout = replace(self.layout, packed=False)
         if args.device.type == "cpu":
             use_faster_layers(self.model)
@@ -101,7 +101,7 @@ class ToxicityTrainer(PublishingTrainer):
 
     @property
     def trained_rows(self) -> int:
-        """Comments that went through the loop, over all processes and epochs, those twice that fill up a batch."""
+        """Comments that went through the loop, over all processes and epochs."""
         return self._sum_over_processes(self._trained_rows)
 
     @property
@@ -113,14 +113,27 @@ class ToxicityTrainer(PublishingTrainer):
         return self.accelerator.reduce(torch.tensor(count, device=self.args.device)).item()
 
     def counts(self) -> dict[str, int]:
-        """What a checkpoint remembers of the work that was done, over all processes."""
-        return {"trained_rows": self.trained_rows, "trained_tokens": self.trained_tokens}
+        """What a checkpoint remembers of the work that was done, over all processes, and how steps were cut."""
+        counts = {"trained_rows": self.trained_rows, "trained_tokens": self.trained_tokens}
+        return counts if self.max_tokens is None else counts | {"max_tokens": self.max_tokens}
 
     def restore_counts(self, counts: dict[str, int]) -> None:
-        """Take over what `counts` gave; one process keeps it, for all are added up."""
+        """Take over what `counts` gave; one process keeps the sums, for all are added up."""
         if self.is_world_process_zero():
             self._trained_rows = counts["trained_rows"]
             self._trained_tokens = counts["trained_tokens"]
+        measured, before = self.max_tokens, counts.get("max_tokens")
+        if before in (None, measured) or self.args.max_tokens_per_batch != "auto":
+            return
+        if before * USABLE_SHARE > measured:
+            logger.warning(
+                f"This device has room for {measured:,} tokens at a time, and the one before had for {before:,}: the "
+                "weights will not be the same to the last bit."
+            )
+            return
+        # What is free differs a little from start to start, and steps that are cut otherwise are rounded otherwise.
+        self.max_tokens = before
+        self.data_collator = Collator(self.layout, before)
 
     def score(self, dataset: Dataset) -> np.ndarray:
         """Logits of every row, float32 `(rows,)`, in the order of `dataset`, charged to the phase `inference`."""
@@ -154,11 +167,16 @@ class ToxicityTrainer(PublishingTrainer):
 
     def _get_train_sampler(self, train_dataset: TokenRows | None = None) -> Sampler | None:
         strategy = self.args.train_sampling_strategy
-        if strategy not in ("random", "group_by_length"):
-            return super()._get_train_sampler(train_dataset)
-        rows_per_step = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return EpochSampler(train_dataset.lengths, rows_per_step, seed, strategy == "group_by_length")
+        batch_size, processes = self._train_batch_size, self.args.world_size
+        if strategy in ("random", "group_by_length"):
+            rows_per_step = batch_size * self.args.gradient_accumulation_steps * processes
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            sampler = EpochSampler(train_dataset.lengths, rows_per_step, seed, strategy == "group_by_length")
+        else:
+            sampler = super()._get_train_sampler(train_dataset)
+        if processes == 1 or self.args.dataloader_drop_last:
+            return sampler
+        return EvenSampler(sampler, batch_size, processes)
 
     def _get_eval_sampler(self, eval_dataset: TokenRows) -> None:
         """None: `score_rows` goes through the rows its own way."""
@@ -167,7 +185,7 @@ class ToxicityTrainer(PublishingTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Train on a batch, part by part, and count it; gradients are exchanged with the last part."""
-        self._trained_rows += len(inputs["labels"])
+        self._trained_rows += inputs["rows"]
         self._trained_tokens += inputs["tokens"]
         *others, last = inputs["parts"]
         losses = []
@@ -212,6 +230,7 @@ class ToxicityTrainer(PublishingTrainer):
             self.args.process_index,
             self.args.world_size,
             on_batch,
+            in_halves=not self.is_fsdp_enabled,
         )
         return self.accelerator.reduce(logits).cpu()
 
@@ -226,11 +245,13 @@ class ToxicityTrainer(PublishingTrainer):
             return None if asked is None else int(asked)
         if self.args.device.type != "cuda":
             return CPU_TOKENS
-        longest = int(TokenRows(self.train_dataset).lengths.max())
-        most = self.args.train_batch_size * longest
-        return measure_token_budget(
-            self.model, self.layout, longest, most, self.accelerator.autocast, distributed=self.args.world_size > 1
+        rows = TokenRows(self.train_dataset)
+        most = self.args.train_batch_size * int(rows.lengths.max())
+        budget = measure_token_budget(
+            self.model, self.layout, rows, most, self.accelerator.autocast, distributed=self.args.world_size > 1
         )
+        # One number for all processes, which a checkpoint can keep.
+        return int(self.accelerator.gather(torch.tensor([budget], device=self.args.device)).min())
 
     def _explain_choices(self) -> None:
         """Say in the log how this machine is used, and why."""
@@ -252,52 +273,3 @@ class ToxicityTrainer(PublishingTrainer):
             f"Comments are computed {rows}{budget}; {self.args.optim.value}; torch.compile is "
             f"{'on' if self.args.torch_compile else 'off, as every batch has a shape of its own to compile for'}."
         )
-
-
-class LogLines(TrainerCallback):
-    """Progress as log lines, for where bars would be noise."""
-
-    SECONDS_BETWEEN_LINES = 10.0
-
-    def __init__(self) -> None:
-        self._scored_batches = 0
-        self._last_line = monotonic()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
-        """Tell the loss, every `logging_steps`, and what an evaluation gave."""
-        evaluated = {name: value for name, value in logs.items() if name in ("eval_loss", "eval_auc")}
-        if evaluated:
-            logger.info(f"Evaluation at step {state.global_step:,}: {evaluated}")
-        if "loss" in logs:
-            logger.info(
-                f"Training: step {state.global_step:,} of {state.max_steps:,}, epoch {state.epoch:.2f}, "
-                f"loss {logs['loss']:.4f}, learning rate {logs['learning_rate']:.2e}"
-            )
-
-    def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any, **kwargs: Any) -> None:
-        """Tell how far scoring is, from time to time."""
-        self._scored_batches += 1
-        if has_length(eval_dataloader) and monotonic() - self._last_line > self.SECONDS_BETWEEN_LINES:
-            self._last_line = monotonic()
-            logger.info(f"Scoring: batch {self._scored_batches:,} of {len(eval_dataloader):,}")
-
-    def _on_scored(self, *args: Any, **kwargs: Any) -> None:
-        self._scored_batches = 0
-
-    on_evaluate = on_predict = _on_scored
-
-
-def describe_optimiser(args: TrainingArguments) -> dict[str, Any]:
-    """What beside data, model and length decides how good a run gets: the part of its protocol that the flags set.
-
-    `batch_size` is in comments an optimiser step, over its accumulation steps and processes.
-    """
-    return {
-        "optim": args.optim.value,
-        "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        "learning_rate": args.learning_rate,
-        "lr_scheduler_type": args.lr_scheduler_type.value,
-        "warmup_steps": args.warmup_steps,
-        "weight_decay": args.weight_decay,
-        "max_grad_norm": args.max_grad_norm,
-    }

@@ -1,6 +1,7 @@
 import pytest
+import torch
 
-from toxicity.arguments import SAMPLE_RECIPE, parse_arguments
+from toxicity.arguments import SAMPLE_RECIPE, TrainingArguments, parse_arguments
 from toxicity.errors import RequestError
 
 
@@ -171,3 +172,10 @@ def test_help_renders(capsys):
         parse_arguments(["--help"])
     assert stop.value.code == 0
     assert "--max_seq_length" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("has_accelerator", [True, False])
+def test_nothing_waits_for_a_copy_where_there_is_something_to_copy_to(monkeypatch, tmp_path, has_accelerator):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_accelerator)
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    assert arguments.accelerator_config.non_blocking is has_accelerator

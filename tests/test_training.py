@@ -471,10 +471,13 @@ def test_the_end_is_published_by_the_allow_list_and_with_the_runs_own_card(make_
 def test_choices_are_explained(make_trainer, model_of_either_kind, caplog, monkeypatch):
     monkeypatch.setattr("toxicity.hardware._has_bf16_instructions", lambda: True)
     with caplog.at_level("INFO", logger="toxicity"):
-        trainer = make_trainer(model_of_either_kind, precision="bf16", max_tokens_per_batch="auto")
+        trainer = make_trainer(
+            model_of_either_kind, precision="bf16", max_tokens_per_batch="auto", train_sampling_strategy="random"
+        )
     assert "Computing in bf16: this processor has bf16 instructions." in caplog.text
     how = "without padding" if trainer.layout.packed else "padded to the longest of a batch"
     assert f"{how}, at most 16,384 tokens at a time" in caplog.text
+    assert ("group_by_length is faster" in caplog.text) is not trainer.layout.packed
     with caplog.at_level("INFO", logger="toxicity"):
         make_trainer(precision="no")
     assert "`mixed_precision: bf16` is the better choice here" in caplog.text

@@ -142,9 +142,9 @@ class TrainingArguments(HfTrainingArguments):
         default=None,
         metadata={
             "help": "Most tokens that go through the model at once, in training and in scoring, or `auto`: as many as "
-            "fit the card. An optimiser step keeps its comments, and is cut by tokens instead of "
-            "gradient_accumulation_steps. Without it: per_device_train_batch_size comments, and in scoring as many "
-            "tokens as per_device_eval_batch_size of the longest comments have."
+            "fit the card, and 16,384 on a processor. An optimiser step keeps its comments, and is cut by tokens "
+            "instead of gradient_accumulation_steps. Without it: per_device_train_batch_size comments, and in scoring "
+            "as many tokens as per_device_eval_batch_size of the longest comments have."
         },
     )
     # Looking at every loss makes the processor wait for the GPU at every step.
@@ -200,6 +200,9 @@ class TrainingArguments(HfTrainingArguments):
             self.trackio_static_space_id = False
         # Without an accelerator there is nothing to pin memory for, and torch would warn of it.
         self.dataloader_pin_memory &= torch.accelerator.is_available()
+        if self.dataloader_pin_memory and self.accelerator_config is None:
+            # Otherwise every tensor of a batch is waited for.
+            self.accelerator_config = {"non_blocking": True}
         try:
             super().__post_init__()
         except (ValueError, ImportError) as error:

@@ -82,6 +82,9 @@ def _score_batch(
 ) -> torch.Tensor:
     inputs = layout(rows.tokens_of(batch))
     try:
+        if device.type == "cuda":
+            # Memory that may be paged out would be copied only when the device has done all it was given.
+            inputs = {name: value.pin_memory() for name, value in inputs.items()}
         inputs = {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
         return logits_of(model(**inputs)).float()
     except torch.OutOfMemoryError as error:

@@ -268,6 +268,8 @@ class ToxicityTrainer(PublishingTrainer):
                     f"`mixed_precision: {better}` is the better choice here."
                 )
         rows = "without padding" if self.layout.packed else "padded to the longest of a batch"
+        if not self.layout.packed and self.args.train_sampling_strategy == "random":
+            logger.info("Rows of any length are padded together; --train_sampling_strategy group_by_length is faster.")
         budget = "" if self.max_tokens is None else f", at most {self.max_tokens:,} tokens at a time"
         logger.info(
             f"Comments are computed {rows}{budget}; {self.args.optim.value}; torch.compile is "

@@ -415,6 +415,16 @@ def test_processes_that_are_not_alike(job):
     predict._require_alike([ours, ours | {"model": "the same by another name"}])
 
 
+def test_what_another_job_left_half_done_is_told_apart(job, tmp_path):
+    scorer, ledger, options = job
+    shards = list_shards([str(write_comments(tmp_path / f"{name}.csv")) for name in "abcd"])
+    assert set(score_shards(shards[:1], scorer, ledger, options, Progress(0)).values()) == {None}
+    broken = predict.Failure("broken", True)
+    # This process scored b and failed at c; a has the scores of one that is not of this job, and d has nobody's.
+    failed = predict._failures_of_all(shards, {shards[1].address: None, shards[2].address: broken}, ledger, options)
+    assert failed == {shards[2].address: broken, shards[3].address: predict.HELD}
+
+
 def test_standard_input_is_for_one_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RequestError, match="read by one process alone: start it with python -m"):

@@ -153,17 +153,9 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
         RequestError: if nothing could start.
     """
     shards = processes.once(lambda: list_shards(arguments.input, arguments.output))
-    # An export is computed on the CPU, whatever else is there.
-    device = None if exported_file(arguments.model) else processes.device()
-    scorer = processes.all_or_none(
-        lambda: Scorer(arguments.model, arguments.model_revision, device, arguments.mixed_precision)
-    )
+    scorer = processes.all_or_none(lambda: _scorer(arguments))
     options = _options(arguments, scorer)
-    job = describe_job(arguments.model, scorer, options)
-    _require_alike(processes.gather(job))
-    ledger = processes.all_or_none(lambda: Ledger(arguments.output, job))
-    processes.once(lambda: _require_safe_to_write(shards, ledger, options))
-    processes.once(ledger.start)
+    ledger = _started_ledger(arguments.output, describe_job(arguments.model, scorer, options), shards, options)
 
     waiting = processes.once(lambda: _not_done(shards, ledger, options))
     if len(waiting) < len(shards):
@@ -171,13 +163,9 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
     total = sum(shard.bytes or 0 for shard in waiting)
     with progress_shown(total, processes.count(), processes.rank() == 0) as progress:
         taken = score_shards(waiting, scorer, ledger, options, progress)
-    rows, seconds = sum(processes.gather(progress.rows)), max(processes.gather(progress.seconds))
 
-    outcomes = {address: outcome for part in processes.gather(taken) for address, outcome in part.items()}
-    untaken = [shard for shard in waiting if shard.address not in outcomes]
-    held = processes.once(lambda: _not_done(untaken, ledger, options))
-    failed = {address: failure for address, failure in outcomes.items() if failure is not None}
-    failed |= {shard.address: HELD for shard in held}
+    failed = _failures_of_all(waiting, taken, ledger, options)
+    rows, seconds = sum(processes.gather(progress.rows)), max(processes.gather(progress.seconds))
     manifest = processes.once(lambda: ledger.finish({address: failure.reason for address, failure in failed.items()}))
     if failed and not manifest["shards"] and all(failure.refused for failure in failed.values()):
         first, *others = failed.values()
@@ -189,6 +177,12 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
     return failed
 
 
+def _scorer(arguments: argparse.Namespace) -> Scorer:
+    # An export is computed on the CPU, whatever else is there.
+    device = None if exported_file(arguments.model) else processes.device()
+    return Scorer(arguments.model, arguments.model_revision, device, arguments.mixed_precision)
+
+
 def _options(arguments: argparse.Namespace, scorer: Scorer) -> Options:
     return Options(
         format="csv" if arguments.submission else arguments.output_format or "parquet",
@@ -198,6 +192,15 @@ def _options(arguments: argparse.Namespace, scorer: Scorer) -> Options:
         text_column_name=arguments.text_column_name,
         id_column_name=arguments.id_column_name,
     )
+
+
+def _started_ledger(folder: Path, job: dict[str, Any], shards: Sequence[Shard], options: Options) -> Ledger:
+    """The output folder, when it is sure that the job may write to it."""
+    _require_alike(processes.gather(job))
+    ledger = processes.all_or_none(lambda: Ledger(folder, job))
+    processes.once(lambda: _require_safe_to_write(shards, ledger, options))
+    processes.once(ledger.start)
+    return ledger
 
 
 def _require_alike(jobs: Sequence[Mapping[str, Any]]) -> None:
@@ -231,6 +234,17 @@ def _require_safe_to_write(shards: Sequence[Shard], ledger: Ledger, options: Opt
 
 def _not_done(shards: Sequence[Shard], ledger: Ledger, options: Options) -> list[Shard]:
     return [shard for shard in shards if not ledger.is_done(shard, output_of(shard, ledger.folder, options))]
+
+
+def _failures_of_all(
+    waiting: Sequence[Shard], taken: Mapping[str, Failure | None], ledger: Ledger, options: Options
+) -> dict[str, Failure]:
+    """What failed, by address: in any of the processes, or because none of them came to it."""
+    outcomes = {address: outcome for part in processes.gather(taken) for address, outcome in part.items()}
+    untaken = [shard for shard in waiting if shard.address not in outcomes]
+    held = processes.once(lambda: _not_done(untaken, ledger, options))
+    outcomes |= {shard.address: HELD for shard in held}
+    return {shard.address: failure for shard in waiting if (failure := outcomes.get(shard.address)) is not None}
 
 
 def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]:

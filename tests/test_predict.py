@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import io
 import json
@@ -6,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -19,10 +21,16 @@ import pyarrow.parquet
 import pytest
 import torch
 from conftest import make_comments, write_csv
+from transformers import BertConfig, BertForSequenceClassification
 
 from toxicity import predict, shard_scoring
-from toxicity.errors import refusals_exit_cleanly
+from toxicity.errors import RequestError, refusals_exit_cleanly
+from toxicity.labels import Labels
+from toxicity.ledger import Ledger
+from toxicity.progress import Progress
 from toxicity.scorer import Scorer
+from toxicity.shard_scoring import Options, score_shards
+from toxicity.shards import list_shards
 
 COMMENTS = [text for text, _ in make_comments(50)]
 
@@ -75,14 +83,15 @@ def make(kind, path):
         with zipfile.ZipFile(path / "in.csv.zip", "w") as archive:
             archive.writestr("in.csv", frame.to_csv(index=False))
         return path / "in.csv.zip"
-    elif kind == "jsonl":
-        (path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    elif kind.startswith("jsonl"):
+        lines = "\n".join(map(json.dumps, rows)).encode()
+        (path / f"in.{kind}").write_bytes(gzip.compress(lines) if kind == "jsonl.gz" else lines)
     else:
         pyarrow.parquet.write_table(pa.Table.from_pandas(frame), path / "in.parquet", row_group_size=7)
     return path / f"in.{kind}"
 
 
-@pytest.mark.parametrize("kind", ["csv", "csv.gz", "zip", "jsonl", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "zip", "jsonl", "jsonl.gz", "parquet"])
 def test_whatever_the_file_the_same_scores_in_its_order(score, tmp_path, expected, kind):
     assert score("--input", make(kind, tmp_path)) == 0
     table = pyarrow.parquet.read_table(tmp_path / "out" / "in.parquet")
@@ -204,10 +213,222 @@ def test_what_is_done_is_not_done_again(score, tmp_path):
 
 def test_a_folder_with_the_scores_of_another_job_is_refused(score, tmp_path, capsys):
     write_comments(tmp_path / "a.csv")
+    assert score("--input", tmp_path / "a.csv", "--mixed_precision", "no") == 0
+    before = files_in(tmp_path / "out")
+    assert score("--input", tmp_path / "a.csv", "--mixed_precision", "bf16") == 2
+    assert "holds scores of another job, with mixed_precision no instead of bf16" in capsys.readouterr().err
+    assert files_in(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "flags"),
+    [
+        ([["id", "body"], [1, "x"]], ["--text_column_name", "body"]),
+        ([["id", "text"], [1, "x"], [2, ""]], ["--on_bad_rows", "score_null"]),
+    ],
+)
+def test_the_mending_that_is_asked_for_is_taken(score, tmp_path, capsys, rows, flags):
+    write_csv(tmp_path / "a.csv", rows[0], rows[1:])
+    assert score("--input", tmp_path / "a.csv") == 2
+    assert flags[0] in capsys.readouterr().err
+    assert score("--input", tmp_path / "a.csv", *flags) == 0
+    assert len(pandas.read_parquet(tmp_path / "out" / "a.parquet")) == len(rows) - 1
+
+
+def test_good_shards_are_kept_where_bad_rows_are_let_through(score, tmp_path):
+    write_comments(tmp_path / "a.csv")
+    write_comments(tmp_path / "b.csv", ["fine", ""])
+    inputs = ["--input", tmp_path / "a.csv", tmp_path / "b.csv"]
+    assert score(*inputs) == 1
+    before = (tmp_path / "out" / "a.parquet").stat().st_mtime_ns
+    assert score(*inputs, "--on_bad_rows", "score_null") == 0
+    assert (tmp_path / "out" / "a.parquet").stat().st_mtime_ns == before
+    assert sorted(files_in(tmp_path / "out")) == ["a.parquet", "b.parquet", "manifest.json"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags"), [("csv", ["--output_format", "csv"]), ("csv", ["--submission"]), ("parquet", [])]
+)
+def test_no_input_is_written_over(score, tmp_path, capsys, kind, flags):
+    path = make(kind, tmp_path)
+    before = path.read_bytes()
+    assert score("--input", path, *flags, output=tmp_path) == 2
+    assert f"would be written over the input {path}: name another folder as --output" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_no_file_of_others_is_written_over(score, tmp_path, capsys):
+    write_comments(tmp_path / "a.csv")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.parquet").write_text("a year of work")
+    assert score("--input", tmp_path / "a.csv") == 2
+    assert "a.parquet is there, and no manifest.json says that it holds scores: move it away" in capsys.readouterr().err
+    assert files_in(tmp_path / "out") == {"a.parquet": b"a year of work"}
+    (tmp_path / "out" / "a.parquet").unlink()
     assert score("--input", tmp_path / "a.csv") == 0
-    assert score("--input", tmp_path / "a.csv", "--mixed_precision", "no") in (0, 2)
-    assert score("--input", tmp_path / "a.csv", "--on_bad_rows", "score_null") == 2
-    assert "holds scores of another job, with on_bad_rows refuse instead of score_null" in capsys.readouterr().err
+    assert score("--input", tmp_path / "out" / "*.parquet", "--output_format", "csv") == 2
+
+
+def test_no_output_is_input(score, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    write_comments(tmp_path / "in" / "a.csv")
+    assert score("--input", tmp_path / "in", output=tmp_path / "in" / "out") == 2
+    assert "of which all files are input: name one outside" in capsys.readouterr().err
+    assert score("--input", tmp_path / "in", output=tmp_path / "out") == 0
+    assert score("--input", tmp_path / "out" / "a.parquet", output=tmp_path / "out") == 2
+    assert score("--input", tmp_path / "out" / "manifest.json", output=tmp_path / "out") == 2
+    assert "manifest.json was written by this command" in capsys.readouterr().err
+
+
+def test_what_fails_when_it_has_changed_leaves_no_scores_of_before(score, tmp_path):
+    for name in "ab":
+        write_comments(tmp_path / f"{name}.csv")
+    inputs = ["--input", tmp_path / "a.csv", tmp_path / "b.csv"]
+    assert score(*inputs) == 0
+    write_comments(tmp_path / "a.csv", ["fine", ""])
+    assert score(*inputs) == 1
+    assert sorted(files_in(tmp_path / "out")) == ["b.parquet", "manifest.json"]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [shard["output"] for shard in manifest["shards"]] == ["b.parquet"]
+
+
+def test_columns_of_other_names(score, tmp_path, expected):
+    rows = [[f"c{i}", "not this", text] for i, text in enumerate(COMMENTS)]
+    write_csv(tmp_path / "in.csv", ["number", "text", "body"], rows)
+    names = ["--text_column_name", "body", "--id_column_name", "number"]
+    assert score("--input", tmp_path / "in.csv", *names) == 0
+    frame = pandas.read_parquet(tmp_path / "out" / "in.parquet")
+    assert frame["id"].tolist() == [f"c{i}" for i in range(50)]
+    assert frame["score"].to_numpy() == pytest.approx(expected, abs=0.01)
+
+
+def test_a_submission_with_rows_that_have_no_score(score, tmp_path):
+    write_comments(tmp_path / "in.csv", ["fine", ""])
+    assert score("--input", tmp_path / "in.csv", "--submission", "--on_bad_rows", "score_null") == 0
+    assert (tmp_path / "out" / "in.csv").read_text().splitlines()[2] == "c1,"
+
+
+def test_ids_beyond_those_that_have_a_sign(score, tmp_path):
+    ids = pa.array([2**63 + 1, 3], pa.uint64())
+    pyarrow.parquet.write_table(pa.table({"id": ids, "text": ["one", "two"]}), tmp_path / "in.parquet")
+    assert score("--input", tmp_path / "in.parquet") == 0
+    assert pyarrow.parquet.read_table(tmp_path / "out" / "in.parquet")["id"].to_pylist() == [2**63 + 1, 3]
+
+
+def test_kinds_of_toxicity_have_a_column_each(score, tmp_path, tiny_config, tokenizer):
+    labels = {"num_labels": 2, "id2label": {0: "insult", 1: "toxic"}, "label2id": {"insult": 0, "toxic": 1}}
+    BertForSequenceClassification(BertConfig(**tiny_config.to_dict() | labels)).save_pretrained(tmp_path / "two")
+    tokenizer.save_pretrained(tmp_path / "two")
+    write_comments(tmp_path / "in.csv", [*COMMENTS[:3], ""])
+    assert score("--input", tmp_path / "in.csv", "--on_bad_rows", "score_null", model=tmp_path / "two") == 0
+    frame = pandas.read_parquet(tmp_path / "out" / "in.parquet")
+    assert frame.columns.tolist() == ["id", "score", "label", "insult"]
+    scorer = Scorer(str(tmp_path / "two"))
+    expected = scorer.probabilities(scorer.tokenize(COMMENTS[:3]))
+    assert frame[["score", "insult"]].to_numpy()[:3] == pytest.approx(expected, abs=0.01)
+    assert frame.loc[3, ["score", "label", "insult"]].isna().all()
+
+
+def test_where_every_shard_fails_through_no_fault_of_the_request(score, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise FloatingPointError
+
+    monkeypatch.setattr(Scorer, "probabilities", fail)
+    write_comments(tmp_path / "a.csv")
+    assert score("--input", tmp_path / "a.csv") == 1
+    assert "Failed: 1 shards" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to(score, tmp_path, capsys):
+    write_comments(tmp_path / "a.csv")
+    assert score("--input", tmp_path / "a.csv", output=tmp_path / "a.csv" / "out") == 2
+    assert "cannot write to" in capsys.readouterr().err
+
+
+@pytest.fixture
+def job(model_dir, tmp_path, monkeypatch):
+    """A started job: its scorer, ledger and options."""
+    monkeypatch.setattr(shard_scoring, "ROWS_PER_WINDOW", 16)
+    scorer, options = Scorer(str(model_dir), device="cpu"), Options("csv", 0.5)
+    ledger = Ledger(tmp_path / "out", predict.describe_job("m", scorer, options))
+    ledger.start()
+    return scorer, ledger, options
+
+
+def test_a_shard_is_tried_once_in_a_job_whatever_became_of_it(job, tmp_path, caplog):
+    write_comments(tmp_path / "bad.csv", ["", "x"])
+    # Of a size that nobody knows, as web servers have it.
+    shards = [
+        dataclasses.replace(shard, bytes=None)
+        for shard in list_shards([str(tmp_path / "bad.csv"), str(write_comments(tmp_path / "good.csv"))])
+    ]
+    first = score_shards(shards, *job, Progress(0))
+    assert [outcome is None for outcome in first.values()] == [False, True]
+    assert score_shards(shards, *job, Progress(0)) == {}, "another process of the job finds nothing to do"
+    assert [record.levelname for record in caplog.records if "Failed" in record.message] == ["ERROR"]
+
+
+def test_the_rest_of_a_shard_that_failed_is_not_read(job, tmp_path, monkeypatch):
+    scorer, ledger, options = job
+    tokenised = []
+    tokenize = scorer.tokenize
+    monkeypatch.setattr(scorer, "tokenize", lambda texts: tokenised.append(len(texts)) or tokenize(texts))
+    monkeypatch.setattr(scorer, "probabilities", lambda tokens: 1 / 0)
+    shards = list_shards([str(write_comments(tmp_path / "long.csv", COMMENTS * 10))])
+    progress = Progress(shards[0].bytes)
+    score_shards(shards, scorer, ledger, options, progress)
+    assert len(tokenised) <= 3, "of 32 windows"
+    assert progress.input_bytes == shards[0].bytes
+
+
+def test_the_next_window_is_made_while_one_is_in_use():
+    begun = [threading.Event() for _ in range(3)]
+
+    def windows():
+        for number, event in enumerate(begun):
+            event.set()
+            yield number
+
+    for number in shard_scoring._ahead(windows()):
+        assert all(event.wait(timeout=10) for event in begun[: number + 2])
+        assert not any(event.is_set() for event in begun[number + 2 :]), "one alone: more would fill the memory"
+
+
+def test_a_job_is_told_by_all_that_decides_its_bytes(job, tmp_path, monkeypatch):
+    scorer, _, options = job
+    before = predict.describe_job("m", scorer, options)
+    assert json.loads(json.dumps(before)) == before
+    for attribute, value in (("tokens_per_batch", 7), ("tokenizer_digest", "0"), ("labels", Labels(1, 0, {}))):
+        with monkeypatch.context() as context:
+            context.setattr(scorer, attribute, value)
+            assert predict.describe_job("m", scorer, options) != before
+    monkeypatch.setattr(predict, "BYTES_PER_WINDOW", 1)
+    assert predict.describe_job("m", scorer, options) != before
+
+
+def test_processes_that_are_not_alike(job):
+    scorer, _, options = job
+    ours = predict.describe_job("m", scorer, options)
+    theirs = ours | {"versions": ours["versions"] | {"torch": "0.1"}}
+    with pytest.raises(RequestError, match="process 1 has versions.torch 0.1 instead of"):
+        predict._require_alike([ours, theirs])
+    predict._require_alike([ours, ours | {"model": "the same by another name"}])
+
+
+def test_what_another_job_left_half_done_is_told_apart(job, tmp_path):
+    scorer, ledger, options = job
+    shards = list_shards([str(write_comments(tmp_path / f"{name}.csv")) for name in "abcd"])
+    assert set(score_shards(shards[:1], scorer, ledger, options, Progress(0)).values()) == {None}
+    broken = predict.Failure("broken", True)
+    # This process scored b and failed at c; a has the scores of one that is not of this job, and d has nobody's.
+    failed = predict._failures_of_all(shards, {shards[1].address: None, shards[2].address: broken}, ledger, options)
+    assert failed == {shards[2].address: broken, shards[3].address: predict.HELD}
+
+
+def test_standard_input_is_for_one_process(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RequestError, match="read by one process alone: start it with python -m"):
+        predict.parse_arguments(["--model", "m", "--input", "-", "--output", "out"])
 
 
 def test_a_shard_that_fails_is_named_and_done_alone_when_mended(score, tmp_path, capsys):
@@ -286,6 +507,9 @@ def test_an_empty_shard_has_an_empty_output(score, tmp_path):
         (["--input", "a.csv", "--submission", "--output_format", "jsonl"], "a submission is a CSV file"),
         (["--input", "a.csv", "--outptu", "x"], "unrecognized arguments: --outptu"),
         (["--export", "onnx", "--input", "a.csv", "b.csv"], "measured on one --input"),
+        (["--export", "onnx", "--mixed_precision", "no"], "--mixed_precision means nothing with --export"),
+        (["--export", "onnx", "--on_bad_rows", "score_null"], "--on_bad_rows means nothing with --export"),
+        (["--input", "a.csv", "--label_column_name", "x"], "--label_column_name means nothing without --export"),
     ],
 )
 def test_bad_requests(score, capsys, arguments, message):

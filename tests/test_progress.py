@@ -18,6 +18,17 @@ def test_time_left_goes_by_the_bytes_of_all_processes(monkeypatch):
     assert "left" not in unknown.line()
 
 
+def test_nothing_is_left_of_a_shard_that_failed(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    shown = Progress(1000)
+    clock[0] = 10.0
+    shown.add(50, 600)
+    shown.add(0, 400)
+    assert (shown.rows, shown.input_bytes) == (50, 1000)
+    assert shown.line().endswith("0:00:00 left")
+
+
 def test_a_line_now_and_then(monkeypatch, caplog):
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])

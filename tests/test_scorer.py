@@ -7,8 +7,15 @@ import torch
 from conftest import make_comments
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, BertForSequenceClassification, pipeline
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    pipeline,
+)
 
+from toxicity import scorer as scorer_module
 from toxicity.batching import fill_batches, longest_first
 from toxicity.errors import RequestError
 from toxicity.schema import SUBTYPES
@@ -19,6 +26,12 @@ TEXTS = [text for text, _ in make_comments(70)]
 
 def exact(folder):
     return Scorer(str(folder), device="cpu", mixed_precision="no")
+
+
+def logits(scorer, texts):
+    """What the model gave for toxicity before it was calibrated."""
+    scores = scorer(texts)
+    return np.log(scores / (1 - scores)) * scorer.temperature
 
 
 def set_config(folder, **settings):
@@ -41,10 +54,10 @@ def test_what_the_run_wrote_into_the_config_is_honoured(model_dir):
     scorer = exact(model_dir)
     assert (scorer.threshold, scorer.thresholds) == (0.7, {"0.8": 0.7, "0.9": 0.9})
     first_words = [" ".join(text.split()[:6]) for text in TEXTS[:5]]
-    assert scorer(first_words) == pytest.approx(1 / (1 + np.exp(-plain.logits(first_words) / 2)), abs=1e-6)
+    assert scorer(first_words) == pytest.approx(1 / (1 + np.exp(-logits(plain, first_words) / 2)), abs=1e-6)
     words = "thank you kind note about the local gardens trains"
-    assert scorer.logits([words + " and you"]) == scorer.logits([words + " for the liar idiot"]), "cut after 8 tokens"
-    assert plain.logits([words + " and you"]) != plain.logits([words + " for the liar idiot"])
+    assert scorer([words + " and you"]) == scorer([words + " for the liar idiot"]), "cut after 8 tokens"
+    assert plain([words + " and you"]) != plain([words + " for the liar idiot"])
 
 
 @pytest.mark.parametrize("settings", ["high", {"temperature": "warm"}, {"thresholds": {"strict": 0.9}}])
@@ -65,10 +78,10 @@ def test_of_several_labels_toxicity_is_taken(tmp_path, tiny_config, tokenizer):
     tokenizer.save_pretrained(tmp_path)
     inputs = tokenizer([TEXTS[0]], return_tensors="pt")
     other, toxic = model.eval()(**inputs).logits[0].tolist()
-    assert exact(tmp_path).logits(TEXTS[:1])[0] == pytest.approx(toxic, abs=1e-5)
+    assert logits(exact(tmp_path), TEXTS[:1])[0] == pytest.approx(toxic, abs=1e-5)
 
     set_config(tmp_path, problem_type="single_label_classification")
-    assert exact(tmp_path).logits(TEXTS[:1])[0] == pytest.approx(toxic - other, abs=1e-5)
+    assert logits(exact(tmp_path), TEXTS[:1])[0] == pytest.approx(toxic - other, abs=1e-5)
     softmax = pipeline("text-classification", str(tmp_path), top_k=None)(TEXTS[:1])[0]
     expected = next(row["score"] for row in softmax if row["label"] == "Toxic")
     assert exact(tmp_path)(TEXTS[:1])[0] == pytest.approx(expected, abs=1e-6)
@@ -76,6 +89,45 @@ def test_of_several_labels_toxicity_is_taken(tmp_path, tiny_config, tokenizer):
     set_config(tmp_path, id2label={"0": "x", "1": "y"}, label2id={"x": 0, "y": 1})
     with pytest.raises(RequestError, match="none is called `toxic`"):
         exact(tmp_path)
+
+
+def test_one_text_is_no_list_of_texts(model_dir):
+    with pytest.raises(TypeError, match=r"give \[text\] instead of text"):
+        exact(model_dir)("one comment")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_damaged_model(model_dir, name):
+    (model_dir / name).write_bytes((model_dir / name).read_bytes()[:50])
+    with pytest.raises(RequestError, match="cannot load .*a folder that a run left") as refusal:
+        exact(model_dir)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_an_error_without_a_message(model_dir, monkeypatch):
+    def fail(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(scorer_module.AutoConfig, "from_pretrained", fail)
+    with pytest.raises(RequestError, match="cannot load .*OSError"):
+        exact(model_dir)
+
+
+def test_a_model_that_was_not_trained_to_classify(checkpoint):
+    with pytest.raises(RequestError, match="no weights for classifier.bias, classifier.weight: it was not trained"):
+        exact(checkpoint)
+
+
+def test_without_a_limit_of_the_tokenizer_the_model_has_one(tmp_path, tiny_config, tokenizer):
+    config = RobertaConfig(**{name: value for name, value in tiny_config.to_dict().items() if name != "model_type"})
+    config.pad_token_id = 1
+    RobertaForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": None}))
+    scorer = exact(tmp_path)
+    assert scorer.max_seq_length == 62, "of 64 positions two are before the first"
+    assert np.isfinite(scorer([" ".join(TEXTS)])).all()
 
 
 def test_no_such_model(tmp_path):

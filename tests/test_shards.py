@@ -1,4 +1,5 @@
 import functools
+import os
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -33,6 +34,23 @@ def test_a_pattern_keeps_the_folders_that_it_opens(memory):
         memory.pipe(name, b"x")
     assert names("memory://data/2024/*/a.csv") == ["01/a", "02/a"]
     assert names("memory://data") == ["2024/01/a", "2024/02/a"]
+
+
+def test_what_describes_a_dataset_is_no_data(memory):
+    for name in ("/data/a.json", "/data/dataset_infos.json", "/data/deep/dataset_info.json", "/data/config.json"):
+        memory.pipe(name, b"x")
+    assert names("memory://data") == ["a"]
+    assert names("memory://data/config.json") == ["config"], "asked for by its name"
+
+
+def test_outputs_are_no_input_the_next_time(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("x")
+    for output in (tmp_path / "in", tmp_path / "in" / "deep" / "out"):
+        with pytest.raises(RequestError, match=f"--output {output} is in the folder .*in, .*: name one outside"):
+            list_shards([str(tmp_path / "in")], output)
+        assert list_shards([str(tmp_path / "in" / "a.csv")], output)
+    assert list_shards([str(tmp_path / "in")], tmp_path / "in2")
 
 
 def test_a_new_content_is_a_new_version(tmp_path):
@@ -106,6 +124,11 @@ def test_a_file_on_a_web_server(tmp_path):
         address = f"http://127.0.0.1:{server.server_port}/a.csv"
         (shard,) = list_shards([address])
         assert (shard.address, shard.name, shard.bytes) == (address, "a", (tmp_path / "a.csv").stat().st_size)
+        # Such a server tells the time of the last change alone, in whole seconds.
+        os.utime(tmp_path / "a.csv", (1e9, 1e9))
+        fsspec.filesystem("http").clear_instance_cache()
+        (newer,) = list_shards([address])
+        assert newer.version not in (None, shard.version)
         with brought_here(shard) as path:
             assert path.read_bytes() == (tmp_path / "a.csv").read_bytes()
         with pytest.raises(RequestError, match="there is no file http://127"):

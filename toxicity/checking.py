@@ -73,8 +73,9 @@ def check_comments(
         first_row: number in the file of the table's first row; numbers are the ids where there are no others.
 
     Returns:
-        A table of `id` (int64 where the source holds integers or no ids, else string) and `text` (string), null where
-        they cannot be read, and for each bad row (counted from 0 in the table, ascending) the first reason found.
+        A table of `id` (int64 where the source holds integers or no ids, uint64 where it holds those, else string) and
+        `text` (string), null where they cannot be read, and for each bad row (counted from 0 in the table, ascending)
+        the first reason found.
 
     Raises:
         RequestError: if the type of a column does not suit it.
@@ -85,7 +86,7 @@ def check_comments(
     if ID not in table.column_names:
         ids = pa.chunked_array([pa.array(np.arange(first_row, first_row + len(table)))])
     elif pa.types.is_integer(table.schema.field(ID).type):
-        ids = table[ID].cast(pa.int64())
+        ids = table[ID] if pa.types.is_uint64(table[ID].type) else table[ID].cast(pa.int64())
         blame(pc.is_null(ids), "the id is missing")
     else:
         ids = _ids_as_text(table[ID], source, blame)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from toxicity.shards import Shard
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-# While a job goes on: what it is, a record of each shard that is done, and the locks of those in work.
+# While a job goes on: what it is, and by the name of an output the record that it is done, the lock of who works on
+# it, a mark that it was begun (by any start of this job), and one that it was tried (by this start).
 PROGRESS = ".progress"
 JOB = "job.json"
+
+JOB_KEYS = ("schema_version", "job")
+RECORD_KEYS = ("input", "input_bytes", "input_version", "output", "rows", "bad_rows", "bytes", "xxh3")
 
 
 class Ledger:
@@ -33,33 +38,43 @@ class Ledger:
         job: what decides the bytes of the outputs, in JSON's types.
 
     Raises:
-        RequestError: if the folder holds the results of another job.
+        RequestError: if the folder holds scores of another job, or cannot be read.
     """
 
     def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
         self.folder = folder
-        self._job = dict(job)
+        self._job = {"schema_version": SCHEMA_VERSION, "job": dict(job)}
         self._progress = folder / PROGRESS
         self._lock: FileLock | None = None
-        manifest = _read(folder / MANIFEST) or {}
-        for known in (manifest.get("job"), _read(self._progress / JOB)):
-            self._require_same_job(known)
-        self._in_manifest = {record["output"]: record for record in manifest.get("shards", [])}
+        manifest = _read(folder / MANIFEST, (*JOB_KEYS, "shards"))
+        started = _read(self._progress / JOB, JOB_KEYS)
+        in_manifest = [] if manifest is None else _records_in(manifest, folder / MANIFEST)
+        for known, records in ((manifest, in_manifest), (started, self._records_in_progress())):
+            if known is not None and any((folder / record["output"]).is_file() for record in records):
+                self._require_same_job(known)
+        # Where no output is left, whose they were is no matter.
+        self._in_manifest = {
+            record["output"]: record for record in in_manifest if (folder / record["output"]).is_file()
+        }
 
     def start(self) -> None:
         """Say whose the folder is, before anything is in it; one process does so, and keeps other jobs out.
 
         Raises:
-            RequestError: if another job is at work in the folder.
+            RequestError: if another job is at work in the folder, or it cannot be written to.
         """
-        self._lock = _lock(self._progress / "job.lock")
-        if self._lock is None:
-            raise RequestError(f"another job writes to {self.folder}: wait for it, or name another folder as --output.")
-        _write(self._progress / JOB, self._job)
+        with _writing_to(self.folder):
+            self._lock = _lock(self._progress / "job.lock")
+            if self._lock is None:
+                raise RequestError(
+                    f"another job writes to {self.folder}: wait for it, or name another folder as --output."
+                )
+            shutil.rmtree(self._progress / "tried", ignore_errors=True)
+            _write(self._progress / JOB, self._job)
 
     def is_done(self, shard: Shard, output: Path) -> bool:
         """Whether the shard's output is there, whole, and of this version of the input."""
-        record = _read(self._record_of(output)) or self._in_manifest.get(self._name(output))
+        record = self._record_of(output)
         return (
             record is not None
             and shard.bytes is not None
@@ -69,9 +84,30 @@ class Ledger:
             and output.stat().st_size == record["bytes"]
         )
 
+    def wrote(self, path: Path) -> bool:
+        """Whether a file is the manifest of this folder, or an output that was written or begun by its jobs."""
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            return False
+        path = self.folder / path.resolve().relative_to(self.folder.resolve())
+        return path == self.folder / MANIFEST or self._record_of(path) is not None or self._note("begun", path).exists()
+
     def claim(self, output: Path) -> FileLock | None:
-        """The right to write an output, to be released; None while another process has it. It ends with a process."""
-        return _lock(self._record_of(output).with_suffix(".lock"))
+        """The right to write an output, to be given back; None while another process has it. It ends with a process.
+
+        None too where a process of this job had it before: what failed there would fail again.
+        """
+        claim = _lock(self._note("locks", output))
+        if claim is not None and self._note("tried", output).exists():
+            claim.release()
+            return None
+        if claim is not None:
+            _touch(self._note("begun", output))
+        return claim
+
+    def give_back(self, claim: FileLock, output: Path) -> None:
+        """End a claim, done or failed."""
+        _touch(self._note("tried", output))
+        claim.release()
 
     def record(self, shard: Shard, output: Path, rows: int, bad_rows: int) -> None:
         """Note that a shard is done; call it after its output has its name."""
@@ -85,7 +121,12 @@ class Ledger:
             "bytes": output.stat().st_size,
             "xxh3": digest_of(output),
         }
-        _write(self._record_of(output), content)
+        _write(self._note("shards", output), content)
+
+    def forget(self, output: Path) -> None:
+        """Take away what is left of an earlier version of an input that fails now."""
+        self._note("shards", output).unlink(missing_ok=True)
+        output.unlink(missing_ok=True)
 
     def finish(self, failed: Mapping[str, str]) -> dict[str, Any]:
         """Write the manifest, when all processes are through.
@@ -95,38 +136,61 @@ class Ledger:
 
         Returns:
             The manifest.
+
+        Raises:
+            RequestError: if it cannot be written.
         """
-        records = dict(self._in_manifest)
-        for path in self._progress.rglob("*.json"):
-            if path != self._progress / JOB:
-                record = _read(path)
-                records[record["output"]] = record
-        done = [records[name] for name in sorted(records) if records[name]["input"] not in failed]
-        manifest = {
-            "schema_version": SCHEMA_VERSION,
-            "job": self._job,
+        records = self._in_manifest | {record["output"]: record for record in self._records_in_progress()}
+        done = [records[name] for name in sorted(records) if (self.folder / name).is_file()]
+        manifest = self._job | {
             "rows": sum(record["rows"] for record in done),
             "shards": done,
             "failed": [{"input": address, "reason": reason} for address, reason in sorted(failed.items())],
         }
-        _write(self.folder / MANIFEST, manifest)
-        shutil.rmtree(self._progress)
+        with _writing_to(self.folder):
+            _write(self.folder / MANIFEST, manifest)
+            shutil.rmtree(self._progress)
         self._lock.release()
         return manifest
 
-    def _require_same_job(self, known: Mapping[str, Any] | None) -> None:
-        for key in known or ():
-            if known[key] != self._job.get(key) and key != "model":
-                raise RequestError(
-                    f"{self.folder} holds scores of another job, with {key} {known[key]} instead of "
-                    f"{self._job.get(key)}: name another folder as --output, or remove that one."
-                )
+    def _require_same_job(self, known: Mapping[str, Any]) -> None:
+        known_job, job = ({"schema_version": some["schema_version"]} | some["job"] for some in (known, self._job))
+        if (known_job.get("on_bad_rows"), job.get("on_bad_rows")) == ("refuse", "score_null"):
+            # What was not refused has no bad rows, and the same scores either way.
+            known_job["on_bad_rows"] = "score_null"
+        if found := difference(known_job, job):
+            raise RequestError(
+                f"{self.folder} holds scores of another job, with {found}: "
+                "name another folder as --output, or remove that one."
+            )
+
+    def _record_of(self, output: Path) -> dict[str, Any] | None:
+        return _read(self._note("shards", output), RECORD_KEYS) or self._in_manifest.get(self._name(output))
+
+    def _records_in_progress(self) -> Iterator[dict[str, Any]]:
+        found = (_read(path, RECORD_KEYS) for path in self._progress.glob("shards/**/*.json"))
+        return (record for record in found if record is not None)
 
     def _name(self, output: Path) -> str:
         return output.relative_to(self.folder).as_posix()
 
-    def _record_of(self, output: Path) -> Path:
-        return self._progress / "shards" / f"{self._name(output)}.json"
+    def _note(self, kind: str, output: Path) -> Path:
+        return self._progress / kind / f"{self._name(output)}.json"
+
+
+def difference(known: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The first thing that two jobs have not alike, such as `threshold 0.5 instead of 0.7`; None if there is none.
+
+    The name of the model is left out, as the same model may go by two.
+    """
+    for key in known | other:
+        one, another = known.get(key), other.get(key)
+        if isinstance(one, Mapping) and isinstance(another, Mapping):
+            if found := difference(one, another):
+                return f"{key}.{found}"
+        elif one != another and key != "model":
+            return f"{key} {one} instead of {another}"
+    return None
 
 
 def _lock(path: Path) -> FileLock | None:
@@ -140,16 +204,49 @@ def _lock(path: Path) -> FileLock | None:
     return lock
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _records_in(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+    return [_checked(record, RECORD_KEYS, path) for record in _checked(manifest["shards"], (), path, list)]
+
+
+def _read(path: Path, keys: Collection[str]) -> dict[str, Any] | None:
     """What a file holds, None where there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise RequestError(f"{path} is damaged: remove it, and what it tells of is done again.") from error
+    except ValueError:
+        content = None
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}. Name another folder as --output.") from error
+    content = _checked(content, keys, path)
+    if "job" in content:
+        _checked(content["job"], (), path)
+    return content
+
+
+def _checked(content: Any, keys: Collection[str], path: Path, kind: type = dict) -> Any:
+    if not isinstance(content, kind) or any(key not in content for key in keys):
+        raise RequestError(
+            f"{path} is damaged, or another program's: move it away, or name another folder as --output."
+        )
+    return content
+
+
+def _touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RequestError(
+            f"cannot write to {folder}: {error.strerror or error}. Make room there, or name another folder as --output."
+        ) from error

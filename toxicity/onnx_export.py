@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from sklearn.metrics import roc_auc_score
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -25,11 +26,16 @@ from transformers.utils import logging as transformers_logging
 from toxicity.arguments import DataArguments
 from toxicity.data import labels_of, load_splits, read_file
 from toxicity.errors import RequestError
+from toxicity.files import write_text
+from toxicity.modeling import refuse_pickled_weights
+from toxicity.onnx_model import exported_file
+from toxicity.reading import one_line
 from toxicity.rows import markdown_table
 from toxicity.schema import TARGET, TEXT, hard_labels
 from toxicity.scorer import Scorer
 
 REPORT = "export.json"
+FORMS = ("fp32", "int8")
 PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 # The comments that recipes/sample.yaml validates on.
 SAMPLE = {"dataset_name": "sample", "max_train_samples": 4000, "max_eval_samples": 2000}
@@ -51,36 +57,60 @@ def export_and_compare(
         model: folder of a run, or a model on the Hub.
         revision: branch, tag or commit on the Hub.
         output: folder, in which `fp32/` and `int8/` are made (or replaced), models that `Scorer` takes, and
-            `export.json`, the comparison.
+            `export.json`, the comparison; nothing in it changes before all is measured.
         labelled: file or folder of comments with their toxicity; by default the sample's validation rows.
         text_column_name: its column of the comment.
         label_column_name: its column of the toxicity.
 
     Returns:
         What `export.json` holds: `rows`, `versions`, and for `torch`, `fp32` and `int8` the `auc` (None where the
-        comments are all of one class), `largest_score_difference` from torch in fp32, and `megabytes`.
+        comments are all of one class) and `largest_score_difference` from torch in fp32, and for the latter two
+        `megabytes`.
 
     Raises:
-        RequestError: if the packages for it are missing, or the model or the comments cannot be read.
+        RequestError: if the packages for it are missing, the model or the comments cannot be read, or the folder
+            cannot be written to.
     """
-    texts, labels = _labelled_comments(labelled, text_column_name, label_column_name)
-    export(model, revision, output)
-    expected = Scorer(model, revision, device="cpu", mixed_precision="no")(texts)
+    if exported_file(model) is not None:
+        raise RequestError(f"{model} is an export already: name the model that it was made of.")
+    unfinished = output / ".unfinished"
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise RequestError(f"cannot write to {output}: {error.strerror}. Name another folder as --output.") from error
+    try:
+        texts, labels = _labelled_comments(labelled, text_column_name, label_column_name)
+        expected = Scorer(model, revision, device="cpu", mixed_precision="no")(texts)
+        export(model, revision, unfinished)
+        report = _compare(unfinished, texts, labels, expected, labelled or SAMPLE["dataset_name"])
+        # A report without its models, or with others, is never seen.
+        (output / REPORT).unlink(missing_ok=True)
+        for form in FORMS:
+            shutil.rmtree(output / form, ignore_errors=True)
+            (unfinished / form).rename(output / form)
+        write_text(output / REPORT, json.dumps(report, indent=1) + "\n")
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    print(_table(report), flush=True)
+    return report
+
+
+def _compare(folder: Path, texts: list[str], labels: np.ndarray, expected: np.ndarray, labelled: str) -> dict[str, Any]:
+    """The report on the exports in a folder; `expected` are the scores of torch."""
     report = {
         "rows": len(texts),
-        "labelled": labelled or SAMPLE["dataset_name"],
+        "labelled": labelled,
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
-        "torch": {"auc": _auc(labels, expected), "largest_score_difference": 0.0, "megabytes": None},
+        "torch": {"auc": _auc(labels, expected), "largest_score_difference": 0.0},
     }
-    for form in ("fp32", "int8"):
-        scores = Scorer(str(output / form))(texts)
+    for form in FORMS:
+        scores = Scorer(str(folder / form))(texts)
         report[form] = {
             "auc": _auc(labels, scores),
             "largest_score_difference": float(np.abs(scores - expected).max()),
-            "megabytes": sum(path.stat().st_size for path in (output / form).glob("*.onnx*")) / 1e6,
+            "megabytes": sum(path.stat().st_size for path in (folder / form).glob("*.onnx*")) / 1e6,
         }
-    (output / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(_table(report), flush=True)
     return report
 
 
@@ -105,28 +135,25 @@ def export(model: str, revision: str, output: Path) -> None:
         )
     except ImportError as error:
         raise RequestError(f"{error.name} is not installed: pip install -r requirements-onnx.txt") from error
+    refuse_pickled_weights(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, use_fast=True, trust_remote_code=False)
         classifier = AutoModelForSequenceClassification.from_pretrained(
-            model, revision=revision, dtype=torch.float32, use_safetensors=True
+            model, revision=revision, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         ).eval()
-    except (OSError, ValueError) as error:
-        raise RequestError(f"cannot load {model}: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RequestError(f"cannot load {model}: {one_line(error)}") from error
     encoded = tokenizer(["one comment", "and another that is longer"], padding=True, return_tensors="pt")
     # Two rows of some tokens: a size of 1 would be taken for fixed.
     inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
     # Embeddings stay as they are: no arithmetic would be saved, and scores would move more.
     linear_layers = OnnxRuntimeDynamicConfig(per_channel=True, op_types_to_quantize=["MatMul", "Gemm"])
-    for form, quantizer in (("fp32", None), ("int8", OnnxRuntimeQuantizer(linear_layers))):
+    for form, quantizer in zip(FORMS, (None, OnnxRuntimeQuantizer(linear_layers)), strict=True):
         logger.info(f"Exporting in {form}")
-        unfinished = output / f".{form}.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
         with _quiet():
             exported = OnnxExporter().export(classifier, inputs, config=OnnxConfig(dynamic=True, quantizer=quantizer))
-        exported.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-        shutil.rmtree(output / form, ignore_errors=True)
-        unfinished.rename(output / form)
+        exported.save_pretrained(output / form)
+        tokenizer.save_pretrained(output / form)
 
 
 def _labelled_comments(
@@ -152,9 +179,9 @@ def _table(report: dict[str, Any]) -> str:
             form,
             "undefined" if report[form]["auc"] is None else f"{report[form]['auc']:.5f}",
             f"{report[form]['largest_score_difference']:.6f}",
-            "" if report[form]["megabytes"] is None else f"{report[form]['megabytes']:.0f}",
+            f"{report[form]['megabytes']:.0f}" if "megabytes" in report[form] else "",
         )
-        for form in ("torch", "fp32", "int8")
+        for form in ("torch", *FORMS)
     ]
     header = ("Model", "AUC", "Largest score difference", "MB")
     return f"{report['rows']:,} comments of {report['labelled']}\n{markdown_table(header, rows)}"

@@ -8,12 +8,14 @@
 
 Inputs are CSV (also .gz and .zip), JSON lines (also .gz) or parquet: files, folders, patterns, addresses that
 `fsspec` knows, or `-` for lines on standard input. Every input file becomes one output file with the id, score, label
-and subtypes of its comments in their order. What is done is skipped when the same job is run again.
+and subtypes of its comments in their order. What is done is skipped when the same job is run again. Of a folder all
+files are taken but those that begin with `.` or `_`, and `dataset_infos.json` and the like; `--output` lies outside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import logging
 import platform
@@ -24,19 +26,38 @@ from typing import Any, NoReturn
 
 from toxicity import processes
 from toxicity.console import set_up_console
-from toxicity.errors import RequestError, refusals_exit_cleanly
+from toxicity.errors import EXIT_FAILED, RequestError, refusals_exit_cleanly
 from toxicity.hardware import prepare_cpu
-from toxicity.ledger import MANIFEST, Ledger
+from toxicity.ledger import MANIFEST, Ledger, difference
+from toxicity.onnx_model import exported_file
 from toxicity.progress import progress_shown
 from toxicity.rows import h_mm_ss
 from toxicity.scorer import Scorer
-from toxicity.shard_scoring import ROWS_PER_WINDOW, Failure, Options, output_of, score_shards
-from toxicity.shards import list_shards
+from toxicity.shard_scoring import (
+    BYTES_PER_WINDOW,
+    ROWS_PER_WINDOW,
+    Failure,
+    Options,
+    output_of,
+    score_shards,
+)
+from toxicity.shards import STANDARD_INPUT, Shard, list_shards
 
 __all__ = ["Scorer", "main", "parse_arguments", "score_files"]
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
-EXIT_FAILED = 1
+# Flags that mean nothing to the other of the two things that this command does.
+ONLY_FOR_SCORES = (
+    "output_format",
+    "submission",
+    "id_column_name",
+    "precision_target",
+    "mixed_precision",
+    "on_bad_rows",
+)
+ONLY_FOR_EXPORTS = ("label_column_name",)
+
+HELD = Failure("another process holds it, perhaps of a job that was killed: run this again", False)
 
 # Run as a program this module is called `__main__`, which the console does not listen to.
 logger = logging.getLogger("toxicity.predict")
@@ -106,8 +127,17 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise RequestError("nothing to score: name files as --input, or - for lines on standard input.")
     if arguments.export and len(arguments.input or []) > 1:
         raise RequestError("an export is measured on one --input: a file or folder of comments with their toxicity.")
+    if STANDARD_INPUT in (arguments.input or []) and processes.count() > 1:
+        raise RequestError(
+            "--input - is read by one process alone: start it with python -m, or write the lines to a file."
+        )
     if arguments.submission and arguments.output_format not in (None, "csv"):
         raise RequestError("a submission is a CSV file: leave out --output_format.")
+    for name in ONLY_FOR_SCORES if arguments.export else ONLY_FOR_EXPORTS:
+        if getattr(arguments, name) != parser.get_default(name):
+            raise RequestError(
+                f"--{name} means nothing {'with' if arguments.export else 'without'} --export: leave it out."
+            )
     if arguments.output.exists() and not arguments.output.is_dir():
         raise RequestError(f"--output {arguments.output} is a file: name a folder.")
     return arguments
@@ -122,39 +152,20 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
     Raises:
         RequestError: if nothing could start.
     """
-    shards = processes.once(lambda: list_shards(arguments.input))
-    scorer = processes.all_or_none(
-        lambda: Scorer(arguments.model, arguments.model_revision, processes.device(), arguments.mixed_precision)
-    )
-    options = Options(
-        format="csv" if arguments.submission else arguments.output_format or "parquet",
-        threshold=_threshold(scorer, arguments.precision_target),
-        submission=arguments.submission,
-        on_bad_rows=arguments.on_bad_rows,
-        text_column_name=arguments.text_column_name,
-        id_column_name=arguments.id_column_name,
-    )
-    job = describe_job(arguments.model, scorer, options)
-    if any(other != job for other in processes.gather(job)):
-        raise RequestError("the processes are not alike, so neither would their scores be: give --mixed_precision no.")
-    ledger = processes.all_or_none(lambda: Ledger(arguments.output, job))
-    processes.once(ledger.start)
+    shards = processes.once(lambda: list_shards(arguments.input, arguments.output))
+    scorer = processes.all_or_none(lambda: _scorer(arguments))
+    options = _options(arguments, scorer)
+    ledger = _started_ledger(arguments.output, describe_job(arguments.model, scorer, options), shards, options)
 
-    waiting = processes.once(
-        lambda: [shard for shard in shards if not ledger.is_done(shard, output_of(shard, arguments.output, options))]
-    )
+    waiting = processes.once(lambda: _not_done(shards, ledger, options))
     if len(waiting) < len(shards):
         logger.info(f"Done before, and skipped: {len(shards) - len(waiting):,} of {len(shards):,} shards.")
     total = sum(shard.bytes or 0 for shard in waiting)
     with progress_shown(total, processes.count(), processes.rank() == 0) as progress:
         taken = score_shards(waiting, scorer, ledger, options, progress)
-    outcomes: dict[str, Failure | None] = {}
-    for other in processes.gather(taken):
-        outcomes |= other
-    rows, seconds = sum(processes.gather(progress.rows)), max(processes.gather(progress.seconds))
 
-    held = Failure("another process holds it, perhaps of a job that was killed: run this again", False)
-    failed = {shard.address: failure for shard in waiting if (failure := outcomes.get(shard.address, held)) is not None}
+    failed = _failures_of_all(waiting, taken, ledger, options)
+    rows, seconds = sum(processes.gather(progress.rows)), max(processes.gather(progress.seconds))
     manifest = processes.once(lambda: ledger.finish({address: failure.reason for address, failure in failed.items()}))
     if failed and not manifest["shards"] and all(failure.refused for failure in failed.values()):
         first, *others = failed.values()
@@ -166,6 +177,76 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
     return failed
 
 
+def _scorer(arguments: argparse.Namespace) -> Scorer:
+    # An export is computed on the CPU, whatever else is there.
+    device = None if exported_file(arguments.model) else processes.device()
+    return Scorer(arguments.model, arguments.model_revision, device, arguments.mixed_precision)
+
+
+def _options(arguments: argparse.Namespace, scorer: Scorer) -> Options:
+    return Options(
+        format="csv" if arguments.submission else arguments.output_format or "parquet",
+        threshold=_threshold(scorer, arguments.precision_target),
+        submission=arguments.submission,
+        on_bad_rows=arguments.on_bad_rows,
+        text_column_name=arguments.text_column_name,
+        id_column_name=arguments.id_column_name,
+    )
+
+
+def _started_ledger(folder: Path, job: dict[str, Any], shards: Sequence[Shard], options: Options) -> Ledger:
+    """The output folder, when it is sure that the job may write to it."""
+    _require_alike(processes.gather(job))
+    ledger = processes.all_or_none(lambda: Ledger(folder, job))
+    processes.once(lambda: _require_safe_to_write(shards, ledger, options))
+    processes.once(ledger.start)
+    return ledger
+
+
+def _require_alike(jobs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse processes that would give a comment different scores."""
+    for process, job in enumerate(jobs):
+        if found := difference(job, jobs[0]):
+            raise RequestError(
+                f"the processes would not give the same scores: process {process} has {found}. Use one kind of device, "
+                "the same packages and the same model everywhere, and name the precision with --mixed_precision."
+            )
+
+
+def _require_safe_to_write(shards: Sequence[Shard], ledger: Ledger, options: Options) -> None:
+    """Refuse to write over an input, or over a file that is not an output of ours, and to read an output."""
+    outputs = {output_of(shard, ledger.folder, options) for shard in shards}
+    taken = {output.resolve() for output in outputs}
+    for shard in shards:
+        # Of an address elsewhere this is no path, and so that of no output.
+        path = Path(shard.address)
+        if path.resolve() in taken:
+            raise RequestError(f"the scores would be written over the input {path}: name another folder as --output.")
+        if ledger.wrote(path):
+            raise RequestError(f"the input {path} was written by this command: name another --output, or other inputs.")
+    for output in sorted(outputs):
+        if output.exists() and not ledger.wrote(output):
+            raise RequestError(
+                f"{output} is there, and no {MANIFEST} says that it holds scores: move it away, or name another folder "
+                "as --output."
+            )
+
+
+def _not_done(shards: Sequence[Shard], ledger: Ledger, options: Options) -> list[Shard]:
+    return [shard for shard in shards if not ledger.is_done(shard, output_of(shard, ledger.folder, options))]
+
+
+def _failures_of_all(
+    waiting: Sequence[Shard], taken: Mapping[str, Failure | None], ledger: Ledger, options: Options
+) -> dict[str, Failure]:
+    """What failed, by address: in any of the processes, or because none of them came to it."""
+    outcomes = {address: outcome for part in processes.gather(taken) for address, outcome in part.items()}
+    untaken = [shard for shard in waiting if shard.address not in outcomes]
+    held = processes.once(lambda: _not_done(untaken, ledger, options))
+    outcomes |= {shard.address: HELD for shard in held}
+    return {shard.address: failure for shard in waiting if (failure := outcomes.get(shard.address)) is not None}
+
+
 def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]:
     """What decides the bytes of the outputs, for the manifest: model, settings, and the versions that compute."""
     packages = (*PACKAGES, "onnxruntime") if scorer.runtime == "onnxruntime" else PACKAGES
@@ -174,7 +255,8 @@ def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]
         "model": model,
         "revision": scorer.revision,
         "weights_xxh3": scorer.weights_digest,
-        "subtypes": list(scorer.subtypes),
+        "tokenizer_xxh3": scorer.tokenizer_digest,
+        "labels": dataclasses.asdict(scorer.labels),
         "runtime": scorer.runtime,
         "device": scorer.device.type,
         "mixed_precision": scorer.mixed_precision,
@@ -187,6 +269,8 @@ def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]
         "text_column_name": options.text_column_name,
         "id_column_name": options.id_column_name,
         "rows_per_window": ROWS_PER_WINDOW,
+        "bytes_per_window": BYTES_PER_WINDOW,
+        "tokens_per_batch": scorer.tokens_per_batch,
         "versions": {"python": platform.python_version(), **versions},
     }
 

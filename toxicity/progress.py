@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Rows a second and the time left.
+    """Rows a second and the time left; `rows` and `input_bytes` are those that are done.
 
     Rows are not counted before they are read, so the time left goes by the bytes of the inputs.
 
@@ -29,9 +29,8 @@ class Progress:
     """
 
     def __init__(self, total: int, processes: int = 1, bar: tqdm | None = None) -> None:
-        self.rows = 0
+        self.rows, self.input_bytes = 0, 0.0
         self._total, self._processes, self._bar = total, processes, bar
-        self._done = 0.0
         self._started = self._told = time.monotonic()
 
     @property
@@ -40,9 +39,12 @@ class Progress:
         return time.monotonic() - self._started
 
     def add(self, rows: int, input_bytes: float) -> None:
-        """Tell that rows were scored, by this process, which took so many bytes of the input."""
+        """Tell that rows were scored, by this process, which took so many bytes of the input.
+
+        Of a shard that fails, the bytes count as those of no rows: there is nothing left to do about them.
+        """
         self.rows += rows
-        self._done += input_bytes
+        self.input_bytes += input_bytes
         if self._bar is not None:
             self._bar.set_postfix_str(self.line(), refresh=False)
             self._bar.update(min(input_bytes * self._processes, self._bar.total - self._bar.n))
@@ -56,7 +58,7 @@ class Progress:
         line = f"{self.rows:,} rows scored, {self.rows / seconds:,.0f} rows/s"
         if self._processes > 1:
             line += f" in this of {self._processes} processes"
-        done = min(1.0, self._done * self._processes / self._total) if self._total else 0.0
+        done = min(1.0, self.input_bytes * self._processes / self._total) if self._total else 0.0
         return f"{line}, {h_mm_ss(seconds * (1 - done) / done)} left" if done else line
 
 

@@ -10,11 +10,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain
 from pathlib import Path
-from typing import IO, AnyStr, NamedTuple
+from typing import IO, AnyStr, NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -27,6 +29,8 @@ LONGEST_FIELD_BYTES = 2**24
 # Arrow reads up to 32 blocks ahead, so they should be small; what does not fit into one is read with care instead.
 BLOCK_BYTES = 2**21
 ROWS_PER_BATCH = 2**16
+LINE_TOO_LONG = f"its line is longer than {BLOCK_BYTES:,} bytes"
+TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 # Takes the column names of a file, and the file for its messages; gives those to read.
 ChooseColumns = Callable[[list[str], str], list[str]]
@@ -44,7 +48,16 @@ class Part(NamedTuple):
     share: float
 
 
-ReadParts = Callable[[Path, ChooseColumns, int | None], Iterator[Part]]
+class Limit(NamedTuple):
+    """The most that is in memory at a time: rows, and bytes of the text in them (one row may have more)."""
+
+    rows: int
+    bytes: int
+
+
+ReadParts = Callable[[Path, ChooseColumns, Limit | None], Iterator[Part]]
+
+T = TypeVar("T")
 
 
 def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[str, int]], dict[int, str]]:
@@ -93,22 +106,24 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
     return whole, [(str(file), len(table)) for file, table in zip(files, tables, strict=True)], broken
 
 
-def read_windows(path: Path, choose: ChooseColumns, rows: int) -> Iterator[Part]:
+def read_windows(path: Path, choose: ChooseColumns, rows: int, max_bytes: int) -> Iterator[Part]:
     """Read a file of any size in flat memory, `rows` rows at a time, the last time fewer; at least one table comes.
 
-    Columns are chosen once. Those that a JSON file first mentions after its first `rows` lines are not seen.
+    There are fewer rows too where they take `max_bytes` bytes. Columns are chosen once. Those that a JSON file first
+    mentions after so many rows are not seen.
 
     Raises:
         RequestError: as `read_files`, but only when the reading gets there.
     """
-    return _cut(_parts(path, choose, rows), rows)
+    limit = Limit(rows, max_bytes)
+    return _cut(_parts(path, choose, limit), limit)
 
 
-def read_lines(file: IO[bytes], rows: int) -> Iterator[Part]:
+def read_lines(file: IO[bytes], rows: int, max_bytes: int) -> Iterator[Part]:
     """Read comments from a stream, one a line, as `read_windows` does a file; the column `text` comes as bytes."""
-    while lines := list(islice(file, rows)):
-        yield Part(_text_table([line.rstrip(b"\r\n") or None for line in lines]), {}, 0.0)
-    yield Part(_text_table([]), {}, 1.0)
+    for lines in chain(_batched(_bounded_lines(file), Limit(rows, max_bytes), _length), [[]]):
+        table = _text_table([(line and line.rstrip(b"\r\n")) or None for line in lines])
+        yield Part(table, {row: LINE_TOO_LONG for row, line in enumerate(lines) if line is None}, float(not lines))
 
 
 def is_readable(name: str) -> bool:
@@ -125,18 +140,44 @@ def _text_table(lines: list[bytes | None]) -> pa.Table:
     return pa.table({TEXT: pa.array(lines, pa.binary())})
 
 
-def _cut(parts: Iterator[Part], rows: int) -> Iterator[Part]:
-    """The same rows in parts of `rows`, the last one shorter."""
+def _batched(items: Iterator[T], limit: Limit | None, size: Callable[[T], int]) -> Iterator[list[T]]:
+    """The same in lists that each go to the limit, the last one less; in one list if there is none; `size` in bytes."""
+    batch, taken = [], 0
+    for item in items:
+        batch.append(item)
+        taken += size(item)
+        if limit is not None and (len(batch) == limit.rows or taken >= limit.bytes):
+            yield batch
+            batch, taken = [], 0
+    if batch:
+        yield batch
+
+
+def _cut(parts: Iterator[Part], limit: Limit) -> Iterator[Part]:
+    """The same rows in parts that each go to the limit, the last one less."""
     held, broken = None, {}
     for part in parts:
         before = 0 if held is None else len(held)
         broken |= {before + row: reason for row, reason in part.broken.items()}
         held = part.table if held is None else pa.concat_tables([held, part.table])
-        while len(held) > rows:
+        while (rows := min(limit.rows, _rows_within(held, limit.bytes))) < len(held):
             yield Part(held[:rows], {row: reason for row, reason in broken.items() if row < rows}, part.share)
             held = held[rows:]
             broken = {row - rows: reason for row, reason in broken.items() if row >= rows}
     yield Part(held, broken, 1.0)
+
+
+def _rows_within(table: pa.Table, max_bytes: int) -> int:
+    """How many rows from the first on take no more text than that; one at least."""
+    if table.nbytes <= max_bytes:
+        return len(table)
+    lengths = np.zeros(len(table), dtype=np.int64)
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if any(test(column.type) for test in TEXT_TYPES):
+            lengths += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+    return max(1, int(np.searchsorted(lengths.cumsum(), max_bytes, side="right")))
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -156,12 +197,12 @@ def _reader_of(name: str) -> ReadParts | None:
     return next((reader for ending, reader in READERS.items() if name.lower().endswith(ending)), None)
 
 
-def _parts(path: Path, choose: ChooseColumns, rows: int | None) -> Iterator[Part]:
-    """A file in parts of whatever size suits its reader, about `rows` where it could be any."""
+def _parts(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
+    """A file in parts of whatever size suits its reader, at most the limit if there is one."""
     try:
         if path.stat().st_size == 0:
             raise RequestError(f"{path} is empty.")
-        yield from _reader_of(path.name)(path, choose, rows)
+        yield from _reader_of(path.name)(path, choose, limit)
     except (EOFError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
         raise RequestError(f"{path} is damaged, cut off or locked: {one_line(error)}. Fetch it again.") from error
     except (pa.ArrowException, csv.Error, OSError, UnicodeError) as error:
@@ -194,7 +235,7 @@ def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
     return members[0]
 
 
-def _read_csv(path: Path, choose: ChooseColumns, rows: int | None) -> Iterator[Part]:
+def _read_csv(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
     with _opened(path) as (file, _):
         header = next((row for row in _csv_rows(file) if not isinstance(row, csv.Error)), [])
     for mark, kind in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
@@ -214,7 +255,7 @@ def _read_csv(path: Path, choose: ChooseColumns, rows: int | None) -> Iterator[P
             for batch in batches:
                 yield Part(pa.Table.from_batches([batch]), {}, share())
     else:
-        yield from _read_csv_with_care(path, header, wanted, rows)
+        yield from _read_csv_with_care(path, header, wanted, limit)
 
 
 def _arrow_reader(file: IO[bytes], wanted: list[str]) -> pyarrow.csv.CSVStreamingReader:
@@ -250,18 +291,16 @@ def _has_odd_quotes(path: Path) -> bool:
     return quotes % 2 == 1
 
 
-def _read_csv_with_care(path: Path, header: list[str], wanted: list[str], rows: int | None) -> Iterator[Part]:
+def _read_csv_with_care(path: Path, header: list[str], wanted: list[str], limit: Limit | None) -> Iterator[Part]:
     """Read a CSV file row by row, each in its place, slower than Arrow by an order of magnitude."""
     places = [header.index(name) for name in wanted]
     with _opened(path) as (file, share):
         lines = _csv_rows(file)
         next(lines)
-        more = True
-        while more:
+        for batch in chain([[]], _batched(lines, limit, _length_of_row)):
             columns: list[list[bytes | None]] = [[] for _ in wanted]
             broken: dict[int, str] = {}
-            number = -1
-            for number, row in enumerate(islice(lines, rows)):
+            for number, row in enumerate(batch):
                 if isinstance(row, csv.Error):
                     broken[number] = f"its quotes do not match: {row}"
                 elif len(row) != len(header):
@@ -271,11 +310,17 @@ def _read_csv_with_care(path: Path, header: list[str], wanted: list[str], rows: 
                     column.append(value.encode("utf-8", "surrogateescape") if value else None)
             arrays = [pa.array(column, pa.binary()) for column in columns]
             yield Part(pa.table(arrays, names=wanted), broken, share())
-            more = number + 1 == rows
+
+
+def _length_of_row(row: list[str] | csv.Error) -> int:
+    return 0 if isinstance(row, csv.Error) else sum(map(len, row))
 
 
 def _csv_rows(file: IO[bytes]) -> Iterator[list[str] | csv.Error]:
-    """The rows of a CSV file that are not blank, an error in the place of one that is not CSV."""
+    """The rows of a CSV file, an error in the place of one that is not CSV.
+
+    A line with nothing in it is no row, as pandas and Arrow have it too, also where the file has one column.
+    """
     csv.field_size_limit(LONGEST_FIELD_BYTES)
     # Bytes that are not UTF-8 pass through as surrogates: they are the business of whoever wants that column.
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
@@ -321,20 +366,24 @@ def _skip_rest_of_line(file: IO[AnyStr]) -> None:
 
 
 def _bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:
-    """Lines that are not blank, None in the place of one that is too long."""
+    """The lines of a file, None in the place of one that is too long."""
     while line := file.readline(BLOCK_BYTES):
         if _is_cut(line):
             _skip_rest_of_line(file)
             yield None
-        elif line.strip():
+        else:
             yield line
 
 
-def _read_json_lines(path: Path, choose: ChooseColumns, rows: int | None) -> Iterator[Part]:
+def _length(line: bytes | None) -> int:
+    return len(line or b"")
+
+
+def _read_json_lines(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
     wanted = None
     with _opened(path) as (file, share):
-        lines = _bounded_lines(file)
-        while batch := list(islice(lines, rows)):
+        lines = (line for line in _bounded_lines(file) if line is None or line.strip())
+        for batch in _batched(lines, limit, _length):
             records, broken = _parse_lines(batch)
             if wanted is None:
                 if len(broken) == len(records):
@@ -362,7 +411,7 @@ def _parse_lines(lines: list[bytes | None]) -> tuple[list[dict[str, object]], di
     for number, line in enumerate(lines):
         try:
             if line is None:
-                raise ValueError(f"its line is longer than {BLOCK_BYTES:,} bytes")
+                raise ValueError(LINE_TOO_LONG)
             record = json.loads(line)
             if not isinstance(record, dict):
                 raise ValueError("one JSON object a line is expected")
@@ -384,15 +433,23 @@ def _as_bytes(value: object) -> bytes | None:
     raise TypeError("neither text nor a number")
 
 
-def _read_parquet(path: Path, choose: ChooseColumns, rows: int | None) -> Iterator[Part]:
+def _read_parquet(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
     # The buffer keeps it from taking a whole row group, which may be the whole file, into memory.
     with pyarrow.parquet.ParquetFile(path, buffer_size=BLOCK_BYTES) as file:
         wanted = _choose(path, file.schema_arrow.names, choose)
         yield Part(file.schema_arrow.empty_table().select(wanted), {}, 0.0)
         read = 0
-        for batch in file.iter_batches(rows or ROWS_PER_BATCH, columns=wanted):
+        rows = ROWS_PER_BATCH if limit is None else min(limit.rows, _rows_that_fit(file.metadata, limit.bytes))
+        for batch in file.iter_batches(rows, columns=wanted):
             read += len(batch)
             yield Part(pa.Table.from_batches([batch]).select(wanted), {}, read / file.metadata.num_rows)
+
+
+def _rows_that_fit(metadata: pyarrow.parquet.FileMetaData, max_bytes: int) -> int:
+    """How many rows take so many bytes, in the row group with the longest ones; one at least."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    longest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0)
+    return max(1, int(max_bytes / max(1, longest)))
 
 
 def _choose(path: Path, names: list[str], choose: ChooseColumns) -> list[str]:

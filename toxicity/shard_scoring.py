@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
@@ -27,8 +28,10 @@ from toxicity.schema import ID, TEXT
 from toxicity.scorer import Scorer
 from toxicity.shards import STANDARD_INPUT, Shard, brought_here
 
-# Rows in memory at a time, which are sorted by length. The last bits of a score hang on it: it is no option.
+# Rows in memory at a time, which are sorted by length, and fewer where their text is longer than 2 KB on average. The
+# last bits of a score hang on both: they are no options.
 ROWS_PER_WINDOW = 16_384
+BYTES_PER_WINDOW = 2**25
 
 T = TypeVar("T")
 
@@ -76,16 +79,18 @@ def score_shards(
 ) -> dict[str, Failure | None]:
     """Score those shards that no other process has taken, the largest first, and write each under its name when whole.
 
-    Every shard is a world of its own: which process scores it, and after what, does not change a bit of it.
+    Every shard is a world of its own: which process scores it, and after what, does not change a bit of it. Of one that
+    fails no output stays, as what is there is of an earlier version of the input.
 
     Returns:
         The address of each shard taken, and why it failed if it did; the log tells that at once.
     """
     outcomes: dict[str, Failure | None] = {}
     largest_first = sorted(shards, key=lambda shard: -(shard.bytes or 0))
-    work = _ahead(_work(largest_first, scorer, ledger, options))
+    work = _ahead(_work(largest_first, scorer, ledger, options, outcomes))
     for (shard, claim), items in groupby(work, key=itemgetter(0, 1)):
         output = output_of(shard, ledger.folder, options)
+        bytes_before = progress.input_bytes
         try:
             windows = (_raised(window) for _, _, window in items)
             rows, bad_rows = _write(_score(windows, scorer, options, progress), output)
@@ -96,8 +101,10 @@ def score_shards(
             reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
             outcomes[shard.address] = Failure(reason, refused)
             logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
+            ledger.forget(output)
+            progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
         finally:
-            claim.release()
+            ledger.give_back(claim, output)
     return outcomes
 
 
@@ -107,9 +114,12 @@ def output_of(shard: Shard, folder: Path, options: Options) -> Path:
 
 
 def _work(
-    shards: Sequence[Shard], scorer: Scorer, ledger: Ledger, options: Options
+    shards: Sequence[Shard], scorer: Scorer, ledger: Ledger, options: Options, outcomes: Container[str]
 ) -> Iterator[tuple[Shard, FileLock, Window | Exception]]:
-    """The windows of one shard after the other, each shard claimed; in the place of one that failed, why it did."""
+    """The windows of one shard after the other, each shard claimed; in the place of one that failed, why it did.
+
+    A shard that has an outcome by now could not be written: the rest of it is not read.
+    """
     for shard in shards:
         output = output_of(shard, ledger.folder, options)
         claim = ledger.claim(output)
@@ -119,28 +129,30 @@ def _work(
             claim.release()
             continue
         try:
-            for window in _windows(shard, scorer, options):
-                yield shard, claim, window
+            with closing(_windows(shard, scorer, options)) as windows:
+                for window in windows:
+                    if shard.address in outcomes:
+                        break
+                    yield shard, claim, window
         except Exception as error:  # raised again where the shard's output is written
             yield shard, claim, error
 
 
 def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window]:
     if shard.address == STANDARD_INPUT:
-        parts = read_lines(sys.stdin.buffer, ROWS_PER_WINDOW)
-        yield from _prepare(parts, shard, "standard input", scorer, options)
+        columns = _columns([TEXT], "standard input", options)
+        parts = read_lines(sys.stdin.buffer, ROWS_PER_WINDOW, BYTES_PER_WINDOW)
+        yield from _prepare(parts, columns, shard, "standard input", scorer, options)
         return
-    with brought_here(shard) as path:
-        yield from _prepare(
-            read_windows(path, _chooser(options), ROWS_PER_WINDOW), shard, shard.address, scorer, options
-        )
+    columns = {}
 
-
-def _chooser(options: Options) -> Callable[[list[str], str], list[str]]:
     def choose(names: list[str], file: str) -> list[str]:
-        return list(_columns(names, file, options).values())
+        columns.update(_columns(names, shard.address, options))
+        return list(columns.values())
 
-    return choose
+    with brought_here(shard) as path:
+        parts = read_windows(path, choose, ROWS_PER_WINDOW, BYTES_PER_WINDOW)
+        yield from _prepare(parts, columns, shard, shard.address, scorer, options)
 
 
 def _columns(names: list[str], source: str, options: Options) -> dict[str, str]:
@@ -152,12 +164,13 @@ def _columns(names: list[str], source: str, options: Options) -> dict[str, str]:
     return columns
 
 
-def _prepare(parts: Iterator[Part], shard: Shard, source: str, scorer: Scorer, options: Options) -> Iterator[Window]:
-    """Check and tokenise what was read."""
+def _prepare(
+    parts: Iterator[Part], columns: Mapping[str, str], shard: Shard, source: str, scorer: Scorer, options: Options
+) -> Iterator[Window]:
+    """Check and tokenise what was read; `columns` are its names by the canonical ones, known when the first part is."""
     first_row, share = 0, 0.0
     for part in parts:
-        columns = _columns(part.table.column_names, source, options)
-        table = part.table.select(list(columns.values())).rename_columns(list(columns))
+        table = part.table.rename_columns(list(columns))
         table, reasons = check_comments(table, source, part.broken, first_row)
         if reasons and options.on_bad_rows == "refuse":
             row, reason = next(iter(reasons.items()))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from datasets.data_files import FILES_TO_IGNORE
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
@@ -25,8 +26,11 @@ VERSION_KEYS = (
     "etag",
     "md5Hash",
     "content_md5",
+    "Content-MD5",
+    "Digest",
     "mtime",
     "LastModified",
+    "Last-Modified",
     "last_modified",
     "modified",
 )
@@ -46,12 +50,13 @@ class Shard:
     version: str | None
 
 
-def list_shards(addresses: Sequence[str]) -> list[Shard]:
+def list_shards(addresses: Sequence[str], output: Path | None = None) -> list[Shard]:
     """Find the files behind the addresses, those of a folder or a pattern in the order of their names.
 
     Args:
         addresses: files, folders, patterns with `*`, each a path or an address that `fsspec` knows, such as
             `hf://datasets/USER/NAME/FILE`; or `-` alone, for lines on standard input.
+        output: folder that must not be in one of those, where its files would be input the next time.
 
     Raises:
         RequestError: for what is not there, cannot be reached or cannot be read, and for two files of one name.
@@ -62,7 +67,7 @@ def list_shards(addresses: Sequence[str]) -> list[Shard]:
         return [Shard(STANDARD_INPUT, "stdin", None, None)]
     shards: dict[str, Shard] = {}
     for address in addresses:
-        for shard in _shards_at(address):
+        for shard in _shards_at(address, output):
             other = shards.setdefault(shard.name, shard)
             if other.address == shard.address and other is not shard:
                 raise RequestError(f"--input names {shard.address} twice.")
@@ -98,7 +103,7 @@ def brought_here(shard: Shard) -> Iterator[Path]:
         yield copy
 
 
-def _shards_at(address: str) -> list[Shard]:
+def _shards_at(address: str, output: Path | None) -> list[Shard]:
     with _refusing(address):
         files, path = fsspec.url_to_fs(address)
         folder, pattern = path, re.search(r"[*?\[]", path)
@@ -106,6 +111,11 @@ def _shards_at(address: str) -> list[Shard]:
         if is_readable(path) and files.isfile(path):
             return [_shard(files, path, Path(path).name)]
         if files.isdir(path):
+            here = isinstance(files, LocalFileSystem) and output is not None
+            if here and output.resolve().is_relative_to(Path(path).resolve()):
+                raise RequestError(
+                    f"--output {output} is in the folder {address}, of which all files are input: name one outside."
+                )
             paths = files.find(path)
         elif files.exists(path):
             raise RequestError(f"cannot read {address}: its name should end in one of {', '.join(READERS)}.")
@@ -115,15 +125,17 @@ def _shards_at(address: str) -> list[Shard]:
         else:
             raise RequestError(f"there is no file {address}.")
         names = {found: found.removeprefix(folder).lstrip("/") for found in sorted(paths)}
-        shown = [found for found, name in names.items() if is_readable(name) and not _is_hidden(name)]
+        shown = [found for found, name in names.items() if is_readable(name) and not _is_no_data(name)]
         if not shown:
             raise RequestError(f"{address} holds no data: no file ends in {', '.join(READERS)}.")
         return [_shard(files, found, names[found]) for found in shown]
 
 
-def _is_hidden(name: str) -> bool:
-    # As Spark and Hive see it: `_SUCCESS`, `_delta_log/` and the like are not data.
-    return any(part.startswith((".", "_")) for part in name.split("/"))
+def _is_no_data(name: str) -> bool:
+    # As Spark and Hive see it: `_SUCCESS`, `_delta_log/` and the like are not data. As `datasets` sees it:
+    # `dataset_infos.json`, `config.json` and the like are not either.
+    *_, file = parts = name.split("/")
+    return file in FILES_TO_IGNORE or any(part.startswith((".", "_")) for part in parts)
 
 
 def _shard(files: AbstractFileSystem, path: str, name: str) -> Shard:

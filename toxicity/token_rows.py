@@ -36,7 +36,9 @@ class TokenRows(Dataset):
     """
 
     def __init__(self, dataset: datasets.Dataset) -> None:
-        table = dataset.with_format("arrow")[:]
+        self._take(dataset.with_format("arrow")[:])
+
+    def _take(self, table: pa.Table) -> None:
         self.lengths = table.column("length").to_numpy().astype(np.int32)
         self.labels = table.column("labels").to_numpy().astype(np.float32) if "labels" in table.column_names else None
         chunks = [chunk for chunk in table.column("input_ids").chunks if len(chunk)]
@@ -45,11 +47,17 @@ class TokenRows(Dataset):
         self._chunk_starts = np.cumsum([0, *map(len, chunks)])
 
     @classmethod
+    def from_table(cls, table: pa.Table) -> TokenRows:
+        """Rows of a table with the columns that a dataset would have."""
+        rows = cls.__new__(cls)
+        rows._take(table)
+        return rows
+
+    @classmethod
     def from_lists(cls, input_ids: Iterable[Sequence[int]]) -> TokenRows:
         """Rows that were tokenised a moment ago."""
         ids = pa.array(input_ids, pa.list_(pa.int32()))
-        table = pa.table({"input_ids": ids, "length": ids.value_lengths()})
-        return cls(datasets.Dataset(table))
+        return cls.from_table(pa.table({"input_ids": ids, "length": ids.value_lengths()}))
 
     def __len__(self) -> int:
         return len(self.lengths)

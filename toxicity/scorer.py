@@ -27,14 +27,14 @@ from toxicity.labels import labels_in
 from toxicity.modeling import length_limit, refuse_pickled_weights
 from toxicity.onnx_model import OnnxModel, exported_file
 from toxicity.reading import one_line
-from toxicity.scoring import score_rows
+from toxicity.scoring import in_bfloat16, score_rows
 from toxicity.token_rows import TokenRows
 from toxicity.tokenization import ROWS_PER_BATCH, encode
 from toxicity.unpadded import PACKED_ATTENTION, layout_for, unpadded_class
 
 # What a tokenizer gives as its limit when it knows of none is larger by far.
 NO_LIMIT = 1_000_000
-# Padding counted in. A processor is fastest while a batch stays in its cache, an accelerator when it is busy.
+# A processor is fastest while a batch stays in its cache, an accelerator when it is busy.
 TOKENS_PER_BATCH_ON_CPU = 1_024
 TOKENS_PER_BATCH = 65_536
 
@@ -60,8 +60,7 @@ class Scorer:
         revision: branch, tag or commit on the Hub.
         device: what to compute on, by default the accelerator if there is one.
         mixed_precision: `no` (fp32), `bf16` or `fp16`, by default the fastest that the device has instructions
-            for. bf16 moved the scores of 2,000 comments of the sample by at most 0.013, made steps of them (348 that
-            differ), and took 0.00001 off the AUC.
+            for. bf16 moved the scores of 2,000 comments of the sample by at most 0.013, and their AUC by 0.00005.
 
     Raises:
         RequestError: for a model that cannot be loaded, was not trained to classify, or does not say which of its
@@ -121,8 +120,7 @@ class Scorer:
         self.tokens_per_batch = TOKENS_PER_BATCH_ON_CPU if on_cpu else TOKENS_PER_BATCH
         self._layout = layout_for(self._model, self.device, tokenizer.pad_token_id)
         if on_cpu and self.mixed_precision == "bf16":
-            # Autocast would convert the weights again for every batch.
-            self._model.to(torch.bfloat16)
+            self._model = in_bfloat16(self._model, self._layout)
 
     def _take_settings(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         """What the run found out about its own scores."""

@@ -11,11 +11,12 @@ import pytest
 import torch
 from conftest import make_comments, write_csv
 from processes import Run, ended_well
-from transformers import BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification
 
+from toxicity.arguments import ModelArguments
 from toxicity.checkpoints import INDEX, read_index, seal
 from toxicity.errors import RequestError
-from toxicity.modeling import refuse_pickled_weights
+from toxicity.modeling import load_model, refuse_pickled_weights
 
 SECRET = "hf_" + "TaurusSecret" * 3
 
@@ -103,6 +104,27 @@ def test_a_model_that_is_a_pickle_is_refused_with_the_conversion_named(
     assert f"{folder} holds its weights as a pickle (pytorch_model.bin)" in errors
     assert f"AutoModel.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')" in errors
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("beside", ["adapter.safetensors", "model.safetensors.index.json"])
+def test_safetensors_that_the_trainer_does_not_take_hide_no_pickle(tmp_path, beside):
+    (tmp_path / "pytorch_model.bin").touch()
+    (tmp_path / beside).touch()
+    with pytest.raises(RequestError, match="pytorch_model.bin"):
+        refuse_pickled_weights(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    refuse_pickled_weights(tmp_path)
+
+
+def test_nobody_is_asked_to_convert_a_pickle_of_the_hub(checkpoint, monkeypatch):
+    asked = []
+    monkeypatch.setattr("transformers.modeling_utils.auto_conversion", lambda *_, **__: asked.append(True))
+    monkeypatch.setattr("transformers.modeling_utils.is_offline_mode", lambda: False)
+    monkeypatch.setattr("transformers.modeling_utils.cached_file", lambda *_, **__: None)
+    config = BertConfig.from_pretrained(checkpoint)
+    with pytest.raises(RequestError, match="cannot load somebody/pickled"):
+        load_model(ModelArguments(model_name_or_path="somebody/pickled"), config)
+    assert asked == []
 
 
 def test_the_conversion_that_is_named_works(tiny_config, tmp_path):

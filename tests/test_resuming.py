@@ -3,7 +3,7 @@ import random
 import shutil
 
 import pytest
-from conftest import make_comments, write_csv
+from conftest import write_comments
 from processes import Run, ended_well
 
 from toxicity.checkpoints import fault_of
@@ -15,8 +15,7 @@ STEPS, SAVE_STEPS = 30, 4
 
 @pytest.fixture(scope="module")
 def comments(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "comments.csv"
-    return write_csv(path, ["id", "comment_text", "target"], [[i, *row] for i, row in enumerate(make_comments(120))])
+    return write_comments(tmp_path_factory.mktemp("data") / "comments.csv")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_comments, write_csv
+from conftest import make_comments, write_comments, write_csv
 from processes import Run, ended_well
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -23,8 +23,7 @@ SECRET = "hf_" + "TaurusSecret" * 3
 
 @pytest.fixture(scope="module")
 def comments(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "comments.csv"
-    return write_csv(path, ["id", "comment_text", "target"], [[i, *row] for i, row in enumerate(make_comments(120))])
+    return write_comments(tmp_path_factory.mktemp("data") / "comments.csv")
 
 
 def flags_for(output_dir, checkpoint, comments):
@@ -181,13 +180,15 @@ def test_a_dataset_brings_no_code_of_its_own(flags, tmp_path, run_main, capsys):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_paths_in_the_data_write_nothing(flags, tmp_path, run_main):
+def test_paths_in_the_data_and_the_recipe_write_nothing(flags, tmp_path, run_main):
     rows = [[f"../../id{i}", f"../../../{text}", label] for i, (text, label) in enumerate(make_comments(120))]
     comments = write_csv(tmp_path / "comments.csv", ["id", "comment_text", "target"], rows)
     with zipfile.ZipFile(tmp_path / "comments.zip", "w") as archive:
         archive.write(comments, "../../../outside.csv")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("report_to: tensorboard\nrun_name: ../../../run\nhub_model_id: ../../../hub\n")
     outside = set(tmp_path.parent.rglob("*"))
-    run_main(*flags, "--train_file", tmp_path / "comments.zip")
+    run_main(recipe, *flags, "--train_file", tmp_path / "comments.zip")
     made = set(tmp_path.parent.rglob("*")) - outside
     homes = (tmp_path / "run", tmp_path / "cache")
     assert made

@@ -59,6 +59,7 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(flags, uninterrupted, 
     assert done.row["metrics"] == reference.row["metrics"]
     timing, throughput = done.row["timing"], done.row["throughput"]
     assert timing["resumed"]
+    assert not timing["tokenizer_cache_hit"], "that of the first part, which died before its first checkpoint"
     assert parts(done) == [(0, "unknown"), (8, "unknown"), (20, "unknown")]
     assert [part["repeated_steps"] for part in timing["interruptions"]] == [0, 1, 1]
     assert throughput["training_rows_per_second"] * timing["training_seconds"] == pytest.approx(3 * 80)

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from scipy.special import expit
-from transformers import enable_full_determinism, set_seed
+from transformers import CONFIG_NAME, enable_full_determinism, set_seed
 
 from toxicity.arguments import parse_arguments
 from toxicity.calibration import calibrate, config_section
@@ -22,6 +22,7 @@ from toxicity.console import set_up_console
 from toxicity.data import identities_of, labels_of, load_splits, targets_of
 from toxicity.dry_run import describe_data
 from toxicity.errors import refusals_exit_cleanly
+from toxicity.files import write_text
 from toxicity.flops import encoder_of
 from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
 from toxicity.interruption import sigterm_saves
@@ -31,7 +32,7 @@ from toxicity.modeling import load_model, load_tokenizer
 from toxicity.preflight import require_working_machine, require_working_sharing
 from toxicity.probe import probe
 from toxicity.report import build_benchmark, describe_protocol, write_report
-from toxicity.resuming import Checkpoints, describe_request
+from toxicity.resuming import FINISHED, Checkpoints, describe_request
 from toxicity.schema import ID
 from toxicity.timing import PhaseClock
 from toxicity.tokenization import rows_behind_the_time, tokenize
@@ -83,11 +84,13 @@ def main() -> None:
         Path(training_args.output_dir),
         request=describe_request(arguments, train_rows, validation_rows),
         tokenizing={
+            "seconds": clock.seconds["tokenizer"],
             "cache_hit": train.cache_hit or validation.cache_hit,
             "rows": rows_behind_the_time(train, validation),
         },
     )
-    resume_from = checkpoints.choose(training_args.resume_from_checkpoint, is_main_process)
+    resume_from = checkpoints.choose(training_args.resume_from_checkpoint)
+    clock.seconds["tokenizer"] = checkpoints.tokenizing["seconds"]
 
     (enable_full_determinism if training_args.full_determinism else set_seed)(training_args.seed)
     trainer = ToxicityTrainer(
@@ -121,7 +124,6 @@ def main() -> None:
         protocol=describe_protocol(arguments, splits, trainer),
         seconds=clock.seconds,
         tokenizer_cache_hit=checkpoints.tokenizing["cache_hit"],
-        resumed=bool(checkpoints.interruptions),
         interruptions=checkpoints.interruptions,
         counts={
             "tokenized_rows": checkpoints.tokenizing["rows"],
@@ -139,11 +141,13 @@ def main() -> None:
     )
     if is_main_process:
         output_dir = Path(training_args.output_dir)
-        trainer.model.config.save_pretrained(output_dir)
-        write_report(output_dir, benchmark, splits.validation, logits, trainer.state.log_history)
-        write_card(
-            output_dir, benchmark, training_args.hub_model_id, data_args.dataset_name, data_args.dataset_revision
-        )
+        with trainer.full_disk_explained(output_dir, "the report", kept="The trained model is saved."):
+            write_text(output_dir / CONFIG_NAME, trainer.model.config.to_json_string())
+            write_report(output_dir, benchmark, splits.validation, logits, trainer.state.log_history)
+            write_card(
+                output_dir, benchmark, training_args.hub_model_id, data_args.dataset_name, data_args.dataset_revision
+            )
+        checkpoints.note_progress(trainer.state.global_step, cause=FINISHED, trained=True)
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -107,6 +107,11 @@ def comments_csv(tmp_path) -> Path:
     return path
 
 
+def write_comments(path: Path, count: int = 120) -> Path:
+    """Comments numbered from 0, with the columns of the Kaggle file."""
+    return write_csv(path, ["id", "comment_text", "target"], [[i, *row] for i, row in enumerate(make_comments(count))])
+
+
 def write_csv(path: Path, header: list[str], rows: list[list]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])

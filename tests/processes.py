@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -69,14 +70,16 @@ def ended_well(run: Run) -> Run:
     return run
 
 
-def two_ranks(folder: Path, *flags: object, faults: tuple = ((), ())) -> list[Run]:
-    """The two processes of one run, without a launcher over them."""
-    import socket
-
+def free_port() -> str:
+    """A port of loopback that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        return str(free.getsockname()[1])
+
+
+def two_ranks(folder: Path, *flags: object, faults: tuple = ((), ())) -> list[Run]:
+    """The two processes of one run, without a launcher over them."""
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     cache = {"HF_DATASETS_CACHE": str(folder / "cache")}
     return [
         Run(folder / f"rank{rank}", *flags, fault=faults[rank], RANK=str(rank), LOCAL_RANK=str(rank), **common, **cache)

@@ -1,13 +1,11 @@
 import pytest
+from conftest import write_comments
 from processes import Run, ended_well
 
 
 @pytest.fixture(scope="module")
 def flags(checkpoint, tmp_path_factory):
-    from conftest import make_comments, write_csv
-
-    path = tmp_path_factory.mktemp("data") / "comments.csv"
-    write_csv(path, ["id", "comment_text", "target"], [[i, *row] for i, row in enumerate(make_comments(120))])
+    path = write_comments(tmp_path_factory.mktemp("data") / "comments.csv")
     return [
         *("--model_name_or_path", checkpoint, "--config_overrides", "hidden_dropout_prob=0.1"),
         *("--train_file", path, "--max_seq_length", 32, "--num_train_epochs", 2, "--learning_rate", 1e-3),

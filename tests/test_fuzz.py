@@ -145,6 +145,18 @@ def test_what_is_no_text_is_named_by_row_and_changes_no_count(tmp_path):
     assert list(source.bad_rows) == [1, 2, 3, 4, 5]
 
 
+def test_nuls_and_half_surrogates_anywhere_are_named_and_change_no_count(tmp_path):
+    rng = random.Random(1)
+    texts = odd_texts(500, seed=1)
+    bad = sorted(rng.sample(range(len(texts)), 200))
+    for row in bad:
+        place = rng.randint(0, len(texts[row]))
+        texts[row] = texts[row][:place] + rng.choice(["\0", chr(rng.randrange(0xD800, 0xE000))]) + texts[row][place:]
+    source = read_file(str(write(tmp_path / "bad.jsonl", texts)), DataArguments(train_file="x"))
+    assert len(source.table) == len(texts)
+    assert list(source.bad_rows) == bad
+
+
 def parquet_bytes(rows=300):
     ids, texts, targets = zip(*((i, *row) for i, row in enumerate(make_comments(rows))), strict=True)
     file = io.BytesIO()

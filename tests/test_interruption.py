@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from conftest import make_comments, write_csv
+from conftest import write_comments
 from processes import ROOT, Run, ended_well
 
 from toxicity.checkpoints import fault_of
@@ -16,8 +16,7 @@ from toxicity.interruption import defer_stop, sigterm_saves, stop_requested
 
 @pytest.fixture(scope="module")
 def flags(checkpoint, tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "comments.csv"
-    write_csv(path, ["id", "comment_text", "target"], [[i, *row] for i, row in enumerate(make_comments(120))])
+    path = write_comments(tmp_path_factory.mktemp("data") / "comments.csv")
     return [
         *("--model_name_or_path", checkpoint, "--config_overrides", "hidden_dropout_prob=0.1"),
         *("--train_file", path, "--max_seq_length", 32, "--num_train_epochs", 2, "--learning_rate", 1e-3),

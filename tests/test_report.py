@@ -35,7 +35,7 @@ def benchmark(auc: float | None = 0.968194, cache_hit: bool = False):
         "mixed_precision": "no",
     }
     metrics = {"auc": auc, "bias": None}
-    return build_benchmark({"label": "p100"}, protocol, SECONDS, cache_hit, False, COUNTS, metrics, None, None, {})
+    return build_benchmark({"label": "p100"}, protocol, SECONDS, cache_hit, COUNTS, metrics, None, None, {})
 
 
 def test_times_and_rates():

@@ -3,20 +3,19 @@ import random
 import shutil
 
 import pytest
-from conftest import make_comments, write_csv
+from conftest import write_comments
 from processes import Run, ended_well
 
 from toxicity.checkpoints import fault_of
 from toxicity.errors import RequestError
-from toxicity.resuming import Checkpoints, differences
+from toxicity.resuming import FINISHED, PROGRESS, Checkpoints, differences
 
 STEPS, SAVE_STEPS = 30, 4
 
 
 @pytest.fixture(scope="module")
 def comments(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "comments.csv"
-    return write_csv(path, ["id", "comment_text", "target"], [[i, *row] for i, row in enumerate(make_comments(120))])
+    return write_comments(tmp_path_factory.mktemp("data") / "comments.csv")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +59,7 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(flags, uninterrupted, 
     assert done.row["metrics"] == reference.row["metrics"]
     timing, throughput = done.row["timing"], done.row["throughput"]
     assert timing["resumed"]
+    assert not timing["tokenizer_cache_hit"], "that of the first part, which died before its first checkpoint"
     assert parts(done) == [(0, "unknown"), (8, "unknown"), (20, "unknown")]
     assert [part["repeated_steps"] for part in timing["interruptions"]] == [0, 1, 1]
     assert throughput["training_rows_per_second"] * timing["training_seconds"] == pytest.approx(3 * 80)
@@ -115,6 +115,18 @@ CHANGES = {
     "seed": (lambda *_: ["--seed", 5], "seed was 1234 and is 5"),
     "batch size": (lambda *_: ["--per_device_train_batch_size", 16], "batch size was 8 and is 16"),
     "recipe": (lambda *_: ["--learning_rate", 1e-4], "learning_rate was 0.001 and is 0.0001"),
+    "choice": (
+        lambda *_: [
+            "--load_best_model_at_end",
+            "--metric_for_best_model",
+            "auc",
+            "--eval_strategy",
+            "steps",
+            "--eval_steps",
+            4,
+        ],
+        "load_best_model_at_end was False and is True",
+    ),
     "order": (lambda *_: ["--train_sampling_strategy", "group_by_length"], "train_sampling_strategy was random and"),
 }
 
@@ -155,15 +167,72 @@ def test_a_start_without_a_checkpoint_is_a_start(tmp_path, caplog):
 
 
 def test_a_run_that_died_before_its_first_checkpoint_is_counted(tmp_path):
-    first = Checkpoints(tmp_path, {"seed": 1})
+    first = Checkpoints(tmp_path, {"seed": 1}, {"seconds": 60.0})
     first.note_progress(7)
-    second = Checkpoints(tmp_path, {"seed": 1})
+    second = Checkpoints(tmp_path, {"seed": 1}, {"seconds": 0.1})
     assert second.choose("auto") is None
     assert [(part["step"], part["repeated_steps"]) for part in second.interruptions] == [(0, 7)]
     assert second.run_id == first.run_id
+    assert second.tokenizing == {"seconds": 60.0}, "the comments were in the cache the second time"
     other = Checkpoints(tmp_path, {"seed": 2})
     other.choose("auto")
     assert other.interruptions == []
+
+
+@pytest.mark.parametrize("note", ["[" * 100_000, "[]", "{}", '{"run_id": 1, "step": "x"}', "\ud800"])
+def test_a_damaged_note_is_none(tmp_path, note):
+    (tmp_path / PROGRESS).write_text(note, errors="surrogatepass")
+    again = Checkpoints(tmp_path)
+    assert again.choose("auto") is None
+    assert again.interruptions == []
+
+
+def saved(tmp_path, step, **request):
+    """A run that has saved a step, and noted that it came so far."""
+    run = Checkpoints(tmp_path, request)
+    facts = {"resumable": True, "progress": {}}
+    run.save(step, lambda folder: (folder / "model.safetensors").touch(), lambda: facts, writer=True)
+    run.note_progress(step)
+    return run
+
+
+@pytest.mark.parametrize(("step", "repeated"), [(8, []), (12, [4])])
+def test_a_run_that_was_finished_is_not_interrupted_by_another_look_at_it(tmp_path, step, repeated):
+    saved(tmp_path, 8).note_progress(step, cause=FINISHED, trained=True)
+    again = Checkpoints(tmp_path)
+    assert again.choose("auto") == str(tmp_path / "checkpoint-8")
+    assert [part["repeated_steps"] for part in again.interruptions] == repeated
+    assert all(part["cause"] == "unknown" for part in again.interruptions)
+
+
+def test_a_start_beside_the_checkpoints_of_another_run_is_told(tmp_path, caplog):
+    earlier, later = saved(tmp_path, 8), Checkpoints(tmp_path)
+    with caplog.at_level("WARNING", logger="toxicity"):
+        assert later.choose(None) is None
+        assert f"Starting anew beside {tmp_path / 'checkpoint-8'} of an earlier run" in caplog.text
+        assert "--resume_from_checkpoint auto would go on with it" in caplog.text
+        later.note_progress(3)
+        third = Checkpoints(tmp_path)
+        assert third.choose("auto") == str(tmp_path / "checkpoint-8")
+    assert third.run_id == earlier.run_id
+    assert "left no whole checkpoint" in caplog.text
+    assert "is of the one before it, which is gone on with" in caplog.text
+
+
+def test_another_number_of_processes_is_told(tmp_path, caplog, monkeypatch):
+    saved(tmp_path, 8)
+    monkeypatch.setattr("toxicity.processes.count", lambda: 2)
+    with caplog.at_level("WARNING", logger="toxicity"):
+        Checkpoints(tmp_path)._decide("auto")
+    assert "checkpoint-8 is of 1 processes, and these are 2: the random numbers of dropout are others" in caplog.text
+
+
+def test_a_checkpoint_that_is_not_on_every_machine_is_refused_with_the_machine_named(tmp_path, monkeypatch):
+    # As it looks to a process that was told of a folder of another machine.
+    monkeypatch.setattr("toxicity.processes.once", lambda _: {"folder": str(tmp_path / "checkpoint-8")})
+    monkeypatch.setattr("platform.node", lambda: "the-second")
+    with pytest.raises(RequestError, match="checkpoint-8, which is not on the-second, the machine of process 0"):
+        Checkpoints(tmp_path).choose("auto")
 
 
 def test_differences_are_parts_of_a_sentence():
@@ -186,7 +255,7 @@ def test_checkpoints_without_the_optimiser_are_no_place_to_go_on_from(flags, tmp
 @pytest.mark.parametrize(
     "variant",
     [
-        [],
+        ["--train_sampling_strategy", "group_by_length"],
         ["--train_sampling_strategy", "random"],
         ["--gradient_accumulation_steps", 3, "--per_device_train_batch_size", 3],
         ["--eval_strategy", "steps", "--eval_steps", 6, "--metric_for_best_model", "auc", "--save_total_limit", 2],

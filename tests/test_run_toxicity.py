@@ -1,6 +1,7 @@
 """The real commands, in processes of their own."""
 
 import csv
+import errno
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 from conftest import MAX_POSITIONS, write_csv
+from hub_server import WRITE_TOKEN
 from sklearn.metrics import roc_auc_score
 
 from toxicity.hub import push_run
@@ -118,9 +120,14 @@ def test_precision_is_what_the_launcher_says(checkpoint, comments_csv, tmp_path,
     assert json.loads(done.stdout.splitlines()[-1])["protocol"]["mixed_precision"] == precision
 
 
-def test_a_run_is_published_and_scores_from_there_as_it_did_here(checkpoint, comments_csv, tmp_path, run_main, hub):
+def test_a_run_is_published_and_scores_from_there_as_it_did_here(
+    checkpoint, comments_csv, tmp_path, run_main, hub, capsys
+):
     options = [*flags(checkpoint, comments_csv, tmp_path / "run"), "--save_strategy", "epoch", "--save_total_limit", 1]
     run_main(*options, "--push_to_hub", "--hub_model_id", "toxic-comments")
+    told = "".join(capsys.readouterr()).encode()
+    told += b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert WRITE_TOKEN.encode() not in told
     assert {name for name in hub.files("tester/toxic-comments") if not name.endswith(".png")} == {
         *("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
         "report/benchmark.json",
@@ -155,8 +162,6 @@ def test_a_run_that_cannot_be_published_is_whole_and_says_how_to_go_on(
     assert json.loads(printed.out.splitlines()[-1])["metrics"]["auc"] > 0.95
     assert f"python -m toxicity.hub {tmp_path / 'run'} --repo toxic-comments" in printed.err
     assert "Traceback" not in printed.err
-    from hub_server import WRITE_TOKEN
-
     monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
     push_run(tmp_path / "run", "toxic-comments")
     assert "model.safetensors" in hub.files("tester/toxic-comments")
@@ -295,3 +300,21 @@ def test_a_model_that_was_trained_is_kept_whatever_fails_afterwards(
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
         path.name for path in (tmp_path / "run").iterdir()
     }
+
+
+def test_a_disk_that_is_full_at_the_report_is_told_with_what_is_kept(
+    checkpoint, comments_csv, tmp_path, run_main, monkeypatch, capsys
+):
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("toxicity.plots.draw_timing", fail)
+    output_dir = tmp_path / "run"
+    with pytest.raises(SystemExit) as stop:
+        run_main(*flags(checkpoint, comments_csv, output_dir), "--num_train_epochs", 1, "--save_strategy", "epoch")
+    assert stop.value.code == 1
+    error = capsys.readouterr().err.split("error: ")[1]
+    assert error.startswith(f"cannot write the report in {output_dir}: ")
+    assert f"The trained model is saved. The last good checkpoint is {output_dir / 'checkpoint-10'}." in error
+    assert "start again with --resume_from_checkpoint auto" in error
+    assert not list(output_dir.rglob("*.unfinished"))

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_comments, write_csv
+from conftest import make_comments, write_comments, write_csv
 from processes import Run, ended_well
-from transformers import BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification
 
+from toxicity.arguments import ModelArguments
 from toxicity.checkpoints import INDEX, read_index, seal
 from toxicity.errors import RequestError
-from toxicity.modeling import refuse_pickled_weights
+from toxicity.modeling import load_model, refuse_pickled_weights
 
 SECRET = "hf_" + "TaurusSecret" * 3
 
 
 @pytest.fixture(scope="module")
 def comments(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "comments.csv"
-    return write_csv(path, ["id", "comment_text", "target"], [[i, *row] for i, row in enumerate(make_comments(120))])
+    return write_comments(tmp_path_factory.mktemp("data") / "comments.csv")
 
 
 def flags_for(output_dir, checkpoint, comments):
@@ -105,6 +105,27 @@ def test_a_model_that_is_a_pickle_is_refused_with_the_conversion_named(
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.parametrize("beside", ["adapter.safetensors", "model.safetensors.index.json"])
+def test_safetensors_that_the_trainer_does_not_take_hide_no_pickle(tmp_path, beside):
+    (tmp_path / "pytorch_model.bin").touch()
+    (tmp_path / beside).touch()
+    with pytest.raises(RequestError, match="pytorch_model.bin"):
+        refuse_pickled_weights(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    refuse_pickled_weights(tmp_path)
+
+
+def test_nobody_is_asked_to_convert_a_pickle_of_the_hub(checkpoint, monkeypatch):
+    asked = []
+    monkeypatch.setattr("transformers.modeling_utils.auto_conversion", lambda *_, **__: asked.append(True))
+    monkeypatch.setattr("transformers.modeling_utils.is_offline_mode", lambda: False)
+    monkeypatch.setattr("transformers.modeling_utils.cached_file", lambda *_, **__: None)
+    config = BertConfig.from_pretrained(checkpoint)
+    with pytest.raises(RequestError, match="cannot load somebody/pickled"):
+        load_model(ModelArguments(model_name_or_path="somebody/pickled"), config)
+    assert asked == []
+
+
 def test_the_conversion_that_is_named_works(tiny_config, tmp_path):
     folder = tmp_path / "pickled"
     model = BertForSequenceClassification(tiny_config)
@@ -159,13 +180,15 @@ def test_a_dataset_brings_no_code_of_its_own(flags, tmp_path, run_main, capsys):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_paths_in_the_data_write_nothing(flags, tmp_path, run_main):
+def test_paths_in_the_data_and_the_recipe_write_nothing(flags, tmp_path, run_main):
     rows = [[f"../../id{i}", f"../../../{text}", label] for i, (text, label) in enumerate(make_comments(120))]
     comments = write_csv(tmp_path / "comments.csv", ["id", "comment_text", "target"], rows)
     with zipfile.ZipFile(tmp_path / "comments.zip", "w") as archive:
         archive.write(comments, "../../../outside.csv")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("report_to: tensorboard\nrun_name: ../../../run\nhub_model_id: ../../../hub\n")
     outside = set(tmp_path.parent.rglob("*"))
-    run_main(*flags, "--train_file", tmp_path / "comments.zip")
+    run_main(recipe, *flags, "--train_file", tmp_path / "comments.zip")
     made = set(tmp_path.parent.rglob("*")) - outside
     homes = (tmp_path / "run", tmp_path / "cache")
     assert made

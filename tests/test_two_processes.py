@@ -2,17 +2,17 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections import Counter
 
 import numpy as np
 import pyarrow.parquet
 import pytest
-from conftest import make_comments, write_csv
-from processes import ROOT, Run, ended_well, two_ranks
+from conftest import make_comments, write_comments
+from processes import ROOT, Run, ended_well, free_port, two_ranks
 from sklearn.metrics import roc_auc_score
 
 # Of them 77 to train on: at four rows a pass for two processes, one process gets the last row and the other none.
@@ -22,9 +22,7 @@ LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
 
 @pytest.fixture(scope="module")
 def comments(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "comments.csv"
-    rows = [[number, *row] for number, row in enumerate(make_comments(COMMENTS))]
-    return write_csv(path, ["id", "comment_text", "target"], rows)
+    return write_comments(tmp_path_factory.mktemp("data") / "comments.csv", COMMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -137,12 +135,6 @@ def test_the_process_that_had_the_bad_batch_names_it(flags, tmp_path):
     assert "not a finite number" not in ranks[0].errors
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
-
-
 def launched(tmp_path, *command):
     environment = os.environ | {
         "HF_DATASETS_CACHE": str(tmp_path / "cache"),
@@ -188,9 +180,16 @@ def test_two_launches_are_two_machines(flags, alone, comments, tmp_path):
 def test_one_that_dies_stops_the_other_and_shows_its_own_error(flags, tmp_path, rank):
     script = tmp_path / "faulty.py"
     script.write_text(
-        f"import os, sys, runpy\\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\\n"
-        f"import faults\\nif os.environ['RANK'] == '{rank}': faults.raise_at_step(5, 'the card fell off the bus')\\n"
-        f"runpy.run_path({str(ROOT / 'run_toxicity.py')!r}, run_name='__main__')\\n".replace("\\n", chr(10))
+        textwrap.dedent(
+            f"""\
+            import os, sys, runpy
+            sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+            import faults
+            if os.environ["RANK"] == "{rank}":
+                faults.raise_at_step(5, "the card fell off the bus")
+            runpy.run_path({str(ROOT / "run_toxicity.py")!r}, run_name="__main__")
+            """
+        )
     )
     options = [*flags, *TWO, "--output_dir", tmp_path / "run", "--use_cpu"]
     two = [*LAUNCH, "--multi_gpu", "--num_processes", 2, "--main_process_port", free_port()]
@@ -206,3 +205,28 @@ def test_one_that_dies_stops_the_other_and_shows_its_own_error(flags, tmp_path, 
     assert time.monotonic() - died < 60
     assert run.returncode == 1
     assert "ValueError: the card fell off the bus" in "".join(said)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("ranks", "speaker"), [("01", "error: "), ("1", "error in process 1: ")])
+def test_data_that_are_missing_are_told_once_by_one_that_misses_them(flags, tmp_path, ranks, speaker):
+    script = tmp_path / "elsewhere.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""\
+            import os, sys, runpy
+            sys.path.insert(0, {str(ROOT)!r})
+            if os.environ["RANK"] in {ranks!r}:
+                sys.argv[sys.argv.index("--train_file") + 1] = "nowhere.csv"
+            runpy.run_path({str(ROOT / "run_toxicity.py")!r}, run_name="__main__")
+            """
+        )
+    )
+    options = [*flags, *TWO, "--output_dir", tmp_path / "run", "--use_cpu"]
+    two = [*LAUNCH, "--multi_gpu", "--num_processes", 2, "--main_process_port", free_port()]
+    run = launched(tmp_path, *two, script, *options)
+    _, errors = run.communicate(timeout=200)
+    assert run.returncode == 1
+    told = [line for line in errors.splitlines() if line.startswith("error") and "nowhere.csv" in line]
+    assert len(told) == 1, errors
+    assert told[0].startswith(speaker)

@@ -77,7 +77,7 @@ def test_a_quota_that_is_used_up_leaves_the_last_checkpoint_whole(flags, tmp_pat
     assert "Traceback" not in run.errors
     assert f"cannot write checkpoint-9 in {tmp_path / 'run'}: it needs " in run.errors
     assert "MiB were free" in run.errors
-    assert "checkpoint-6, is whole" in run.errors
+    assert f"The last good checkpoint is {tmp_path / 'run' / 'checkpoint-6'}." in run.errors
     assert fault_of(tmp_path / "run" / "checkpoint-6") is None
     assert not (tmp_path / "run" / ".checkpoint-9.unfinished").exists()
     done = ended_well(Run(tmp_path, *options, "--resume_from_checkpoint", "auto"))
@@ -96,5 +96,5 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(flags, tmp_path, 
     whole = list((tmp_path / "disk-copy").glob("checkpoint-*"))
     assert whole
     assert all(fault_of(folder) is None for folder in whole)
-    assert any(f"{folder.name}, is whole" in run.errors for folder in whole)
+    assert any(f"The last good checkpoint is {tmp_path / 'disk' / folder.name}." in run.errors for folder in whole)
     assert not list((tmp_path / "disk-copy").glob(".checkpoint*"))

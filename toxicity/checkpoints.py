@@ -7,21 +7,16 @@ so that whatever stops the machine leaves either the whole folder or none.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from toxicity.errors import RunFailure
 from toxicity.files import digest_of, flush
 
 logger = logging.getLogger(__name__)
@@ -31,10 +26,8 @@ FORMAT = 1
 NAME = re.compile(r"checkpoint-(\d+)")
 UNFINISHED = re.compile(r"\.(checkpoint-\d+)\.unfinished")
 REPLACED = re.compile(r"\.(checkpoint-\d+)\.replaced")
-# What the writers of torch and safetensors say where the disk is full, for they raise no OSError.
-DISK_TROUBLE = re.compile(
-    r"no space left|quota exceeded|file too large|os error (27|28|122)|PytorchStreamWriter|inline_container", re.I
-)
+# What reading an index raises that is not one; the last for one nested without end.
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def unfinished_path(output_dir: Path, step: int) -> Path:
@@ -78,7 +71,7 @@ def fault_of(folder: Path) -> str | None:
         index = read_index(folder)
     except FileNotFoundError:
         return f"it has no {INDEX}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGE:
         return f"its {INDEX} is damaged"
     for name, known in index["files"].items():
         path = folder / name
@@ -88,7 +81,11 @@ def fault_of(folder: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != known["bytes"]:
             return f"{name} has {path.stat().st_size:,} bytes instead of {known['bytes']:,}"
-        if digest_of(path) != known["xxh3"]:
+        try:
+            digest = digest_of(path)
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+        if digest != known["xxh3"]:
             return f"{name} is not what was written"
     return None
 
@@ -97,11 +94,14 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The index of a checkpoint.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError or AttributeError: where it is missing or damaged.
+        Any of `DAMAGE`: where it is missing or damaged.
     """
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     if index["format"] != FORMAT or index.pop("xxh3") != _digest_of(index):
         raise ValueError
+    for name, known in index["files"].items():
+        if "\0" in name or not isinstance(known["bytes"], int):
+            raise ValueError
     return index
 
 
@@ -153,53 +153,9 @@ def rotate(output_dir: Path, limit: int | None, newest: Path, best: str | None =
         return
     kept = {newest.resolve(), Path(best or newest).resolve()}
     others = [folder for folder in checkpoints_in(output_dir) if folder.resolve() not in kept]
-    others.sort(key=_seems_whole)
+    others.sort(key=seems_whole)
     for folder in others[: max(0, len(others) + len(kept) - limit)]:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def full_disk_explained(folder: Path, needed: int, what: str, cleanup: Path | None = None) -> Iterator[None]:
-    """Turn the many ways to say that a disk is full into one message with the numbers.
-
-    Args:
-        folder: where something is written.
-        needed: bytes that it takes, about.
-        what: it is called in the message.
-        cleanup: folder to remove if it could not be finished.
-
-    Raises:
-        RunFailure: if the disk is, or would get, full, or a quota is used up.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    try:
-        if free < needed:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        yield
-    except Exception as error:
-        if cleanup is not None:
-            shutil.rmtree(cleanup, ignore_errors=True)
-        if not _is_disk_trouble(error):
-            raise
-        good = next((f.name for f in reversed(checkpoints_in(folder)) if _seems_whole(f)), None)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise RunFailure(
-            f"cannot write {what} in {folder}: it needs {_mebibytes(needed)}, and {_mebibytes(free)} were free "
-            f"({reason}).\n"
-            + (f"The last good checkpoint, {good}, is whole. " if good else "")
-            + "Make room, or raise the quota, and start again with --resume_from_checkpoint auto."
-        ) from error
-
-
-def _is_disk_trouble(error: Exception) -> bool:
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return bool(DISK_TROUBLE.search(str(error)))
-
-
-def _mebibytes(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB"
 
 
 def _run_and_time(folder: Path) -> tuple[str, float]:
@@ -207,16 +163,16 @@ def _run_and_time(folder: Path) -> tuple[str, float]:
     try:
         index = read_index(folder)
         return str(index["run_id"]), float(index["written_at"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGE:
         return folder.name, folder.stat().st_mtime
 
 
-def _seems_whole(folder: Path) -> bool:
+def seems_whole(folder: Path) -> bool:
     """Whether all files are there in their sizes: a look at the index, not at every byte."""
     try:
         files = read_index(folder)["files"]
         return all((folder / name).stat().st_size == known["bytes"] for name, known in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGE:
         return False
 
 

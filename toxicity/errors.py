@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,9 @@ EXIT_FAILED = 1
 EXIT_REFUSED = 2
 # EX_TEMPFAIL of sysexits.h: try again later.
 EXIT_INTERRUPTED = 75
+
+# By then a launcher has ended the other processes, if the first one found the same fault.
+SECONDS_FOR_THE_FIRST = 3.0
 
 
 class RequestError(Exception):
@@ -35,19 +39,25 @@ class Interrupted(SystemExit):
 
 @contextmanager
 def refusals_exit_cleanly() -> Iterator[None]:
-    """Turn the exceptions above into their message on standard error and their exit code, with no traceback."""
+    """Turn the exceptions above into their message on standard error and their exit code, with no traceback.
+
+    Of several processes that are refused alike the first one speaks, and the launcher ends the others while they wait;
+    one that is still there after the wait is alone with its fault, and says so with its number.
+    """
+    rank = os.environ.get("RANK", "0")
+    speaker = "error" if rank == "0" else f"error in process {rank}"
     try:
         yield
     except (RequestError, PublishError) as error:
-        # All processes find the same fault; one of them says so.
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+        if rank != "0":
+            time.sleep(SECONDS_FOR_THE_FIRST)
+        print(f"{speaker}: {error}", file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED if isinstance(error, RequestError) else EXIT_FAILED)
     except RunFailure as error:
-        # Here it may be one process alone that knows.
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        # At once: the others may be leaving because of it.
+        print(f"{speaker}: {error}", file=sys.stderr, flush=True)
         sys.exit(EXIT_FAILED)
     except Interrupted as stop:
-        if os.environ.get("RANK", "0") == "0":
+        if rank == "0":
             print(stop.message, file=sys.stderr, flush=True)
         raise

@@ -1,22 +1,32 @@
-"""Files that are seen under their names only when they are whole, and told apart by digests."""
+"""Files that are seen under their names only when they are whole, and told apart by digests; and full disks."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+import re
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
 
+from toxicity.errors import RunFailure
+
 BLOCK_BYTES = 2**22
+# What the writers of torch and safetensors say where the disk is full, for they raise no OSError.
+DISK_TROUBLE = re.compile(
+    r"no space left|quota exceeded|file too large|os error (27|28|122)|PytorchStreamWriter|inline_container", re.I
+)
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a hidden name to write to, and rename it when the block ends well; a reader finds a whole file or none.
 
-    If the block raises, what it wrote is removed, and what was there under the name before is left.
+    If the block raises, what it wrote is removed, and what was there under the name before is left. Nothing is flushed
+    to the disk: what must outlive a machine that loses its power asks for `flush` itself.
     """
     unfinished = path.with_name(f".{path.name.lstrip('.')}.unfinished")
     try:
@@ -49,3 +59,47 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def full_disk_explained(
+    folder: Path, what: str, kept: Callable[[], str], needed: int = 0, cleanup: Path | None = None
+) -> Iterator[None]:
+    """Turn the many ways to say that a disk is full into one message with the numbers.
+
+    Args:
+        folder: where something is written, there or not yet.
+        what: it is called in the message.
+        kept: tells, when it has come to that, what is whole all the same and how to go on.
+        needed: bytes that it takes, about; 0 if nobody knows.
+        cleanup: folder to remove if it could not be finished.
+
+    Raises:
+        RunFailure: if the disk is, or would get, full, or a quota is used up.
+    """
+    free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
+    try:
+        if free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield
+    except Exception as error:
+        if cleanup is not None:
+            shutil.rmtree(cleanup, ignore_errors=True)
+        if not is_disk_trouble(error):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        takes = f"it needs {_mebibytes(needed)}, and " if needed else ""
+        raise RunFailure(
+            f"cannot write {what} in {folder}: {takes}{_mebibytes(free)} were free ({reason}).\n{kept()}"
+        ) from error
+
+
+def is_disk_trouble(error: Exception) -> bool:
+    """Whether an error says that a disk is full, or a quota used up."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return bool(DISK_TROUBLE.search(str(error)))
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"

@@ -12,10 +12,10 @@ from types import FrameType
 import psutil
 
 from toxicity.errors import Interrupted
+from toxicity.launching import is_launcher
 
 # From linux/prctl.h.
 PR_SET_PDEATHSIG = 1
-LAUNCHERS = ("accelerate", "torch.distributed.run", "torchrun")
 
 _stop_requested = False
 _deferred = False
@@ -61,8 +61,8 @@ def _follow_the_launcher() -> None:
     if sys.platform != "linux":
         return
     try:
-        command = " ".join(psutil.Process().parent().cmdline())
+        command = psutil.Process().parent().cmdline()
     except (psutil.Error, AttributeError):
         return
-    if any(launcher in command for launcher in LAUNCHERS):
+    if is_launcher(command):
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 
 import psutil
 import yaml
+from accelerate.commands.config import default_config_file, load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 
 # By these a process is told which one of several it is, by torch's launcher or by MPI's.
 RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+LAUNCHERS = ("accelerate", "accelerate-launch", "accelerate.commands.launch", "torchrun", "torch.distributed.run")
 
 
 def start_missing_processes() -> None:
@@ -33,17 +35,28 @@ def start_missing_processes() -> None:
         os.execv(sys.executable, [*launcher, *sys.argv])
 
 
+def is_launcher(command: list[str]) -> bool:
+    """Whether the command line of a process is that of Accelerate's or torch's launcher, not of what mentions one."""
+    programs = [part for part in command if not part.startswith("-")]
+    if programs and Path(programs[0]).name.startswith("python"):
+        del programs[0]
+    return bool(programs) and Path(programs[0]).name in LAUNCHERS
+
+
 def processes_asked_for(command: list[str]) -> int:
     """Number of processes that a command line of `accelerate launch` on one machine asks for, 1 where it names none."""
-    line = " ".join(command)
-    if "accelerate" not in line or "launch" not in line:
+    if not is_launcher(command):
         return 1
-    if match := re.search(r"--num[-_]processes[= ](\d+)", line):
-        return int(match[1])
-    if match := re.search(r"--config[-_]file[= ](\S+)", line):
-        try:
-            config = yaml.safe_load(Path(match[1]).read_text(encoding="utf-8"))
-            return int(config["num_processes"])
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError):
-            return 1
-    return 1
+    names = ("launch", "accelerate-launch", "accelerate.commands.launch")
+    start = next((index for index, part in enumerate(command) if Path(part).name in names), None)
+    if start is None:
+        return 1
+    asked = launch_command_parser().parse_args(command[start + 1 :])
+    if asked.num_processes is not None:
+        return asked.num_processes
+    if asked.config_file is None and (asked.cpu or not Path(default_config_file).is_file()):
+        return 1
+    try:
+        return int(load_config_from_file(asked.config_file).num_processes)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+        return 1

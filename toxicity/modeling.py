@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
 
 from toxicity.arguments import ModelArguments
@@ -46,6 +48,8 @@ POSITIONS_AFTER_PADDING = (
     "xmod",
 )
 PICKLE_ENDINGS = ("bin", "pt", "pth", "ckpt", "pkl")
+# Else transformers asks a service on the Hub to convert pickles that nobody looked at, and takes what comes back.
+os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "true"
 
 logger = logging.getLogger(__name__)
 
@@ -146,13 +150,15 @@ def load_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTraine
 
 
 def refuse_pickled_weights(name_or_path: str | Path) -> None:
-    """Refuse a folder whose weights are pickles alone: reading one can run any code that was put into it.
+    """Refuse a folder whose weights would be read from a pickle: that can run any code that was put into it.
 
     Raises:
         RequestError: naming how to convert them.
     """
     folder = Path(name_or_path)
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+    # The Trainer takes an undivided pickle before divided safetensors.
+    divided = (folder / SAFE_WEIGHTS_INDEX_NAME).is_file() and not (folder / WEIGHTS_NAME).is_file()
+    if not folder.is_dir() or divided or (folder / SAFE_WEIGHTS_NAME).is_file():
         return
     pickles = [path.name for ending in PICKLE_ENDINGS for path in sorted(folder.glob(f"*model*.{ending}"))]
     if pickles:

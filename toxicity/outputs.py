@@ -16,8 +16,9 @@ import pyarrow.parquet
 
 from toxicity.files import written_whole
 
-# A spreadsheet takes a cell that begins so for a formula, and runs it; a number is safe.
-FORMULA = re.compile(r"[=+\-@\t\r\n]")
+# A spreadsheet takes a cell that begins so (four of them are full-width) for a formula, and runs it; a number is safe.
+# Where it separates cells by semicolons or tabs, text goes on in further cells.
+FORMULA = re.compile(r"^(?=[=+\-@＝＋－＠\t\r\n])|(?<=[;\t\r\n])(?=[=+\-@＝＋－＠])")
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 Write = Callable[[pa.Table], object]
@@ -30,8 +31,9 @@ def output_file(path: Path, schema: pa.Schema) -> Iterator[Write]:
     It is written under a hidden name and renamed when the block ends well, so that a reader finds a whole file or
     none. The same tables make the same bytes.
 
-    CSV has an empty cell for a null, and an apostrophe before text that a spreadsheet would take for a formula, as
-    it begins with `=`, `+`, `-`, `@`, a tab or a line end and is not a number.
+    CSV has an empty cell for a null, and an apostrophe before what a spreadsheet would take for a formula: text that is
+    not a number and begins with `=`, `+`, `-`, `@`, a tab or a line end, or goes on with one of the first four after a
+    semicolon, a tab or a line end.
 
     Args:
         path: ends in `.parquet`, `.csv` or `.jsonl`.
@@ -73,8 +75,8 @@ def _json_lines(file: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
 
 
 def _harmless(value: object) -> object:
-    if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value):
-        return f"'{value}"
+    if isinstance(value, str) and not NUMBER.fullmatch(value):
+        return FORMULA.sub("'", value)
     return value
 
 

@@ -1,5 +1,7 @@
 """Whether scores may be read as probabilities: log loss, Brier score and expected calibration error.
 
+What machines do to a run is another matter: `checkpoints`, `resuming` and `watch`.
+
 All take logits, float `(rows,)` and finite, and labels, bool `(rows,)`, and work in float64.
 """
 

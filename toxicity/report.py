@@ -21,7 +21,7 @@ from toxicity.arguments import Arguments, TrainingArguments
 from toxicity.calibration import halves
 from toxicity.console import printable
 from toxicity.data import Splits, labels_of
-from toxicity.files import write_text, written_whole
+from toxicity.files import is_disk_trouble, write_text, written_whole
 from toxicity.page import Comment, Picture, report_page
 from toxicity.reading import one_line
 from toxicity.rows import SCHEMA_VERSION, benchmark_table
@@ -77,7 +77,6 @@ def build_benchmark(
     protocol: Mapping[str, Any],
     seconds: Mapping[str, float],
     tokenizer_cache_hit: bool,
-    resumed: bool,
     counts: Mapping[str, float],
     metrics: Mapping[str, Any],
     calibration: Mapping[str, Any] | None,
@@ -92,7 +91,6 @@ def build_benchmark(
         protocol: of `describe_protocol`.
         seconds: of the phases `tokenizer`, `training`, `inference`, `metrics` and `probe`.
         tokenizer_cache_hit: whether some or all token ids were in the cache, so that the time is not that of all.
-        resumed: whether training went on from a checkpoint; times and counts are those of all parts.
         counts: how many rows and real tokens went through: `tokenized_rows`, `trained_rows`, `trained_tokens`,
             `scored_rows`, `scored_tokens`; and what the model computed on those tokens: `trained_flops`,
             `scored_flops`.
@@ -100,7 +98,7 @@ def build_benchmark(
         calibration: of `calibration.calibrate`.
         probe: of `probe.probe`.
         dropped_rows: how many rows of the source were left out, by reason.
-        interruptions: of `resuming.Checkpoints`.
+        interruptions: of `resuming.Checkpoints`; where there are some, times and counts are those of all parts.
 
     Returns:
         A dictionary that `json.dumps` takes, times in seconds, rates per second.
@@ -121,7 +119,7 @@ def build_benchmark(
         "timing": {
             "tokenizer_seconds": seconds["tokenizer"],
             "tokenizer_cache_hit": tokenizer_cache_hit,
-            "resumed": resumed,
+            "resumed": bool(interruptions),
             "interruptions": [dict(interruption) for interruption in interruptions],
             "training_seconds": seconds["training"],
             "inference_seconds": seconds["inference"],
@@ -231,6 +229,8 @@ def _draw(
             with written_whole(folder / name) as unfinished:
                 draw(unfinished)
         except Exception as error:  # whatever matplotlib makes of a machine, a picture is not worth a run
+            if is_disk_trouble(error):
+                raise
             logger.warning(f"{name} was not drawn: {one_line(error)}")
         else:
             drawn.append(Picture(name, shows))

@@ -7,6 +7,7 @@ import pickle
 import random
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,11 +19,12 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from toxicity.checkpoints import UNFINISHED, full_disk_explained, unfinished_path
-from toxicity.errors import RequestError
-from toxicity.files import flush
+from toxicity.checkpoints import UNFINISHED, fault_of, unfinished_path
+from toxicity.errors import RequestError, RunFailure
+from toxicity.files import flush, full_disk_explained
 from toxicity.resuming import Checkpoints
 from toxicity.timing import PhaseClock
+from toxicity.token_rows import FILLER
 from toxicity.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -71,7 +73,7 @@ class ResumableTrainer(Trainer):
 
         Raises:
             RequestError: if the checkpoint holds a pickle of anything but tensors and plain values.
-            RunFailure: if the loss stops being a number, or the disk is full.
+            RunFailure: if the loss stops being a number, the disk is full, or the best checkpoint is wanted and torn.
             Interrupted: after SIGTERM, when a checkpoint is saved.
         """
         if resume_from_checkpoint is not None and self.checkpoints.progress is not None:
@@ -105,6 +107,11 @@ class ResumableTrainer(Trainer):
             return super().evaluate(*args, **kwargs)
         finally:
             self._random_state = None
+
+    @property
+    def saved(self) -> bool:
+        """Whether there is a checkpoint of the step that the training has come to."""
+        return self._saved_step == self.state.global_step > 0
 
     def save_before_stop(self) -> None:
         """Save where the training is, from the midst of an evaluation; nothing if that is saved already."""
@@ -150,12 +157,52 @@ class ResumableTrainer(Trainer):
         _set_epoch(loader, epoch)
         wanted = step_of_epoch * self.args.gradient_accumulation_steps + part
         rows = next((rows for index, rows in enumerate(loader.batch_sampler) if index == wanted), [])
-        return [row if self.train_ids is None else self.train_ids[row] for row in rows]
+        return [row if self.train_ids is None else self.train_ids[row] for row in rows if row != FILLER]
 
     def last_good(self) -> str:
         """A sentence on the checkpoint that there is."""
         folder = self.checkpoints.last_good()
         return f"The last good checkpoint is {folder}." if folder else "No checkpoint was written before."
+
+    def full_disk_explained(
+        self, folder: Path, what: str, needed: int = 0, cleanup: Path | None = None, kept: str = ""
+    ) -> AbstractContextManager[None]:
+        """`files.full_disk_explained` for a part of this run: tells the last checkpoint, and how the run goes on.
+
+        Args:
+            folder, what, needed, cleanup: as there.
+            kept: a sentence on what else is whole.
+        """
+
+        def advice() -> str:
+            return (
+                f"{kept} {self.last_good()} Make room, or raise the quota, and start again with "
+                "--resume_from_checkpoint auto."
+            ).lstrip()
+
+        return full_disk_explained(folder, what, advice, needed, cleanup)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.watch.note_gradient(self.state.global_step, grad_norm)
+        return grad_norm
+
+    def _load_best_model(self) -> None:
+        best = Path(self.state.best_model_checkpoint)
+        if fault := fault_of(best):
+            raise RunFailure(
+                f"the best checkpoint, {best}, is torn: {fault}.\nIts weights are not taken. Going on from an older "
+                "one by its name (--resume_from_checkpoint) makes it again."
+            )
+        super()._load_best_model()
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        # With a limit of 1 the Trainer's own deletes all checkpoints but the best, the newest too, before the scoring.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         # Accelerate's wrappers for skipped batches and for several processes do not pass the epoch on to the sampler.
@@ -171,10 +218,10 @@ class ResumableTrainer(Trainer):
         output_dir = self.checkpoints.output_dir
         with self.clock.phase("checkpoint"):
             self.store_flos()
-            with full_disk_explained(
+            with self.full_disk_explained(
                 output_dir,
+                f"checkpoint-{step}",
                 needed=self._bytes_of_training() if writer else 0,
-                what=f"checkpoint-{step}",
                 cleanup=unfinished_path(output_dir, step) if writer else None,
             ):
                 self.checkpoints.save(step, self._write_checkpoint, self._facts, writer)
@@ -207,7 +254,8 @@ class ResumableTrainer(Trainer):
     def _facts(self) -> dict[str, Any]:
         # Entering the phase again charges what it took so far.
         with self.clock.phase("checkpoint"):
-            seconds = dict(self.clock.seconds)
+            # Scoring that is cut off starts over.
+            seconds = {phase: spent for phase, spent in self.clock.seconds.items() if phase != "inference"}
         loss = self.accelerator.reduce(self._tr_loss.detach().clone(), reduction="mean").item()
         return {
             "resumable": not self.args.save_only_model,
@@ -231,7 +279,7 @@ class ResumableTrainer(Trainer):
             return
         unfinished = folder / ".model.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        with full_disk_explained(folder, self._bytes_of_model(), "the model", cleanup=unfinished):
+        with self.full_disk_explained(folder, "the model", self._bytes_of_model(), cleanup=unfinished):
             super()._save(str(unfinished), state_dict)
             # It holds all that was on the command line, tokens too, and nobody reads it.
             (unfinished / TRAINING_ARGS_NAME).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import platform
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -16,8 +17,10 @@ import xxhash
 from datasets import Dataset
 from transformers import TrainingArguments as HfTrainingArguments
 
+from toxicity import processes
 from toxicity.arguments import Arguments
 from toxicity.checkpoints import (
+    DAMAGE,
     INDEX,
     checkpoints_in,
     clear_leftovers,
@@ -27,6 +30,7 @@ from toxicity.checkpoints import (
     read_index,
     rotate,
     seal,
+    seems_whole,
     unfinished_path,
 )
 from toxicity.errors import RequestError
@@ -37,6 +41,11 @@ logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 PROGRESS = ".progress.json"
+NOTED = {
+    **{"run_id": str, "step": int, "cause": str, "trained": bool},
+    **{"interruptions": list, "request": dict, "tokenizing": dict},
+}
+FINISHED = "finished"
 ROWS_PER_BATCH = 100_000
 
 # Fields of transformers' TrainingArguments that change the weights, beside those that make up `batch_size`.
@@ -44,6 +53,11 @@ FIELDS_THAT_TRAIN = (
     *("num_train_epochs", "max_steps", "seed", "data_seed", "train_sampling_strategy", "dataloader_drop_last"),
     *("optim", "optim_args", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
     *("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "neftune_noise_alpha"),
+)
+# Those that with `load_best_model_at_end` decide which weights a run ends with.
+FIELDS_THAT_CHOOSE = (
+    *("metric_for_best_model", "greater_is_better", "eval_strategy", "eval_steps", "eval_delay"),
+    *("save_strategy", "save_steps"),
 )
 # Fields of our own that do not.
 FIELDS_THAT_DO_NOT = ("save_minutes",)
@@ -69,13 +83,16 @@ def describe_request(arguments: Arguments, train: Dataset, validation: Dataset) 
         "max_seq_length": arguments.data.max_seq_length,
         "batch size": options.train_batch_size * options.gradient_accumulation_steps * options.world_size,
         "mixed_precision": options.mixed_precision,
+        "load_best_model_at_end": options.load_best_model_at_end,
     }
     for group in (getattr(arguments, field.name) for field in dataclasses.fields(arguments)):
         if dataclasses.is_dataclass(group) and group not in (arguments.data, arguments.machine, options):
             facts |= dataclasses.asdict(group)
     of_transformers = {field.name for field in dataclasses.fields(HfTrainingArguments)}
     own = [field.name for field in dataclasses.fields(options) if field.name not in of_transformers]
-    facts |= {name: getattr(options, name) for name in (*FIELDS_THAT_TRAIN, *own) if name not in FIELDS_THAT_DO_NOT}
+    chosen_by = FIELDS_THAT_CHOOSE if options.load_best_model_at_end else ()
+    names = (*FIELDS_THAT_TRAIN, *chosen_by, *own)
+    facts |= {name: getattr(options, name) for name in names if name not in FIELDS_THAT_DO_NOT}
     return json.loads(json.dumps(facts, default=lambda value: getattr(value, "value", str(value))))
 
 
@@ -94,7 +111,8 @@ class Checkpoints:
     Args:
         output_dir: where they are kept.
         request: of `describe_request`.
-        tokenizing: `cache_hit` and `rows` behind the tokenizer's time; those of the first part once `choose` found it.
+        tokenizing: `seconds` of the tokenizer, and `cache_hit` and `rows` behind them; those of the first part once
+            `choose` found it.
 
     `interruptions` lists, for each time that the run was taken up again: `step` it went on from, the `checkpoint` of
     it, its `cause` (`SIGTERM`, or `unknown` where it could not say goodbye), `resumed_at` (UTC) and `repeated_steps`,
@@ -110,35 +128,26 @@ class Checkpoints:
         self.interruptions: list[dict[str, Any]] = []
         self.progress: dict[str, Any] | None = None
         self.run_id = secrets.token_hex(8)
+        self._told_of_notes = False
 
-    def choose(self, wanted: str | None, is_main_process: bool = True) -> str | None:
+    def choose(self, wanted: str | None) -> str | None:
         """Choose the checkpoint to go on from, and take over the history that it holds.
+
+        The first process looks, and the others follow it.
 
         Args:
             wanted: None to start anew, `auto` for the newest whole checkpoint if there is one, or its path.
-            is_main_process: the one that looks; the others follow it.
 
         Returns:
             Path of the checkpoint, None to start from the beginning.
 
         Raises:
-            RequestError: if the one that was named is torn, or of another request, or holds pickled weights.
+            RequestError: if the one that was named is torn, of another request, holds pickled weights, or is not on
+                every machine.
         """
-        decision: dict[str, Any] = {}
-        if is_main_process:
-            try:
-                decision = self._decide(wanted)
-            except RequestError as error:
-                decision = {"refused": str(error)}
-        decision = _from_main_process(decision)
-        if "refused" in decision:
-            raise RequestError(decision["refused"])
+        decision = processes.once(lambda: self._decide(wanted))
         folder = decision["folder"]
-        if folder is not None and not (Path(folder) / INDEX).is_file():
-            raise RequestError(
-                f"the main process goes on from {folder}, which is not on this machine: share --output_dir between the "
-                "machines, or copy it here."
-            )
+        processes.all_or_none(lambda: _require_here(folder))
         for name in ("tokenizing", "interruptions", "progress", "run_id"):
             setattr(self, name, decision.get(name, getattr(self, name)))
         return folder
@@ -161,6 +170,7 @@ class Checkpoints:
             history = {
                 "step": step,
                 "run_id": self.run_id,
+                "processes": processes.count(),
                 "request": self.request,
                 "tokenizing": self.tokenizing,
                 "interruptions": self.interruptions,
@@ -178,19 +188,38 @@ class Checkpoints:
         return self.output_dir / f"checkpoint-{step}"
 
     def last_good(self) -> Path | None:
-        """The newest checkpoint, as far as a look at the names tells."""
-        return next(reversed(checkpoints_in(self.output_dir)), None)
+        """The newest checkpoint that is whole, as far as the names and sizes of its files tell."""
+        return next((folder for folder in reversed(checkpoints_in(self.output_dir)) if seems_whole(folder)), None)
 
     def note_progress(self, step: int, cause: str = "unknown", trained: bool = False) -> None:
-        """Remember outside of checkpoints how far the run came, its interruptions, and why it stops here if it does."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+        """Remember outside of checkpoints how far the run came, its interruptions, and why it stops here if it does.
+
+        Only the account of interruptions hangs on it, so a disk that does not take it is told of and stops nothing.
+
+        Args:
+            step: optimiser steps done.
+            cause: why it stops here if it does: `unknown`, `SIGTERM`, or `FINISHED`.
+            trained: whether these are all steps there were to do.
+        """
         note = {"run_id": self.run_id, "step": step, "cause": cause, "trained": trained}
-        note |= {"interruptions": self.interruptions, "request": self.request}
-        write_text(self.output_dir / PROGRESS, json.dumps(note))
+        note |= {"interruptions": self.interruptions, "request": self.request, "tokenizing": self.tokenizing}
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            write_text(self.output_dir / PROGRESS, json.dumps(note))
+        except OSError as error:
+            if not self._told_of_notes:
+                logger.warning(f"{self.output_dir / PROGRESS} cannot be written, and the run goes on: {error}")
+            self._told_of_notes = True
 
     def _decide(self, wanted: str | None) -> dict[str, Any]:
         clear_leftovers(self.output_dir)
         if wanted is None:
+            if earlier := self.last_good():
+                logger.warning(
+                    f"Starting anew beside {earlier} of an earlier run: checkpoints of the same step replace its own, "
+                    f"and --save_total_limit counts them. --resume_from_checkpoint {AUTO} would go on with it; another "
+                    "--output_dir would leave it alone."
+                )
             return {"folder": None, "run_id": self.run_id}
         if wanted == AUTO:
             folder = newest_whole(self.output_dir)
@@ -203,13 +232,11 @@ class Checkpoints:
                 raise RequestError(
                     f"there is no checkpoint {folder}: --resume_from_checkpoint {AUTO} takes the newest whole one."
                 )
-            refuse_pickled_weights(folder)
-            if fault := fault_of(folder):
-                raise RequestError(
-                    f"the checkpoint {folder} is torn: {fault}. --resume_from_checkpoint {AUTO} takes the newest whole "
-                    "one."
-                )
         refuse_pickled_weights(folder)
+        if wanted != AUTO and (fault := fault_of(folder)):
+            raise RequestError(
+                f"the checkpoint {folder} is torn: {fault}. --resume_from_checkpoint {AUTO} takes the newest whole one."
+            )
         index = read_index(folder)
         if changed := differences(index["request"], self.request):
             raise RequestError(
@@ -218,19 +245,35 @@ class Checkpoints:
             )
         if not index["resumable"]:
             raise RequestError(f"{folder} was written with --save_only_model: without the optimiser nothing goes on.")
-        interruptions, came_to, cause = index["interruptions"], index["step"], "unknown"
-        note = self._noted()
-        if note.get("run_id") == index["run_id"]:
-            interruptions, came_to, cause = note["interruptions"], max(came_to, note["step"]), note["cause"]
-        this = _interruption(index["step"], folder.name, cause, came_to - index["step"])
+        if index.get("processes", processes.count()) != processes.count():
+            logger.warning(
+                f"{folder} is of {index['processes']} processes, and these are {processes.count()}: the random numbers "
+                "of dropout are others from here on, and so are the weights at the end."
+            )
         logger.info(f"Going on from {folder}, after {index['step']:,} steps.")
         return {
             "folder": str(folder),
             "run_id": index["run_id"],
             "tokenizing": index["tokenizing"],
             "progress": index["progress"],
-            "interruptions": [*interruptions, this],
+            "interruptions": self._interruptions_until(folder, index),
         }
+
+    def _interruptions_until(self, folder: Path, index: dict[str, Any]) -> list[dict[str, Any]]:
+        """What interrupted the run of a checkpoint up to now."""
+        interruptions, came_to, cause = index["interruptions"], index["step"], "unknown"
+        note = self._noted()
+        if note.get("run_id") == index["run_id"]:
+            interruptions, came_to, cause = note["interruptions"], max(came_to, note["step"]), note["cause"]
+            if cause == FINISHED and came_to == index["step"]:
+                return interruptions
+        elif note:
+            logger.warning(
+                f"The last run in {self.output_dir} left no whole checkpoint. {folder} is of the one before it, which "
+                "is gone on with, times and all; to start anew, take another --output_dir."
+            )
+        cause = "unknown" if cause == FINISHED else cause
+        return [*interruptions, _interruption(index["step"], folder.name, cause, came_to - index["step"])]
 
     def _from_the_beginning(self) -> dict[str, Any]:
         """A start after a run that did not come as far as its first checkpoint."""
@@ -238,12 +281,15 @@ class Checkpoints:
         if note and not note["trained"] and note["request"] == self.request:
             again = _interruption(0, None, "unknown", note["step"])
             decision |= {"run_id": note["run_id"], "interruptions": [*note["interruptions"], again]}
+            decision |= {"tokenizing": note["tokenizing"]}
         return decision
 
     def _noted(self) -> dict[str, Any]:
+        """What `note_progress` wrote last, empty where there is nothing that it could have written."""
         try:
-            return json.loads((self.output_dir / PROGRESS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            note = json.loads((self.output_dir / PROGRESS).read_text(encoding="utf-8"))
+            return {name: kind(note[name]) for name, kind in NOTED.items()}
+        except DAMAGE:
             return {}
 
 
@@ -268,15 +314,14 @@ def _digest(rows: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _from_main_process(value: dict[str, Any]) -> dict[str, Any]:
-    """What the main process has."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return value
-    shared = [value]
-    torch.distributed.broadcast_object_list(shared, src=0)
-    return shared[0]
+def _require_here(folder: str | None) -> None:
+    if folder is not None and not (Path(folder) / INDEX).is_file():
+        raise RequestError(
+            f"the first process goes on from {folder}, which is not on {platform.node()}, the machine of process "
+            f"{processes.rank()}: share --output_dir between the machines, or copy it there."
+        )
 
 
 def _wait_for_all() -> None:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if processes.count() > 1:
         torch.distributed.barrier()

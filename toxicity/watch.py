@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback
 
+from toxicity.console import printable
 from toxicity.errors import Interrupted, RunFailure
 from toxicity.interruption import defer_stop, stop_requested
 
@@ -35,6 +37,7 @@ class Watch(TrainerCallback):
         self._stopping = False
         self._losses: list[tuple[int, int, torch.Tensor]] = []
         self._bad_steps: list[tuple[int, int]] = []
+        self._gradients: dict[int, torch.Tensor | float] = {}
         self._steps_since_look = 0
         self._steps_between_looks = 1
         self._last_look = self._last_save = monotonic()
@@ -52,6 +55,10 @@ class Watch(TrainerCallback):
         """
         self._losses.append((step, part, loss))
 
+    def note_gradient(self, step: int, norm: torch.Tensor | float) -> None:
+        """Keep the norm of a step's gradient, on its device, for as long as that step can be to blame for the next."""
+        self._gradients[step] = norm
+
     def saved(self, seconds: float) -> None:
         """Take note that a checkpoint was written, and how long it took."""
         self._last_save = monotonic()
@@ -68,6 +75,8 @@ class Watch(TrainerCallback):
         bad, bad_weights = self._agree(-self._first_bad_step(), bad_weights)
         self._act_on_bad_loss(bad)
         if bad_weights:
+            if not self.trainer.is_world_process_zero():
+                raise SystemExit(1)  # all have the same weights; one tells
             raise RunFailure(
                 f"the weights are not finite numbers after step {self.trainer.state.global_step:,}, though the loss is."
                 f"\n{self.trainer.last_good()} Lower --learning_rate, or give a --max_grad_norm."
@@ -169,6 +178,9 @@ class Watch(TrainerCallback):
                     break
                 self._bad_steps = [*self._bad_steps, (step, bad[step])] if step in bad else []
             self._losses.clear()
+        if not self._bad_steps and self._gradients:
+            last = max(self._gradients)
+            self._gradients = {last: self._gradients[last]}
         return self._bad_steps[0][0] if len(self._bad_steps) >= self._patience() else NEVER
 
     def _patience(self) -> int:
@@ -180,7 +192,15 @@ class Watch(TrainerCallback):
         if self._first_bad_step() != -negative_step:
             raise SystemExit(1)  # the process that had it tells
         step, part = self._bad_steps[0]
-        ids = ", ".join(map(str, self.trainer.ids_of_batch(step, part)))
+        # Weights that an infinite gradient spoiled give no loss from the next step on.
+        if self._patience() == 1 and not math.isfinite(self._gradients.get(step - 1, 0.0)):
+            parts = range(self.trainer.args.gradient_accumulation_steps)
+            ids = [name for each in parts for name in self.trainer.ids_of_batch(step - 1, each)]
+            raise RunFailure(
+                f"the gradient is not finite in step {step:,}, though the loss is; the ids of that batch: "
+                f"{_shown(ids)}.\n{self.trainer.last_good()} Look at those rows, or lower --learning_rate."
+            )
+        ids = _shown(self.trainer.ids_of_batch(step, part))
         again = f" and in the {self._patience() - 1} after it" if self._patience() > 1 else ""
         raise RunFailure(
             f"the loss is not a finite number in step {step + 1:,}{again}; the ids of that batch: {ids}.\n"
@@ -193,14 +213,24 @@ class Watch(TrainerCallback):
             self.trainer.checkpoints.note_progress(state.global_step, trained=state.global_step >= state.max_steps)
 
     def _stop(self) -> None:
-        step, folder = self.trainer.state.global_step, self.trainer.checkpoints.last_good()
-        if self.trainer.is_world_process_zero():
-            self.trainer.checkpoints.note_progress(step, cause="SIGTERM")
+        trainer = self.trainer
+        step = trainer.state.global_step
+        if trainer.is_world_process_zero():
+            trainer.checkpoints.note_progress(step, cause="SIGTERM")
+        saved = f", saved as {trainer.checkpoints.path_of(step)}." if trainer.saved else f". {trainer.last_good()}"
         raise Interrupted(
-            f"Interrupted by SIGTERM after step {step:,}"
-            + (f", saved as {folder}. " if folder else ". ")
-            + "Start the same command again with --resume_from_checkpoint auto."
+            f"Interrupted by SIGTERM after step {step:,}{saved} "
+            + (
+                "Without the optimiser (--save_only_model) nothing goes on from it: start again from the beginning, "
+                "without --resume_from_checkpoint."
+                if trainer.args.save_only_model
+                else "Start the same command again with --resume_from_checkpoint auto."
+            )
         )
+
+
+def _shown(ids: Iterable[Any]) -> str:
+    return ", ".join(printable(str(name)) for name in ids)
 
 
 def all_finite(model: torch.nn.Module) -> bool:

@@ -35,7 +35,7 @@ from toxicity.unpadded import PACKED_ATTENTION, layout_for, unpadded_class
 # What a tokenizer gives as its limit when it knows of none is larger by far.
 NO_LIMIT = 1_000_000
 # A processor is fastest while a batch stays in its cache, an accelerator when it is busy.
-TOKENS_PER_BATCH_ON_CPU = 1_024
+TOKENS_PER_BATCH_ON_CPU = 8_192
 TOKENS_PER_BATCH = 65_536
 
 

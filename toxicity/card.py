@@ -10,8 +10,9 @@ from huggingface_hub import EvalResult, ModelCardData
 from scipy.special import expit, logit
 
 from toxicity.files import write_text
-from toxicity.hub import CARD, is_hub_id, public_benchmark, public_name
+from toxicity.hub import CARD
 from toxicity.probe import describe_probe
+from toxicity.public import is_hub_id, public_benchmark, public_name
 from toxicity.rows import UNDEFINED, benchmark_table, markdown_table
 from toxicity.schema import IDENTITIES
 from toxicity.tables import bias_table, calibration_table, final_score_name, metrics_table, number, thresholds_table

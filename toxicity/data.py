@@ -23,9 +23,9 @@ from datasets.fingerprint import generate_random_fingerprint
 
 from toxicity.arguments import DataArguments
 from toxicity.checking import check_rows
-from toxicity.errors import RequestError
+from toxicity.errors import RequestError, one_line
 from toxicity.installed import installed_file
-from toxicity.reading import one_line, read_files
+from toxicity.reading import read_files
 from toxicity.schema import ID, IDENTITIES, NAMES, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels
 from toxicity.splitting import published_split, split_sizes
 from toxicity.spool import spooled

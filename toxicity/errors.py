@@ -37,6 +37,11 @@ class Interrupted(SystemExit):
         self.message = message
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an error of another library, on one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
 @contextmanager
 def refusals_exit_cleanly() -> Iterator[None]:
     """Turn the exceptions above into their message on standard error and their exit code, with no traceback.

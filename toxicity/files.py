@@ -12,7 +12,7 @@ from pathlib import Path
 
 import xxhash
 
-from toxicity.errors import RunFailure
+from toxicity.errors import RunFailure, one_line
 
 BLOCK_BYTES = 2**22
 # What the writers of torch and safetensors say where the disk is full, for they raise no OSError.
@@ -87,7 +87,7 @@ def full_disk_explained(
             shutil.rmtree(cleanup, ignore_errors=True)
         if not is_disk_trouble(error):
             raise
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or one_line(error)
         takes = f"it needs {_mebibytes(needed)}, and " if needed else ""
         raise RunFailure(
             f"cannot write {what} in {folder}: {takes}{_mebibytes(free)} were free ({reason}).\n{kept()}"

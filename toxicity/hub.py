@@ -16,11 +16,10 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
@@ -29,6 +28,7 @@ from huggingface_hub.utils import disable_progress_bars, get_session, validate_r
 
 from toxicity.console import printable
 from toxicity.errors import PublishError, RequestError, refusals_exit_cleanly
+from toxicity.public import public_benchmark, public_config, redacted
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 TOKENIZER = (
@@ -42,30 +42,6 @@ RUN_FILES = (*MODEL_FILES, CARD, BENCHMARK, "report/*.png")
 # Without these it is no finished run.
 NEEDED = ("config.json", "tokenizer.json", CARD, BENCHMARK)
 
-# A text that is a path from one of its beginnings: /, //, \\, ~, ., .. or a drive.
-ROOTED_PATH = re.compile(r"(?:file:)?(?:/|\\\\|(?:~[\w.-]*|\.{1,2}|[A-Za-z]:)[/\\]).*", re.DOTALL)
-# One that is three or more names deep, as no id on the Hub is, in the way of Windows; LOCAL_PATH knows the other way.
-DEEP_PATH = re.compile(r"[\w.@+-]+(?:\\[\w.@+-]+){2,}")
-
-# The same within a text, where folders may have spaces in their names, and URLs are passed over.
-_NAME = r"[^\s/\\\"'`|<>:,;()]+"
-_NAMES = rf"(?:[/\\]+(?:{_NAME}(?:[ ](?![.~]){_NAME}){{0,4}}(?=[/\\])|{_NAME}))"
-LOCAL_PATH = re.compile(
-    rf"""
-    (?P<url>\b(?!file:)[A-Za-z][\w+.-]+://[^/\s]\S*)
-    | (?<![\w./\\~-]) (?:file:)?
-      (?:
-        (?:~(?:[A-Za-z_][\w.-]*)?|\.{{1,2}}|[A-Za-z]:) {_NAMES}+   # from home, from here, from a drive
-        | (?=/|\\\\) {_NAMES}{{2,}}                                # from a root: one name alone may be a unit
-        | [\w.@+-]+ (?:/{_NAME}){{2,}}                             # three names deep
-      )
-      [/\\]*
-    """,
-    re.VERBOSE,
-)
-TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
-# Keys of a tokenizer's config.
-AS_IT_IS = re.compile(r".*_tokens?|added_tokens_decoder|chat_template")
 # The model that the card's example loads.
 EXAMPLE_MODEL = re.compile(r'(pipeline\(\s*"text-classification",\s*)"[^"\n]*"')
 
@@ -92,37 +68,6 @@ def require_repo_name(name: str) -> None:
         raise RequestError(
             f"`{name}` cannot be the name of a model on the Hub: give NAME or OWNER/NAME, of letters, digits, - _ and ."
         ) from error
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a model or dataset is one of the Hub, as far as its name and this disk tell."""
-    return _may_be_hub_id(name) and not Path(name).exists()
-
-
-def public_name(name: str, is_local: bool | None = None) -> str:
-    """What a model or dataset is called in public: an id on the Hub as it is, a local path by its last part.
-
-    Args:
-        name: as it was asked for.
-        is_local: whether it was on the disk of the run; None where that is not known and this disk is to tell.
-    """
-    if is_hub_id(name) if is_local is None else not is_local and _may_be_hub_id(name):
-        return name
-    return PureWindowsPath(name).name or name
-
-
-def public_benchmark(benchmark: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of what `benchmark.json` holds, with local paths cut down to their last part.
-
-    `protocol.model_is_local` and `protocol.dataset_is_local`, where it has them, say whether the one or the other was
-    on the disk of the run: `models/mine` could be an id as well.
-    """
-    copy = _each_text(benchmark, _without_paths)
-    for key in ("model", "dataset"):
-        if isinstance(copy.get("protocol", {}).get(key), str):
-            is_local = benchmark["protocol"].get(f"{key}_is_local")
-            copy["protocol"][key] = public_name(benchmark["protocol"][key], is_local)
-    return copy
 
 
 def check_access(repo: str, private: bool | None = None) -> str:
@@ -280,40 +225,12 @@ def _published(file: Path, folder: Path, repo: str) -> Path | bytes:
     elif name == BENCHMARK:
         text = json.dumps(public_benchmark(json.loads(text)), indent=2) + "\n"
     elif name in ("config.json", "tokenizer_config.json"):
-        # A pretrained checkpoint may bring keys of its own. Tokens and what is made of them may look like paths.
         held = json.loads(text)
-        public = {
-            key: item if AS_IT_IS.fullmatch(key) else _each_text(item, _without_paths) for key, item in held.items()
-        }
+        public = public_config(held)
         text = text if public == held else json.dumps(public, indent=2, ensure_ascii=False) + "\n"
-    if _redacted(text) != text:
+    if redacted(text) != text:
         raise PublishError(f"{file} holds a token of the Hub, and nothing was sent: take it out.")
     return file if text == original else text.encode()
-
-
-def _may_be_hub_id(name: str) -> bool:
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return True
-
-
-def _each_text(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {key: _each_text(item, change) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_each_text(item, change) for item in value]
-    return value
-
-
-def _without_paths(text: str) -> str:
-    """A text with local paths, those within it and itself if it is one, cut down to their last part."""
-    if ROOTED_PATH.fullmatch(text) or DEEP_PATH.fullmatch(text):
-        return PureWindowsPath(text).name or text
-    return LOCAL_PATH.sub(lambda path: path[0] if path["url"] else PureWindowsPath(path[0]).name, text)
 
 
 @contextmanager
@@ -349,16 +266,8 @@ def _told(error: BaseException) -> str:
     cause = error.__cause__ if isinstance(error, RuntimeError) else None
     text = " ".join(f"{type(each).__name__}: {each}" for each in (error, cause) if each is not None)
     # Signed URLs let whoever has them write; and the transport points to a page on what the status means.
-    text = re.sub(r"\?[^\s'\"]+|For more information check: \S+", "", _redacted(text))
+    text = re.sub(r"\?[^\s'\"]+|For more information check: \S+", "", redacted(text))
     return printable(" ".join(text.split()), 300)
-
-
-def _redacted(text: str) -> str:
-    try:
-        token = get_token()
-    except Exception:  # it may be fetched from elsewhere, which is what went wrong then
-        token = None
-    return TOKEN.sub("…", text.replace(token, "…") if token else text)
 
 
 def main() -> None:

@@ -22,9 +22,8 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGH
 from transformers.utils import logging as transformers_logging
 
 from toxicity.arguments import ModelArguments
-from toxicity.errors import RequestError
+from toxicity.errors import RequestError, one_line
 from toxicity.installed import installed_file
-from toxicity.reading import one_line
 from toxicity.unpadded import PACKED_ATTENTION, unpadded_class
 
 # The one checkpoint that is read from an installed package, so that the sample needs no Hub.

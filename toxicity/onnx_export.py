@@ -25,11 +25,10 @@ from transformers.utils import logging as transformers_logging
 
 from toxicity.arguments import DataArguments
 from toxicity.data import labels_of, load_splits, read_file
-from toxicity.errors import RequestError
+from toxicity.errors import RequestError, one_line
 from toxicity.files import write_text
 from toxicity.modeling import refuse_pickled_weights
 from toxicity.onnx_model import exported_file
-from toxicity.reading import one_line
 from toxicity.rows import markdown_table
 from toxicity.schema import TARGET, TEXT, hard_labels
 from toxicity.scorer import Scorer

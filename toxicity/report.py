@@ -21,9 +21,9 @@ from toxicity.arguments import Arguments, TrainingArguments
 from toxicity.calibration import halves
 from toxicity.console import printable
 from toxicity.data import Splits, labels_of
+from toxicity.errors import one_line
 from toxicity.files import is_disk_trouble, write_text, written_whole
 from toxicity.page import Comment, Picture, report_page
-from toxicity.reading import one_line
 from toxicity.rows import SCHEMA_VERSION, benchmark_table
 from toxicity.schema import ID, TEXT
 from toxicity.training import ToxicityTrainer

@@ -21,12 +21,11 @@ from transformers import (
 )
 
 from toxicity.cpu import use_faster_layers
-from toxicity.errors import RequestError
+from toxicity.errors import RequestError, one_line
 from toxicity.hardware import fastest_precision
 from toxicity.labels import labels_in
 from toxicity.modeling import length_limit, refuse_pickled_weights
 from toxicity.onnx_model import OnnxModel, exported_file
-from toxicity.reading import one_line
 from toxicity.scoring import in_bfloat16, score_rows
 from toxicity.token_rows import TokenRows
 from toxicity.tokenization import ROWS_PER_BATCH, encode

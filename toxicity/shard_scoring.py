@@ -19,11 +19,11 @@ from filelock import FileLock
 
 from toxicity.checking import check_comments
 from toxicity.data import canonical_columns
-from toxicity.errors import RequestError
+from toxicity.errors import RequestError, one_line
 from toxicity.ledger import Ledger
 from toxicity.outputs import output_file
 from toxicity.progress import Progress
-from toxicity.reading import Part, one_line, read_lines, read_windows
+from toxicity.reading import Part, read_lines, read_windows
 from toxicity.schema import ID, TEXT
 from toxicity.scorer import Scorer
 from toxicity.shards import STANDARD_INPUT, Shard, brought_here

@@ -15,8 +15,8 @@ from datasets.data_files import FILES_TO_IGNORE
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from toxicity.errors import RequestError
-from toxicity.reading import READERS, is_readable, one_line
+from toxicity.errors import RequestError, one_line
+from toxicity.reading import READERS, is_readable
 
 STANDARD_INPUT = "-"
 # What file systems call that which changes with a file's content, the surest first.

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 from time import perf_counter
 
 import pytest
@@ -57,6 +58,23 @@ def test_the_one_thread_of_a_plain_launch_becomes_all_cores():
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     threads, cores = output.stdout.split()
     assert threads == cores
+
+
+@pytest.mark.skipif(not hardware._has_glibc(), reason="the settings are glibc's")
+@pytest.mark.parametrize("prepared", [True, False])
+def test_memory_that_is_freed_is_kept_for_the_next_step(prepared):
+    code = f"""
+        import psutil, torch
+        from toxicity.hardware import prepare_cpu
+        if {prepared}:
+            prepare_cpu()
+        before = psutil.Process().memory_info().rss
+        buffer = torch.ones(50_000_000)
+        del buffer
+        print(psutil.Process().memory_info().rss - before)
+    """
+    output = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert (int(output.stdout) > 150_000_000) is prepared
 
 
 def test_the_driver_is_asked_for_what_torch_does_not_tell(monkeypatch, tmp_path):

@@ -475,6 +475,8 @@ def test_choices_are_explained(make_trainer, model_of_either_kind, caplog, monke
             model_of_either_kind, precision="bf16", max_tokens_per_batch="auto", train_sampling_strategy="random"
         )
     assert "Computing in bf16: this processor has bf16 instructions." in caplog.text
+    assert f"{torch.get_num_threads()} threads for " in caplog.text
+    assert f"attention: {'packed' if trainer.layout.packed else 'sdpa'}; adamw" in caplog.text
     how = "without padding" if trainer.layout.packed else "padded to the longest of a batch"
     assert f"{how}, at most 16,384 tokens at a time" in caplog.text
     assert ("group_by_length is faster" in caplog.text) is not trainer.layout.packed

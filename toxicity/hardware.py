@@ -40,6 +40,12 @@ def prepare_cpu() -> None:
         os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
 
 
+def describe_cpu_settings() -> str:
+    """What `prepare_cpu` came to, in words for the log."""
+    allocator = "glibc keeps freed memory for the next step" if _has_glibc() else "the allocator is left as it is"
+    return f"{torch.get_num_threads()} threads for {_usable_cores()} cores; {allocator}."
+
+
 def fastest_precision(device: torch.device) -> str:
     """The fastest precision that a device computes natively: `bf16`, `fp16` or `no`, which is fp32."""
     if device.type not in ("cpu", "cuda"):
@@ -168,11 +174,15 @@ def _usable_cores() -> int:
 
 
 def _keep_freed_memory() -> None:
-    if platform.libc_ver()[0] == "glibc":
+    if _has_glibc():
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(M_TOP_PAD, 64 * 2**20)
+
+
+def _has_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"
 
 
 def _has_bf16_instructions() -> bool:

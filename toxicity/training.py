@@ -18,7 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 from toxicity.arguments import TrainingArguments
 from toxicity.batching import Collator, EpochSampler, EvenSampler
 from toxicity.cpu import use_faster_layers
-from toxicity.hardware import describe_machine, judge_precision
+from toxicity.hardware import describe_cpu_settings, describe_machine, judge_precision
 from toxicity.log_lines import LogLines
 from toxicity.losses import mean_binary_cross_entropy
 from toxicity.memory import USABLE_SHARE, measure_token_budget
@@ -264,14 +264,17 @@ class ToxicityTrainer(PublishingTrainer):
                 logger.info(f"Computing in {name}: {reason}.")
             else:
                 logger.warning(
-                    f"Computing in {name}, as the Accelerate config says, but {reason}: "
+                    f"Computing in {name}, as the Accelerate config or its default says, but {reason}: "
                     f"`mixed_precision: {better}` is the better choice here."
                 )
+        if device.type == "cpu":
+            logger.info(describe_cpu_settings())
         rows = "without padding" if self.layout.packed else "padded to the longest of a batch"
         if not self.layout.packed and self.args.train_sampling_strategy == "random":
             logger.info("Rows of any length are padded together; --train_sampling_strategy group_by_length is faster.")
         budget = "" if self.max_tokens is None else f", at most {self.max_tokens:,} tokens at a time"
         logger.info(
-            f"Comments are computed {rows}{budget}; {self.args.optim.value}; torch.compile is "
+            f"Comments are computed {rows}{budget}; attention: {self.model.config._attn_implementation}; "
+            f"{self.args.optim.value}; torch.compile is "
             f"{'on' if self.args.torch_compile else 'off, as every batch has a shape of its own to compile for'}."
         )

@@ -10,7 +10,7 @@ from conftest import write_csv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toxicity import reading
+from toxicity import csv_reader, parts
 from toxicity.arguments import DataArguments
 from toxicity.data import load_splits
 from toxicity.errors import RequestError
@@ -94,7 +94,7 @@ def test_broken_rows_keep_their_place(tmp_path, content, ids, broken):
 
 
 def test_rows_are_numbered_right_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(csv_reader, "BLOCK_BYTES", 1000)
     lines = [f"{i},some text,0" for i in range(500)]
     lines[400] = "broken"
     (tmp_path / "c.csv").write_text("\n".join(["id,text,target", *lines]))
@@ -290,7 +290,7 @@ def test_windows_of_long_comments_hold_fewer(tmp_path, kind):
 
 
 def test_a_line_of_a_stream_without_an_end(monkeypatch):
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(parts, "BLOCK_BYTES", 100)
     window, end = read_lines(io.BytesIO(b"one\n" + b"x" * 1000 + b"\nthree"), 10, 2**25)
     assert window.table["text"].to_pylist() == [b"one", None, b"three"]
     assert list(window.broken) == [1]

@@ -159,7 +159,9 @@ SHAPES = {
 def model_of_either_kind(request, tiny_config, tiny_model):
     if not request.param:
         return tiny_model
-    packed = BertForSequenceClassification._from_config(tiny_config, attn_implementation=PACKED_ATTENTION)
+    packed = BertForSequenceClassification._from_config(
+        copy.deepcopy(tiny_config), attn_implementation=PACKED_ATTENTION
+    )
     packed.load_state_dict(tiny_model.state_dict())
     return packed
 

@@ -272,9 +272,10 @@ class ToxicityTrainer(PublishingTrainer):
         rows = "without padding" if self.layout.packed else "padded to the longest of a batch"
         if not self.layout.packed and self.args.train_sampling_strategy == "random":
             logger.info("Rows of any length are padded together; --train_sampling_strategy group_by_length is faster.")
+        attention = getattr(getattr(self.model, "config", None), "_attn_implementation", "the model's own")
         budget = "" if self.max_tokens is None else f", at most {self.max_tokens:,} tokens at a time"
         logger.info(
-            f"Comments are computed {rows}{budget}; attention: {self.model.config._attn_implementation}; "
+            f"Comments are computed {rows}{budget}; attention: {attention}; "
             f"{self.args.optim.value}; torch.compile is "
             f"{'on' if self.args.torch_compile else 'off, as every batch has a shape of its own to compile for'}."
         )

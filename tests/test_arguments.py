@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from toxicity.arguments import SAMPLE_RECIPE, TrainingArguments, parse_arguments
+from toxicity.arguments import SAMPLE_RECIPE, parse_arguments
 from toxicity.errors import RequestError
+from toxicity.training_arguments import TrainingArguments
 
 
 @pytest.fixture

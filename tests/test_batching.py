@@ -117,7 +117,7 @@ def test_a_step_is_cut_into_parts_that_keep_their_labels():
         [100, 101, 102, 103, 104, 300, 301, 302, 303],
         [0, 1, 2, 200, 201],
     ]
-    assert torch.equal(torch.cat([part["labels"] for part in batch["parts"]]), batch["labels"])
+    assert torch.equal(torch.cat([part["labels"]["labels"] for part in batch["parts"]]), batch["labels"])
     assert len(Collator(Layout(packed=True))(rows.__getitems__([0, 1, 2, 3]))["parts"]) == 1
     padded = Collator(Layout(packed=False), max_tokens=9)(rows.__getitems__([0, 1, 2, 3]))
     assert [tuple(part["input_ids"].shape) for part in padded["parts"]] == [(1, 5), (2, 4), (1, 2)]
@@ -127,7 +127,7 @@ def test_a_batch_of_fillers_calls_the_model_and_counts_for_nothing():
     rows = rows_of(3, 5)
     batch = Collator(Layout(packed=True))(rows.__getitems__([FILLER, FILLER]))
     assert [part["input_ids"].shape for part in batch["parts"]] == [(1, 3)]
-    assert batch["parts"][0]["labels"].tolist() == batch["labels"].tolist() == [[IGNORED]]
+    assert batch["parts"][0]["labels"]["labels"].tolist() == batch["labels"].tolist() == [[IGNORED]]
     assert (batch["rows"], batch["tokens"]) == (0, 0)
     some = Collator(Layout(packed=True))(rows.__getitems__([1, FILLER]))
     assert some["labels"].tolist() == [[pytest.approx(0.1)]]

@@ -17,11 +17,12 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from transformers import set_seed
 
-from toxicity.arguments import ModelArguments, TrainingArguments
+from toxicity.arguments import ModelArguments
 from toxicity.errors import PublishError
 from toxicity.modeling import load_model, load_tokenizer
 from toxicity.timing import PhaseClock
 from toxicity.training import ToxicityTrainer
+from toxicity.training_arguments import TrainingArguments
 from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification
 
 
@@ -198,10 +199,11 @@ sys.path[:0] = ["tests"]
 from conftest import make_comments
 from datasets import Dataset
 from transformers import AutoTokenizer
-from toxicity.arguments import ModelArguments, TrainingArguments
+from toxicity.arguments import ModelArguments
 from toxicity.modeling import load_model, load_tokenizer
 from toxicity.timing import PhaseClock
 from toxicity.training import ToxicityTrainer
+from toxicity.training_arguments import TrainingArguments
 from test_training import ONE_STEP, dataset_of, loss_and_gradient
 
 checkpoint, folder, batch_size = sys.argv[1:]

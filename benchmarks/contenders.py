@@ -46,7 +46,6 @@ from toxicity.training_arguments import TrainingArguments
 from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification, layout_for
 
 MAX_SEQ_LENGTH = 220
-MINILM = ModelArguments(SAMPLE_MODEL)
 BATCH_SIZE = 32
 # The sample recipe's, for everyone.
 OPTIMISER = {"learning_rate": 1e-4, "lr_scheduler_type": "linear", "warmup_steps": 0.06, "weight_decay": 0.01}
@@ -65,6 +64,12 @@ class Task:
     seed: int
     precision: str
     model_shape: str
+    config_overrides: str | None = None
+
+    @property
+    def minilm(self) -> ModelArguments:
+        """The checkpoint, for those that start from a pretrained one."""
+        return ModelArguments(SAMPLE_MODEL, config_overrides=self.config_overrides)
 
     def rows(self, split: str) -> Dataset:
         """A dataset of the folder."""
@@ -76,8 +81,8 @@ def stock_model(task: Task) -> PreTrainedModel:
     set_seed(task.seed)
     if task.model_shape == "bert-base":
         return AutoModelForSequenceClassification.from_config(_bert_base(), attn_implementation="sdpa")
-    config, _ = load_tokenizer(MINILM, MAX_SEQ_LENGTH)
-    ours = load_model(MINILM, config)
+    config, _ = load_tokenizer(task.minilm, MAX_SEQ_LENGTH)
+    ours = load_model(task.minilm, config)
     theirs = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
     theirs.load_state_dict(ours.state_dict())
     return theirs
@@ -90,8 +95,8 @@ def our_model(task: Task) -> PreTrainedModel:
         model = BertForSequenceClassification(_bert_base())
         model.set_attn_implementation(PACKED_ATTENTION)
         return model
-    config, _ = load_tokenizer(MINILM, MAX_SEQ_LENGTH)
-    return load_model(MINILM, config)
+    config, _ = load_tokenizer(task.minilm, MAX_SEQ_LENGTH)
+    return load_model(task.minilm, config)
 
 
 def _bert_base() -> BertConfig:
@@ -99,7 +104,7 @@ def _bert_base() -> BertConfig:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    return load_tokenizer(MINILM, MAX_SEQ_LENGTH)[1]
+    return load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)[1]
 
 
 class Stopwatch(TrainerCallback):

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -134,8 +135,8 @@ def tokenize_padded(comments: Dataset, tokenizer: PreTrainedTokenizerFast, path:
 def peak_memory_mb(folder: Path, repeats: int) -> float:
     """Peak resident memory of a process of its own that tokenises the comments, repeated."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_tokenize_and_weigh, (str(folder), repeats))
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(_tokenize_and_weigh, str(folder), repeats).result()
 
 
 def _tokenize_and_weigh(folder: str, repeats: int) -> float:

@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -68,7 +69,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (Path(arguments.model) / "config.json").is_file():
         raise RequestError(f"there is no trained model in {arguments.model}: run `make demo` first, it takes minutes.")
-    prepare_cpu()
+    prepare_cpu(scoring=True)
     datasets.disable_progress_bars()
     transformers_logging.disable_progress_bar()
 
@@ -165,8 +166,8 @@ def peak_memory_mb(folder: Path, rows: int) -> float:
     print(f"memory: {rows:,} rows", file=sys.stderr)
     write_large_csv(folder / f"large-{rows}.csv", rows)
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_score_and_weigh, (str(folder), rows))
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(_score_and_weigh, str(folder), rows).result()
 
 
 def write_large_csv(path: Path, rows: int) -> None:
@@ -180,7 +181,7 @@ def write_large_csv(path: Path, rows: int) -> None:
 
 
 def _score_and_weigh(folder: str, rows: int) -> float:
-    prepare_cpu()
+    prepare_cpu(scoring=True)
     torch.set_num_threads(1)  # two would only wait for each other over products this small
     transformers_logging.disable_progress_bar()
     _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)

@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender runs")
     parser.add_argument("--growth_rows", type=int, nargs=2, default=(1_000, 100_000), help="few and many rows")
     parser.add_argument("--model_shape", choices=["minilm", "bert-base"], default="minilm")
+    parser.add_argument("--config_overrides", help="for all contenders, as the flag of run_toxicity.py")
     parser.add_argument("--precision", choices=["no", "fp16", "bf16"], help="by default the best for this machine")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--quick", action="store_true", help="few rows, one round: to see that it works")
@@ -69,7 +70,7 @@ def main() -> None:
     precision = arguments.precision or judge_precision("", machine["compute_capability"])[1]
 
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(folder, 0, precision, arguments.model_shape)
+        task = Task(folder, 0, precision, arguments.model_shape, arguments.config_overrides)
         tokens = prepare(Path(folder), arguments.rows)
         results: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.contenders}
         for round_number in range(1, arguments.rounds + 1):

@@ -77,6 +77,25 @@ def test_memory_that_is_freed_is_kept_for_the_next_step(prepared):
     assert (int(output.stdout) > 150_000_000) is prepared
 
 
+@pytest.mark.skipif(not hardware._has_bf16_instructions(), reason="oneDNN computes bf16 where it is native")
+def test_scoring_keeps_few_of_the_kernels_that_are_compiled_for_shapes():
+    code = """
+        import sys, psutil, torch
+        from toxicity.hardware import prepare_cpu
+        prepare_cpu(scoring=sys.argv[1] == "True")
+        def multiply(shapes):
+            for rows in shapes:
+                torch.ones(rows, 64, dtype=torch.bfloat16) @ torch.ones(64, 64, dtype=torch.bfloat16)
+            return psutil.Process().memory_info().rss
+        print(-multiply(range(1, 300)) + multiply(range(300, 1_000)))
+    """
+    grown = {
+        scoring: int(subprocess.check_output([sys.executable, "-c", textwrap.dedent(code), str(scoring)]))
+        for scoring in (True, False)
+    }
+    assert grown[True] < grown[False] / 2
+
+
 def test_the_driver_is_asked_for_what_torch_does_not_tell(monkeypatch, tmp_path):
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'Tesla P100-PCIE-16GB, 560.35.03, 16384'\necho 'NVIDIA GB10, 560.35.03, [N/A]'\n")

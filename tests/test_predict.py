@@ -41,7 +41,7 @@ def score(model_dir, tmp_path, monkeypatch):
     # Windows far smaller than the files, so that rows cross them.
     monkeypatch.setattr(shard_scoring, "ROWS_PER_WINDOW", 16)
     # Threads are no help to a tiny model.
-    monkeypatch.setattr(predict, "prepare_cpu", lambda: torch.set_num_threads(1))
+    monkeypatch.setattr(predict, "prepare_cpu", lambda scoring: torch.set_num_threads(1))
     threads = torch.get_num_threads()
     log = logging.getLogger("toxicity")
     before = log.handlers, log.propagate, log.level

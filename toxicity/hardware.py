@@ -18,17 +18,28 @@ import torch
 PEAK_PROBE_SECONDS = 0.02
 PEAK_LARGEST_SIZE = 8192
 
+# oneDNN compiles a kernel for each shape it meets and keeps 1,024 of them, of half a megabyte each, twice over.
+KERNELS_KEPT_FOR_SCORING = 256
+
 # Parameters of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
-def prepare_cpu() -> None:
+def prepare_cpu(scoring: bool = False) -> None:
     """Threads, allocator and precision for work on a CPU; call it before the first tensor, once a process.
 
     `accelerate launch` starts a script that has no config on one thread, glibc hands large buffers back to the
     kernel after every step, and bf16 is slower than fp32 on a processor without instructions for it. Each is
     mended here, so that a launch by hand is as fast as one through make.
+
+    Args:
+        scoring: whether the process only scores. It then keeps fewer of the kernels that are compiled for it: a step of
+            training uses its own in all layers and in both directions, batches of sorted comments have few lengths.
     """
+    if scoring:
+        # One cache is oneDNN's, the other that of the layer between it and torch.
+        for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+            os.environ.setdefault(cache, str(KERNELS_KEPT_FOR_SCORING))
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     threads = max(1, _usable_cores() // processes)
     if torch.get_num_threads() < threads:

@@ -65,7 +65,7 @@ logger = logging.getLogger("toxicity.predict")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Do what the command line says."""
-    prepare_cpu()
+    prepare_cpu(scoring=True)
     arguments = parse_arguments(argv)
     set_up_console(processes.rank() == 0, progress_bars=sys.stderr.isatty())
     with processes.joined():

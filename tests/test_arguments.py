@@ -180,3 +180,38 @@ def test_nothing_waits_for_a_copy_where_there_is_something_to_copy_to(monkeypatc
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_accelerator)
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     assert arguments.accelerator_config.non_blocking is has_accelerator
+
+
+@pytest.mark.parametrize("recipe", sorted(path.name for path in SAMPLE_RECIPE.parent.glob("*.yaml")))
+def test_every_recipe_can_be_read(recipe, comments_csv, tmp_path):
+    source = () if recipe == "sample.yaml" else ("--train_file", str(comments_csv))
+    arguments = parse_arguments([str(SAMPLE_RECIPE.parent / recipe), *source])
+    assert arguments.recipe == recipe.removesuffix(".yaml")
+    assert arguments.training.output_dir == f"runs/{arguments.recipe}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--layerwise_lr_decay", "1.2"], "--layerwise_lr_decay is 1.2; give a number between 0 and 1, or 1 for off"),
+        (["--ema_decay", "1"], "--ema_decay is 1.0; give a number between 0 and 1, or 0 for off"),
+        (["--later_negatives", "-0.5"], "--later_negatives is -0.5; give a number"),
+        (["--later_negatives", "0.5", "--max_steps", "9"], "leave --max_steps out"),
+        (["--early_stopping_patience", "-1"], "the least is 0"),
+        (["--auxiliary_targets", "irony"], "subtypes and identities, and not irony"),
+        (["--targets", "fuzzy"], "invalid choice: 'fuzzy'"),
+    ],
+)
+def test_options_of_training_are_checked(flags, message):
+    with pytest.raises(RequestError, match=message):
+        parse_arguments(flags)
+
+
+def test_early_stopping_evaluates_and_keeps_the_best():
+    training = parse_arguments(["--early_stopping_patience", "2"]).training
+    assert (training.eval_strategy, training.save_strategy) == ("epoch", "epoch")
+    assert (training.metric_for_best_model, training.greater_is_better) == ("auc", True)
+    steps = parse_arguments(
+        ["--early_stopping_patience", "2", "--eval_strategy", "steps", "--eval_steps", "50"]
+    ).training
+    assert (steps.save_strategy, steps.save_steps, steps.load_best_model_at_end) == ("steps", 50, True)

@@ -15,10 +15,21 @@ from datasets import Dataset
 from hub_server import WRITE_TOKEN
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, pipeline, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    RobertaConfig,
+    pipeline,
+    set_seed,
+)
 
 from toxicity.arguments import ModelArguments
-from toxicity.errors import PublishError
+from toxicity.errors import PublishError, RequestError
 from toxicity.modeling import load_model, load_tokenizer, with_labels
 from toxicity.objective import Objective
 from toxicity.timing import PhaseClock
@@ -595,3 +606,64 @@ def test_the_bias_of_the_head_begins_at_the_log_odds(checkpoint):
     model = load_model(arguments, config, ("insult",), np.array([0.2, 0.5]))
     np.testing.assert_allclose(model.classifier.bias.detach(), [np.log(0.25), 0], atol=1e-6)
     assert model.config.id2label == {0: "toxic", 1: "insult"}
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+OTHER_MODELS = {
+    # Positions are counted from behind the padding id.
+    "RoBERTa": RobertaConfig(**SMALL, max_position_embeddings=66, type_vocab_size=1),
+    "DeBERTa-v3": DebertaV2Config(
+        **SMALL,
+        relative_attention=True,
+        position_buckets=8,
+        pos_att_type=["p2c", "c2p"],
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        position_biased_input=False,
+        max_position_embeddings=64,
+        pooler_hidden_size=32,
+    ),
+    "ModernBERT": ModernBertConfig(**SMALL, max_position_embeddings=64, local_attention=16),
+    "DistilBERT": DistilBertConfig(dim=32, hidden_dim=64, n_layers=2, n_heads=2, max_position_embeddings=64),
+    "ELECTRA": ElectraConfig(**SMALL, embedding_size=16, max_position_embeddings=64),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_MODELS)
+def test_other_models_train_and_score_as_alone(make_trainer, tmp_path, tokenizer, name):
+    config = copy.deepcopy(OTHER_MODELS[name])
+    config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(tmp_path / name)
+    tokenizer.save_pretrained(tmp_path / name)
+    arguments = ModelArguments(str(tmp_path / name))
+    config, _ = load_tokenizer(arguments, 64)
+    model = load_model(arguments, config, ("insult",), np.array([0.25, 0.5]))
+    trainer = make_trainer(
+        model,
+        auxiliary=("insult",),
+        num_train_epochs=4,
+        layerwise_lr_decay=0.9,
+        ema_decay=0.5,
+        train_sampling_strategy="random",
+    )
+    before = auc_of(trainer)
+    trainer.train()
+    assert auc_of(trainer) > max(before, 0.7)
+    scores = trainer.score(trainer.eval_dataset)
+    trainer.save_model()
+    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").eval()
+    with torch.no_grad():
+        alone = [saved(torch.tensor([ids])).logits.item() for ids in trainer.eval_dataset["input_ids"]]
+    np.testing.assert_allclose(scores, alone, atol=1e-4)
+
+
+def test_a_model_that_overflows_is_not_trained_in_fp16(tmp_path, tokenizer):
+    config = copy.deepcopy(OTHER_MODELS["DeBERTa-v3"])
+    config.vocab_size = len(tokenizer)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    for precision in ("no", "bf16"):
+        load_tokenizer(ModelArguments(str(tmp_path)), 32, precision)
+    with pytest.raises(RequestError, match="fp16 .*--mixed_precision no"):
+        load_tokenizer(ModelArguments(str(tmp_path)), 32, "fp16")

@@ -171,7 +171,8 @@ def load_model(
             ignore_mismatched_sizes=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise RequestError(f"cannot load {arguments.model_name_or_path}: {one_line(error)}") from error
+        advice = f" {_convert(arguments.model_name_or_path)}" if SAFE_WEIGHTS_NAME in str(error) else ""
+        raise RequestError(f"cannot load {arguments.model_name_or_path}: {one_line(error)}{advice}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     untrained = sorted(key for key in loading["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
@@ -235,10 +236,18 @@ def refuse_pickled_weights(name_or_path: str | Path) -> None:
     pickles = [path.name for ending in PICKLE_ENDINGS for path in sorted(folder.glob(f"*model*.{ending}"))]
     if pickles:
         raise RequestError(
-            f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when it is read. If you trust "
-            'it, convert it to safetensors first, where it can do no harm: python -c "from transformers import '
-            f"AutoModel; AutoModel.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\""
+            f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when it is read. "
+            f"{_convert(str(folder))}"
         )
+
+
+def _convert(name: str) -> str:
+    target = f"{name if Path(name).is_dir() else Path(name).name}-safetensors"
+    return (
+        'If you trust them, convert pickled weights first, where it can do no harm: python -c "from transformers import '
+        f"AutoModel, AutoTokenizer; AutoModel.from_pretrained('{name}').save_pretrained('{target}'); "
+        f"AutoTokenizer.from_pretrained('{name}').save_pretrained('{target}')\""
+    )
 
 
 def logits_of(outputs: Any) -> torch.Tensor:

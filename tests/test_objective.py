@@ -161,3 +161,4 @@ def test_weights_take_the_mention_itself_out_of_the_score(variant):
     # Where a mention alone raises scores, civil comments with it are ranked too high, and so are the toxic ones.
     assert after["bpsn_auc"] > before["bpsn_auc"] + 0.05
     assert before["bnsp_auc"] - 0.01 > after["bnsp_auc"] > after["bpsn_auc"]
+    assert after["bpsn_auc"] - before["bpsn_auc"] > before["bnsp_auc"] - after["bnsp_auc"]

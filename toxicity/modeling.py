@@ -243,11 +243,12 @@ def refuse_pickled_weights(name_or_path: str | Path) -> None:
 
 def _convert(name: str) -> str:
     target = f"{name if Path(name).is_dir() else Path(name).name}-safetensors"
-    return (
-        'If you trust them, convert pickled weights first, where it can do no harm: python -c "from transformers import '
-        f"AutoModel, AutoTokenizer; AutoModel.from_pretrained('{name}').save_pretrained('{target}'); "
-        f"AutoTokenizer.from_pretrained('{name}').save_pretrained('{target}')\""
+    code = (
+        "from transformers import AutoModel, AutoTokenizer; "
+        f"AutoModel.from_pretrained('{name}').save_pretrained('{target}'); "
+        f"AutoTokenizer.from_pretrained('{name}').save_pretrained('{target}')"
     )
+    return f'If you trust them, convert pickled weights first, where it can do no harm: python -c "{code}"'
 
 
 def logits_of(outputs: Any) -> torch.Tensor:

@@ -5,12 +5,14 @@
 Every seed is a round in which each option trains once; AUC is the mean over the seeds, and the time the median of the
 ratios to the plain run of the same seed. An option is called good only if its mean gain is more than the largest
 difference between two seeds of the plain run. Finished runs are kept in `runs/ablate`, so that an interrupted
-ablation goes on where it was; remove the folder to measure all anew. The last line of standard output is JSON.
+ablation goes on where it was; remove the folder to measure all anew, as after a change of the code. The last line of
+standard output is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +27,7 @@ from typing import Any
 
 from toxicity.errors import RunFailure, refusals_exit_cleanly
 
+RECIPE = Path("recipes/sample.yaml")
 TRAIN_ROWS, VALIDATION_ROWS = 12_000, 8_000
 SEEDS = (1, 2, 3)
 NO_DROPOUT = "hidden_dropout_prob=0,attention_probs_dropout_prob=0"
@@ -105,24 +108,30 @@ def result_of(name: str, seed: int, folder: Path, rows: tuple[int, int], cores: 
         RunFailure: if the run fails, with the end of what it said.
     """
     flags = {**RUNS[name], "max_train_samples": rows[0], "max_eval_samples": rows[1], "seed": seed}
+    recipe = hashlib.sha256(RECIPE.read_bytes()).hexdigest()
     stem = f"{name.replace(' ', '-')}-{seed}"
     kept = folder / f"{stem}.json"
-    if kept.exists() and (result := json.loads(kept.read_text()))["flags"] == flags:
-        return result
+    if kept.exists():
+        result = json.loads(kept.read_text())
+        if (result["flags"], result["recipe"]) == (flags, recipe):
+            return result
     print(f"seed {seed}: {name}", file=sys.stderr)
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_cpu_threads_per_process", "1"),
-        *("--config_file", "accelerate_configs/cpu.yaml", "run_toxicity.py", "recipes/sample.yaml"),
+        *("--config_file", "accelerate_configs/cpu.yaml", "run_toxicity.py", str(RECIPE)),
         *(part for flag, value in flags.items() for part in (f"--{flag}", str(value))),
         *("--output_dir", str(folder / stem)),
     ]
-    pin = (lambda: os.sched_setaffinity(0, cores)) if cores else None
-    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=pin)
+    if cores:
+        # That of this thread, which the process inherits.
+        os.sched_setaffinity(0, cores)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RunFailure(f"{' '.join(command)}\nended with exit code {done.returncode}: {done.stderr[-2000:]}")
     benchmark = json.loads(done.stdout.splitlines()[-1])
     result = {
         "flags": flags,
+        "recipe": recipe,
         "auc": benchmark["metrics"]["auc"],
         "training_seconds": benchmark["timing"]["training_seconds"],
     }

@@ -1,9 +1,10 @@
+import hashlib
 import json
 
 import pytest
 
 from benchmarks import ablate
-from benchmarks.ablate import BEST_RUN, PLAIN, PLAIN_RUN, RUNS, result_of, summary, table
+from benchmarks.ablate import BEST_RUN, PLAIN, PLAIN_RUN, RECIPE, RUNS, result_of, summary, table
 from toxicity.arguments import parse_arguments
 from toxicity.errors import RunFailure
 
@@ -40,7 +41,8 @@ def test_the_summary_has_the_numbers_of_the_contract():
 
 def test_what_was_run_is_taken_from_its_file_if_it_had_the_same_flags(tmp_path, monkeypatch):
     flags = {**PLAIN, "max_train_samples": 8, "max_eval_samples": 4, "seed": 1}
-    kept = {"flags": flags, "auc": 0.5, "training_seconds": 1.0}
+    recipe = hashlib.sha256(RECIPE.read_bytes()).hexdigest()
+    kept = {"flags": flags, "recipe": recipe, "auc": 0.5, "training_seconds": 1.0}
     (tmp_path / "plain-1.json").write_text(json.dumps(kept))
     monkeypatch.setattr(ablate.subprocess, "run", lambda *args, **kwargs: pytest.fail("it was run again"))
     assert result_of(PLAIN_RUN, 1, tmp_path, (8, 4), None) == kept

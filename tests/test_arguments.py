@@ -196,7 +196,11 @@ def test_every_recipe_can_be_read(recipe, comments_csv, tmp_path):
         (["--layerwise_lr_decay", "1.2"], "--layerwise_lr_decay is 1.2; give a number between 0 and 1, or 1 for off"),
         (["--ema_decay", "1"], "--ema_decay is 1.0; give a number between 0 and 1, or 0 for off"),
         (["--later_negatives", "-0.5"], "--later_negatives is -0.5; give a number"),
-        (["--later_negatives", "0.5", "--max_steps", "9"], "leave --max_steps out"),
+        (["--later_negatives", "0.5", "--max_steps", "9"], "leave --max_steps and"),
+        (["--later_negatives", "0.5", "--dataloader_drop_last", "true"], "and --dataloader_drop_last out"),
+        (["--later_negatives", "0.5", "--train_sampling_strategy", "sequential"], "is random, group_by_length"),
+        (["--train_sampling_strategy", "batch_rebalance"], "is random, group_by_length, sequential"),
+        (["--early_stopping_patience", "2", "--metric_for_best_model", "eval_loss"], "goes by the AUC"),
         (["--early_stopping_patience", "-1"], "the least is 0"),
         (["--auxiliary_targets", "irony"], "subtypes and identities, and not irony"),
         (["--targets", "fuzzy"], "invalid choice: 'fuzzy'"),
@@ -215,3 +219,19 @@ def test_early_stopping_evaluates_and_keeps_the_best():
         ["--early_stopping_patience", "2", "--eval_strategy", "steps", "--eval_steps", "50"]
     ).training
     assert (steps.save_strategy, steps.save_steps, steps.load_best_model_at_end) == ("steps", 50, True)
+    logged = parse_arguments(["--early_stopping_patience", "2", "--eval_strategy", "steps"]).training
+    assert logged.save_steps == logged.eval_steps == logged.logging_steps
+
+
+def test_the_auxiliary_targets_of_a_recipe_can_be_left_out(comments_csv):
+    recipe = [str(SAMPLE_RECIPE.parent / "best.yaml"), "--train_file", str(comments_csv)]
+    assert parse_arguments(recipe).objective.auxiliary_targets == ["subtypes", "identities"]
+    assert parse_arguments([*recipe, "--auxiliary_targets", "none"]).objective.auxiliary_targets == []
+
+
+def test_checkpoints_that_are_not_what_is_evaluated_are_not_published():
+    flags = ["--push_to_hub", "true", "--hub_strategy", "every_save", "--hub_model_id", "somebody/model"]
+    assert parse_arguments(flags).training.push_to_hub
+    for option in (["--ema_decay", "0.9"], ["--auxiliary_targets", "subtypes"]):
+        with pytest.raises(RequestError, match="choose --hub_strategy end"):
+            parse_arguments([*flags, *option])

@@ -151,6 +151,13 @@ def test_later_passes_leave_some_of_the_sparse_rows_out():
     assert len({tuple(sorted(rows)) for rows in later}) == 7
 
 
+def test_later_passes_are_grouped_by_length_too():
+    sampler = EpochSampler(LENGTHS, 32, seed=1, sparse=np.ones(len(LENGTHS), bool), later_share=0.3)
+    sampler.set_epoch(2)
+    batches = LENGTHS[list(sampler)][: len(LENGTHS) // 32 * 32].reshape(-1, 32)
+    assert 1 - batches.sum() / (batches.max(1) * 32).sum() < 0.05
+
+
 def test_without_sparse_rows_every_epoch_has_all():
     sampler = EpochSampler(np.ones(50), 8, seed=1, sparse=np.ones(50, bool), later_share=1.0)
     sampler.set_epoch(3)

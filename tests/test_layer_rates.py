@@ -1,6 +1,14 @@
 import pytest
 import torch
-from transformers import AlbertConfig, AutoModelForSequenceClassification, DistilBertConfig, ModernBertConfig
+from transformers import (
+    AlbertConfig,
+    AutoModelForSequenceClassification,
+    DebertaV2Config,
+    DistilBertConfig,
+    GPT2Config,
+    ModernBertConfig,
+    T5Config,
+)
 
 from toxicity.errors import RequestError
 from toxicity.layer_rates import decay_layer_rates, depths
@@ -34,21 +42,36 @@ def test_rates_fall_from_the_head_to_the_embeddings(tiny_model):
 
 
 @pytest.mark.parametrize(
-    ("config", "layer", "embeddings"),
+    ("config", "layer", "shared"),
     [
         (DistilBertConfig(vocab_size=50, dim=8, n_layers=3, n_heads=2, hidden_dim=16), "layer.0.", "word_embeddings"),
+        (GPT2Config(vocab_size=50, n_embd=8, n_layer=3, n_head=2), "h.0.", "wpe"),
+        (
+            DebertaV2Config(**SMALL, num_hidden_layers=3, relative_attention=True, norm_rel_ebd="layer_norm"),
+            "layer.0.",
+            "encoder.LayerNorm",
+        ),
         (ModernBertConfig(**SMALL, num_hidden_layers=3, pad_token_id=0), "layers.0.", "tok_embeddings"),
     ],
 )
-def test_layers_of_other_models_are_known(config, layer, embeddings):
+def test_layers_of_other_models_are_known(config, layer, shared):
     model = AutoModelForSequenceClassification.from_config(config)
-    of_name = depths([name for name, _ in model.named_parameters()])
+    of_name = depths(model)
     assert {depth for name, depth in of_name.items() if layer in name} == {3}
-    assert {depth for name, depth in of_name.items() if embeddings in name} == {4}
-    assert of_name["classifier.weight"] == 0
+    assert {depth for name, depth in of_name.items() if shared in name} == {4}
+    assert {depth for name, depth in of_name.items() if name.startswith(("classifier", "score", "head"))} == {0}
+    assert {depth for name, depth in of_name.items() if "final_norm" in name or "ln_f" in name} <= {0}
 
 
-def test_a_model_that_uses_one_layer_again_and_again_is_refused():
-    model = AutoModelForSequenceClassification.from_config(AlbertConfig(**SMALL, embedding_size=8))
+@pytest.mark.parametrize(
+    "config",
+    [
+        AlbertConfig(**SMALL, embedding_size=8),
+        T5Config(vocab_size=50, d_model=8, d_kv=4, d_ff=16, num_layers=2, num_heads=2),
+    ],
+    ids=["one layer again and again", "two stacks"],
+)
+def test_models_without_a_stack_of_layers_are_refused(config):
+    model = AutoModelForSequenceClassification.from_config(config)
     with pytest.raises(RequestError, match="numbered layers"):
         decay_layer_rates(optimizer_of(model), model, 0.9)

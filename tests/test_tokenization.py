@@ -123,14 +123,15 @@ def test_long_comments_keep_head_and_tail(tokenizer, texts, limit):
     assert cut_rows == sum(len(ids) > limit for ids in whole)
 
 
-def test_the_head_is_of_128_tokens_where_there_is_room(tokenizer):
-    backend = tokenization.cutting_backend(tokenizer, 300)
+@pytest.mark.parametrize("limit", [129, 220, 300])
+def test_the_head_is_of_128_tokens_where_there_is_room(tokenizer, limit):
+    backend = tokenization.cutting_backend(tokenizer, limit)
     text = " ".join(["you"] * 200 + ["liar"] * 200)
     batch, _ = tokenization.encode([text], backend, np.dtype("uint16"), head_tail=True)
     you, liar = tokenizer.convert_tokens_to_ids(["you", "liar"])
     ids = batch.column("input_ids")[0].as_py()
-    # [CLS] and 127 words, then the last 171 words and [SEP].
-    assert ids[1:-1] == [you] * 127 + [liar] * 171
+    # [CLS] and 127 words, then the last words and [SEP].
+    assert ids[1:-1] == [you] * 127 + [liar] * (limit - 129)
 
 
 def test_heads_and_tails_are_cached_apart(tokenizer, cache_dir):

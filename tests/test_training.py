@@ -56,8 +56,12 @@ def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
         dataset = train_dataset = dataset_of(tokenizer)
         if auxiliary:
-            targets = np.tile(np.array(dataset["labels"][:], np.float32)[:, None], len(auxiliary))
-            objective = Objective(targets[:, 0], None, auxiliary, targets, np.ones(len(auxiliary), np.float32))
+            labels = np.array(dataset["labels"][:], np.float32)
+            targets = np.tile(labels[:, None], len(auxiliary))
+            targets[::5, -1] = np.nan
+            coefficients = np.linspace(0.5, 1, len(auxiliary), dtype=np.float32)
+            weights_of_rows = np.linspace(0.5, 1.5, len(labels), dtype=np.float32)
+            objective = Objective(labels, weights_of_rows, auxiliary, targets, coefficients)
             train_dataset = objective.beside(dataset.remove_columns("labels"))
         options = {
             "output_dir": str(tmp_path / "run"),
@@ -195,6 +199,18 @@ def test_the_shape_of_a_step_changes_neither_loss_nor_gradient(make_trainer, mod
     torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
     assert other.trained_rows == 32
     assert other.trained_tokens == whole.trained_tokens
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_shape_of_a_step_changes_nothing_for_weights_and_auxiliary_targets(make_trainer, model_of_three, shape):
+    options = ONE_STEP | {"auxiliary": ("insult", "male")}
+    loss, gradient = loss_and_gradient(
+        make_trainer(copy.deepcopy(model_of_three), **options, per_device_train_batch_size=32)
+    )
+    other_loss, other_gradient = loss_and_gradient(make_trainer(model_of_three, **options, **SHAPES[shape]))
+    assert loss == pytest.approx(other_loss, abs=1e-5)
+    assert gradient.abs().max() > 1e-3
+    torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
 
 
 def test_the_last_step_of_an_epoch_is_the_mean_over_its_comments(make_trainer):
@@ -570,12 +586,18 @@ def test_the_average_is_what_is_scored_and_saved(make_trainer, tmp_path):
     assert torch.equal(weights(trainer), torch.cat([p.detach().flatten() for p in trained.parameters()]))
 
 
-def test_with_an_average_the_best_checkpoint_is_that_of_the_average(make_trainer):
+def test_with_an_average_the_best_checkpoint_is_that_of_the_average(make_trainer, monkeypatch, tmp_path):
     trainer = make_trainer(ema_decay=0.9, num_train_epochs=3, early_stopping_patience=3)
+    aucs, scores = iter([0.7, 0.9, 0.8]), []
+    monkeypatch.setattr(
+        trainer.metric, "compute", lambda predictions, **_: scores.append(predictions) or {"auc": next(aucs)}
+    )
     trainer.train()
-    evaluated = [entry["eval_auc"] for entry in trainer.state.log_history if "eval_auc" in entry]
-    assert len(set(evaluated)) > 1
-    assert auc_of(trainer) == pytest.approx(max(evaluated))
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "run" / "checkpoint-16")
+    monkeypatch.undo()
+    now = trainer.score(trainer.eval_dataset)
+    np.testing.assert_array_equal(now, scores[1])
+    assert (now != scores[2]).any()
 
 
 def test_it_stops_when_the_auc_gets_no_better(make_trainer):
@@ -583,6 +605,13 @@ def test_it_stops_when_the_auc_gets_no_better(make_trainer):
     trainer.train()
     assert trainer.state.epoch == 3
     assert trainer.state.best_metric == pytest.approx(auc_of(trainer))
+
+
+def test_patience_goes_on_where_it_was(make_trainer, tmp_path):
+    make_trainer(num_train_epochs=2, early_stopping_patience=3, learning_rate=0.0).train()
+    again = make_trainer(num_train_epochs=9, early_stopping_patience=3, learning_rate=0.0)
+    again.train(str(tmp_path / "run" / "checkpoint-16"))
+    assert again.state.epoch == 4
 
 
 def test_the_rate_of_the_head_is_the_one_that_is_asked_for(make_trainer):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.trainer_utils import HubStrategy
 
 from toxicity.errors import RequestError
 from toxicity.gpus import known_kind
@@ -151,16 +152,18 @@ class ObjectiveArguments:
     )
     auxiliary_targets: list[str] = field(
         default_factory=list,
-        metadata={"help": "Learn the six `subtypes`, the nine `identities` or both beside toxicity.", "nargs": "*"},
+        metadata={"help": "Learn the six `subtypes`, the nine `identities` or both beside toxicity, or `none`."},
     )
     init_head_bias: bool = field(
         default=False, metadata={"help": "Start from the log odds of the base rate instead of from one half."}
     )
 
     def __post_init__(self) -> None:
-        if unknown := set(self.auxiliary_targets) - {"subtypes", "identities"}:
-            raise RequestError(f"--auxiliary_targets knows subtypes and identities, and not {', '.join(unknown)}.")
-        self.auxiliary_targets = sorted(set(self.auxiliary_targets), reverse=True)
+        if unknown := set(self.auxiliary_targets) - {"subtypes", "identities", "none"}:
+            raise RequestError(
+                f"--auxiliary_targets knows subtypes and identities, and not {', '.join(sorted(unknown))}."
+            )
+        self.auxiliary_targets = sorted(set(self.auxiliary_targets) - {"none"}, reverse=True)
 
 
 @dataclass
@@ -217,7 +220,14 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     )
     if unknown:
         raise RequestError(f"cannot place `{unknown[0]}`: the recipe comes first, then `--flag value`.")
-    return Arguments(recipe_path.stem, *arguments)
+    parsed = Arguments(recipe_path.stem, *arguments)
+    taught = parsed.training.ema_decay or parsed.objective.auxiliary_targets
+    if parsed.training.push_to_hub and parsed.training.hub_strategy == HubStrategy.EVERY_SAVE and taught:
+        raise RequestError(
+            "a checkpoint holds the weights before they are averaged, and logits of auxiliary targets; with --ema_decay or "
+            "--auxiliary_targets choose --hub_strategy end, which publishes the model itself."
+        )
+    return parsed
 
 
 def _read_recipe(path: Path, known: list[str]) -> dict[str, Any]:

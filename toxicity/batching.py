@@ -65,19 +65,20 @@ class EpochSampler(Sampler[int]):
             yield from order[start : start + 1_000].tolist()
 
     def _order_of_epoch(self) -> np.ndarray:
-        later = len(self) - self.left_out
+        rng = np.random.default_rng((self.seed, self.epoch))
         if self.epoch == 0 or not self.left_out:
-            return self._order_of_pass(self.epoch)
-        number, start = divmod((self.epoch - 1) * len(self), later)
-        passes = [self._order_of_pass(1 + number + ahead) for ahead in range(-(-(start + len(self)) // later))]
-        return np.concatenate(passes)[start : start + len(self)]
-
-    def _order_of_pass(self, number: int) -> np.ndarray:
-        rng = np.random.default_rng((self.seed, number))
-        order = rng.permutation(len(self.lengths))
-        if number and self.left_out:
-            order = order[~np.isin(order, rng.choice(self.sparse, self.left_out, replace=False))]
+            order = rng.permutation(len(self.lengths))
+        else:
+            of_later_pass = len(self) - self.left_out
+            first, start = divmod((self.epoch - 1) * len(self), of_later_pass)
+            passes = range(first, first - (-(start + len(self)) // of_later_pass))
+            order = np.concatenate([self._order_of_later_pass(number) for number in passes])[start : start + len(self)]
         return self._grouped(order, rng) if self.group_by_length else order
+
+    def _order_of_later_pass(self, number: int) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, 0, number))
+        order = rng.permutation(len(self.lengths))
+        return order[~np.isin(order, rng.choice(self.sparse, self.left_out, replace=False))]
 
     def _grouped(self, shuffled: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         pool_size = self.batch_size * BATCHES_PER_POOL

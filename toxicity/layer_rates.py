@@ -5,34 +5,42 @@ from __future__ import annotations
 import re
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from toxicity.errors import RequestError
 
-# `bert.encoder.layer.3.`, `model.layers.3.`, `distilbert.transformer.layer.3.`
-LAYER = re.compile(r"\blayers?\.(\d+)\.")
+# `bert.encoder.layer.3.`, `model.layers.3.`, `distilbert.transformer.layer.3.`, `transformer.h.3.`
+LAYER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
+# What of an encoder comes after its last layer.
+AFTER_THE_LAYERS = re.compile(r"pooler\.|(final_norm|ln_f|norm)\.")
 
 
-def depths(names: list[str]) -> dict[str, int]:
-    """How far each parameter is from the head: 0 for the head and the pooler, 1 for the last layer, and so on.
+def depths(model: PreTrainedModel) -> dict[str, int]:
+    """How far each parameter is from the logits: 0 for the head and the pooler, 1 for the last layer, and so on.
 
-    Embeddings come after the first layer, and what belongs to no layer goes with the head.
-
-    Args:
-        names: of a model's parameters.
+    What the layers share, embeddings first of all, comes below the lowest.
 
     Raises:
-        RequestError: if the model has no numbered layers, as where one is used again and again.
+        RequestError: if the model has no numbered layers, as where one is used again and again, or two stacks of them.
     """
+    names, encoder = [name for name, _ in model.named_parameters()], f"{model.base_model_prefix}."
     numbers = {name: int(match[1]) for name in names if (match := LAYER.search(name))}
-    if not numbers:
-        raise RequestError("--layerwise_lr_decay needs a model with numbered layers, which this one has not.")
+    if not numbers or model.config.is_encoder_decoder:
+        raise RequestError(
+            f"--layerwise_lr_decay needs one stack of numbered layers, which {type(model).__name__} has not: leave it out."
+        )
     layers = max(numbers.values()) + 1
-    below = {name: layers + 1 for name in names if "embeddings" in name and name not in numbers}
-    return dict.fromkeys(names, 0) | below | {name: layers - number for name, number in numbers.items()}
+
+    def depth(name: str) -> int:
+        if name in numbers:
+            return layers - numbers[name]
+        inside = name.startswith(encoder) and not AFTER_THE_LAYERS.match(name.removeprefix(encoder))
+        return layers + 1 if inside else 0
+
+    return {name: depth(name) for name in names}
 
 
-def decay_layer_rates(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) -> None:
+def decay_layer_rates(optimizer: torch.optim.Optimizer, model: PreTrainedModel, decay: float) -> None:
     """Divide the groups of an optimiser by layers, each with a learning rate of `decay` times the one above it.
 
     The head has the rate that the optimiser was made with, and comes first, so that it is the one in the log. (Howard
@@ -44,9 +52,9 @@ def decay_layer_rates(optimizer: torch.optim.Optimizer, model: nn.Module, decay:
         decay: above 0, below 1.
 
     Raises:
-        RequestError: if the model has no numbered layers.
+        RequestError: as `depths`.
     """
-    of_name = depths([name for name, _ in model.named_parameters()])
+    of_name = depths(model)
     of_parameter = {parameter: of_name[name] for name, parameter in model.named_parameters()}
     groups = []
     for depth in sorted(set(of_name.values())):

@@ -55,6 +55,8 @@ POSITIONS_AFTER_PADDING = (
 )
 # Trained in bf16 or fp32; in fp16 some overflow (microsoft/DeBERTa issue 77).
 OVERFLOWING = ("deberta", "deberta-v2", "t5", "mt5", "umt5")
+# Their classifiers look at the last position, padding or not.
+LAST_POSITION = ("xlnet",)
 PICKLE_ENDINGS = ("bin", "pt", "pth", "ckpt", "pkl")
 # Else transformers asks a service on the Hub to convert pickles that nobody looked at, and takes what comes back.
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "true"
@@ -107,6 +109,11 @@ def load_tokenizer(
         )
     # What an earlier run found out about its own scores does not hold for those of this one.
     config.__dict__.pop("toxicity", None)
+    if config.model_type in LAST_POSITION:
+        raise RequestError(
+            f"{arguments.model_name_or_path} is of the kind {config.model_type}, which reads the last position of a comment, "
+            "where padding is: choose another kind."
+        )
     if not tokenizer.is_fast:
         raise RequestError(f"{arguments.model_name_or_path} has no fast tokenizer; choose a checkpoint that has.")
     if arguments.config_overrides:
@@ -182,8 +189,11 @@ def load_model(
             f"{', '.join(untrained[:4])}"
         )
     if base_rates is not None:
+        bias = output_layer(model)[1].bias
+        if bias is None:
+            raise RequestError(f"the head of {arguments.model_name_or_path} has no bias: leave --init_head_bias out.")
         with torch.no_grad():
-            output_layer(model)[1].bias.copy_(torch.from_numpy(np.log(base_rates / (1 - base_rates))))
+            bias.copy_(torch.from_numpy(np.log(base_rates / (1 - base_rates))))
     return model
 
 
@@ -202,7 +212,11 @@ def add_to_config(folder: Path, found: Mapping[str, Any]) -> None:
 
 
 def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
-    """The layer of the head that gives the logits, and its name."""
+    """The layer of the head that gives the logits, and its name.
+
+    Raises:
+        RequestError: if the head does not end with a linear layer.
+    """
     encoder = f"{model.base_model_prefix}."
     layers = [
         (name, layer)
@@ -211,6 +225,10 @@ def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
         and layer.out_features == model.config.num_labels
         and not name.startswith(encoder)
     ]
+    if not layers:
+        raise RequestError(
+            f"the head of {type(model).__name__} ends with no linear layer: leave --auxiliary_targets and --init_head_bias out."
+        )
     return layers[-1]
 
 

@@ -148,7 +148,7 @@ def encode(
         backend: the tokenizer, set to cut (`cutting_backend`).
         id_type: of the token ids.
         head_tail: whether a comment that is cut keeps its first `HEAD_TOKENS` tokens and, up to the limit, its last
-            ones, special tokens counted in. Where the limit is no more than twice that, each gets its half.
+            ones, special tokens counted in. Where the limit is no more than `HEAD_TOKENS`, each gets its half.
 
     Returns:
         `input_ids` (list of `id_type`) and `length` (int32), and how many of the texts were cut.
@@ -178,7 +178,7 @@ def _heads_and_tails(texts: list[str], backend: tokenizers.Tokenizer) -> list[li
     limit = backend.truncation["max_length"]
     whole = tokenizers.Tokenizer.from_str(backend.to_str())
     whole.no_truncation()
-    head = min(HEAD_TOKENS, limit // 2)
+    head = HEAD_TOKENS if limit > HEAD_TOKENS else limit // 2
     return [encoding.ids[:head] + encoding.ids[head - limit :] for encoding in whole.encode_batch_fast(texts)]
 
 

@@ -168,6 +168,15 @@ class ToxicityTrainer(PublishingTrainer):
             decay_layer_rates(optimizer, self.model, self.args.layerwise_lr_decay)
         return optimizer
 
+    def resumed(self) -> None:
+        """Restore what the Trainer does not, also how many evaluations brought no better AUC."""
+        super().resumed()
+        evaluated = [entry["step"] for entry in self.state.log_history if "eval_auc" in entry]
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):
+                since_best = sum(step > (self.state.best_global_step or 0) for step in evaluated)
+                callback.early_stopping_patience_counter = since_best
+
     def _write_checkpoint(self, folder: Path) -> None:
         super()._write_checkpoint(folder)
         if self.average is not None and self.args.should_save:
@@ -185,8 +194,8 @@ class ToxicityTrainer(PublishingTrainer):
         config = self.model.config
         if self.coefficients is not None:
             state_dict = dict(self.model.state_dict() if state_dict is None else state_dict)
-            name = output_layer(self.model)[0]
-            state_dict |= {key: state_dict[key][:1] for key in (f"{name}.weight", f"{name}.bias") if key in state_dict}
+            name, layer = output_layer(self.model)
+            state_dict |= {f"{name}.{part}": state_dict[f"{name}.{part}"][:1] for part in layer.state_dict()}
             self.model.config = with_labels(config, (LABEL,))
         try:
             super()._save_model(folder, state_dict)

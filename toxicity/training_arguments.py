@@ -147,13 +147,24 @@ class TrainingArguments(HfTrainingArguments):
                 raise RequestError(f"--{name} is {value}; give a number between {least} and {most}, or {off} for off.")
         if self.early_stopping_patience < 0:
             raise RequestError(f"--early_stopping_patience is {self.early_stopping_patience}; the least is 0, for off.")
-        if self.later_negatives != 1 and self.max_steps > 0:
-            raise RequestError("--later_negatives decides how many steps there are: leave --max_steps out.")
+        if self.later_negatives != 1 and (self.max_steps > 0 or self.dataloader_drop_last):
+            raise RequestError(
+                "--later_negatives decides how many steps there are: leave --max_steps and --dataloader_drop_last out."
+            )
+        strategies = ("random", "group_by_length") + (("sequential",) if self.later_negatives == 1 else ())
+        if self.train_sampling_strategy not in strategies:
+            raise RequestError(
+                f"--train_sampling_strategy is {self.train_sampling_strategy}; what works here is {', '.join(strategies)}."
+            )
 
     def _choose_best_by_auc(self) -> None:
         """Evaluate and save together, and keep the best: what early stopping takes."""
+        if self.metric_for_best_model not in (None, "auc", "eval_auc") or self.greater_is_better is False:
+            raise RequestError("--early_stopping_patience goes by the AUC: leave --metric_for_best_model out.")
         if self.eval_strategy == "no":
             self.eval_strategy = "epoch"
-        self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps or self.save_steps
+        # The Trainer's own default, which it would set after the steps of saving are compared with it.
+        self.eval_steps = self.eval_steps or self.logging_steps
+        self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
         self.load_best_model_at_end = True
         self.metric_for_best_model, self.greater_is_better = "auc", True

@@ -589,9 +589,12 @@ def test_the_average_is_what_is_scored_and_saved(make_trainer, tmp_path):
 def test_with_an_average_the_best_checkpoint_is_that_of_the_average(make_trainer, monkeypatch, tmp_path):
     trainer = make_trainer(ema_decay=0.9, num_train_epochs=3, early_stopping_patience=3)
     aucs, scores = iter([0.7, 0.9, 0.8]), []
-    monkeypatch.setattr(
-        trainer.metric, "compute", lambda predictions, **_: scores.append(predictions) or {"auc": next(aucs)}
-    )
+
+    def compute(predictions, references):
+        scores.append(predictions)
+        return {"auc": next(aucs)}
+
+    monkeypatch.setattr(trainer.metric, "compute", compute)
     trainer.train()
     assert trainer.state.best_model_checkpoint == str(tmp_path / "run" / "checkpoint-16")
     monkeypatch.undo()

@@ -27,7 +27,8 @@ def depths(model: PreTrainedModel) -> dict[str, int]:
     numbers = {name: int(match[1]) for name in names if (match := LAYER.search(name))}
     if not numbers or model.config.is_encoder_decoder:
         raise RequestError(
-            f"--layerwise_lr_decay needs one stack of numbered layers, which {type(model).__name__} has not: leave it out."
+            f"--layerwise_lr_decay needs one stack of numbered layers, which {type(model).__name__} has not: "
+            "leave it out."
         )
     layers = max(numbers.values()) + 1
 

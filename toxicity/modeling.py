@@ -111,8 +111,8 @@ def load_tokenizer(
     config.__dict__.pop("toxicity", None)
     if config.model_type in LAST_POSITION:
         raise RequestError(
-            f"{arguments.model_name_or_path} is of the kind {config.model_type}, which reads the last position of a comment, "
-            "where padding is: choose another kind."
+            f"{arguments.model_name_or_path} is of the kind {config.model_type}, which reads the last position of a "
+            "comment, where padding is: choose another kind."
         )
     if not tokenizer.is_fast:
         raise RequestError(f"{arguments.model_name_or_path} has no fast tokenizer; choose a checkpoint that has.")
@@ -227,7 +227,8 @@ def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
     ]
     if not layers:
         raise RequestError(
-            f"the head of {type(model).__name__} ends with no linear layer: leave --auxiliary_targets and --init_head_bias out."
+            f"the head of {type(model).__name__} ends with no linear layer: leave --auxiliary_targets and "
+            "--init_head_bias out."
         )
     return layers[-1]
 

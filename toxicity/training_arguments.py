@@ -154,7 +154,8 @@ class TrainingArguments(HfTrainingArguments):
         strategies = ("random", "group_by_length") + (("sequential",) if self.later_negatives == 1 else ())
         if self.train_sampling_strategy not in strategies:
             raise RequestError(
-                f"--train_sampling_strategy is {self.train_sampling_strategy}; what works here is {', '.join(strategies)}."
+                f"--train_sampling_strategy is {self.train_sampling_strategy}; what works here is "
+                f"{', '.join(strategies)}."
             )
 
     def _choose_best_by_auc(self) -> None:

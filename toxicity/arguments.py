@@ -224,8 +224,8 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     taught = parsed.training.ema_decay or parsed.objective.auxiliary_targets
     if parsed.training.push_to_hub and parsed.training.hub_strategy == HubStrategy.EVERY_SAVE and taught:
         raise RequestError(
-            "a checkpoint holds the weights before they are averaged, and logits of auxiliary targets; with --ema_decay "
-            "or --auxiliary_targets choose --hub_strategy end, which publishes the model itself."
+            "a checkpoint holds the weights before they are averaged, and logits of auxiliary targets; with "
+            "--ema_decay or --auxiliary_targets choose --hub_strategy end, which publishes the model itself."
         )
     return parsed
 

@@ -12,7 +12,7 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics bench-predict bench-speed
+.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics bench-predict bench-speed ablate
 .PHONY: compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
@@ -56,6 +56,9 @@ bench-predict: $(ANY_READY)  ## measure scoring files against pipeline(), the ba
 
 bench-speed: $(ANY_READY)  ## measure training and scoring against the HF Trainer, the pipeline and the published way
 	$(VENV)/bin/python -m benchmarks.speed $(SPEED_OPTIONS)
+
+ablate: $(ANY_READY)  ## what each option of training is worth: AUC of three seeds, and time; hours on two cores
+	$(VENV)/bin/python -m benchmarks.ablate $(ABLATE_OPTIONS)
 
 # Without DATA the processor runs the sample: minutes, to see that the path works.
 ifneq ($(DATA),)

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from scipy.special import expit
-from transformers import CONFIG_NAME, enable_full_determinism, set_seed
+from transformers import enable_full_determinism, set_seed
 
 from toxicity.arguments import parse_arguments
 from toxicity.calibration import calibrate, config_section
@@ -22,13 +22,13 @@ from toxicity.console import set_up_console
 from toxicity.data import identities_of, labels_of, load_splits, targets_of
 from toxicity.dry_run import describe_data
 from toxicity.errors import refusals_exit_cleanly
-from toxicity.files import write_text
 from toxicity.flops import encoder_of
 from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
 from toxicity.interruption import sigterm_saves
 from toxicity.launching import start_missing_processes
 from toxicity.metrics import ToxicityMetric
-from toxicity.modeling import load_model, load_tokenizer
+from toxicity.modeling import add_to_config, load_model, load_tokenizer
+from toxicity.objective import objective_of
 from toxicity.preflight import require_working_machine, require_working_sharing
 from toxicity.probe import probe
 from toxicity.report import build_benchmark, describe_protocol, write_report
@@ -59,7 +59,8 @@ def main() -> None:
     clock = PhaseClock(training_args.device)
 
     splits = load_splits(data_args)
-    config, tokenizer = load_tokenizer(model_args, data_args.max_seq_length)
+    objective = objective_of(splits.train, arguments.objective)
+    config, tokenizer = load_tokenizer(model_args, data_args.max_seq_length, training_args.mixed_precision)
     # Saved with the model, so that a pipeline cuts comments where this run did.
     tokenizer.model_max_length = data_args.max_seq_length
     with clock.phase("tokenizer"), training_args.main_process_first(desc="tokenizing"):
@@ -70,6 +71,7 @@ def main() -> None:
                 data_args.max_seq_length,
                 overwrite_cache=data_args.overwrite_cache and is_main_process,
                 threads=data_args.preprocessing_num_workers,
+                head_tail=data_args.head_tail_truncation,
             )
             for split in (splits.train, splits.validation)
         )
@@ -78,7 +80,7 @@ def main() -> None:
             print(describe_data(splits, train, validation, data_args.max_seq_length))
         return
 
-    train_rows = train.dataset.add_column("labels", labels_of(splits.train))
+    train_rows = objective.beside(train.dataset)
     validation_rows = validation.dataset.add_column("labels", labels_of(splits.validation))
     checkpoints = Checkpoints(
         Path(training_args.output_dir),
@@ -94,7 +96,9 @@ def main() -> None:
 
     (enable_full_determinism if training_args.full_determinism else set_seed)(training_args.seed)
     trainer = ToxicityTrainer(
-        model=load_model(model_args, config),
+        model=load_model(
+            model_args, config, objective.names, objective.base_rates if arguments.objective.init_head_bias else None
+        ),
         args=training_args,
         tokenizer=tokenizer,
         train_dataset=train_rows,
@@ -102,6 +106,7 @@ def main() -> None:
         clock=clock,
         checkpoints=checkpoints,
         train_ids=splits.train.select_columns(ID)[ID],
+        coefficients=objective.coefficients,
     )
     machine["matmul_flops_per_second"] = measure_matmul_peak(training_args.device, trainer.mixed_precision)
     encoder = encoder_of(trainer.model)
@@ -116,7 +121,6 @@ def main() -> None:
     use = config_section(calibration)
     with clock.phase("probe"):
         found = probe(lambda texts: expit(trainer.score_texts(texts) / use["temperature"]), use["thresholds"])
-    trainer.model.config.toxicity = use | {"max_seq_length": data_args.max_seq_length}
 
     scored_tokens = int(validation.lengths.sum())
     benchmark = build_benchmark(
@@ -142,7 +146,14 @@ def main() -> None:
     if is_main_process:
         output_dir = Path(training_args.output_dir)
         with trainer.full_disk_explained(output_dir, "the report", kept="The trained model is saved."):
-            write_text(output_dir / CONFIG_NAME, trainer.model.config.to_json_string())
+            add_to_config(
+                output_dir,
+                use
+                | {
+                    "max_seq_length": data_args.max_seq_length,
+                    "head_tail_truncation": data_args.head_tail_truncation,
+                },
+            )
             write_report(output_dir, benchmark, splits.validation, logits, trainer.state.log_history)
             write_card(
                 output_dir, benchmark, training_args.hub_model_id, data_args.dataset_name, data_args.dataset_revision

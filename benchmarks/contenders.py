@@ -36,12 +36,13 @@ from transformers import (
     set_seed,
 )
 
-from toxicity.arguments import ModelArguments, TrainingArguments
+from toxicity.arguments import ModelArguments
 from toxicity.batching import EpochSampler, fill_batches, longest_first
 from toxicity.hardware import prepare_cpu
 from toxicity.modeling import SAMPLE_MODEL, load_model, load_tokenizer
 from toxicity.timing import PhaseClock
 from toxicity.training import ToxicityTrainer
+from toxicity.training_arguments import TrainingArguments
 from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification, layout_for
 
 MAX_SEQ_LENGTH = 220

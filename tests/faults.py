@@ -62,14 +62,14 @@ def no_number_at_step(step, steps=1):
     """The loss is NaN in a step, or in several."""
     import toxicity.training
 
-    original, seen = toxicity.training.mean_binary_cross_entropy, {}
+    original, seen = toxicity.training.training_loss, {}
     _before_step(lambda trainer, _: seen.update(step=trainer.state.global_step))
 
     def loss(*args, **kwargs):
         value = original(*args, **kwargs)
         return value * float("nan") if step <= seen.get("step", -1) < step + steps and value.requires_grad else value
 
-    toxicity.training.mean_binary_cross_entropy = loss
+    toxicity.training.training_loss = loss
 
 
 def quota(after_saves, megabytes):

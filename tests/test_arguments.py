@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from toxicity.arguments import SAMPLE_RECIPE, TrainingArguments, parse_arguments
+from toxicity.arguments import SAMPLE_RECIPE, parse_arguments
 from toxicity.errors import RequestError
+from toxicity.training_arguments import TrainingArguments
 
 
 @pytest.fixture
@@ -179,3 +180,58 @@ def test_nothing_waits_for_a_copy_where_there_is_something_to_copy_to(monkeypatc
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_accelerator)
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     assert arguments.accelerator_config.non_blocking is has_accelerator
+
+
+@pytest.mark.parametrize("recipe", sorted(path.name for path in SAMPLE_RECIPE.parent.glob("*.yaml")))
+def test_every_recipe_can_be_read(recipe, comments_csv, tmp_path):
+    source = () if recipe == "sample.yaml" else ("--train_file", str(comments_csv))
+    arguments = parse_arguments([str(SAMPLE_RECIPE.parent / recipe), *source])
+    assert arguments.recipe == recipe.removesuffix(".yaml")
+    assert arguments.training.output_dir == f"runs/{arguments.recipe}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--layerwise_lr_decay", "1.2"], "--layerwise_lr_decay is 1.2; give a number between 0 and 1, or 1 for off"),
+        (["--ema_decay", "1"], "--ema_decay is 1.0; give a number between 0 and 1, or 0 for off"),
+        (["--later_negatives", "-0.5"], "--later_negatives is -0.5; give a number"),
+        (["--later_negatives", "0.5", "--max_steps", "9"], "leave --max_steps and"),
+        (["--later_negatives", "0.5", "--dataloader_drop_last", "true"], "and --dataloader_drop_last out"),
+        (["--later_negatives", "0.5", "--train_sampling_strategy", "sequential"], "is random, group_by_length"),
+        (["--train_sampling_strategy", "batch_rebalance"], "is random, group_by_length, sequential"),
+        (["--early_stopping_patience", "2", "--metric_for_best_model", "eval_loss"], "goes by the AUC"),
+        (["--early_stopping_patience", "-1"], "the least is 0"),
+        (["--auxiliary_targets", "irony"], "subtypes and identities, and not irony"),
+        (["--targets", "fuzzy"], "invalid choice: 'fuzzy'"),
+    ],
+)
+def test_options_of_training_are_checked(flags, message):
+    with pytest.raises(RequestError, match=message):
+        parse_arguments(flags)
+
+
+def test_early_stopping_evaluates_and_keeps_the_best():
+    training = parse_arguments(["--early_stopping_patience", "2"]).training
+    assert (training.eval_strategy, training.save_strategy) == ("epoch", "epoch")
+    assert (training.metric_for_best_model, training.greater_is_better) == ("auc", True)
+    steps = parse_arguments(
+        ["--early_stopping_patience", "2", "--eval_strategy", "steps", "--eval_steps", "50"]
+    ).training
+    assert (steps.save_strategy, steps.save_steps, steps.load_best_model_at_end) == ("steps", 50, True)
+    logged = parse_arguments(["--early_stopping_patience", "2", "--eval_strategy", "steps"]).training
+    assert logged.save_steps == logged.eval_steps == logged.logging_steps
+
+
+def test_the_auxiliary_targets_of_a_recipe_can_be_left_out(comments_csv):
+    recipe = [str(SAMPLE_RECIPE.parent / "best.yaml"), "--train_file", str(comments_csv)]
+    assert parse_arguments(recipe).objective.auxiliary_targets == ["subtypes", "identities"]
+    assert parse_arguments([*recipe, "--auxiliary_targets", "none"]).objective.auxiliary_targets == []
+
+
+def test_checkpoints_that_are_not_what_is_evaluated_are_not_published():
+    flags = ["--push_to_hub", "true", "--hub_strategy", "every_save", "--hub_model_id", "somebody/model"]
+    assert parse_arguments(flags).training.push_to_hub
+    for option in (["--ema_decay", "0.9"], ["--auxiliary_targets", "subtypes"]):
+        with pytest.raises(RequestError, match="choose --hub_strategy end"):
+            parse_arguments([*flags, *option])

@@ -9,7 +9,8 @@ from torch.utils.data import BatchSampler
 
 from toxicity.batching import Collator, EpochSampler, EvenSampler, fill_batches, longest_first
 from toxicity.layout import Layout
-from toxicity.losses import IGNORED
+from toxicity.losses import IGNORED, training_loss
+from toxicity.objective import Objective
 from toxicity.token_rows import FILLER, TokenRows
 
 # Of the shape of the sample's: a median of 42, a long tail, cut at 220.
@@ -117,7 +118,7 @@ def test_a_step_is_cut_into_parts_that_keep_their_labels():
         [100, 101, 102, 103, 104, 300, 301, 302, 303],
         [0, 1, 2, 200, 201],
     ]
-    assert torch.equal(torch.cat([part["labels"] for part in batch["parts"]]), batch["labels"])
+    assert torch.equal(torch.cat([part["labels"]["labels"] for part in batch["parts"]]), batch["labels"])
     assert len(Collator(Layout(packed=True))(rows.__getitems__([0, 1, 2, 3]))["parts"]) == 1
     padded = Collator(Layout(packed=False), max_tokens=9)(rows.__getitems__([0, 1, 2, 3]))
     assert [tuple(part["input_ids"].shape) for part in padded["parts"]] == [(1, 5), (2, 4), (1, 2)]
@@ -127,8 +128,58 @@ def test_a_batch_of_fillers_calls_the_model_and_counts_for_nothing():
     rows = rows_of(3, 5)
     batch = Collator(Layout(packed=True))(rows.__getitems__([FILLER, FILLER]))
     assert [part["input_ids"].shape for part in batch["parts"]] == [(1, 3)]
-    assert batch["parts"][0]["labels"].tolist() == batch["labels"].tolist() == [[IGNORED]]
+    assert batch["parts"][0]["labels"]["labels"].tolist() == batch["labels"].tolist() == [[IGNORED]]
     assert (batch["rows"], batch["tokens"]) == (0, 0)
     some = Collator(Layout(packed=True))(rows.__getitems__([1, FILLER]))
     assert some["labels"].tolist() == [[pytest.approx(0.1)]]
     assert (some["rows"], some["tokens"]) == (1, 5)
+
+
+def test_later_passes_leave_some_of_the_sparse_rows_out():
+    sparse = np.arange(100) >= 20
+    sampler = EpochSampler(np.ones(100), 8, seed=1, group_by_length=False, sparse=sparse, later_share=0.25)
+    epochs = []
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+    assert sorted(epochs[0]) == list(range(100))
+    # The rest is passes of 20 + 20 rows, one after the other across the epochs, each drawn anew.
+    later = np.concatenate(epochs[1:])[:280].reshape(-1, 40)
+    for rows in later:
+        assert len(set(rows)) == 40
+        assert set(range(20)) <= set(rows)
+    assert len({tuple(sorted(rows)) for rows in later}) == 7
+
+
+def test_later_passes_are_grouped_by_length_too():
+    sampler = EpochSampler(LENGTHS, 32, seed=1, sparse=np.ones(len(LENGTHS), bool), later_share=0.3)
+    sampler.set_epoch(2)
+    batches = LENGTHS[list(sampler)][: len(LENGTHS) // 32 * 32].reshape(-1, 32)
+    assert 1 - batches.sum() / (batches.max(1) * 32).sum() < 0.05
+
+
+def test_without_sparse_rows_every_epoch_has_all():
+    sampler = EpochSampler(np.ones(50), 8, seed=1, sparse=np.ones(50, bool), later_share=1.0)
+    sampler.set_epoch(3)
+    assert sorted(sampler) == list(range(50))
+
+
+def test_weights_and_auxiliary_targets_stay_with_their_comments():
+    dataset = Dataset.from_dict({"input_ids": [[1], [2, 2], [3, 3, 3]], "length": [1, 2, 3]})
+    auxiliary = np.array([[0, 1], [0.5, np.nan], [1, 0]], np.float32)
+    objective = Objective(
+        np.array([0, 0.5, 1], np.float32), np.array([1, 2, 3], np.float32), ("a", "b"), auxiliary, np.ones(2)
+    )
+    rows = TokenRows(objective.beside(dataset).select([2, 0, 1]))
+    batch = Collator(Layout(packed=True), max_tokens=4)(rows.__getitems__([0, 1, 2]))
+    parts = [part["labels"] for part in batch["parts"]]
+    assert [part["labels"].tolist() for part in parts] == [[[1.0]], [[0.5], [0.0]]]
+    assert [part["weights"].tolist() for part in parts] == [[[3.0]], [[2.0], [1.0]]]
+    np.testing.assert_array_equal(torch.cat([part["auxiliary"] for part in parts]), auxiliary[::-1])
+
+
+def test_filler_beside_weights_has_no_part_in_the_loss():
+    dataset = Dataset.from_dict({"input_ids": [[1]], "length": [1]})
+    objective = Objective(np.ones(1, np.float32), np.full(1, 2, np.float32), ("a",), np.ones((1, 1), np.float32), None)
+    part = Collator(Layout(packed=True))(TokenRows(objective.beside(dataset)).__getitems__([FILLER]))["parts"][0]
+    assert training_loss(torch.ones(1, 2), **part["labels"], coefficients=torch.ones(1), num_items_in_batch=1) == 0

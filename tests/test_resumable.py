@@ -8,12 +8,12 @@ import torch
 from accelerate.state import AcceleratorState
 from transformers import TrainerCallback
 
-from toxicity.arguments import TrainingArguments
 from toxicity.checkpoints import checkpoints_in, fault_of, read_index, seal
 from toxicity.errors import Interrupted, RequestError, RunFailure
 from toxicity.resumable import ResumableTrainer
 from toxicity.resuming import PROGRESS
 from toxicity.timing import PhaseClock
+from toxicity.training_arguments import TrainingArguments
 
 ROWS = [{"input_ids": [2, 5 + row, 3], "labels": [float(row % 2)]} for row in range(16)]
 

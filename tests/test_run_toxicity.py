@@ -8,13 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas
 import pyarrow.parquet
 import pytest
-from conftest import MAX_POSITIONS, write_csv
+from conftest import MAX_POSITIONS, make_comments, write_csv
 from hub_server import WRITE_TOKEN
 from sklearn.metrics import roc_auc_score
 
 from toxicity.hub import push_run
+from toxicity.schema import IDENTITIES, SUBTYPES
+from toxicity.scorer import Scorer
 
 ROOT = Path(__file__).parent.parent
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
@@ -78,6 +82,7 @@ def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comme
             "weight_decay": 0.01,
             "max_grad_norm": 1.0,
         },
+        "options": {},
     }
     assert row["machine"]["label"] == "cpu"
     assert 0 < row["throughput"]["training_flops_per_second"] < row["machine"]["matmul_flops_per_second"]
@@ -318,3 +323,57 @@ def test_a_disk_that_is_full_at_the_report_is_told_with_what_is_kept(
     assert f"The trained model is saved. The last good checkpoint is {output_dir / 'checkpoint-10'}." in error
     assert "start again with --resume_from_checkpoint auto" in error
     assert not list(output_dir.rglob("*.unfinished"))
+
+
+def test_all_options_at_once_train_a_model_with_one_label(checkpoint, tmp_path, run_main, capsys):
+    rng = np.random.default_rng(0)
+    subtypes = {name: rng.random(120) for name in SUBTYPES}
+    annotated = np.where(rng.random(120) < 0.5, 1.0, np.nan)
+    identities = {name: rng.integers(0, 2, 120) * annotated for name in IDENTITIES}
+    texts, labels = zip(*make_comments(120), strict=True)
+    frame = pandas.DataFrame(
+        {"id": range(120), "comment_text": texts, "target": np.array(labels) * 0.75, "toxicity_annotator_count": 6}
+        | subtypes
+        | identities
+    )
+    frame.to_csv(tmp_path / "all.csv", index=False)
+    run_main(
+        *("--train_file", tmp_path / "all.csv", "--model_name_or_path", checkpoint, "--output_dir", tmp_path / "run"),
+        *("--max_seq_length", 16, "--num_train_epochs", 3, "--learning_rate", 3e-3, "--targets", "smoothed"),
+        *("--identity_weights", "any", "--auxiliary_targets", "subtypes", "identities", "--init_head_bias", True),
+        *("--head_tail_truncation", True, "--layerwise_lr_decay", 0.9, "--ema_decay", 0.9, "--later_negatives", 0.5),
+        *("--early_stopping_patience", 3, "--per_device_train_batch_size", 8),
+    )
+    row = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert row["protocol"]["options"] == {
+        "targets": "smoothed",
+        "identity_weights": "any",
+        "auxiliary_targets": ["subtypes", "identities"],
+        "init_head_bias": True,
+        "head_tail_truncation": True,
+        "layerwise_lr_decay": 0.9,
+        "ema_decay": 0.9,
+        "later_negatives": 0.5,
+        "early_stopping_patience": 3,
+    }
+    assert row["metrics"]["auc"] > 0.9
+    assert row["metrics"]["bias"] is not None
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["id2label"] == {"0": "toxic"}
+    assert config["toxicity"]["head_tail_truncation"]
+    predictions = pyarrow.parquet.read_table(tmp_path / "run" / "report" / "predictions.parquet")
+    scorer = Scorer(str(tmp_path / "run"), mixed_precision="no")
+    scorer.temperature = 1.0  # those of the run are not calibrated
+    rows = predictions["id"].to_numpy()
+    scores = scorer([texts[row] for row in rows])
+    np.testing.assert_allclose(scores, predictions["score"], atol=1e-5)
+
+
+def test_options_that_the_data_cannot_serve_are_refused_before_anything_is_done(
+    checkpoint, comments_csv, tmp_path, run_main, capsys
+):
+    with pytest.raises(SystemExit) as stopped:
+        run_main(*flags(checkpoint, comments_csv, tmp_path / "run"), "--identity_weights", "share")
+    assert stopped.value.code == 2
+    assert "--identity_weights share needs columns that these comments do not have: male" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ def test_tokens_come_out_of_arrow_as_they_are():
     rows = TokenRows(concatenate_datasets([first, second]))
     assert len(rows) == 5
     assert rows.lengths.tolist() == [3, 1, 2, 4, 1]
-    assert rows.labels is None
+    assert rows.targets == {}
     assert [ids.tolist() for ids in rows.tokens_of([3, 0, 4])] == [[7, 8, 9, 10], [1, 2, 3], [11]]
     some = TokenRows(concatenate_datasets([first, second]).select([4, 2, 0]))
     assert [ids.tolist() for ids in some.tokens_of([0, 1, 2])] == [[11], [5, 6], [1, 2, 3]]
@@ -30,4 +30,4 @@ def test_rows_of_a_table():
     rows = TokenRows.from_table(pa.concat_tables([table, table]))
     assert [ids.tolist() for ids in rows.tokens_of([3, 0])] == [[3], [1, 2]]
     assert rows.lengths.tolist() == [2, 1, 2, 1]
-    assert rows.labels.tolist() == [0, 1, 0, 1]
+    assert rows.targets["labels"].tolist() == [0, 1, 0, 1]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tokenizers
 from conftest import make_comments
 from datasets import Dataset, List, Value, concatenate_datasets
 from hypothesis import given, settings
@@ -106,18 +105,43 @@ LONG_TEXTS = st.lists(
 @given(st.lists(LONG_TEXTS, min_size=1, max_size=8))
 @settings(deadline=None)
 def test_long_comments_get_the_ids_of_the_whole_comment(tokenizer, texts):
-    backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.no_padding()
-    backend.enable_truncation(8)
+    backend = tokenization.cutting_backend(tokenizer, 8)
     batch, cut_rows = tokenization.encode(texts, backend, np.dtype("uint16"))
     assert batch.column("input_ids").to_pylist() == tokenizer(texts, truncation=True, max_length=8)["input_ids"]
     assert cut_rows == sum(len(ids) > 8 for ids in tokenizer(texts)["input_ids"])
 
 
+@given(st.lists(LONG_TEXTS, min_size=1, max_size=8), st.integers(4, 12))
+@settings(deadline=None)
+def test_long_comments_keep_head_and_tail(tokenizer, texts, limit):
+    backend = tokenization.cutting_backend(tokenizer, limit)
+    batch, cut_rows = tokenization.encode(texts, backend, np.dtype("uint16"), head_tail=True)
+    head = limit // 2
+    whole = tokenizer(texts)["input_ids"]
+    expected = [ids if len(ids) <= limit else ids[:head] + ids[-(limit - head) :] for ids in whole]
+    assert batch.column("input_ids").to_pylist() == expected
+    assert cut_rows == sum(len(ids) > limit for ids in whole)
+
+
+@pytest.mark.parametrize("limit", [129, 220, 300])
+def test_the_head_is_of_128_tokens_where_there_is_room(tokenizer, limit):
+    backend = tokenization.cutting_backend(tokenizer, limit)
+    text = " ".join(["you"] * 200 + ["liar"] * 200)
+    batch, _ = tokenization.encode([text], backend, np.dtype("uint16"), head_tail=True)
+    you, liar = tokenizer.convert_tokens_to_ids(["you", "liar"])
+    ids = batch.column("input_ids")[0].as_py()
+    # [CLS] and 127 words, then the last words and [SEP].
+    assert ids[1:-1] == [you] * 127 + [liar] * (limit - 129)
+
+
+def test_heads_and_tails_are_cached_apart(tokenizer, cache_dir):
+    comments = Dataset.from_dict({"text": TEXTS})
+    for head_tail, hit in ((False, False), (True, False), (False, True), (True, True)):
+        assert tokenize(comments, tokenizer, 8, cache_dir=cache_dir, head_tail=head_tail).cache_hit is hit
+
+
 def test_most_of_a_very_long_comment_is_left_alone(tokenizer, monkeypatch):
-    backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.no_padding()
-    backend.enable_truncation(8)
+    backend = tokenization.cutting_backend(tokenizer, 8)
     assert tokenization._shorten(["liar " * 1000, "short"], 8) == {0: ("liar " * 1000)[:49]}
     backend.pre_tokenizer = Metaspace()
     assert not tokenization._reads_word_by_word(backend)

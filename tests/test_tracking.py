@@ -11,9 +11,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from toxicity.arguments import TrainingArguments, parse_arguments
+from toxicity.arguments import parse_arguments
 from toxicity.errors import RequestError
 from toxicity.tracking import require_trackers
+from toxicity.training_arguments import TrainingArguments
 
 
 def flags(checkpoint, comments, output_dir):

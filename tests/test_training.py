@@ -15,13 +15,26 @@ from datasets import Dataset
 from hub_server import WRITE_TOKEN
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from transformers import set_seed
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    RobertaConfig,
+    pipeline,
+    set_seed,
+)
 
-from toxicity.arguments import ModelArguments, TrainingArguments
-from toxicity.errors import PublishError
-from toxicity.modeling import load_model, load_tokenizer
+from toxicity.arguments import ModelArguments
+from toxicity.errors import PublishError, RequestError
+from toxicity.modeling import load_model, load_tokenizer, with_labels
+from toxicity.objective import Objective
 from toxicity.timing import PhaseClock
 from toxicity.training import ToxicityTrainer
+from toxicity.training_arguments import TrainingArguments
 from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification
 
 
@@ -38,10 +51,18 @@ def dataset_of(tokenizer):
 def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
     """A trainer on those comments; keyword arguments go to `TrainingArguments`."""
 
-    def make(model=None, precision="no", **options):
+    def make(model=None, precision="no", auxiliary=(), **options):
         AcceleratorState._reset_state(reset_partial_state=True)
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
-        dataset = dataset_of(tokenizer)
+        dataset = train_dataset = dataset_of(tokenizer)
+        if auxiliary:
+            labels = np.array(dataset["labels"][:], np.float32)
+            targets = np.tile(labels[:, None], len(auxiliary))
+            targets[::5, -1] = np.nan
+            coefficients = np.linspace(0.5, 1, len(auxiliary), dtype=np.float32)
+            weights_of_rows = np.linspace(0.5, 1.5, len(labels), dtype=np.float32)
+            objective = Objective(labels, weights_of_rows, auxiliary, targets, coefficients)
+            train_dataset = objective.beside(dataset.remove_columns("labels"))
         options = {
             "output_dir": str(tmp_path / "run"),
             "num_train_epochs": 1,
@@ -56,9 +77,10 @@ def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
             model=copy.deepcopy(tiny_model) if model is None else model,
             args=TrainingArguments(**options),
             tokenizer=tokenizer,
-            train_dataset=dataset,
+            train_dataset=train_dataset,
             eval_dataset=dataset,
             clock=PhaseClock(),
+            coefficients=objective.coefficients if auxiliary else None,
         )
 
     yield make
@@ -179,6 +201,18 @@ def test_the_shape_of_a_step_changes_neither_loss_nor_gradient(make_trainer, mod
     assert other.trained_tokens == whole.trained_tokens
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_shape_of_a_step_changes_nothing_for_weights_and_auxiliary_targets(make_trainer, model_of_three, shape):
+    options = ONE_STEP | {"auxiliary": ("insult", "male")}
+    loss, gradient = loss_and_gradient(
+        make_trainer(copy.deepcopy(model_of_three), **options, per_device_train_batch_size=32)
+    )
+    other_loss, other_gradient = loss_and_gradient(make_trainer(model_of_three, **options, **SHAPES[shape]))
+    assert loss == pytest.approx(other_loss, abs=1e-5)
+    assert gradient.abs().max() > 1e-3
+    torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
+
+
 def test_the_last_step_of_an_epoch_is_the_mean_over_its_comments(make_trainer):
     """64 comments are steps of 24, 24 and 16, accumulated from 6, 6, 6, 6 and 6, 6, 4."""
     options = ONE_STEP | {"max_steps": -1}
@@ -198,10 +232,11 @@ sys.path[:0] = ["tests"]
 from conftest import make_comments
 from datasets import Dataset
 from transformers import AutoTokenizer
-from toxicity.arguments import ModelArguments, TrainingArguments
+from toxicity.arguments import ModelArguments
 from toxicity.modeling import load_model, load_tokenizer
 from toxicity.timing import PhaseClock
 from toxicity.training import ToxicityTrainer
+from toxicity.training_arguments import TrainingArguments
 from test_training import ONE_STEP, dataset_of, loss_and_gradient
 
 checkpoint, folder, batch_size = sys.argv[1:]
@@ -489,3 +524,178 @@ def test_choices_are_explained(make_trainer, model_of_either_kind, caplog, monke
 
 def test_nothing_is_compiled_for_every_batch(make_trainer, model_of_either_kind):
     assert not make_trainer(model_of_either_kind, torch_compile=True).layout.packed
+
+
+@pytest.fixture
+def model_of_three(tiny_config):
+    """The tiny model with logits of two auxiliary targets."""
+    torch.manual_seed(0)
+    config = with_labels(tiny_config, ("toxic", "insult", "male"))
+    return BertForSequenceClassification._from_config(config, attn_implementation=PACKED_ATTENTION)
+
+
+def test_auxiliary_targets_teach_and_are_not_kept(make_trainer, model_of_three, tmp_path):
+    trainer = make_trainer(
+        copy.deepcopy(model_of_three), auxiliary=("insult", "male"), num_train_epochs=6, learning_rate=3e-3
+    )
+    trainer.train()
+    teaching = trainer.model(torch.tensor([trainer.eval_dataset[0]["input_ids"]])).logits
+    assert teaching.shape == (1, 3)
+    assert (teaching - model_of_three(torch.tensor([trainer.eval_dataset[0]["input_ids"]])).logits).abs().min() > 0.1
+    assert auc_of(trainer) > 0.9
+    trainer.save_model()
+    config = AutoConfig.from_pretrained(tmp_path / "run")
+    assert (config.num_labels, config.id2label, config.architectures) == (
+        1,
+        {0: "toxic"},
+        ["BertForSequenceClassification"],
+    )
+    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").eval()
+    row = trainer.eval_dataset[0]["input_ids"]
+    assert saved(torch.tensor([row])).logits.item() == pytest.approx(trainer.score(trainer.eval_dataset)[0], abs=1e-5)
+    assert trainer.model.config.num_labels == 3
+    classify = pipeline("text-classification", str(tmp_path / "run"))
+    assert classify("you stupid liar")[0]["label"] == "toxic"
+
+
+def test_training_with_auxiliary_targets_and_average_goes_on_where_it_was(make_trainer, model_of_three, tmp_path):
+    options = {"auxiliary": ("insult", "male"), "ema_decay": 0.5, "layerwise_lr_decay": 0.5, "save_strategy": "steps"}
+    whole = make_trainer(copy.deepcopy(model_of_three), **options, save_steps=3)
+    whole.train()
+    again = make_trainer(copy.deepcopy(model_of_three), **options, save_steps=100)
+    again.train(str(tmp_path / "run" / "checkpoint-3"))
+    assert torch.equal(weights(whole), weights(again))
+    np.testing.assert_array_equal(whole.score(whole.eval_dataset), again.score(again.eval_dataset))
+
+
+def test_the_average_is_what_is_scored_and_saved(make_trainer, tmp_path):
+    trainer = make_trainer(ema_decay=0.9, num_train_epochs=2, eval_strategy="epoch")
+    trainer.train()
+    scores = trainer.score(trainer.eval_dataset)
+    trained = copy.deepcopy(trainer.model).eval()
+    with torch.no_grad():
+        of_last_step = trained(torch.tensor([trainer.eval_dataset[0]["input_ids"]])).logits.item()
+    assert abs(of_last_step - scores[0]) > 1e-4
+    trainer.save_model()
+    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").eval()
+    with torch.no_grad():
+        of_saved = saved(torch.tensor([trainer.eval_dataset[0]["input_ids"]])).logits.item()
+    assert of_saved == pytest.approx(scores[0], abs=1e-5)
+    evaluated = [entry["eval_auc"] for entry in trainer.state.log_history if "eval_auc" in entry]
+    assert evaluated[-1] == pytest.approx(auc_of(trainer))
+    assert torch.equal(weights(trainer), torch.cat([p.detach().flatten() for p in trained.parameters()]))
+
+
+def test_with_an_average_the_best_checkpoint_is_that_of_the_average(make_trainer, monkeypatch, tmp_path):
+    trainer = make_trainer(ema_decay=0.9, num_train_epochs=3, early_stopping_patience=3)
+    aucs, scores = iter([0.7, 0.9, 0.8]), []
+
+    def compute(predictions, references):
+        scores.append(predictions)
+        return {"auc": next(aucs)}
+
+    monkeypatch.setattr(trainer.metric, "compute", compute)
+    trainer.train()
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "run" / "checkpoint-16")
+    monkeypatch.undo()
+    now = trainer.score(trainer.eval_dataset)
+    np.testing.assert_array_equal(now, scores[1])
+    assert (now != scores[2]).any()
+
+
+def test_it_stops_when_the_auc_gets_no_better(make_trainer):
+    trainer = make_trainer(num_train_epochs=9, early_stopping_patience=2, learning_rate=0.0)
+    trainer.train()
+    assert trainer.state.epoch == 3
+    assert trainer.state.best_metric == pytest.approx(auc_of(trainer))
+
+
+def test_patience_goes_on_where_it_was(make_trainer, tmp_path):
+    make_trainer(num_train_epochs=2, early_stopping_patience=3, learning_rate=0.0).train()
+    again = make_trainer(num_train_epochs=9, early_stopping_patience=3, learning_rate=0.0)
+    again.train(str(tmp_path / "run" / "checkpoint-16"))
+    assert again.state.epoch == 4
+
+
+def test_the_rate_of_the_head_is_the_one_that_is_asked_for(make_trainer):
+    trainer = make_trainer(layerwise_lr_decay=0.5, lr_scheduler_type="constant", logging_steps=1)
+    trainer.train()
+    assert {entry["learning_rate"] for entry in trainer.state.log_history if "loss" in entry} == {1e-3}
+    assert {group["lr"] for group in trainer.optimizer.param_groups} == {1e-3, 5e-4, 2.5e-4, 1.25e-4}
+
+
+def test_later_epochs_train_on_fewer_civil_comments(make_trainer):
+    # 16 toxic and 48 civil comments: 64 and then twice 16 + 12.
+    trainer = make_trainer(num_train_epochs=3, later_negatives=0.25)
+    trainer.train()
+    assert trainer.state.global_step == (64 + 2 * 28) / 8
+    assert trainer.trained_rows == 64 + 2 * 28
+
+
+def test_the_bias_of_the_head_begins_at_the_log_odds(checkpoint):
+    arguments = ModelArguments(str(checkpoint))
+    config, _ = load_tokenizer(arguments, 32)
+    model = load_model(arguments, config, ("insult",), np.array([0.2, 0.5]))
+    np.testing.assert_allclose(model.classifier.bias.detach(), [np.log(0.25), 0], atol=1e-6)
+    assert model.config.id2label == {0: "toxic", 1: "insult"}
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+OTHER_MODELS = {
+    # Positions are counted from behind the padding id.
+    "RoBERTa": RobertaConfig(**SMALL, max_position_embeddings=66, type_vocab_size=1),
+    "DeBERTa-v3": DebertaV2Config(
+        **SMALL,
+        relative_attention=True,
+        position_buckets=8,
+        pos_att_type=["p2c", "c2p"],
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        position_biased_input=False,
+        max_position_embeddings=64,
+        pooler_hidden_size=32,
+    ),
+    "ModernBERT": ModernBertConfig(**SMALL, max_position_embeddings=64, local_attention=16),
+    "DistilBERT": DistilBertConfig(dim=32, hidden_dim=64, n_layers=2, n_heads=2, max_position_embeddings=64),
+    "ELECTRA": ElectraConfig(**SMALL, embedding_size=16, max_position_embeddings=64),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_MODELS)
+def test_other_models_train_and_score_as_alone(make_trainer, tmp_path, tokenizer, name):
+    config = copy.deepcopy(OTHER_MODELS[name])
+    config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(tmp_path / name)
+    tokenizer.save_pretrained(tmp_path / name)
+    arguments = ModelArguments(str(tmp_path / name))
+    config, _ = load_tokenizer(arguments, 64)
+    model = load_model(arguments, config, ("insult",), np.array([0.25, 0.5]))
+    trainer = make_trainer(
+        model,
+        auxiliary=("insult",),
+        num_train_epochs=4,
+        layerwise_lr_decay=0.9,
+        ema_decay=0.5,
+        train_sampling_strategy="random",
+    )
+    before = auc_of(trainer)
+    trainer.train()
+    assert auc_of(trainer) > max(before, 0.7)
+    scores = trainer.score(trainer.eval_dataset)
+    trainer.save_model()
+    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").eval()
+    with torch.no_grad():
+        alone = [saved(torch.tensor([ids])).logits.item() for ids in trainer.eval_dataset["input_ids"]]
+    np.testing.assert_allclose(scores, alone, atol=1e-4)
+
+
+def test_a_model_that_overflows_is_not_trained_in_fp16(tmp_path, tokenizer):
+    config = copy.deepcopy(OTHER_MODELS["DeBERTa-v3"])
+    config.vocab_size = len(tokenizer)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    for precision in ("no", "bf16"):
+        load_tokenizer(ModelArguments(str(tmp_path)), 32, precision)
+    with pytest.raises(RequestError, match="fp16 .*--mixed_precision no"):
+        load_tokenizer(ModelArguments(str(tmp_path)), 32, "fp16")

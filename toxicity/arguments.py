@@ -10,16 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
 from transformers import HfArgumentParser
-from transformers import TrainingArguments as HfTrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from toxicity.errors import RequestError
 from toxicity.gpus import known_kind
-from toxicity.hub import require_repo_name
-from toxicity.tracking import require_trackers
+from toxicity.training_arguments import TrainingArguments
 
 SAMPLE_RECIPE = Path(__file__).parent.parent / "recipes" / "sample.yaml"
 
@@ -65,6 +62,10 @@ class DataArguments:
     )
     max_seq_length: int = field(
         default=220, metadata={"help": "Tokens a comment is cut to, [CLS] and [SEP] counted in."}
+    )
+    head_tail_truncation: bool = field(
+        default=False,
+        metadata={"help": "Of comments that are too long keep the first 128 tokens and, to fill up, the last ones."},
     )
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on this many rows at most."})
     max_eval_samples: int | None = field(
@@ -135,86 +136,34 @@ class MachineArguments:
 
 
 @dataclass
-class TrainingArguments(HfTrainingArguments):
-    """`transformers.TrainingArguments`, with bars on a terminal and plain lines elsewhere."""
+class ObjectiveArguments:
+    """What training minimises."""
 
-    max_tokens_per_batch: str | None = field(
-        default=None,
+    targets: Literal["hard", "soft", "smoothed"] = field(
+        default="hard",
         metadata={
-            "help": "Most tokens that go through the model at once, in training and in scoring, or `auto`: as many as "
-            "fit the card, and 16,384 on a processor. An optimiser step keeps its comments, and is cut by tokens "
-            "instead of gradient_accumulation_steps. Without it: per_device_train_batch_size comments, and in scoring "
-            "as many tokens as per_device_eval_batch_size of the longest comments have."
+            "help": "Toxicity as training sees it: 0 or 1, the share of annotators who said toxic, or that share drawn "
+            "to one half the more the fewer they were."
         },
     )
-    # Looking at every loss makes the processor wait for the GPU at every step.
-    logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Leave losses that are not finite out of the log."}
+    identity_weights: Literal["none", "any", "share", "detoxify"] = field(
+        default="none",
+        metadata={"help": "Let civil comments that mention an identity, and toxic ones that mention none, count more."},
     )
-    save_minutes: float = field(
-        default=15.0,
-        metadata={
-            "help": "Save a checkpoint when so many minutes have gone by since the last one, whatever --save_strategy; "
-            "0 for never."
-        },
+    auxiliary_targets: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Learn the six `subtypes`, the nine `identities` or both beside toxicity, or `none`."},
     )
-    # By default every_save: a model half trained, and its card not yet there.
-    hub_strategy: HubStrategy | str = field(
-        default="end",
-        metadata={"help": "When to publish: at the `end`, or the model of each checkpoint, too: `every_save`."},
+    init_head_bias: bool = field(
+        default=False, metadata={"help": "Start from the log odds of the base rate instead of from one half."}
     )
 
     def __post_init__(self) -> None:
-        if self.disable_tqdm is None:
-            self.disable_tqdm = not sys.stderr.isatty()
-        if self.label_smoothing_factor:
-            raise RequestError("--label_smoothing_factor has no effect on one label: leave it out.")
-        if self.prediction_loss_only or self.batch_eval_metrics or not self.eval_do_concat_batches:
+        if unknown := set(self.auxiliary_targets) - {"subtypes", "identities", "none"}:
             raise RequestError(
-                "the AUC needs all scores together: leave out --prediction_loss_only, --batch_eval_metrics "
-                "and --eval_do_concat_batches."
+                f"--auxiliary_targets knows subtypes and identities, and not {', '.join(sorted(unknown))}."
             )
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"--{name} is {getattr(self, name)}; the least that works is 1.")
-        if self.max_tokens_per_batch is not None:
-            if not re.fullmatch(r"auto|[1-9]\d*", self.max_tokens_per_batch):
-                raise RequestError(
-                    f"--max_tokens_per_batch is {self.max_tokens_per_batch}: give a number of tokens, or auto."
-                )
-            self.per_device_train_batch_size *= self.gradient_accumulation_steps
-            self.gradient_accumulation_steps = 1
-        if not self.save_minutes >= 0:
-            raise RequestError(f"--save_minutes is {self.save_minutes}; it should be 0 (never) or more.")
-        if self.output_dir and Path(self.output_dir).is_file():
-            raise RequestError(f"--output_dir {self.output_dir} is a file: name a folder.")
-        if self.hub_token is not None:
-            raise RequestError(
-                "--hub_token would leave the token in files and in the list of processes: leave it out, and run "
-                "`hf auth login` or set HF_TOKEN."
-            )
-        # The collator picks what the model takes; the length column must reach the sampler.
-        self.remove_unused_columns = False
-        # With --push_to_hub, Trackio would publish its record as a Space, local paths included, without being asked.
-        if self.trackio_static_space_id is None:
-            self.trackio_static_space_id = False
-        # Without an accelerator there is nothing to pin memory for, and torch would warn of it.
-        self.dataloader_pin_memory &= torch.accelerator.is_available()
-        if self.dataloader_pin_memory and self.accelerator_config is None:
-            # Otherwise every tensor of a batch is waited for.
-            self.accelerator_config = {"non_blocking": True}
-        try:
-            super().__post_init__()
-        except (ValueError, ImportError) as error:
-            raise RequestError(str(error)) from error
-        require_trackers(self.report_to)
-        if self.push_to_hub:
-            require_repo_name(self.hub_model_id or Path(self.output_dir).absolute().name)
-            if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-                raise RequestError(
-                    f"--hub_strategy {self.hub_strategy.value} would publish the optimizer's state and local paths: "
-                    "choose every_save, which publishes the model of each checkpoint, or end."
-                )
+        self.auxiliary_targets = sorted(set(self.auxiliary_targets) - {"none"}, reverse=True)
 
 
 @dataclass
@@ -225,6 +174,7 @@ class Arguments:
     data: DataArguments
     model: ModelArguments
     machine: MachineArguments
+    objective: ObjectiveArguments
     training: TrainingArguments
 
 
@@ -245,7 +195,7 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
         SystemExit: with code 0 after `--help`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    groups = [DataArguments, ModelArguments, MachineArguments, TrainingArguments]
+    groups = [DataArguments, ModelArguments, MachineArguments, ObjectiveArguments, TrainingArguments]
     parser = _Parser(groups, prog="run_toxicity.py", allow_abbrev=False)
     parser.usage = "run_toxicity.py [RECIPE.yaml] [--flag value ...]"
     known = sorted(option[2:] for option in parser._option_string_actions if re.match(r"--(?!help)[a-z0-9_]+$", option))
@@ -270,7 +220,14 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     )
     if unknown:
         raise RequestError(f"cannot place `{unknown[0]}`: the recipe comes first, then `--flag value`.")
-    return Arguments(recipe_path.stem, *arguments)
+    parsed = Arguments(recipe_path.stem, *arguments)
+    taught = parsed.training.ema_decay or parsed.objective.auxiliary_targets
+    if parsed.training.push_to_hub and parsed.training.hub_strategy == HubStrategy.EVERY_SAVE and taught:
+        raise RequestError(
+            "a checkpoint holds the weights before they are averaged, and logits of auxiliary targets; with "
+            "--ema_decay or --auxiliary_targets choose --hub_strategy end, which publishes the model itself."
+        )
+    return parsed
 
 
 def _read_recipe(path: Path, known: list[str]) -> dict[str, Any]:

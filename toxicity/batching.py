@@ -30,15 +30,26 @@ class EpochSampler(Sampler[int]):
         batch_size: rows that will be taken together, the accumulation steps and processes counted in.
         seed: of the shuffling.
         group_by_length: whether rows of like length go together, or every order is as likely as any other.
+        sparse: bool `(rows,)`, those of which later passes take a share. An epoch stays as many rows as there are, so
+            that those after the first hold more than one such pass, and are cut where they are full.
+        later_share: of the `sparse` rows, drawn anew for each pass after the first.
     """
 
     def __init__(
-        self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, group_by_length: bool = True
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seed: int,
+        group_by_length: bool = True,
+        sparse: np.ndarray | None = None,
+        later_share: float = 1.0,
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.seed = seed
         self.group_by_length = group_by_length
+        self.sparse = np.flatnonzero(np.zeros(len(self.lengths), bool) if sparse is None else sparse)
+        self.left_out = len(self.sparse) - round(later_share * len(self.sparse))
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -49,12 +60,25 @@ class EpochSampler(Sampler[int]):
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng((self.seed, self.epoch))
-        order = rng.permutation(len(self.lengths))
-        if self.group_by_length:
-            order = self._grouped(order, rng)
+        order = self._order_of_epoch()
         for start in range(0, len(order), 1_000):  # Python's own integers take more memory than a whole run's lengths
             yield from order[start : start + 1_000].tolist()
+
+    def _order_of_epoch(self) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.epoch == 0 or not self.left_out:
+            order = rng.permutation(len(self.lengths))
+        else:
+            of_later_pass = len(self) - self.left_out
+            first, start = divmod((self.epoch - 1) * len(self), of_later_pass)
+            passes = range(first, first - (-(start + len(self)) // of_later_pass))
+            order = np.concatenate([self._order_of_later_pass(number) for number in passes])[start : start + len(self)]
+        return self._grouped(order, rng) if self.group_by_length else order
+
+    def _order_of_later_pass(self, number: int) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, 0, number))
+        order = rng.permutation(len(self.lengths))
+        return order[~np.isin(order, rng.choice(self.sparse, self.left_out, replace=False))]
 
     def _grouped(self, shuffled: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         pool_size = self.batch_size * BATCHES_PER_POOL
@@ -139,20 +163,23 @@ class Collator:
         """Sort the rows by length and lay them out.
 
         Returns:
-            `labels`, float32 `(rows, 1)`, of all rows; `parts`, dicts of what the model takes and the `labels` of
-            those rows; `rows` and `tokens`, how many comments there are, and tokens in them, those left out whose
-            label is `IGNORED`.
+            `labels`, float32 `(rows, 1)`, of all rows; `parts`, dicts of what the model takes, and as `labels` all
+            targets of those rows by name, float32 `(rows, targets)`; `rows` and `tokens`, how many comments there are,
+            and tokens in them, those left out whose label is `IGNORED`.
         """
         lengths = np.array([len(tokens) for tokens in rows.tokens])
         order = longest_first(lengths)
-        labels = torch.from_numpy(rows.labels[order, None])
+        targets = {
+            name: torch.from_numpy(column[order].reshape(len(order), -1)) for name, column in rows.targets.items()
+        }
         parts = [
-            self.layout([rows.tokens[row] for row in order[part]]) | {"labels": labels[part]}
+            self.layout([rows.tokens[row] for row in order[part]])
+            | {"labels": {name: column[part] for name, column in targets.items()}}
             for part in fill_batches(lengths[order], self.max_tokens, padded=not self.layout.packed)
         ]
-        counted = rows.labels != IGNORED
+        counted = rows.targets["labels"] != IGNORED
         return {
-            "labels": labels,
+            "labels": targets["labels"],
             "parts": parts,
             "rows": int(counted.sum()),
             "tokens": int(lengths[counted].sum()),

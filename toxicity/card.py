@@ -232,7 +232,7 @@ def _bias(metrics: Mapping[str, Any], pictures: set[str]) -> list[str]:
 def _limits(benchmark: Mapping[str, Any]) -> str:
     protocol = benchmark["protocol"]
     lines = [
-        f"- It reads the first {protocol['max_seq_length']} tokens of a comment, and one comment at a time.",
+        _reads(protocol),
         "- It knows English as people wrote it in its data. Other languages, dialects, newer words, irony and spelling "
         "meant to deceive it are beyond it, or get scores that mean nothing.",
         "- Its labels are what annotators thought, who disagree, and who are not those that a comment hurts.",
@@ -240,6 +240,16 @@ def _limits(benchmark: Mapping[str, Any]) -> str:
         "ones are rarer, precision is lower at the same threshold.",
     ]
     return "\n".join(lines)
+
+
+def _reads(protocol: Mapping[str, Any]) -> str:
+    most = protocol["max_seq_length"]
+    if (protocol.get("options") or {}).get("head_tail_truncation"):
+        return (
+            f"- It reads {most} tokens of a comment, from its beginning and its end, and one comment at a time. Only "
+            f"`toxicity.predict` does so; the pipeline gives it the first {most}."
+        )
+    return f"- It reads the first {most} tokens of a comment, and one comment at a time."
 
 
 def _training(benchmark: Mapping[str, Any], pictures: set[str]) -> list[str]:
@@ -254,6 +264,7 @@ def _training(benchmark: Mapping[str, Any], pictures: set[str]) -> list[str]:
         "Mixed precision": protocol.get("mixed_precision"),
         "Seed": protocol.get("seed"),
         **{name.replace("_", " ").capitalize(): value for name, value in (protocol.get("optimiser") or {}).items()},
+        **{name.replace("_", " ").capitalize(): value for name, value in (protocol.get("options") or {}).items()},
         "Machine": machine.get("device_name") or machine.get("label"),
     }
     rows = [(name, _cell(value)) for name, value in facts.items() if value is not None]

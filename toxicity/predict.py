@@ -261,6 +261,7 @@ def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]
         "device": scorer.device.type,
         "mixed_precision": scorer.mixed_precision,
         "max_seq_length": scorer.max_seq_length,
+        "head_tail_truncation": scorer.head_tail_truncation,
         "temperature": scorer.temperature,
         "threshold": options.threshold,
         "output_format": options.format,

@@ -23,7 +23,7 @@ from toxicity.gpus import kind_of, known_kind
 from toxicity.hardware import describe_machine
 
 if TYPE_CHECKING:  # it would bring transformers along, which takes seconds
-    from toxicity.arguments import TrainingArguments
+    from toxicity.training_arguments import TrainingArguments
 
 CONFIGS = Path(__file__).parent.parent / "accelerate_configs"
 
@@ -116,6 +116,8 @@ def require_working_sharing(args: TrainingArguments) -> None:
             "model equally often: leave it out, and set --per_device_train_batch_size and "
             "--gradient_accumulation_steps."
         )
+    if sharded and args.ema_decay:
+        raise RequestError("--ema_decay keeps a copy of whole weights, which FSDP has nowhere: leave one of them out.")
     if args.world_size > 1 and (not args.average_tokens_across_devices or args.accelerator_config.split_batches):
         raise RequestError(
             "the loss is the mean over the comments of all processes: leave out --average_tokens_across_devices, and "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import logging
@@ -17,7 +18,7 @@ from datasets import Dataset
 from scipy.special import expit
 
 from toxicity import plots
-from toxicity.arguments import Arguments, TrainingArguments
+from toxicity.arguments import Arguments, ObjectiveArguments
 from toxicity.calibration import halves
 from toxicity.console import printable
 from toxicity.data import Splits, labels_of
@@ -27,6 +28,7 @@ from toxicity.page import Comment, Picture, report_page
 from toxicity.rows import SCHEMA_VERSION, benchmark_table
 from toxicity.schema import ID, TEXT
 from toxicity.training import ToxicityTrainer
+from toxicity.training_arguments import OPTIONS_OF_TRAINING, TrainingArguments
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "evaluate", "scikit-learn")
 
@@ -53,7 +55,19 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
         "mixed_precision": trainer.mixed_precision,
         "train_sampling_strategy": arguments.training.train_sampling_strategy,
         "optimiser": _describe_optimiser(arguments.training),
+        "options": _describe_options(arguments),
     }
+
+
+def _describe_options(arguments: Arguments) -> dict[str, Any]:
+    """What is on of the options that are off by default and change what is learnt."""
+    chosen = {
+        **dataclasses.asdict(arguments.objective),
+        "head_tail_truncation": arguments.data.head_tail_truncation,
+        **{name: getattr(arguments.training, name) for name in OPTIONS_OF_TRAINING},
+    }
+    defaults = dataclasses.asdict(ObjectiveArguments()) | {"head_tail_truncation": False} | OPTIONS_OF_TRAINING
+    return {name: value for name, value in chosen.items() if value != defaults[name]}
 
 
 def _describe_optimiser(args: TrainingArguments) -> dict[str, Any]:

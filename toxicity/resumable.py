@@ -280,13 +280,17 @@ class ResumableTrainer(Trainer):
         unfinished = folder / ".model.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         with self.full_disk_explained(folder, "the model", self._bytes_of_model(), cleanup=unfinished):
-            super()._save(str(unfinished), state_dict)
+            self._save_model(unfinished, state_dict)
             # It holds all that was on the command line, tokens too, and nobody reads it.
             (unfinished / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             for path in sorted(unfinished.iterdir()):
                 flush(path)
                 path.replace(folder / path.name)
             unfinished.rmdir()
+
+    def _save_model(self, folder: Path, state_dict: dict[str, torch.Tensor] | None) -> None:
+        """Write the trained model and the tokenizer into a folder, as the Trainer does."""
+        super()._save(str(folder), state_dict)
 
     def _bytes_of_model(self) -> int:
         return BYTES_OF_THE_REST + sum(parameter.nbytes for parameter in self.model.parameters())

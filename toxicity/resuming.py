@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 import xxhash
 from datasets import Dataset
@@ -70,7 +71,7 @@ def describe_request(arguments: Arguments, train: Dataset, validation: Dataset) 
 
     Args:
         arguments: the parsed request.
-        train: rows with `input_ids`, `length` and `labels`.
+        train: rows with `input_ids`, `length` and their targets.
         validation: likewise.
 
     Returns:
@@ -304,13 +305,15 @@ def _interruption(step: int, checkpoint: str | None, cause: str, repeated_steps:
 
 
 def _digest(rows: Dataset) -> str:
-    """32 hexadecimal digits of the token ids and labels of a dataset, in their order."""
+    """32 hexadecimal digits of the token ids of a dataset and of their targets, in their order."""
     digest = xxhash.xxh3_128()
-    for batch in rows.select_columns(["input_ids", "labels"]).with_format("arrow").iter(ROWS_PER_BATCH):
-        for ids, labels in zip(batch["input_ids"].chunks, batch["labels"].chunks, strict=True):
-            digest.update(ids.value_lengths().to_numpy(zero_copy_only=False))
-            digest.update(ids.flatten().to_numpy(zero_copy_only=False))
-            digest.update(labels.to_numpy(zero_copy_only=False))
+    for batch in rows.remove_columns("length").with_format("arrow").iter(ROWS_PER_BATCH):
+        for name in batch.column_names:
+            for chunk in batch[name].chunks:
+                if name == "input_ids":
+                    digest.update(chunk.value_lengths().to_numpy(zero_copy_only=False))
+                numbers = chunk if pa.types.is_floating(chunk.type) else chunk.flatten()
+                digest.update(numbers.to_numpy(zero_copy_only=False))
     return digest.hexdigest()
 
 

@@ -98,12 +98,14 @@ def describe_protocol(rows: list[dict[str, Any]]) -> str:
     protocol = rows[0]["protocol"]
     optimiser = next((row["protocol"]["optimiser"] for row in rows if row["protocol"].get("optimiser")), {})
     known = [name for name in ("batch_size", "learning_rate") if name in optimiser]
+    options = protocol.get("options", {})
     return ", ".join(
         [
             f"{protocol['model']} on {protocol['dataset']}: {protocol['train_rows']:,} comments to train",
             f"{protocol['validation_rows']:,} to validate",
             f"{protocol['max_seq_length']} tokens",
             *(f"{name.replace('_', ' ')} {optimiser[name]}" for name in known),
+            *(f"{name.replace('_', ' ')} {value}" for name, value in options.items()),
         ]
     )
 
@@ -126,7 +128,7 @@ def _facts(protocol: Mapping[str, Any]) -> dict[str, Any]:
         facts.pop("validation_positives", None)
     # The Hub knows a model with or without its owner.
     facts["model"] = protocol["model"].rsplit("/", 1)[-1]
-    return facts | protocol.get("optimiser", {})
+    return facts | protocol.get("optimiser", {}) | {"options": protocol.get("options", {})}
 
 
 def _require_row(row: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import pyarrow as pa
-import tokenizers
 import torch
 import xxhash
 from torch import nn
@@ -28,7 +27,7 @@ from toxicity.modeling import length_limit, refuse_pickled_weights
 from toxicity.onnx_model import OnnxModel, exported_file
 from toxicity.scoring import in_bfloat16, score_rows
 from toxicity.token_rows import TokenRows
-from toxicity.tokenization import ROWS_PER_BATCH, encode
+from toxicity.tokenization import ROWS_PER_BATCH, cutting_backend, encode
 from toxicity.unpadded import PACKED_ATTENTION, layout_for, unpadded_class
 
 # What a tokenizer gives as its limit when it knows of none is larger by far.
@@ -43,8 +42,9 @@ class Scorer:
 
     `temperature` divides the logits before the sigmoid, `threshold` is the score from which a comment is called
     toxic, and `thresholds` holds one for each precision target that a threshold reached when the model was
-    validated, keyed `"0.8"` and so on. All three, and `max_seq_length` (tokens), are what the run wrote to the
-    model's `config.json`; for a model of somebody else they are 1, 0.5, empty, and the tokenizer's limit.
+    validated, keyed `"0.8"` and so on. All three, `max_seq_length` (tokens) and `head_tail_truncation` are what the
+    run wrote to the model's `config.json`; for a model of somebody else they are 1, 0.5, empty, the tokenizer's limit,
+    and False.
     `subtypes` are the canonical names of the kinds of toxicity that the model also has a label for.
 
     One scorer may be called from several threads at a time: nothing in it changes after it is made. The same texts,
@@ -110,9 +110,7 @@ class Scorer:
         self._take_settings(config, tokenizer, model_name_or_path)
         self.labels = labels_in(config, model_name_or_path)
         self.subtypes = tuple(self.labels.subtypes)
-        self._backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._backend.no_padding()
-        self._backend.enable_truncation(self.max_seq_length, direction=tokenizer.truncation_side)
+        self._backend = cutting_backend(tokenizer, self.max_seq_length)
         self.tokenizer_digest = _digest([self._backend.to_str().encode()])
         self._id_type = np.min_scalar_type(max(self._backend.get_vocab().values()))
         on_cpu = self.device.type == "cpu"
@@ -129,6 +127,7 @@ class Scorer:
             self.threshold = float(settings.get("threshold", 0.5))
             self.thresholds = {str(float(target)): float(t) for target, t in settings.get("thresholds", {}).items()}
             limit = length_limit(config, tokenizer)
+            self.head_tail_truncation = bool(settings.get("head_tail_truncation", False))
             self.max_seq_length = int(settings.get("max_seq_length") or (limit if limit < NO_LIMIT else 512))
         except (AttributeError, TypeError, ValueError) as error:
             raise RequestError(
@@ -154,7 +153,9 @@ class Scorer:
             raise TypeError("a Scorer takes a list of texts: give [text] instead of text")
         starts = range(0, max(1, len(texts)), ROWS_PER_BATCH)
         pieces = (list(texts[start : start + ROWS_PER_BATCH]) for start in starts)
-        return pa.Table.from_batches([encode(piece, self._backend, self._id_type)[0] for piece in pieces])
+        return pa.Table.from_batches(
+            [encode(piece, self._backend, self._id_type, self.head_tail_truncation)[0] for piece in pieces]
+        )
 
     def probabilities(self, tokens: pa.Table) -> np.ndarray:
         """Score what `tokenize` gave.

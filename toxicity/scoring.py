@@ -108,9 +108,13 @@ def in_bfloat16(model: nn.Module, layout: Layout) -> nn.Module:
 
     On packed batches the last layer computes in fp32, and keeps its weights.
     """
-    twin = copy.deepcopy(model)
-    # Accelerate's autocasting forward is an attribute of the instance, and would call the original.
+    twin = without_wrapped_forward(copy.deepcopy(model))
+    (twin.bert if layout.packed else twin).to(torch.bfloat16)
+    return twin
+
+
+def without_wrapped_forward(twin: nn.Module) -> nn.Module:
+    """A copy of a model as its class has it: Accelerate's autocasting forward would call the original."""
     for name in ("forward", "_original_forward"):
         twin.__dict__.pop(name, None)
-    (twin.bert if layout.packed else twin).to(torch.bfloat16)
     return twin

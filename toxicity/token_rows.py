@@ -14,25 +14,27 @@ from toxicity.losses import IGNORED
 
 # In place of a row's number: no row, only so that all processes have equally many to ask for.
 FILLER = -1
+TARGETS = ("labels", "weights", "auxiliary")
 
 
 @dataclass
 class Rows:
-    """Token ids of some comments, one array each, and their labels, float32 `(rows,)`."""
+    """Token ids of some comments, one array each, and their targets by name, float32 `(rows,)` or `(rows, targets)`."""
 
     tokens: list[np.ndarray]
-    labels: np.ndarray | None
+    targets: dict[str, np.ndarray]
 
 
 class TokenRows(Dataset):
     """Tokenised comments where Arrow has them: no copy of the tokens, and the lengths read once.
 
     Args:
-        dataset: with `input_ids` (lists of integers) and `length`, and with `labels` (0 to 1) for training.
+        dataset: with `input_ids` (lists of integers) and `length`, for training also with `labels` (0 to 1), and with
+            the `weights` and `auxiliary` targets of `objective.Objective`.
 
     Attributes:
         lengths: tokens of each row, int32 `(rows,)`.
-        labels: float32 `(rows,)`, or None.
+        targets: those of the last three columns that there are, float32 `(rows,)` and `(rows, auxiliary targets)`.
     """
 
     def __init__(self, dataset: datasets.Dataset) -> None:
@@ -40,7 +42,7 @@ class TokenRows(Dataset):
 
     def _take(self, table: pa.Table) -> None:
         self.lengths = table.column("length").to_numpy().astype(np.int32)
-        self.labels = table.column("labels").to_numpy().astype(np.float32) if "labels" in table.column_names else None
+        self.targets = {name: _numbers(table.column(name)) for name in TARGETS if name in table.column_names}
         chunks = [chunk for chunk in table.column("input_ids").chunks if len(chunk)]
         self._tokens = [chunk.values.to_numpy() for chunk in chunks]
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
@@ -80,5 +82,16 @@ class TokenRows(Dataset):
         """
         real = [row for row in rows if row != FILLER]
         if not real:
-            return Rows(self.tokens_of([0]), np.array([IGNORED], dtype=np.float32))
-        return Rows(self.tokens_of(real), None if self.labels is None else self.labels[real])
+            labels = np.array([IGNORED], dtype=np.float32)
+            return Rows(
+                self.tokens_of([0]), {name: column[:1] for name, column in self.targets.items()} | {"labels": labels}
+            )
+        return Rows(self.tokens_of(real), {name: column[real] for name, column in self.targets.items()})
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """float32 `(rows,)`, or `(rows, width)` of lists that are all as long."""
+    if not isinstance(column.type, pa.FixedSizeListType):
+        return column.to_numpy().astype(np.float32)
+    flat = np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])
+    return flat.astype(np.float32).reshape(len(column), column.type.list_size)

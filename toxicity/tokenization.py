@@ -35,6 +35,8 @@ ROWS_PER_BATCH = 2_000
 # English takes 4 to 5 characters a token, so that this many fill the limit nearly always.
 CHARACTERS_PER_TOKEN = 6
 TOKENS_PAST_THE_CUT = 16
+# Of a comment that keeps its end, too: the third place of the competition of 2019 kept so many from the beginning.
+HEAD_TOKENS = 128
 WORD_BY_WORD = (BertPreTokenizer, ByteLevel)
 # About 15 MB a shard; a damaged one is made again alone.
 ROWS_PER_SHARD = 100_000
@@ -75,6 +77,7 @@ def tokenize(
     overwrite_cache: bool = False,
     threads: int | None = None,
     cache_dir: Path | None = None,
+    head_tail: bool = False,
 ) -> Tokens:
     """Tokenise the text column, cut at `max_seq_length` tokens, or find that this was done before.
 
@@ -90,16 +93,14 @@ def tokenize(
         overwrite_cache: tokenise even if the cache has it.
         threads: of the tokenizer, for the first call in a process; by default one a core.
         cache_dir: where the cache is; by default `toxicity` in the cache of `datasets` (`HF_DATASETS_CACHE`).
+        head_tail: whether a comment that is too long keeps its first and its last tokens (`encode`).
     """
     if threads:
         os.environ["RAYON_NUM_THREADS"] = str(threads)
     cache_dir = cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "toxicity"
     cache_dir.mkdir(parents=True, exist_ok=True)
-    backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    # What a tokenizer was last used for is part of its state, but must not be of the cache's key.
-    backend.no_padding()
-    backend.enable_truncation(max_seq_length, direction=tokenizer.truncation_side)
-    folder = cache_dir / f"tokens-{_cache_key(comments, backend)}"
+    backend = cutting_backend(tokenizer, max_seq_length)
+    folder = cache_dir / f"tokens-{_cache_key(comments, backend, head_tail)}"
 
     with FileLock(f"{folder}.lock"):
         shards = None if overwrite_cache else _read_index(folder, len(comments))
@@ -109,11 +110,11 @@ def tokenize(
             logger.info(f"{len(comments):,} comments are in the token cache: {folder}")
         elif shards is None:
             logger.info(f"Tokenizing {len(comments):,} comments into {folder}")
-            shards = _build(folder, comments, backend)
+            shards = _build(folder, comments, backend, head_tail)
         for shard in damaged:
             logger.warning(f"The token cache was damaged, and is mended: {folder / shard['name']}")
             rows = comments.select(range(shard["first_row"], shard["first_row"] + shard["rows"]))
-            shard |= _write_shard(folder, shard["name"], rows, backend)
+            shard |= _write_shard(folder, shard["name"], rows, backend, head_tail)
         if damaged:
             _write_index(folder, shards)
         dataset = concatenate_datasets([Dataset.from_file(str(folder / shard["name"])) for shard in shards])
@@ -126,15 +127,28 @@ def rows_behind_the_time(*parts: Tokens) -> int:
     return sum(count for count, hit in rows if not hit) or sum(count for count, _ in rows)
 
 
-def encode(texts: list[str], backend: tokenizers.Tokenizer, id_type: np.dtype) -> tuple[pa.RecordBatch, int]:
+def cutting_backend(tokenizer: PreTrainedTokenizerFast, max_seq_length: int) -> tokenizers.Tokenizer:
+    """A copy of what is behind a tokenizer, set to cut at `max_seq_length` tokens and to pad nothing."""
+    backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    # What a tokenizer was last used for is part of its state, but must not be of the cache's key.
+    backend.no_padding()
+    backend.enable_truncation(max_seq_length, direction=tokenizer.truncation_side)
+    return backend
+
+
+def encode(
+    texts: list[str], backend: tokenizers.Tokenizer, id_type: np.dtype, head_tail: bool = False
+) -> tuple[pa.RecordBatch, int]:
     """Tokenise a batch.
 
     Of a long comment only as much as fills the limit is tokenised; the ids are those of the whole comment.
 
     Args:
         texts: the comments.
-        backend: the tokenizer, set to cut.
+        backend: the tokenizer, set to cut (`cutting_backend`).
         id_type: of the token ids.
+        head_tail: whether a comment that is cut keeps its first `HEAD_TOKENS` tokens and, up to the limit, its last
+            ones, special tokens counted in. Where the limit is no more than `HEAD_TOKENS`, each gets its half.
 
     Returns:
         `input_ids` (list of `id_type`) and `length` (int32), and how many of the texts were cut.
@@ -147,6 +161,10 @@ def encode(texts: list[str], backend: tokenizers.Tokenizer, id_type: np.dtype) -
         encodings[row] = encoding
 
     ids = [encoding.ids for encoding in encodings]
+    if head_tail:
+        cut = [row for row, encoding in enumerate(encodings) if encoding.overflowing]
+        for row, head_and_tail in zip(cut, _heads_and_tails([texts[row] for row in cut], backend), strict=True):
+            ids[row] = head_and_tail
     lengths = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int32)))
     flat_ids = np.fromiter(chain.from_iterable(ids), dtype=id_type, count=offsets[-1])
@@ -154,6 +172,14 @@ def encode(texts: list[str], backend: tokenizers.Tokenizer, id_type: np.dtype) -
         {"input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat_ids)), "length": lengths}
     )
     return batch, sum(bool(encodings[row].overflowing) for row in np.flatnonzero(lengths == limit))
+
+
+def _heads_and_tails(texts: list[str], backend: tokenizers.Tokenizer) -> list[list[int]]:
+    limit = backend.truncation["max_length"]
+    whole = tokenizers.Tokenizer.from_str(backend.to_str())
+    whole.no_truncation()
+    head = HEAD_TOKENS if limit > HEAD_TOKENS else limit // 2
+    return [encoding.ids[:head] + encoding.ids[head - limit :] for encoding in whole.encode_batch_fast(texts)]
 
 
 def _reads_word_by_word(backend: tokenizers.Tokenizer) -> bool:
@@ -173,7 +199,7 @@ def _runs_past_the_cut(encoding: tokenizers.Encoding) -> bool:
     return sum(len(part.ids) for part in encoding.overflowing) >= TOKENS_PAST_THE_CUT
 
 
-def _build(folder: Path, comments: Dataset, backend: tokenizers.Tokenizer) -> list[dict[str, Any]]:
+def _build(folder: Path, comments: Dataset, backend: tokenizers.Tokenizer, head_tail: bool) -> list[dict[str, Any]]:
     """Make all shards beside `folder` and put them in its place; returns the index."""
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -184,7 +210,8 @@ def _build(folder: Path, comments: Dataset, backend: tokenizers.Tokenizer) -> li
             rows = comments.select(range(first_row, min(first_row + ROWS_PER_SHARD, len(comments))))
             name = f"shard-{len(shards):05d}.arrow"
             shards.append(
-                {"name": name, "first_row": first_row} | _write_shard(unfinished, name, rows, backend, progress)
+                {"name": name, "first_row": first_row}
+                | _write_shard(unfinished, name, rows, backend, head_tail, progress)
             )
             if len(comments) > ROWS_PER_SHARD:
                 logger.info(f"Tokenized {first_row + len(rows):,} of {len(comments):,} comments")
@@ -195,7 +222,7 @@ def _build(folder: Path, comments: Dataset, backend: tokenizers.Tokenizer) -> li
 
 
 def _write_shard(
-    folder: Path, name: str, rows: Dataset, backend: tokenizers.Tokenizer, progress: Any | None = None
+    folder: Path, name: str, rows: Dataset, backend: tokenizers.Tokenizer, head_tail: bool, progress: Any | None = None
 ) -> dict[str, Any]:
     """Write one shard, under its name when it is whole; returns what the index says of its content."""
     id_type = np.min_scalar_type(max(backend.get_vocab().values()))
@@ -217,7 +244,7 @@ def _write_shard(
                 if progress is not None:
                     progress.update(len(tokens))
             if batch is not None:
-                in_flight.append(pool.submit(encode, batch.column(TEXT).to_pylist(), backend, id_type))
+                in_flight.append(pool.submit(encode, batch.column(TEXT).to_pylist(), backend, id_type, head_tail))
         writer.close()
     return {"rows": len(rows), "cut_rows": cut_rows, "xxh3": digest_of(folder / name)}
 
@@ -249,10 +276,10 @@ def _digest_of_index(shards: list[dict[str, Any]]) -> str:
     return xxhash.xxh3_128(json.dumps(shards, sort_keys=True).encode()).hexdigest()
 
 
-def _cache_key(comments: Dataset, backend: tokenizers.Tokenizer) -> str:
+def _cache_key(comments: Dataset, backend: tokenizers.Tokenizer, head_tail: bool) -> str:
     """32 hexadecimal digits of all that decides the token ids; the tokenizer's own text holds the length limit."""
     digest = xxhash.xxh3_128(backend.to_str().encode())
-    digest.update(f"{FORMAT} {tokenizers.__version__}".encode())
+    digest.update(f"{FORMAT} {tokenizers.__version__}{f' head {HEAD_TOKENS}' * head_tail}".encode())
     text_digest = xxhash.xxh3_128()
     for batch in comments.select_columns(TEXT).with_format("arrow").iter(ROWS_PER_BATCH):
         texts = batch.column(TEXT)

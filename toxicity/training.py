@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader, Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
+from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
-from toxicity.arguments import TrainingArguments
 from toxicity.batching import Collator, EpochSampler, EvenSampler
 from toxicity.cpu import use_faster_layers
 from toxicity.hardware import describe_cpu_settings, describe_machine, judge_precision
+from toxicity.layer_rates import decay_layer_rates
 from toxicity.log_lines import LogLines
-from toxicity.losses import mean_binary_cross_entropy
+from toxicity.losses import mean_binary_cross_entropy, training_loss
 from toxicity.memory import USABLE_SHARE, measure_token_budget
 from toxicity.metrics import ToxicityMetric
-from toxicity.modeling import logits_of
+from toxicity.modeling import LABEL, logits_of, output_layer, with_labels
 from toxicity.publishing import PublishingTrainer
 from toxicity.resuming import Checkpoints
+from toxicity.schema import TOXIC_THRESHOLD
 from toxicity.scoring import in_bfloat16, score_rows
 from toxicity.timing import PhaseClock
 from toxicity.token_rows import TokenRows
 from toxicity.tracking import keep_runs_whole
+from toxicity.training_arguments import TrainingArguments
 from toxicity.unpadded import layout_for
+from toxicity.weight_average import WeightAverage
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +45,9 @@ CPU_TOKENS = 16_384
 
 class ToxicityTrainer(PublishingTrainer):
     """Trains on datasets with `input_ids`, `length` and `labels`, and scores them in their own order.
+
+    With `coefficients` of auxiliary targets (`objective.Objective`) the model has a logit for each of them behind that
+    of toxicity; they teach it, and are left out of what is scored and of the model that is saved in the end.
 
     The clock is charged `training` for the loop alone; evaluation, checkpoints and metrics have phases of their
     own. `trained_rows` and `trained_tokens` count what went through the loop, padding left out.
@@ -55,7 +63,11 @@ class ToxicityTrainer(PublishingTrainer):
         clock: PhaseClock,
         checkpoints: Checkpoints | None = None,
         train_ids: Sequence[Any] | None = None,
+        coefficients: np.ndarray | None = None,
     ) -> None:
+        self.coefficients = None if coefficients is None or not len(coefficients) else torch.from_numpy(coefficients)
+        if args.later_negatives != 1:
+            args.max_steps = steps_of_later_negatives(args, np.asarray(train_dataset["labels"][:]))
         super().__init__(
             clock=clock,
             checkpoints=checkpoints,
@@ -65,8 +77,8 @@ class ToxicityTrainer(PublishingTrainer):
             processing_class=tokenizer,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            compute_loss_func=lambda outputs, labels, num_items_in_batch: mean_binary_cross_entropy(
-                logits_of(outputs), labels, num_items_in_batch
+            compute_loss_func=lambda outputs, labels, num_items_in_batch: training_loss(
+                logits_of(outputs), **labels, num_items_in_batch=num_items_in_batch, coefficients=self.coefficients
             ),
             compute_metrics=self._timed_metrics,
         )
@@ -79,6 +91,13 @@ class ToxicityTrainer(PublishingTrainer):
             self.layout = replace(self.layout, packed=False)
         if args.device.type == "cpu":
             use_faster_layers(self.model)
+        if self.coefficients is not None:
+            self.coefficients = self.coefficients.to(args.device)
+        self.average = WeightAverage(self.model, args.ema_decay) if args.ema_decay else None
+        if self.average is not None:
+            self.add_callback(self.average)
+        if args.early_stopping_patience:
+            self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
         self.max_tokens = self._token_budget()
         self.data_collator = Collator(self.layout, self.max_tokens)
         self._explain_choices()
@@ -135,6 +154,54 @@ class ToxicityTrainer(PublishingTrainer):
         self.max_tokens = before
         self.data_collator = Collator(self.layout, before)
 
+    def train(self, resume_from_checkpoint: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as `ResumableTrainer` does, with the average of the weights up to the checkpoint."""
+        if resume_from_checkpoint is not None and self.average is not None:
+            self.average.load(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Make the optimiser as the Trainer does, with a learning rate for each layer where that is asked for."""
+        made_before = self.optimizer is not None
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.args.layerwise_lr_decay != 1 and not made_before:
+            decay_layer_rates(optimizer, self.model, self.args.layerwise_lr_decay)
+        return optimizer
+
+    def resumed(self) -> None:
+        """Restore what the Trainer does not, also how many evaluations brought no better AUC."""
+        super().resumed()
+        evaluated = [entry["step"] for entry in self.state.log_history if "eval_auc" in entry]
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):
+                since_best = sum(step > (self.state.best_global_step or 0) for step in evaluated)
+                callback.early_stopping_patience_counter = since_best
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        super()._write_checkpoint(folder)
+        if self.average is not None and self.args.should_save:
+            self.average.save(folder)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self.average is not None:
+            self.average.load(Path(self.state.best_model_checkpoint))
+
+    def _save_model(self, folder: Path, state_dict: dict[str, torch.Tensor] | None) -> None:
+        """Save what is of use after the training: the average, if there is one, and of the logits toxicity's."""
+        if self.average is not None:
+            state_dict = {**self.model.state_dict(), **self.average.weights}
+        config = self.model.config
+        if self.coefficients is not None:
+            state_dict = dict(self.model.state_dict() if state_dict is None else state_dict)
+            name, layer = output_layer(self.model)
+            state_dict |= {f"{name}.{part}": state_dict[f"{name}.{part}"][:1] for part in layer.state_dict()}
+            self.model.config = with_labels(config, (LABEL,))
+        try:
+            super()._save_model(folder, state_dict)
+        finally:
+            self.model.config = config
+
     def score(self, dataset: Dataset) -> np.ndarray:
         """Logits of every row, float32 `(rows,)`, in the order of `dataset`, charged to the phase `inference`."""
         with self.clock.phase("inference"):
@@ -171,7 +238,14 @@ class ToxicityTrainer(PublishingTrainer):
         if strategy in ("random", "group_by_length"):
             rows_per_step = batch_size * self.args.gradient_accumulation_steps * processes
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            sampler = EpochSampler(train_dataset.lengths, rows_per_step, seed, strategy == "group_by_length")
+            sampler = EpochSampler(
+                train_dataset.lengths,
+                rows_per_step,
+                seed,
+                strategy == "group_by_length",
+                sparse=train_dataset.targets["labels"] < TOXIC_THRESHOLD,
+                later_share=self.args.later_negatives,
+            )
         else:
             sampler = super()._get_train_sampler(train_dataset)
         if processes == 1 or self.args.dataloader_drop_last:
@@ -206,7 +280,7 @@ class ToxicityTrainer(PublishingTrainer):
         """Score the loader's rows; logits and labels come back in dataset order, float32 `(rows, 1)`."""
         rows: TokenRows = dataloader.dataset
         logits = self._score_rows(rows, self._tell_batch)
-        labels = torch.from_numpy(rows.labels[:, None])
+        labels = torch.from_numpy(rows.targets["labels"][:, None])
         metrics = {"loss": mean_binary_cross_entropy(logits, labels).item()}
         if self.compute_metrics is not None and not prediction_loss_only:
             metrics |= self.compute_metrics(EvalPrediction(logits.numpy(), labels.numpy()))
@@ -220,8 +294,9 @@ class ToxicityTrainer(PublishingTrainer):
     def _score_rows(self, rows: TokenRows, on_batch: Callable[[int], object] = lambda batches: None) -> torch.Tensor:
         # Autocast would convert the weights again for every batch; a GPU hardly notices, and shards are not copied.
         twin = self.mixed_precision == "bf16" and self.args.device.type == "cpu" and not self.is_fsdp_enabled
+        model = self.model if self.average is None else self.average.model_with_it()
         logits = score_rows(
-            in_bfloat16(self.model, self.layout) if twin else self.model,
+            in_bfloat16(model, self.layout) if twin else model,
             rows,
             self.layout,
             self.max_tokens or self.args.per_device_eval_batch_size * int(rows.lengths.max()),
@@ -232,7 +307,8 @@ class ToxicityTrainer(PublishingTrainer):
             on_batch,
             in_halves=not self.is_fsdp_enabled,
         )
-        return self.accelerator.reduce(logits).cpu()
+        logits = self.accelerator.reduce(logits).cpu()
+        return logits if self.coefficients is None else logits[:, :1]
 
     def _tell_batch(self, batches: int) -> None:
         self.callback_handler.eval_dataloader = range(batches)  # what bars and log lines take the length of
@@ -279,3 +355,19 @@ class ToxicityTrainer(PublishingTrainer):
             f"{self.args.optim.value}; torch.compile is "
             f"{'on' if self.args.torch_compile else 'off, as every batch has a shape of its own to compile for'}."
         )
+
+
+def steps_of_later_negatives(args: TrainingArguments, labels: np.ndarray) -> int:
+    """Optimiser steps of all passes, the later ones without some of the civil comments.
+
+    Args:
+        args: how many passes (`num_train_epochs`), the share of the civil comments in those after the first, and the
+            comments of a step.
+        labels: of the training rows, `(rows,)`, 0 to 1.
+    """
+    left_out = int((labels < TOXIC_THRESHOLD).sum())
+    left_out -= round(args.later_negatives * left_out)
+    epochs, rows = args.num_train_epochs, len(labels)
+    whole, rest = divmod(round(epochs * rows - max(0, epochs - 1) * left_out), rows)
+    rows_of_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return whole * math.ceil(rows / rows_of_step) + math.ceil(rest / rows_of_step)

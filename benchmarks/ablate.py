@@ -1,0 +1,190 @@
+"""What each option of training is worth: the sample at 12,000 and 8,000 rows, one option at a time, three seeds.
+
+    make ablate
+
+Every seed is a round in which each option trains once; AUC is the mean over the seeds, and the time the median of the
+ratios to the plain run of the same seed. An option is called good only if its mean gain is more than the largest
+difference between two seeds of the plain run. Finished runs are kept in `runs/ablate`, so that an interrupted
+ablation goes on where it was; remove the folder to measure all anew, as after a change of the code. The last line of
+standard output is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from statistics import mean, median
+from typing import Any
+
+from toxicity.errors import RunFailure, refusals_exit_cleanly
+
+RECIPE = Path("recipes/sample.yaml")
+TRAIN_ROWS, VALIDATION_ROWS = 12_000, 8_000
+SEEDS = (1, 2, 3)
+NO_DROPOUT = "hidden_dropout_prob=0,attention_probs_dropout_prob=0"
+
+# Warmup and linear decay, and nothing else. Dropout of attention weights is off in all runs: it costs a CPU much time.
+PLAIN: dict[str, Any] = {
+    "config_overrides": "attention_probs_dropout_prob=0",
+    "learning_rate": 1e-4,
+    "per_device_train_batch_size": 32,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0.06,
+    "weight_decay": 0.01,
+    "init_head_bias": False,
+    "head_tail_truncation": False,
+    "layerwise_lr_decay": 1,
+    "ema_decay": 0,
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "batches of 16": {"per_device_train_batch_size": 16},
+    "learning rate 2e-4": {"learning_rate": 2e-4},
+    "layer-wise decay 0.9": {"layerwise_lr_decay": 0.9},
+    "layer-wise decay 0.9 from 2e-4": {"layerwise_lr_decay": 0.9, "learning_rate": 2e-4},
+    "moving average 0.99": {"ema_decay": 0.99},
+    "head bias": {"init_head_bias": True},
+    "head and tail": {"head_tail_truncation": True},
+}
+PLAIN_RUN, BEST_RUN = "plain", "no dropout: the sample recipe"
+RUNS = {
+    PLAIN_RUN: PLAIN,
+    BEST_RUN: PLAIN | {"config_overrides": NO_DROPOUT},
+    **{name: PLAIN | changes for name, changes in OPTIONS.items()},
+}
+
+
+def main() -> None:
+    """Train what was not trained yet, and print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/ablate"), help="where finished runs are kept")
+    parser.add_argument(
+        "--rows", type=int, nargs=2, default=(TRAIN_ROWS, VALIDATION_ROWS), help="to train and validate"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="by default all")
+    parser.add_argument(
+        "--at_once", type=int, default=1, help="runs at a time, each on its part of the cores: more of them an hour"
+    )
+    arguments = parser.parse_args()
+    names = list(dict.fromkeys([PLAIN_RUN, *arguments.runs]))
+    wanted = [(name, seed) for seed in arguments.seeds for name in names]
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+
+    free_cores = SimpleQueue()
+    for cores in _parts_of_the_cores(arguments.at_once):
+        free_cores.put(cores)
+
+    def train(run: tuple[str, int]) -> dict[str, Any]:
+        cores = free_cores.get()
+        try:
+            return result_of(*run, arguments.folder, tuple(arguments.rows), cores)
+        finally:
+            free_cores.put(cores)
+
+    with ThreadPoolExecutor(arguments.at_once) as pool:
+        results = dict(zip(wanted, pool.map(train, wanted), strict=True))
+    rows = {name: [results[name, seed] for seed in arguments.seeds] for name in names}
+    print(
+        f"{arguments.rows[0]:,} comments to train on, {arguments.rows[1]:,} to validate on, one epoch, "
+        f"seeds {', '.join(map(str, arguments.seeds))}.\n"
+    )
+    print("\n".join(table(rows)))
+    print(json.dumps(summary(rows)))
+
+
+def result_of(name: str, seed: int, folder: Path, rows: tuple[int, int], cores: set[int] | None) -> dict[str, Any]:
+    """`auc` and `training_seconds` of a run, from `folder` if it was done before with the same flags.
+
+    Raises:
+        RunFailure: if the run fails, with the end of what it said.
+    """
+    flags = {**RUNS[name], "max_train_samples": rows[0], "max_eval_samples": rows[1], "seed": seed}
+    recipe = hashlib.sha256(RECIPE.read_bytes()).hexdigest()
+    stem = f"{name.replace(' ', '-')}-{seed}"
+    kept = folder / f"{stem}.json"
+    if kept.exists():
+        result = json.loads(kept.read_text())
+        if (result["flags"], result["recipe"]) == (flags, recipe):
+            return result
+    print(f"seed {seed}: {name}", file=sys.stderr)
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_cpu_threads_per_process", "1"),
+        *("--config_file", "accelerate_configs/cpu.yaml", "run_toxicity.py", str(RECIPE)),
+        *(part for flag, value in flags.items() for part in (f"--{flag}", str(value))),
+        *("--output_dir", str(folder / stem)),
+    ]
+    if cores:
+        # That of this thread, which the process inherits.
+        os.sched_setaffinity(0, cores)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RunFailure(f"{' '.join(command)}\nended with exit code {done.returncode}: {done.stderr[-2000:]}")
+    benchmark = json.loads(done.stdout.splitlines()[-1])
+    result = {
+        "flags": flags,
+        "recipe": recipe,
+        "auc": benchmark["metrics"]["auc"],
+        "training_seconds": benchmark["timing"]["training_seconds"],
+    }
+    kept.write_text(json.dumps(result))
+    shutil.rmtree(folder / stem)
+    return result
+
+
+def table(rows: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """Lines of a Markdown table, a row for each kind of run."""
+    plain, spread = rows[PLAIN_RUN], _spread(rows[PLAIN_RUN])
+    yield "| | AUC, mean | of each seed | against plain | time |"
+    yield "|---|---|---|---|---|"
+    for name, results in rows.items():
+        gain = _mean_auc(results) - _mean_auc(plain)
+        verdict = "within the spread" if abs(gain) <= spread else "better" if gain > 0 else "worse"
+        against = f"± {spread:.5f}" if name == PLAIN_RUN else f"{gain:+.5f}, {verdict}"
+        seeds = " ".join(f"{result['auc']:.5f}" for result in results)
+        yield f"| {name} | {_mean_auc(results):.5f} | {seeds} | {against} | {_time(results, plain):.2f} |"
+
+
+def summary(rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, float | None]:
+    """The numbers of the contract; those of the best are None where the recipe was not run."""
+    plain, best = rows[PLAIN_RUN], rows.get(BEST_RUN)
+    return {
+        "plain_auc_mean": _mean_auc(plain),
+        "best_auc_mean": best and _mean_auc(best),
+        "auc_spread": _spread(plain),
+        "best_time_vs_plain": best and _time(best, plain),
+    }
+
+
+def _mean_auc(results: list[dict[str, Any]]) -> float:
+    return mean(result["auc"] for result in results)
+
+
+def _spread(results: list[dict[str, Any]]) -> float:
+    aucs = [result["auc"] for result in results]
+    return max(aucs) - min(aucs)
+
+
+def _time(results: list[dict[str, Any]], plain: list[dict[str, Any]]) -> float:
+    pairs = zip(results, plain, strict=True)
+    return median(result["training_seconds"] / other["training_seconds"] for result, other in pairs)
+
+
+def _parts_of_the_cores(parts: int) -> list[set[int] | None]:
+    if parts == 1 or not hasattr(os, "sched_getaffinity"):
+        return [None] * parts
+    cores = sorted(os.sched_getaffinity(0))
+    return [set(cores[part::parts]) for part in range(parts)]
+
+
+if __name__ == "__main__":
+    with refusals_exit_cleanly():
+        main()

@@ -115,7 +115,7 @@ def result_of(name: str, seed: int, folder: Path, rows: tuple[int, int], cores: 
         result = json.loads(kept.read_text())
         if (result["flags"], result["recipe"]) == (flags, recipe):
             return result
-    print(f"seed {seed}: {name}", file=sys.stderr)
+    print(f"seed {seed}: {name}\n", end="", file=sys.stderr)  # in one piece, whatever another thread says
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_cpu_threads_per_process", "1"),
         *("--config_file", "accelerate_configs/cpu.yaml", "run_toxicity.py", str(RECIPE)),

@@ -47,6 +47,15 @@ def dataset_of(tokenizer):
     )
 
 
+def objective_with(dataset, auxiliary):
+    """Weights that differ and auxiliary targets, of which the last one is known of four rows in five."""
+    labels = np.array(dataset["labels"][:], np.float32)
+    targets = np.tile(labels[:, None], len(auxiliary))
+    targets[::5, -1] = np.nan
+    coefficients = np.linspace(0.5, 1, len(auxiliary), dtype=np.float32)
+    return Objective(labels, np.linspace(0.5, 1.5, len(labels), dtype=np.float32), auxiliary, targets, coefficients)
+
+
 @pytest.fixture
 def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
     """A trainer on those comments; keyword arguments go to `TrainingArguments`."""
@@ -56,12 +65,7 @@ def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
         dataset = train_dataset = dataset_of(tokenizer)
         if auxiliary:
-            labels = np.array(dataset["labels"][:], np.float32)
-            targets = np.tile(labels[:, None], len(auxiliary))
-            targets[::5, -1] = np.nan
-            coefficients = np.linspace(0.5, 1, len(auxiliary), dtype=np.float32)
-            weights_of_rows = np.linspace(0.5, 1.5, len(labels), dtype=np.float32)
-            objective = Objective(labels, weights_of_rows, auxiliary, targets, coefficients)
+            objective = objective_with(dataset, auxiliary)
             train_dataset = objective.beside(dataset.remove_columns("labels"))
         options = {
             "output_dir": str(tmp_path / "run"),
@@ -229,32 +233,34 @@ def test_the_last_step_of_an_epoch_is_the_mean_over_its_comments(make_trainer):
 STEP_OF_THIS_PROCESS = """
 import sys, torch
 sys.path[:0] = ["tests"]
-from conftest import make_comments
-from datasets import Dataset
-from transformers import AutoTokenizer
 from toxicity.arguments import ModelArguments
 from toxicity.modeling import load_model, load_tokenizer
 from toxicity.timing import PhaseClock
 from toxicity.training import ToxicityTrainer
 from toxicity.training_arguments import TrainingArguments
-from test_training import ONE_STEP, dataset_of, loss_and_gradient
+from test_training import ONE_STEP, dataset_of, loss_and_gradient, objective_with
 
 checkpoint, folder, batch_size = sys.argv[1:]
 arguments = ModelArguments(checkpoint)
 config, tokenizer = load_tokenizer(arguments, 64)
-torch.manual_seed(0)
-trainer = ToxicityTrainer(
-    model=load_model(arguments, config),
-    args=TrainingArguments(
-        output_dir=folder, use_cpu=True, disable_tqdm=True, save_strategy="no",
-        per_device_train_batch_size=int(batch_size), **ONE_STEP,
-    ),
-    tokenizer=tokenizer, train_dataset=dataset_of(tokenizer), eval_dataset=dataset_of(tokenizer), clock=PhaseClock(),
-)
-loss, gradient = loss_and_gradient(trainer)
-scores = trainer.score(trainer.eval_dataset)
+dataset = dataset_of(tokenizer)
+objective = objective_with(dataset, ("insult", "male"))
+taught = objective.beside(dataset.remove_columns("labels"))
+steps = []
+for train_dataset, names, coefficients in ((dataset, (), None), (taught, objective.names, objective.coefficients)):
+    torch.manual_seed(0)
+    trainer = ToxicityTrainer(
+        model=load_model(arguments, config, names),
+        args=TrainingArguments(
+            output_dir=folder, use_cpu=True, disable_tqdm=True, save_strategy="no",
+            per_device_train_batch_size=int(batch_size), **ONE_STEP,
+        ),
+        tokenizer=tokenizer, train_dataset=train_dataset, eval_dataset=dataset, clock=PhaseClock(),
+        coefficients=coefficients,
+    )
+    steps.append((*loss_and_gradient(trainer), torch.from_numpy(trainer.score(dataset))))
 if trainer.args.process_index == 0:
-    torch.save((loss, gradient, torch.from_numpy(scores), trainer.args.world_size), folder + "/step.pt")
+    torch.save((steps, trainer.args.world_size), folder + "/steps.pt")
 """
 
 
@@ -277,13 +283,16 @@ def test_two_processes_do_the_step_of_one(checkpoint, tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        results.append(torch.load(folder / "step.pt"))
-    (loss, gradient, scores, one), (other_loss, other_gradient, other_scores, two) = results
+        results.append(torch.load(folder / "steps.pt"))
+    (alone, one), (together, two) = results
     assert (one, two) == (1, 2)
-    assert loss == pytest.approx(other_loss, abs=1e-5)
-    assert gradient.abs().max() > 1e-3
-    torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
-    torch.testing.assert_close(scores, other_scores, rtol=0, atol=1e-5)
+    for (loss, gradient, scores), (other_loss, other_gradient, other_scores) in zip(alone, together, strict=True):
+        assert loss == pytest.approx(other_loss, abs=1e-5)
+        assert gradient.abs().max() > 1e-3
+        torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
+        torch.testing.assert_close(scores, other_scores, rtol=0, atol=1e-5)
+    (plain, *_), (with_auxiliary, *_) = alone
+    assert plain != pytest.approx(with_auxiliary, abs=0.1)
 
 
 @pytest.mark.parametrize("strategy", ["random", "group_by_length"])

@@ -28,10 +28,12 @@ from transformers import (
     set_seed,
 )
 
-from toxicity.arguments import ModelArguments
+from toxicity.arguments import ModelArguments, ObjectiveArguments
 from toxicity.errors import PublishError, RequestError
+from toxicity.metrics import ToxicityMetric
 from toxicity.modeling import load_model, load_tokenizer, with_labels
-from toxicity.objective import Objective
+from toxicity.objective import Objective, objective_of
+from toxicity.schema import IDENTITIES, SUBTYPES
 from toxicity.timing import PhaseClock
 from toxicity.training import ToxicityTrainer
 from toxicity.training_arguments import TrainingArguments
@@ -60,12 +62,13 @@ def objective_with(dataset, auxiliary):
 def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
     """A trainer on those comments; keyword arguments go to `TrainingArguments`."""
 
-    def make(model=None, precision="no", auxiliary=(), **options):
+    def make(model=None, precision="no", auxiliary=(), dataset=None, objective=None, **options):
         AcceleratorState._reset_state(reset_partial_state=True)
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
-        dataset = train_dataset = dataset_of(tokenizer)
+        dataset = train_dataset = dataset_of(tokenizer) if dataset is None else dataset
         if auxiliary:
             objective = objective_with(dataset, auxiliary)
+        if objective is not None:
             train_dataset = objective.beside(dataset.remove_columns("labels"))
         options = {
             "output_dir": str(tmp_path / "run"),
@@ -84,7 +87,7 @@ def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
             train_dataset=train_dataset,
             eval_dataset=dataset,
             clock=PhaseClock(),
-            coefficients=objective.coefficients if auxiliary else None,
+            coefficients=None if objective is None else objective.coefficients,
         )
 
     yield make
@@ -565,6 +568,55 @@ def test_auxiliary_targets_teach_and_are_not_kept(make_trainer, model_of_three, 
     assert trainer.model.config.num_labels == 3
     classify = pipeline("text-classification", str(tmp_path / "run"))
     assert classify("you stupid liar")[0]["label"] == "toxic"
+
+
+def biased_comments(rows, seed):
+    """Columns of comments of which more are toxic where a man is mentioned; of their other words more are then mean."""
+    rng = np.random.default_rng(seed)
+    man = rng.random(rows) < 0.3
+    toxic = rng.random(rows) < np.where(man, 0.6, 0.15)
+    mean_words = rng.random((rows, 8)) < np.where(toxic, 0.5, 0.25)[:, None]
+    texts = [
+        " ".join([*np.where(words, "stupid", "kind"), "man" if mentioned else "note"])
+        for words, mentioned in zip(mean_words, man, strict=True)
+    ]
+    columns = {name: np.zeros(rows) for name in (*SUBTYPES, *IDENTITIES)}
+    return columns | {"text": texts, "target": toxic * 1.0, "male": man * 1.0, "insult": toxic * 0.8}
+
+
+def test_weights_and_auxiliary_targets_trade_bnsp_for_more_of_bpsn(make_trainer, tiny_config, tokenizer):
+    def bias_after_training(arguments):
+        train, unseen = (Dataset.from_dict(biased_comments(2000, seed)) for seed in (0, 1))
+        objective = objective_of(train, arguments)
+        tokens = [
+            tokenizer(split["text"][:], return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+            for split in (train, unseen)
+        ]
+        datasets = [
+            Dataset.from_dict({"input_ids": ids, "length": list(map(len, ids)), "labels": split["target"][:]})
+            for ids, split in zip(tokens, (train, unseen), strict=True)
+        ]
+        torch.manual_seed(0)
+        config = with_labels(tiny_config, ("toxic", *objective.names))
+        trainer = make_trainer(
+            BertForSequenceClassification._from_config(config, attn_implementation=PACKED_ATTENTION),
+            dataset=datasets[0],
+            objective=objective,
+            per_device_train_batch_size=32,
+            num_train_epochs=3,
+        )
+        trainer.train()
+        return ToxicityMetric().compute(
+            predictions=trainer.score(datasets[1]),
+            references=np.array(unseen["target"]),
+            identities={"male": np.array(unseen["male"])},
+        )["bias"]["identities"]["male"]
+
+    plain = bias_after_training(ObjectiveArguments())
+    fair = bias_after_training(ObjectiveArguments(identity_weights="any", auxiliary_targets=["subtypes", "identities"]))
+    assert fair["bpsn_auc"] > plain["bpsn_auc"] + 0.05
+    assert plain["bnsp_auc"] - 0.03 < fair["bnsp_auc"] < plain["bnsp_auc"]
+    assert fair["subgroup_auc"] == pytest.approx(plain["subgroup_auc"], abs=0.01)
 
 
 def test_training_with_auxiliary_targets_and_average_goes_on_where_it_was(make_trainer, model_of_three, tmp_path):

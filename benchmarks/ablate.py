@@ -1,12 +1,12 @@
-"""What each option of training is worth: the sample at 12,000 and 8,000 rows, one option at a time, three seeds.
+"""What each option of training is worth on the sample: one option at a time, three seeds.
 
     make ablate
 
-Every seed is a round in which each option trains once; AUC is the mean over the seeds, and the time the median of the
-ratios to the plain run of the same seed. An option is called good only if its mean gain is more than the largest
-difference between two seeds of the plain run. Finished runs are kept in `runs/ablate`, so that an interrupted
-ablation goes on where it was; remove the folder to measure all anew, as after a change of the code. The last line of
-standard output is JSON.
+Options of later epochs are compared on fewer comments that are gone through three times. Every seed is a round in which
+each option trains once; AUC is the mean over the seeds, and the time the median of the ratios to the run of the same
+seed without the option. An option is called good only if its mean gain is more than the largest difference between two
+seeds without it. Finished runs are kept in `runs/ablate`, so that an interrupted ablation goes on where it was; remove
+the folder to measure all anew, as after a change of the code. The last line of standard output is JSON.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ from typing import Any
 from toxicity.errors import RunFailure, refusals_exit_cleanly
 
 RECIPE = Path("recipes/sample.yaml")
-TRAIN_ROWS, VALIDATION_ROWS = 12_000, 8_000
 SEEDS = (1, 2, 3)
 NO_DROPOUT = "hidden_dropout_prob=0,attention_probs_dropout_prob=0"
 
 # Warmup and linear decay, and nothing else. Dropout of attention weights is off in all runs: it costs a CPU much time.
 PLAIN: dict[str, Any] = {
+    "max_train_samples": 12_000,
+    "max_eval_samples": 8_000,
+    "max_seq_length": 220,
     "config_overrides": "attention_probs_dropout_prob=0",
+    "num_train_epochs": 1,
     "learning_rate": 1e-4,
     "per_device_train_batch_size": 32,
     "lr_scheduler_type": "linear",
@@ -44,40 +47,49 @@ PLAIN: dict[str, Any] = {
     "head_tail_truncation": False,
     "layerwise_lr_decay": 1,
     "ema_decay": 0,
+    "later_negatives": 1,
+    "early_stopping_patience": 0,
 }
-OPTIONS: dict[str, dict[str, Any]] = {
-    "batches of 16": {"per_device_train_batch_size": 16},
-    "learning rate 2e-4": {"learning_rate": 2e-4},
-    "layer-wise decay 0.9": {"layerwise_lr_decay": 0.9},
-    "layer-wise decay 0.9 from 2e-4": {"layerwise_lr_decay": 0.9, "learning_rate": 2e-4},
-    "moving average 0.99": {"ema_decay": 0.99},
-    "head bias": {"init_head_bias": True},
-    "head and tail": {"head_tail_truncation": True},
-}
-PLAIN_RUN, BEST_RUN = "plain", "no dropout: the sample recipe"
-RUNS = {
-    PLAIN_RUN: PLAIN,
-    BEST_RUN: PLAIN | {"config_overrides": NO_DROPOUT},
-    **{name: PLAIN | changes for name, changes in OPTIONS.items()},
-}
+THREE_EPOCHS = PLAIN | {"max_train_samples": 2_000, "max_eval_samples": 4_000, "num_train_epochs": 3}
+PLAIN_RUN, BEST_RUN = "plain", "the sample recipe"
+# The first run of a table is what its others are compared with.
+TABLES: list[dict[str, dict[str, Any]]] = [
+    {
+        PLAIN_RUN: PLAIN,
+        BEST_RUN: PLAIN | {"config_overrides": NO_DROPOUT, "max_seq_length": 512},
+        "no dropout": PLAIN | {"config_overrides": NO_DROPOUT},
+        "512 tokens": PLAIN | {"max_seq_length": 512},
+        "head and tail": PLAIN | {"head_tail_truncation": True},
+        "head bias": PLAIN | {"init_head_bias": True},
+        "moving average 0.99": PLAIN | {"ema_decay": 0.99},
+        "layer-wise decay 0.9": PLAIN | {"layerwise_lr_decay": 0.9},
+    },
+    {
+        "three epochs": THREE_EPOCHS,
+        "later negatives 0.5": THREE_EPOCHS | {"later_negatives": 0.5},
+        "early stopping": THREE_EPOCHS | {"early_stopping_patience": 1},
+    },
+]
+RUNS = {name: flags for runs in TABLES for name, flags in runs.items()}
 
 
 def main() -> None:
-    """Train what was not trained yet, and print the table and the JSON line."""
+    """Train what was not trained yet, and print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("runs/ablate"), help="where finished runs are kept")
-    parser.add_argument(
-        "--rows", type=int, nargs=2, default=(TRAIN_ROWS, VALIDATION_ROWS), help="to train and validate"
-    )
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="by default all")
     parser.add_argument(
         "--at_once", type=int, default=1, help="runs at a time, each on its part of the cores: more of them an hour"
     )
     arguments = parser.parse_args()
-    names = list(dict.fromkeys([PLAIN_RUN, *arguments.runs]))
-    wanted = [(name, seed) for seed in arguments.seeds for name in names]
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    tables = [
+        [first, *(name for name in others if name in arguments.runs)]
+        for first, *others in TABLES
+        if first == PLAIN_RUN or {first, *others} & set(arguments.runs)
+    ]
+    wanted = [(name, seed) for seed in arguments.seeds for names in tables for name in names]
 
     free_cores = SimpleQueue()
     for cores in _parts_of_the_cores(arguments.at_once):
@@ -86,28 +98,29 @@ def main() -> None:
     def train(run: tuple[str, int]) -> dict[str, Any]:
         cores = free_cores.get()
         try:
-            return result_of(*run, arguments.folder, tuple(arguments.rows), cores)
+            return result_of(*run, arguments.folder, cores)
         finally:
             free_cores.put(cores)
 
     with ThreadPoolExecutor(arguments.at_once) as pool:
         results = dict(zip(wanted, pool.map(train, wanted), strict=True))
-    rows = {name: [results[name, seed] for seed in arguments.seeds] for name in names}
-    print(
-        f"{arguments.rows[0]:,} comments to train on, {arguments.rows[1]:,} to validate on, one epoch, "
-        f"seeds {', '.join(map(str, arguments.seeds))}.\n"
-    )
-    print("\n".join(table(rows)))
-    print(json.dumps(summary(rows)))
+    for names in tables:
+        first = RUNS[names[0]]
+        print(
+            f"{first['max_train_samples']:,} comments to train on, {first['max_eval_samples']:,} to validate on, "
+            f"epochs: {first['num_train_epochs']}, seeds: {', '.join(map(str, arguments.seeds))}.\n"
+        )
+        print("\n".join(table({name: [results[name, seed] for seed in arguments.seeds] for name in names})), "\n")
+    print(json.dumps(summary({name: [results[name, seed] for seed in arguments.seeds] for name in tables[0]})))
 
 
-def result_of(name: str, seed: int, folder: Path, rows: tuple[int, int], cores: set[int] | None) -> dict[str, Any]:
+def result_of(name: str, seed: int, folder: Path, cores: set[int] | None) -> dict[str, Any]:
     """`auc` and `training_seconds` of a run, from `folder` if it was done before with the same flags.
 
     Raises:
         RunFailure: if the run fails, with the end of what it said.
     """
-    flags = {**RUNS[name], "max_train_samples": rows[0], "max_eval_samples": rows[1], "seed": seed}
+    flags = {**RUNS[name], "seed": seed}
     recipe = hashlib.sha256(RECIPE.read_bytes()).hexdigest()
     stem = f"{name.replace(' ', '-')}-{seed}"
     kept = folder / f"{stem}.json"
@@ -141,14 +154,15 @@ def result_of(name: str, seed: int, folder: Path, rows: tuple[int, int], cores: 
 
 
 def table(rows: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
-    """Lines of a Markdown table, a row for each kind of run."""
-    plain, spread = rows[PLAIN_RUN], _spread(rows[PLAIN_RUN])
-    yield "| | AUC, mean | of each seed | against plain | time |"
+    """Lines of a Markdown table, a row for each kind of run, compared with the first."""
+    first, plain = next(iter(rows.items()))
+    spread = _spread(plain)
+    yield f"| | AUC, mean | of each seed | against {first} | time |"
     yield "|---|---|---|---|---|"
     for name, results in rows.items():
         gain = _mean_auc(results) - _mean_auc(plain)
         verdict = "within the spread" if abs(gain) <= spread else "better" if gain > 0 else "worse"
-        against = f"± {spread:.5f}" if name == PLAIN_RUN else f"{gain:+.5f}, {verdict}"
+        against = f"± {spread:.5f}" if name == first else f"{gain:+.5f}, {verdict}"
         seeds = " ".join(f"{result['auc']:.5f}" for result in results)
         yield f"| {name} | {_mean_auc(results):.5f} | {seeds} | {against} | {_time(results, plain):.2f} |"
 

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -47,6 +49,21 @@ def test_the_recipes_sizes_are_those_of_its_own_data(recipe, tmp_path):
 def test_the_recipes_overrides_are_those_of_its_own_model():
     assert parse_arguments([]).model.config_overrides
     assert parse_arguments(["--model_name_or_path", "mine"]).model.config_overrides is None
+
+
+@pytest.mark.parametrize("recipe", [[], [os.path.relpath(SAMPLE_RECIPE)]])
+def test_the_length_of_the_sample_recipe_is_that_of_its_own_data_and_model(recipe):
+    assert parse_arguments(recipe).data.max_seq_length == 512
+    for flags in (["--train_file", "mine.csv"], ["--model_name_or_path", "mine"]):
+        assert parse_arguments([*recipe, *flags]).data.max_seq_length == 220
+        assert parse_arguments([*recipe, *flags, "--max_seq_length", "300"]).data.max_seq_length == 300
+
+
+def test_another_recipe_keeps_its_length(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("dataset_name: sample\nmax_seq_length: 128\n")
+    flags = ["--train_file", "mine.csv", "--model_name_or_path", "mine"]
+    assert parse_arguments([str(path), *flags]).data.max_seq_length == 128
 
 
 def test_dashes_do_as_well_as_underscores(recipe):

@@ -18,7 +18,7 @@ from toxicity.errors import RequestError
 from toxicity.gpus import known_kind
 from toxicity.training_arguments import TrainingArguments
 
-SAMPLE_RECIPE = Path(__file__).parent.parent / "recipes" / "sample.yaml"
+SAMPLE_RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "sample.yaml"
 
 # What a recipe says of its own data or model does not hold for those that a flag names instead.
 SOURCES = ("dataset_name", "train_file")
@@ -206,10 +206,15 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     for flag in flags:
         if flag not in (*known, "help"):
             raise RequestError(_unknown_message("flag", f"--{flag}", known))
+    of_its_own: set[str] = set()
     if recipe.keys() & set(SOURCES) and set(flags) & set(SOURCES):
-        recipe = {key: value for key, value in recipe.items() if key not in OF_THE_SOURCE}
+        of_its_own |= set(OF_THE_SOURCE)
     if "model_name_or_path" in flags:
-        recipe = {key: value for key, value in recipe.items() if key not in OF_THE_MODEL}
+        of_its_own |= set(OF_THE_MODEL)
+    if of_its_own and recipe_path.resolve() == SAMPLE_RECIPE:
+        # Found good for these comments, and all that this model has positions for.
+        of_its_own.add("max_seq_length")
+    recipe = {key: value for key, value in recipe.items() if key not in of_its_own}
 
     try:
         parser.parse_known_args(_as_flags(recipe))

@@ -56,7 +56,7 @@ PLAIN_RUN, BEST_RUN = "plain", "the sample recipe"
 TABLES: list[dict[str, dict[str, Any]]] = [
     {
         PLAIN_RUN: PLAIN,
-        BEST_RUN: PLAIN | {"config_overrides": NO_DROPOUT, "max_seq_length": 512},
+        BEST_RUN: PLAIN | {"config_overrides": NO_DROPOUT, "max_seq_length": 512, "init_head_bias": True},
         "no dropout": PLAIN | {"config_overrides": NO_DROPOUT},
         "512 tokens": PLAIN | {"max_seq_length": 512},
         "head and tail": PLAIN | {"head_tail_truncation": True},

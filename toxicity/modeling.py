@@ -191,7 +191,7 @@ def load_model(
     if base_rates is not None:
         bias = output_layer(model)[1].bias
         if bias is None:
-            raise RequestError(f"the head of {arguments.model_name_or_path} has no bias: leave --init_head_bias out.")
+            raise RequestError(f"the head of {arguments.model_name_or_path} has no bias: set --init_head_bias false.")
         with torch.no_grad():
             bias.copy_(torch.from_numpy(np.log(base_rates / (1 - base_rates))))
     return model
@@ -227,8 +227,8 @@ def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
     ]
     if not layers:
         raise RequestError(
-            f"the head of {type(model).__name__} ends with no linear layer: leave --auxiliary_targets and "
-            "--init_head_bias out."
+            f"the head of {type(model).__name__} ends with no linear layer: set --init_head_bias false, and leave "
+            "--auxiliary_targets out."
         )
     return layers[-1]
 

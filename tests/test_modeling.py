@@ -115,7 +115,7 @@ def test_a_head_without_bias_cannot_begin_at_the_log_odds(tmp_path, tokenizer):
     arguments = ModelArguments(str(tmp_path))
     config, _ = load_tokenizer(arguments, 32)
     load_model(arguments, config)
-    with pytest.raises(RequestError, match="no bias: leave --init_head_bias out"):
+    with pytest.raises(RequestError, match="no bias: set --init_head_bias false"):
         load_model(arguments, config, base_rates=np.array([0.2]))
 
 

@@ -52,10 +52,12 @@ def test_the_recipes_overrides_are_those_of_its_own_model():
 
 
 @pytest.mark.parametrize("recipe", [[], [os.path.relpath(SAMPLE_RECIPE)]])
-def test_the_length_of_the_sample_recipe_is_that_of_its_own_data_and_model(recipe):
+def test_length_and_head_bias_of_the_sample_recipe_are_those_of_its_own_data_and_model(recipe):
     assert parse_arguments(recipe).data.max_seq_length == 512
+    assert parse_arguments(recipe).objective.init_head_bias
     for flags in (["--train_file", "mine.csv"], ["--model_name_or_path", "mine"]):
         assert parse_arguments([*recipe, *flags]).data.max_seq_length == 220
+        assert not parse_arguments([*recipe, *flags]).objective.init_head_bias
         assert parse_arguments([*recipe, *flags, "--max_seq_length", "300"]).data.max_seq_length == 300
 
 

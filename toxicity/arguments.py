@@ -212,8 +212,8 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     if "model_name_or_path" in flags:
         of_its_own |= set(OF_THE_MODEL)
     if of_its_own and recipe_path.resolve() == SAMPLE_RECIPE:
-        # Found good for these comments, and all that this model has positions for.
-        of_its_own.add("max_seq_length")
+        # Found good for these comments and this model.
+        of_its_own |= {"max_seq_length", "init_head_bias"}
     recipe = {key: value for key, value in recipe.items() if key not in of_its_own}
 
     try:

@@ -103,14 +103,15 @@ def main() -> None:
 
     with ThreadPoolExecutor(arguments.at_once) as pool:
         results = dict(zip(wanted, pool.map(train, wanted), strict=True))
-    for names in tables:
-        first = RUNS[names[0]]
+    rows_of = [{name: [results[name, seed] for seed in arguments.seeds] for name in names} for names in tables]
+    for rows in rows_of:
+        first = RUNS[next(iter(rows))]
         print(
             f"{first['max_train_samples']:,} comments to train on, {first['max_eval_samples']:,} to validate on, "
             f"epochs: {first['num_train_epochs']}, seeds: {', '.join(map(str, arguments.seeds))}.\n"
         )
-        print("\n".join(table({name: [results[name, seed] for seed in arguments.seeds] for name in names})), "\n")
-    print(json.dumps(summary({name: [results[name, seed] for seed in arguments.seeds] for name in tables[0]})))
+        print("\n".join(table(rows)) + "\n")
+    print(json.dumps(summary(rows_of[0])))
 
 
 def result_of(name: str, seed: int, folder: Path, cores: set[int] | None) -> dict[str, Any]:

@@ -75,10 +75,10 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
 
     with tempfile.TemporaryDirectory() as folder:
-        result, seconds, tokens = measure(Path(folder), arguments.model, arguments.rows, arguments.rounds)
+        result, seconds = measure(Path(folder), arguments.model, arguments.rows, arguments.rounds)
         peaks = {rows: peak_memory_mb(Path(folder), rows) for rows in arguments.memory_rows}
     result["peak_memory_growth_mb"] = peaks[max(peaks)] - peaks[min(peaks)]
-    print(f"{arguments.rows:,} comments, cut at {tokens} tokens, medians of {arguments.rounds} rounds\n")
+    print(f"{arguments.rows:,} comments, medians of {arguments.rounds} rounds\n")
     print("| | rows/s |\n|---|---|")
     for name, times in seconds.items():
         print(f"| {CONTENDERS[name]} | {arguments.rows / median(times):,.0f} |")
@@ -88,9 +88,7 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def measure(
-    folder: Path, model: str, rows: int, rounds: int
-) -> tuple[dict[str, float | None], dict[str, list[float]], int]:
+def measure(folder: Path, model: str, rows: int, rounds: int) -> tuple[dict[str, float | None], dict[str, list[float]]]:
     """Measure all but memory.
 
     Args:
@@ -100,8 +98,8 @@ def measure(
         rounds: how often each contender runs.
 
     Returns:
-        The ratios of the contract, those of int8 None where ONNX is not installed, seconds of each round by contender,
-        and the tokens that the model cuts comments to.
+        The ratios of the contract, those of int8 None where ONNX is not installed, and seconds of each round by
+        contender.
     """
     validation = load_splits(DataArguments(**SAMPLE)).validation.select(range(rows))
     labels, texts = labels_of(validation), validation[TEXT][:]
@@ -116,14 +114,11 @@ def measure(
     except RequestError as error:
         print(f"int8 is left out: {error}", file=sys.stderr)
     classify = pipeline("text-classification", model, batch_size=PIPELINE_BATCH_SIZE)
-    max_seq_length = scorers["loop"].max_seq_length
     tokens = scorers["loop"].tokenize(texts)
 
     contenders: dict[str, Callable[[], object]] = {
         "ours": lambda: score_file(folder / "comments.csv", scorers["loop"], folder / "ours"),
-        "pipeline": lambda: score_with_pipeline(
-            folder / "comments.csv", classify, max_seq_length, folder / "theirs.parquet"
-        ),
+        "pipeline": lambda: score_with_pipeline(folder / "comments.csv", classify, folder / "theirs.parquet"),
         **{name: lambda scorer=scorer: scorer.probabilities(tokens) for name, scorer in scorers.items()},
     }
     for scorer in scorers.values():  # what is made on first use
@@ -144,7 +139,7 @@ def measure(
         )
         result["int8_vs_torch"] = min(medians[name] for name in ("loop", "fp32") if name in medians) / medians["int8"]
         result["int8_auc_loss"] = float(exact - small)
-    return result, seconds, max_seq_length
+    return result, seconds
 
 
 def score_file(path: Path, scorer: Scorer, folder: Path) -> None:
@@ -159,12 +154,10 @@ def score_file(path: Path, scorer: Scorer, folder: Path) -> None:
     ledger.finish({})
 
 
-def score_with_pipeline(
-    path: Path, classify: Callable[..., list[dict[str, object]]], max_seq_length: int, output: Path
-) -> None:
+def score_with_pipeline(path: Path, classify: Callable[..., list[dict[str, object]]], output: Path) -> None:
     """What the documentation of transformers has one do."""
     frame = pandas.read_csv(path)
-    results = classify(frame[TEXT].tolist(), truncation=True, max_length=max_seq_length)
+    results = classify(frame[TEXT].tolist(), truncation=True)  # where the run that saved the tokenizer cut them
     frame["score"] = [result["score"] for result in results]
     frame[[ID, "score"]].to_parquet(output)
 

@@ -40,9 +40,9 @@ from toxicity.training_arguments import TrainingArguments
 from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification
 
 
-def dataset_of(tokenizer):
-    """64 comments of very different lengths."""
-    texts, labels = zip(*make_comments(64), strict=True)
+def dataset_of(tokenizer, comments=None):
+    """Comments and their labels as the Trainer takes them, by default 64 of very different lengths."""
+    texts, labels = zip(*(make_comments(64) if comments is None else comments), strict=True)
     ids = tokenizer(list(texts), truncation=True, max_length=64)["input_ids"]
     return Dataset.from_dict(
         {"input_ids": ids, "length": list(map(len, ids)), "labels": [float(label) for label in labels]}
@@ -588,26 +588,21 @@ def test_weights_and_auxiliary_targets_trade_bnsp_for_more_of_bpsn(make_trainer,
     def bias_after_training(arguments):
         train, unseen = (Dataset.from_dict(biased_comments(2000, seed)) for seed in (0, 1))
         objective = objective_of(train, arguments)
-        tokens = [
-            tokenizer(split["text"][:], return_attention_mask=False, return_token_type_ids=False)["input_ids"]
-            for split in (train, unseen)
-        ]
-        datasets = [
-            Dataset.from_dict({"input_ids": ids, "length": list(map(len, ids)), "labels": split["target"][:]})
-            for ids, split in zip(tokens, (train, unseen), strict=True)
-        ]
+        tokens, unseen_tokens = (
+            dataset_of(tokenizer, zip(split["text"], split["target"], strict=True)) for split in (train, unseen)
+        )
         torch.manual_seed(0)
         config = with_labels(tiny_config, ("toxic", *objective.names))
         trainer = make_trainer(
             BertForSequenceClassification._from_config(config, attn_implementation=PACKED_ATTENTION),
-            dataset=datasets[0],
+            dataset=tokens,
             objective=objective,
             per_device_train_batch_size=32,
             num_train_epochs=3,
         )
         trainer.train()
         return ToxicityMetric().compute(
-            predictions=trainer.score(datasets[1]),
+            predictions=trainer.score(unseen_tokens),
             references=np.array(unseen["target"]),
             identities={"male": np.array(unseen["male"])},
         )["bias"]["identities"]["male"]

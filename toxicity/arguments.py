@@ -28,6 +28,8 @@ OF_THE_SOURCE = (
     *("max_train_samples", "max_eval_samples"),
 )
 OF_THE_MODEL = ("model_name_or_path", "model_revision", "config_overrides")
+# Chosen for its comments and its model together; other recipes were written by those who run them.
+OF_THE_SAMPLE = ("max_seq_length", "init_head_bias")
 
 
 @dataclass
@@ -206,15 +208,14 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     for flag in flags:
         if flag not in (*known, "help"):
             raise RequestError(_unknown_message("flag", f"--{flag}", known))
-    of_its_own: set[str] = set()
+    left_out: tuple[str, ...] = ()
     if recipe.keys() & set(SOURCES) and set(flags) & set(SOURCES):
-        of_its_own |= set(OF_THE_SOURCE)
+        left_out += OF_THE_SOURCE
     if "model_name_or_path" in flags:
-        of_its_own |= set(OF_THE_MODEL)
-    if of_its_own and recipe_path.resolve() == SAMPLE_RECIPE:
-        # Found good for these comments and this model.
-        of_its_own |= {"max_seq_length", "init_head_bias"}
-    recipe = {key: value for key, value in recipe.items() if key not in of_its_own}
+        left_out += OF_THE_MODEL
+    if left_out and recipe_path.resolve() == SAMPLE_RECIPE:
+        left_out += OF_THE_SAMPLE
+    recipe = {key: value for key, value in recipe.items() if key not in left_out}
 
     try:
         parser.parse_known_args(_as_flags(recipe))

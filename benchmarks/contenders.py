@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import json
 import os
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +35,7 @@ from transformers import (
     set_seed,
 )
 
+from benchmarks.resident import resident_memory
 from toxicity.arguments import ModelArguments
 from toxicity.batching import EpochSampler, fill_batches, longest_first
 from toxicity.hardware import prepare_cpu
@@ -307,15 +307,6 @@ def pipeline(task: Task) -> dict[str, Any]:
 def peak_memory() -> int:
     """Most bytes that this process had, on the GPU where there is one."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident_memory("VmHWM")
-
-
-def resident_memory(field: str) -> int:
-    """Bytes in memory now (`VmRSS`), of them not mapped from files (`RssAnon`), or at most so far (`VmHWM`)."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # On Linux the peak that getrusage gives to a child begins with that of its parent.
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field)) << 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 # Name → what to run, and whether this package's settings of processor and allocator are for it too.

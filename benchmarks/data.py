@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import resource
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -25,6 +22,7 @@ import datasets
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerFast
 
+from benchmarks.resident import peak_mb_of_a_process
 from benchmarks.rounds import time_in_rounds
 from toxicity.arguments import ModelArguments
 from toxicity.data import read_sample
@@ -134,23 +132,14 @@ def tokenize_padded(comments: Dataset, tokenizer: PreTrainedTokenizerFast, path:
 
 def peak_memory_mb(folder: Path, repeats: int) -> float:
     """Peak resident memory of a process of its own that tokenises the comments, repeated."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_tokenize_and_weigh, str(folder), repeats).result()
+    return peak_mb_of_a_process(_tokenize_repeated, str(folder), repeats)
 
 
-def _tokenize_and_weigh(folder: str, repeats: int) -> float:
+def _tokenize_repeated(folder: str, repeats: int) -> None:
     datasets.disable_progress_bars()
     _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
     comments = concatenate_datasets([Dataset.load_from_disk(f"{folder}/comments")] * repeats)
     tokenize(comments, tokenizer, MAX_SEQ_LENGTH, cache_dir=Path(folder) / f"memory-{repeats}")
-    status = Path("/proc/self/status")
-    if status.exists():
-        # On Linux the peak that getrusage gives to a child begins with that of its parent.
-        return (
-            next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 2**10
-        )
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def size_of(folder: Path) -> int:

@@ -20,7 +20,8 @@ import transformers
 from torch.utils.data import DataLoader
 from transformers import BertConfig
 
-from benchmarks.contenders import BATCH_SIZE, MAX_SEQ_LENGTH, resident_memory
+from benchmarks.contenders import BATCH_SIZE, MAX_SEQ_LENGTH
+from benchmarks.resident import resident_memory
 from toxicity.arguments import DataArguments, ModelArguments
 from toxicity.batching import Collator, EpochSampler
 from toxicity.data import labels_of, load_splits

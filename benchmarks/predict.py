@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import resource
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -31,6 +28,7 @@ from sklearn.metrics import roc_auc_score
 from transformers import BertConfig, BertForSequenceClassification, pipeline
 from transformers.utils import logging as transformers_logging
 
+from benchmarks.resident import peak_mb_of_a_process
 from benchmarks.rounds import time_in_rounds
 from toxicity.arguments import DataArguments, ModelArguments
 from toxicity.data import labels_of, load_splits, read_sample
@@ -166,9 +164,7 @@ def peak_memory_mb(folder: Path, rows: int) -> float:
     """Peak resident memory of a process of its own that scores a CSV file of so many of the sample's comments."""
     print(f"memory: {rows:,} rows", file=sys.stderr)
     write_large_csv(folder / f"large-{rows}.csv", rows)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_score_and_weigh, str(folder), rows).result()
+    return peak_mb_of_a_process(_score_with_a_small_model, str(folder), rows)
 
 
 def write_large_csv(path: Path, rows: int) -> None:
@@ -181,7 +177,7 @@ def write_large_csv(path: Path, rows: int) -> None:
             writer.write_table(pa.table([pa.array(range(start, start + len(part))), part], schema=schema))
 
 
-def _score_and_weigh(folder: str, rows: int) -> float:
+def _score_with_a_small_model(folder: str, rows: int) -> None:
     prepare_cpu(scoring=True)
     torch.set_num_threads(1)  # two would only wait for each other over products this small
     transformers_logging.disable_progress_bar()
@@ -201,13 +197,6 @@ def _score_and_weigh(folder: str, rows: int) -> float:
     BertForSequenceClassification(config).save_pretrained(model)
     tokenizer.save_pretrained(model)
     score_file(Path(folder) / f"large-{rows}.csv", Scorer(str(model), device="cpu"), Path(folder) / f"scores-{rows}")
-    status = Path("/proc/self/status")
-    if status.exists():
-        # On Linux the peak that getrusage gives to a child begins with that of its parent.
-        return (
-            next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 2**10
-        )
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 if __name__ == "__main__":

@@ -177,3 +177,19 @@ def run_main(cache_dir, monkeypatch):
     yield call
     torch.set_num_threads(threads)
     log.handlers, log.propagate, log.level = before
+
+
+@pytest.fixture
+def job(model_dir, tmp_path, monkeypatch):
+    """A started job of scoring: its scorer, ledger and options."""
+    from toxicity import shard_scoring
+    from toxicity.ledger import Ledger
+    from toxicity.predict import describe_job
+    from toxicity.scorer import Scorer
+
+    # Far smaller than the files, so that rows cross windows.
+    monkeypatch.setattr(shard_scoring, "ROWS_PER_WINDOW", 16)
+    scorer, options = Scorer(str(model_dir), device="cpu"), shard_scoring.Options("csv", 0.5)
+    ledger = Ledger(tmp_path / "out", describe_job("m", scorer, options))
+    ledger.start()
+    return scorer, ledger, options

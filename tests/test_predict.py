@@ -1,4 +1,3 @@
-import dataclasses
 import gzip
 import io
 import json
@@ -7,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from pathlib import Path
@@ -26,10 +24,9 @@ from transformers import BertConfig, BertForSequenceClassification
 from toxicity import predict, shard_scoring
 from toxicity.errors import RequestError, refusals_exit_cleanly
 from toxicity.labels import Labels
-from toxicity.ledger import Ledger
 from toxicity.progress import Progress
 from toxicity.scorer import Scorer
-from toxicity.shard_scoring import Options, score_shards
+from toxicity.shard_scoring import score_shards
 from toxicity.shards import list_shards
 
 COMMENTS = [text for text, _ in make_comments(50)]
@@ -343,55 +340,6 @@ def test_a_folder_that_cannot_be_written_to(score, tmp_path, capsys):
     write_comments(tmp_path / "a.csv")
     assert score("--input", tmp_path / "a.csv", output=tmp_path / "a.csv" / "out") == 2
     assert "cannot write to" in capsys.readouterr().err
-
-
-@pytest.fixture
-def job(model_dir, tmp_path, monkeypatch):
-    """A started job: its scorer, ledger and options."""
-    monkeypatch.setattr(shard_scoring, "ROWS_PER_WINDOW", 16)
-    scorer, options = Scorer(str(model_dir), device="cpu"), Options("csv", 0.5)
-    ledger = Ledger(tmp_path / "out", predict.describe_job("m", scorer, options))
-    ledger.start()
-    return scorer, ledger, options
-
-
-def test_a_shard_is_tried_once_in_a_job_whatever_became_of_it(job, tmp_path, caplog):
-    write_comments(tmp_path / "bad.csv", ["", "x"])
-    # Of a size that nobody knows, as web servers have it.
-    shards = [
-        dataclasses.replace(shard, bytes=None)
-        for shard in list_shards([str(tmp_path / "bad.csv"), str(write_comments(tmp_path / "good.csv"))])
-    ]
-    first = score_shards(shards, *job, Progress(0))
-    assert [outcome is None for outcome in first.values()] == [False, True]
-    assert score_shards(shards, *job, Progress(0)) == {}, "another process of the job finds nothing to do"
-    assert [record.levelname for record in caplog.records if "Failed" in record.message] == ["ERROR"]
-
-
-def test_the_rest_of_a_shard_that_failed_is_not_read(job, tmp_path, monkeypatch):
-    scorer, ledger, options = job
-    tokenised = []
-    tokenize = scorer.tokenize
-    monkeypatch.setattr(scorer, "tokenize", lambda texts: tokenised.append(len(texts)) or tokenize(texts))
-    monkeypatch.setattr(scorer, "probabilities", lambda tokens: 1 / 0)
-    shards = list_shards([str(write_comments(tmp_path / "long.csv", COMMENTS * 10))])
-    progress = Progress(shards[0].bytes)
-    score_shards(shards, scorer, ledger, options, progress)
-    assert len(tokenised) <= 3, "of 32 windows"
-    assert progress.input_bytes == shards[0].bytes
-
-
-def test_the_next_window_is_made_while_one_is_in_use():
-    begun = [threading.Event() for _ in range(3)]
-
-    def windows():
-        for number, event in enumerate(begun):
-            event.set()
-            yield number
-
-    for number in shard_scoring._ahead(windows()):
-        assert all(event.wait(timeout=10) for event in begun[: number + 2])
-        assert not any(event.is_set() for event in begun[number + 2 :]), "one alone: more would fill the memory"
 
 
 def test_a_job_is_told_by_all_that_decides_its_bytes(job, tmp_path, monkeypatch):

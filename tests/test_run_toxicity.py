@@ -279,20 +279,6 @@ def test_two_processes_that_the_hub_refuses_come_to_their_end_and_lose_nothing(
     assert {"README.md", "model.safetensors", "report/benchmark.json"} <= set(hub.files("tester/toxic-comments"))
 
 
-def test_make_lists_the_machines_it_knows():
-    refused = run("make", "bench", "GPU=k80")
-    assert refused.returncode == 2
-    assert "unknown GPU `k80`; the known ones are" in refused.stderr
-    assert "p100" in refused.stderr
-
-
-def test_make_shows_its_targets():
-    shown = run("make")
-    assert shown.returncode == 0
-    for target in ("setup", "demo", "test", "bench", "bench-speed", "compare", "estimate"):
-        assert f"\n{target} " in f"\n{shown.stdout}"
-
-
 def test_a_model_that_was_trained_is_kept_whatever_fails_afterwards(
     checkpoint, comments_csv, tmp_path, run_main, monkeypatch
 ):

@@ -28,6 +28,19 @@ TOXIC_WORDS = ["you", "are", "a", "stupid", "rotten", "liar", "filthy", "worthle
 MAX_POSITIONS = 64
 
 
+@pytest.fixture(scope="module", params=["torch as it is", "torch for CUDA, no card"])
+def torch_build(request):
+    """Torch as this machine has it, and as the build for CUDA looks on a machine without a card."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "torch as it is":
+            # The two things that it asks its compiled part: what it was built for, and how many of them are there.
+            patch.setattr(torch._C, "_accelerator_getAccelerator", lambda: torch.device("cuda"))
+            patch.setattr(torch._C, "_cuda_getDeviceCount", lambda: 0, raising=False)
+            assert torch.accelerator.current_accelerator() is not None
+            assert not torch.accelerator.is_available()
+        yield
+
+
 def make_comments(count: int, seed: int = 0) -> list[tuple[str, int]]:
     """Comments of 3 to 40 words with their label, one in four toxic, told apart by their words."""
     rng = random.Random(seed)

@@ -17,9 +17,11 @@ from toxicity.scorer import Scorer
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)
 
+pytestmark = pytest.mark.usefixtures("torch_build")
+
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory, tiny_config, tokenizer):
+def exported(torch_build, tmp_path_factory, tiny_config, tokenizer):
     """A model that is exported once for all tests: its folder, the export's, and what was told."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("onnx")

@@ -29,6 +29,8 @@ from toxicity.scorer import Scorer
 from toxicity.shard_scoring import score_shards
 from toxicity.shards import list_shards
 
+pytestmark = pytest.mark.usefixtures("torch_build")
+
 COMMENTS = [text for text, _ in make_comments(50)]
 
 

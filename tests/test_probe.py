@@ -344,6 +344,12 @@ def test_a_model_that_is_not_there_is_refused(fake_scorer):
         main(["--model", "runs/none"])
 
 
+@pytest.mark.usefixtures("torch_build")
+def test_the_command_with_a_real_model(model_dir, capsys):
+    main(["--model", str(model_dir)])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["largest_shift"][0] in IDENTITIES
+
+
 def test_a_wrong_flag_exits_with_2_before_torch_is_loaded():
     code = (
         "import sys\nfrom toxicity.probe import main\ntry:\n    main(['--modle', 'x'])\n"

@@ -31,3 +31,8 @@ def test_the_first_process_works_and_all_know(monkeypatch):
     monkeypatch.setattr(processes, "gather", lambda value: [None, value])
     assert processes.once(lambda: calls.append("worked")) is None
     assert calls == []
+
+
+def test_a_build_for_cuda_on_a_machine_without_a_card_has_no_accelerator(torch_build):
+    assert processes.accelerator() is None
+    assert processes.device() is None

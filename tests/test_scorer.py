@@ -21,6 +21,8 @@ from toxicity.errors import RequestError
 from toxicity.schema import SUBTYPES
 from toxicity.scorer import Scorer
 
+pytestmark = pytest.mark.usefixtures("torch_build")
+
 TEXTS = [text for text, _ in make_comments(70)]
 
 

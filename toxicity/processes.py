@@ -42,12 +42,20 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def accelerator() -> torch.device | None:
+    """The kind of accelerator that torch can use here, without an index; None if there is none.
+
+    Without the check torch names the kind that it was compiled for, whether this machine has one or not.
+    """
+    return torch.accelerator.current_accelerator(check_available=True)
+
+
 def device() -> torch.device | None:
     """The accelerator of this process; None if there is none."""
-    accelerator = torch.accelerator.current_accelerator()
-    if accelerator is None:
+    kind = accelerator()
+    if kind is None:
         return None
-    return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count())
+    return torch.device(kind.type, int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count())
 
 
 def gather(value: T) -> list[T]:

@@ -19,6 +19,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from toxicity import processes
 from toxicity.checkpoints import UNFINISHED, fault_of, unfinished_path
 from toxicity.errors import RequestError, RunFailure
 from toxicity.files import flush, full_disk_explained
@@ -310,7 +311,7 @@ def _set_epoch(loader: Any, epoch: int) -> None:
 
 
 def _random_state() -> tuple[Any, ...]:
-    device = torch.accelerator.current_accelerator()
+    device = processes.accelerator()
     on_device = torch.get_device_module(device).get_rng_state_all() if device is not None else None
     return random.getstate(), np.random.get_state(), torch.random.get_rng_state(), on_device
 
@@ -320,4 +321,4 @@ def _restore_random_state(state: tuple[Any, ...]) -> None:
     np.random.set_state(state[1])
     torch.random.set_rng_state(state[2])
     if state[3] is not None:
-        torch.get_device_module(torch.accelerator.current_accelerator()).set_rng_state_all(state[3])
+        torch.get_device_module(processes.accelerator()).set_rng_state_all(state[3])

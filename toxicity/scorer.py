@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from toxicity import processes
 from toxicity.cpu import use_faster_layers
 from toxicity.errors import RequestError, one_line
 from toxicity.hardware import fastest_precision
@@ -77,7 +78,7 @@ class Scorer:
         self.runtime = "torch" if onnx_file is None else "onnxruntime"
         if onnx_file is None:
             refuse_pickled_weights(model_name_or_path)
-            self.device = torch.device(device or torch.accelerator.current_accelerator() or "cpu")
+            self.device = torch.device(device or processes.accelerator() or "cpu")
             self.mixed_precision = mixed_precision or fastest_precision(self.device)
         elif mixed_precision or torch.device(device or "cpu").type != "cpu":
             raise RequestError(

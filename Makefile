@@ -80,7 +80,7 @@ ifneq ($(GPU),cpu)
 endif
 
 bench: bench-request $(READY)  ## the published protocol on GPU=p100 DATA=train.csv [EPOCHS=2] [ROWS=...], then the table
-	$(VENV)/bin/python -m toxicity.preflight --gpu $(GPU) $(OTHER_GPU)
+	$(VENV)/bin/python -m toxicity.hardware.preflight --gpu $(GPU) $(OTHER_GPU)
 	$(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/$(GPU).yaml \
 		--num_cpu_threads_per_process 1 --gpu_ids "$${CUDA_VISIBLE_DEVICES:-0}" run_toxicity.py $(BENCH) \
 		--overwrite_cache --gpu $(GPU) $(OTHER_GPU) --num_train_epochs $(EPOCHS) $(BENCH_ROWS) \

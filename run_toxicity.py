@@ -15,28 +15,29 @@ from pathlib import Path
 from scipy.special import expit
 from transformers import enable_full_determinism, set_seed
 
-from toxicity.arguments import parse_arguments
-from toxicity.calibration import calibrate, config_section
-from toxicity.card import write_card
-from toxicity.console import set_up_console
-from toxicity.data import identities_of, labels_of, load_splits, targets_of
-from toxicity.dry_run import describe_data
-from toxicity.errors import refusals_exit_cleanly
-from toxicity.flops import encoder_of
-from toxicity.hardware import describe_machine, measure_matmul_peak, prepare_cpu
-from toxicity.interruption import sigterm_saves
-from toxicity.launching import start_missing_processes
-from toxicity.metrics import ToxicityMetric
-from toxicity.modeling import add_to_config, load_model, load_tokenizer
-from toxicity.objective import objective_of
-from toxicity.preflight import require_working_machine, require_working_sharing
-from toxicity.probe import probe
-from toxicity.report import build_benchmark, describe_protocol, write_report
-from toxicity.resuming import FINISHED, Checkpoints, describe_request
-from toxicity.schema import ID
-from toxicity.timing import PhaseClock
-from toxicity.tokenization import rows_behind_the_time, tokenize
-from toxicity.training import ToxicityTrainer
+from toxicity.core.arguments import parse_arguments
+from toxicity.core.console import set_up_console
+from toxicity.core.errors import refusals_exit_cleanly
+from toxicity.core.launching import start_missing_processes
+from toxicity.core.schema import ID
+from toxicity.data.sources import identities_of, labels_of, load_splits, targets_of
+from toxicity.data.summary import describe_data
+from toxicity.data.tokenization import rows_behind_the_time, tokenize
+from toxicity.evaluation.calibration import calibrate, config_section
+from toxicity.evaluation.identity_probe import probe
+from toxicity.evaluation.metrics import ToxicityMetric
+from toxicity.hardware.cpu import prepare_cpu
+from toxicity.hardware.machine import describe_machine, measure_matmul_peak
+from toxicity.hardware.preflight import require_working_machine, require_working_sharing
+from toxicity.hardware.timing import PhaseClock
+from toxicity.hub.model_card import write_card
+from toxicity.models.classifier import add_to_config, load_model, load_tokenizer
+from toxicity.models.flops import encoder_of
+from toxicity.report.write import build_benchmark, describe_protocol, write_report
+from toxicity.training.interruption import sigterm_saves
+from toxicity.training.resume import FINISHED, Checkpoints, describe_request
+from toxicity.training.targets import objective_of
+from toxicity.training.trainer import ToxicityTrainer
 
 
 def main() -> None:

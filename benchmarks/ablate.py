@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from toxicity.errors import RunFailure, refusals_exit_cleanly
+from toxicity.core.errors import RunFailure, refusals_exit_cleanly
 
 RECIPE = Path("recipes/sample.yaml")
 SEEDS = (1, 2, 3)

@@ -36,14 +36,15 @@ from transformers import (
 )
 
 from benchmarks.resident import resident_memory
-from toxicity.arguments import ModelArguments
-from toxicity.batching import EpochSampler, fill_batches, longest_first
-from toxicity.hardware import prepare_cpu
-from toxicity.modeling import SAMPLE_MODEL, load_model, load_tokenizer
-from toxicity.timing import PhaseClock
-from toxicity.training import ToxicityTrainer
-from toxicity.training_arguments import TrainingArguments
-from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification, layout_for
+from toxicity.core.arguments import ModelArguments
+from toxicity.core.training_arguments import TrainingArguments
+from toxicity.hardware.cpu import prepare_cpu
+from toxicity.hardware.timing import PhaseClock
+from toxicity.models.classifier import SAMPLE_MODEL, load_model, load_tokenizer
+from toxicity.models.packing import fill_batches, longest_first
+from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification, layout_for
+from toxicity.training.batching import EpochSampler
+from toxicity.training.trainer import ToxicityTrainer
 
 MAX_SEQ_LENGTH = 220
 BATCH_SIZE = 32

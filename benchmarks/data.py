@@ -24,11 +24,11 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.resident import peak_mb_of_a_process
 from benchmarks.rounds import time_in_rounds
-from toxicity.arguments import ModelArguments
-from toxicity.data import read_sample
-from toxicity.modeling import SAMPLE_MODEL, load_tokenizer
-from toxicity.schema import TEXT
-from toxicity.tokenization import ROWS_PER_BATCH, tokenize
+from toxicity.core.arguments import ModelArguments
+from toxicity.core.schema import TEXT
+from toxicity.data.sources import read_sample
+from toxicity.data.tokenization import ROWS_PER_BATCH, tokenize
+from toxicity.models.classifier import SAMPLE_MODEL, load_tokenizer
 
 MAX_SEQ_LENGTH = 220
 REPEATS = 10

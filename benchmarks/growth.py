@@ -22,15 +22,15 @@ from transformers import BertConfig
 
 from benchmarks.contenders import BATCH_SIZE, MAX_SEQ_LENGTH
 from benchmarks.resident import resident_memory
-from toxicity.arguments import DataArguments, ModelArguments
-from toxicity.batching import Collator, EpochSampler
-from toxicity.data import labels_of, load_splits
-from toxicity.layout import Layout
-from toxicity.modeling import SAMPLE_MODEL, load_tokenizer
-from toxicity.scoring import score_rows
-from toxicity.token_rows import TokenRows
-from toxicity.tokenization import tokenize
-from toxicity.unpadded import PACKED_ATTENTION, BertForSequenceClassification
+from toxicity.core.arguments import DataArguments, ModelArguments
+from toxicity.data.sources import labels_of, load_splits
+from toxicity.data.token_dataset import TokenRows
+from toxicity.data.tokenization import tokenize
+from toxicity.models.classifier import SAMPLE_MODEL, load_tokenizer
+from toxicity.models.packing import Layout
+from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
+from toxicity.models.scoring import score_rows
+from toxicity.training.batching import Collator, EpochSampler
 
 LEAST_SECONDS = 2.0
 

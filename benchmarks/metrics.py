@@ -21,10 +21,10 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.rounds import time_in_rounds
-from toxicity.bias import CELLS, bias_metrics
-from toxicity.metrics import ToxicityMetric
-from toxicity.roc import auc_of_counts, count_by_score, score_ranks
-from toxicity.schema import IDENTITIES, hard_labels
+from toxicity.core.schema import IDENTITIES, hard_labels
+from toxicity.evaluation.bias import CELLS, bias_metrics
+from toxicity.evaluation.metrics import ToxicityMetric
+from toxicity.evaluation.roc import auc_of_counts, count_by_score, score_ranks
 
 CONTENDERS = {
     "metric": "the whole metric, through `evaluate` and Arrow",

@@ -30,19 +30,19 @@ from transformers.utils import logging as transformers_logging
 
 from benchmarks.resident import peak_mb_of_a_process
 from benchmarks.rounds import time_in_rounds
-from toxicity.arguments import DataArguments, ModelArguments
-from toxicity.data import labels_of, load_splits, read_sample
-from toxicity.errors import RequestError, refusals_exit_cleanly
-from toxicity.hardware import prepare_cpu
-from toxicity.ledger import Ledger
-from toxicity.modeling import SAMPLE_MODEL, load_tokenizer
-from toxicity.onnx_export import SAMPLE, export
-from toxicity.predict import describe_job
-from toxicity.progress import Progress
-from toxicity.schema import ID, TEXT
-from toxicity.scorer import Scorer
-from toxicity.shard_scoring import Options, score_shards
-from toxicity.shards import list_shards
+from toxicity.core.arguments import DataArguments, ModelArguments
+from toxicity.core.errors import RequestError, refusals_exit_cleanly
+from toxicity.core.schema import ID, TEXT
+from toxicity.data.sources import labels_of, load_splits, read_sample
+from toxicity.hardware.cpu import prepare_cpu
+from toxicity.models.classifier import SAMPLE_MODEL, load_tokenizer
+from toxicity.predict.export.onnx import SAMPLE, export
+from toxicity.predict.job import describe_job
+from toxicity.predict.ledger import Ledger
+from toxicity.predict.progress import Progress
+from toxicity.predict.score_shards import Options, score_shards
+from toxicity.predict.scorer import Scorer
+from toxicity.predict.shards import list_shards
 
 # Of the model that is weighed; the others say it themselves.
 MAX_SEQ_LENGTH = 220

@@ -29,13 +29,15 @@ import torch
 from datasets import Dataset
 
 from benchmarks.contenders import CONTENDERS, MAX_SEQ_LENGTH, Task, our_model, timed
-from toxicity.arguments import DataArguments, ModelArguments
-from toxicity.data import labels_of, load_splits
-from toxicity.flops import Encoder, encoder_of
-from toxicity.hardware import describe_machine, judge_precision, measure_matmul_peak, prepare_cpu
-from toxicity.modeling import SAMPLE_MODEL, load_tokenizer
-from toxicity.schema import TEXT
-from toxicity.tokenization import tokenize
+from toxicity.core.arguments import DataArguments, ModelArguments
+from toxicity.core.schema import TEXT
+from toxicity.data.sources import labels_of, load_splits
+from toxicity.data.tokenization import tokenize
+from toxicity.hardware.cpu import prepare_cpu
+from toxicity.hardware.machine import describe_machine, measure_matmul_peak
+from toxicity.hardware.precision import judge_precision
+from toxicity.models.classifier import SAMPLE_MODEL, load_tokenizer
+from toxicity.models.flops import Encoder, encoder_of
 
 LABELS = {
     "published": "(a) one row at a time, padded to 220, plain loop, fp32",

@@ -1,9 +1,7 @@
 """What the tests share: a tokenizer and a model made in the process, and comments of our own."""
 
-import csv
 import logging
 import os
-import random
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +13,7 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_seta
 
 import pytest
 import torch
+from builders import MAX_POSITIONS, make_comments, write_csv
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -22,10 +21,6 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordPieceTrainer
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
-
-CIVIL_WORDS = ["thank", "you", "for", "the", "kind", "thoughtful", "note", "about", "local", "gardens", "and", "trains"]
-TOXIC_WORDS = ["you", "are", "a", "stupid", "rotten", "liar", "filthy", "worthless", "idiot", "and", "should", "shut"]
-MAX_POSITIONS = 64
 
 
 @pytest.fixture(scope="module", params=["torch as it is", "torch for CUDA, no card"])
@@ -39,17 +34,6 @@ def torch_build(request):
             assert torch.accelerator.current_accelerator() is not None
             assert not torch.accelerator.is_available()
         yield
-
-
-def make_comments(count: int, seed: int = 0) -> list[tuple[str, int]]:
-    """Comments of 3 to 40 words with their label, one in four toxic, told apart by their words."""
-    rng = random.Random(seed)
-    comments = []
-    for index in range(count):
-        toxic = int(index % 4 == 0)
-        words = rng.choices(TOXIC_WORDS if toxic else CIVIL_WORDS, k=rng.randint(3, 40))
-        comments.append((" ".join(words), toxic))
-    return comments
 
 
 @pytest.fixture(scope="session")
@@ -124,17 +108,6 @@ def comments_csv(tmp_path) -> Path:
     return path
 
 
-def write_comments(path: Path, count: int = 120) -> Path:
-    """Comments numbered from 0, with the columns of the Kaggle file."""
-    return write_csv(path, ["id", "comment_text", "target"], [[i, *row] for i, row in enumerate(make_comments(count))])
-
-
-def write_csv(path: Path, header: list[str], rows: list[list]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-    return path
-
-
 @pytest.fixture
 def cache_dir(tmp_path, monkeypatch) -> Path:
     """A token cache of the test's own."""
@@ -172,15 +145,16 @@ def hub(tmp_path, monkeypatch):
 def run_main(cache_dir, monkeypatch):
     """The job itself in this process: call it with flags, on the CPU, with a token cache of the test's own."""
     import run_toxicity
-    from toxicity import hardware
-    from toxicity.errors import refusals_exit_cleanly
+    from toxicity.core.errors import refusals_exit_cleanly
+    from toxicity.hardware import cpu, machine
 
     log = logging.getLogger("toxicity")
     before = log.handlers, log.propagate, log.level
     # A tiny model is no work for two, and on a busy machine one waits for the other.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(hardware, "_usable_cores", lambda: 1)
+    monkeypatch.setattr(cpu, "usable_cores", lambda: 1)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
 
     def call(*arguments):
         monkeypatch.setattr("sys.argv", ["run_toxicity.py", *map(str, arguments), "--use_cpu"])
@@ -195,14 +169,14 @@ def run_main(cache_dir, monkeypatch):
 @pytest.fixture
 def job(model_dir, tmp_path, monkeypatch):
     """A started job of scoring: its scorer, ledger and options."""
-    from toxicity import shard_scoring
-    from toxicity.ledger import Ledger
-    from toxicity.predict import describe_job
-    from toxicity.scorer import Scorer
+    from toxicity.predict import score_shards
+    from toxicity.predict.job import describe_job
+    from toxicity.predict.ledger import Ledger
+    from toxicity.predict.scorer import Scorer
 
     # Far smaller than the files, so that rows cross windows.
-    monkeypatch.setattr(shard_scoring, "ROWS_PER_WINDOW", 16)
-    scorer, options = Scorer(str(model_dir), device="cpu"), shard_scoring.Options("csv", 0.5)
+    monkeypatch.setattr(score_shards, "ROWS_PER_WINDOW", 16)
+    scorer, options = Scorer(str(model_dir), device="cpu"), score_shards.Options("csv", 0.5)
     ledger = Ledger(tmp_path / "out", describe_job("m", scorer, options))
     ledger.start()
     return scorer, ledger, options

@@ -5,7 +5,7 @@ import json
 import sys
 
 import pytest
-from processes import ROOT
+from builders import ROOT
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 import subprocess
-from pathlib import Path
+
+from builders import ROOT
 
 
 def make(*arguments):
-    root = Path(__file__).parent.parent
+    root = ROOT
     return subprocess.run(["make", *arguments], cwd=root, capture_output=True, text=True, check=False)
 
 

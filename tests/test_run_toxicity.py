@@ -4,46 +4,22 @@ import csv
 import errno
 import json
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas
 import pyarrow.parquet
 import pytest
-from conftest import MAX_POSITIONS, make_comments, write_csv
+from builders import MAX_POSITIONS, make_comments, write_csv
 from hub_server import WRITE_TOKEN
+from processes import LAUNCH, flags, run
 from sklearn.metrics import roc_auc_score
 
-from toxicity.hub import push_run
-from toxicity.schema import IDENTITIES, SUBTYPES
-from toxicity.scorer import Scorer
+from toxicity.core.schema import IDENTITIES, SUBTYPES
+from toxicity.hub.push import push_run
+from toxicity.predict.scorer import Scorer
 
-ROOT = Path(__file__).parent.parent
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
 CPU = ["--config_file", "accelerate_configs/cpu.yaml"]
-
-
-def run(*command, **environment):
-    """Run a command that has to come to its end in five minutes, on the busiest machine."""
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
-def flags(checkpoint, comments, output_dir):
-    return [
-        *("--model_name_or_path", checkpoint, "--config_overrides", "hidden_dropout_prob=0.1"),
-        *("--train_file", comments, "--output_dir", output_dir, "--max_seq_length", 32),
-        *("--per_device_train_batch_size", 8, "--learning_rate", 1e-3, "--num_train_epochs", 6),
-    ]
 
 
 @pytest.fixture
@@ -299,7 +275,7 @@ def test_a_disk_that_is_full_at_the_report_is_told_with_what_is_kept(
     def fail(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("toxicity.plots.draw_timing", fail)
+    monkeypatch.setattr("toxicity.report.plots.draw_timing", fail)
     output_dir = tmp_path / "run"
     with pytest.raises(SystemExit) as stop:
         run_main(*flags(checkpoint, comments_csv, output_dir), "--num_train_epochs", 1, "--save_strategy", "epoch")

@@ -1,0 +1,38 @@
+import pytest
+
+from toxicity.core import distributed
+from toxicity.core.errors import RequestError
+
+
+def test_a_process_alone_has_nobody_to_wait_for(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    with distributed.joined():
+        assert (distributed.rank(), distributed.count()) == (0, 1)
+        assert distributed.gather("x") == ["x"]
+        assert distributed.once(lambda: 7) == 7
+
+
+def test_what_one_is_refused_all_are(monkeypatch):
+    def refuse():
+        raise RequestError("mine")
+
+    with pytest.raises(RequestError, match="mine"):
+        distributed.all_or_none(refuse)
+    # As it looks to a process that was well, beside one that was not.
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, RequestError("the other's")])
+    with pytest.raises(RequestError, match="the other's"):
+        distributed.all_or_none(lambda: "fine")
+
+
+def test_the_first_process_works_and_all_know(monkeypatch):
+    calls = []
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(distributed, "gather", lambda value: [None, value])
+    assert distributed.once(lambda: calls.append("worked")) is None
+    assert calls == []
+
+
+def test_a_build_for_cuda_on_a_machine_without_a_card_has_no_accelerator(torch_build):
+    assert distributed.accelerator() is None
+    assert distributed.device() is None

@@ -1,0 +1,310 @@
+import contextlib
+import gzip
+import io
+import json
+import zipfile
+
+import pandas
+import pytest
+from builders import write_csv
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toxicity.core.arguments import DataArguments
+from toxicity.core.errors import RequestError
+from toxicity.data.readers import base, csv
+from toxicity.data.readers.files import read_files, read_lines, read_windows
+from toxicity.data.sources import load_splits
+
+CSV = b"id,text,target\n1,first,0\n2,second,1\n"
+
+
+def choose_all(names, source):
+    return names
+
+
+def read(path, choose=choose_all):
+    table, _, broken = read_files(str(path), choose)
+    return table.to_pydict(), broken
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.csv", CSV),
+        ("c.CSV", CSV),
+        ("c.csv.gz", gzip.compress(CSV, mtime=0)),
+        ("c.csv.GZ", gzip.compress(CSV, mtime=0)),
+        ("bom.csv", b"\xef\xbb\xbf" + CSV),
+        ("crlf.csv", CSV.replace(b"\n", b"\r\n")),
+        ("open.csv", CSV.rstrip()),
+    ],
+)
+def test_csv_in_every_dress(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    rows = {"id": [b"1", b"2"], "text": [b"first", b"second"], "target": [b"0", b"1"]}
+    assert read(tmp_path / name) == (rows, {})
+
+
+def test_a_zip_with_one_csv(tmp_path):
+    with zipfile.ZipFile(tmp_path / "train.csv.zip", "w") as archive:
+        archive.writestr("train.csv", CSV)
+        archive.writestr("__MACOSX/._train.csv", b"x")
+    assert read(tmp_path / "train.csv.zip")[0]["id"] == [b"1", b"2"]
+
+
+def test_a_zip_with_two(tmp_path):
+    with zipfile.ZipFile(tmp_path / "both.zip", "w") as archive:
+        archive.writestr("a.csv", CSV)
+        archive.writestr("b.csv", CSV)
+    with pytest.raises(RequestError, match="should hold one CSV file; it holds a.csv, b.csv"):
+        read(tmp_path / "both.zip")
+
+
+def test_shards_of_a_folder_come_in_the_order_of_their_names(tmp_path):
+    for name, ids in (("b.csv", [3]), ("a.csv", [1, 2])):
+        write_csv(tmp_path / name, ["id", "text"], [[i, "x"] for i in ids])
+    (tmp_path / "notes.txt").write_text("not data")
+    table, files, _ = read_files(str(tmp_path), choose_all)
+    assert table["id"].to_pylist() == [b"1", b"2", b"3"]
+    assert files == [(str(tmp_path / "a.csv"), 2), (str(tmp_path / "b.csv"), 1)]
+
+
+@pytest.mark.parametrize(
+    ("content", "ids", "broken"),
+    [
+        (b"id,text,target\n1,a,0\n2,b\n3,c,1\n", [b"1", None, b"3"], {1: "2 columns instead of 3"}),
+        (b"id,text,target\n1,a,0\n2,b,c,1\n3,c,1\n", [b"1", None, b"3"], {1: "4 columns instead of 3"}),
+        (b'id,text,target\n1,"a\nb",0\n\n3,c,1\n4,d', [b"1", b"3", None], {2: "2 columns instead of 3"}),
+        (b'id,text,target\n1,a,0\n3,c,1\n4,"cut', [b"1", b"3", None], {2: "its quotes do not match"}),
+        (b'id,target,text\n1,0,a\n3,1,c\n4,0,"cut', [b"1", b"3", None], {2: "its quotes do not match"}),
+        (b'id,target,text\n1,0,a\n3,1,c\n4,0,"he said ""', [b"1", b"3", None], {2: "its quotes do not match"}),
+        (b'id,text,target\n1,a\n3,"cut, and', [None, None], {0: "2 columns", 1: "its quotes do not match"}),
+        (b'id,text,target\n1,5" nail,0\n3,c,1\n', [b"1", b"3"], {}),
+        (b"id,text,target\n1,a\xff\n3,c,1\n", [None, b"3"], {0: "2 columns instead of 3"}),
+    ],
+)
+def test_broken_rows_keep_their_place(tmp_path, content, ids, broken):
+    (tmp_path / "c.csv").write_bytes(content)
+    table, found = read(tmp_path / "c.csv")
+    assert table["id"] == ids
+    assert found.keys() == broken.keys()
+    for row, reason in broken.items():
+        assert found[row].startswith(reason)
+
+
+def test_rows_are_numbered_right_across_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 1000)
+    lines = [f"{i},some text,0" for i in range(500)]
+    lines[400] = "broken"
+    (tmp_path / "c.csv").write_text("\n".join(["id,text,target", *lines]))
+    table, broken = read(tmp_path / "c.csv")
+    assert table["id"] == [None if i == 400 else str(i).encode() for i in range(500)]
+    assert broken == {400: "1 columns instead of 3"}
+
+
+def test_json_lines_are_read_as_a_csv_file_would_be(tmp_path):
+    records = [
+        {"text": "2020-01-01", "target": 0.5, "more": [1]},
+        {"text": "b\0", "target": True},
+        {"text": "\ud800", "target": 10**30},
+        {"text": None, "target": "0.25"},
+    ]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, records)))
+    table, broken = read(tmp_path / "c.jsonl", lambda names, source: ["text", "target"])
+    assert table == {
+        "text": [b"2020-01-01", b"b\0", b"\xed\xa0\x80", None],
+        "target": [b"0.5", b"1", b"1" + b"0" * 30, b"0.25"],
+    }
+    assert broken == {}
+
+
+def test_a_line_that_is_no_json_keeps_its_place(tmp_path):
+    lines = [b'{"text": "a"}', b'{"text": ', b"[1]", b'{"text": ["b"]}', b'{"text": "\xff"}', b'{"text": "c"}']
+    (tmp_path / "c.jsonl").write_bytes(b"\n".join(lines))
+    table, broken = read(tmp_path / "c.jsonl")
+    assert table == {"text": [b"a", None, None, None, None, b"c"]}
+    assert sorted(broken) == [1, 2, 3, 4]
+    assert "one JSON object a line" in broken[2]
+    assert "neither text nor a number" in broken[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.csv", b"", "is empty"),
+        ("c.csv", b"id;text;target\n1;a;0\n", "separated by semicolons; it should be by commas"),
+        ("c.csv", b"id\ttext\ttarget\n1\ta\t0\n", "separated by tabs"),
+        ("c.csv", b"id,text,text\n1,a,b\n", "has the column `text` twice"),
+        ("c.csv", "id,text,target\n1,a,0\n".encode("utf-16"), "not UTF-8"),
+        ("c.csv.gz", gzip.compress(CSV * 99, mtime=0)[:60], "damaged, cut off or locked"),
+        ("c.csv.gz", CSV, "damaged, cut off or locked"),
+        ("c.csv.zip", b"PK\x03\x04 cut", "damaged, cut off or locked"),
+        ("c.jsonl", b'{"text": "a"', "holds no JSON lines"),
+        ("c.json", b'[{"text": "a"}]', "one JSON object a line"),
+        ("c.parquet", b"PAR1 and more", "cannot read"),
+        ("c.txt", b"text", "should end in one of .csv"),
+    ],
+)
+def test_files_that_are_none(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RequestError, match=message) as refusal:
+        read(tmp_path / name)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_a_folder_without_data(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(RequestError, match="holds no data"):
+        read(tmp_path)
+
+
+def test_shards_with_other_columns(tmp_path):
+    write_csv(tmp_path / "a.csv", ["id", "text"], [[1, "x"]])
+    write_csv(tmp_path / "b.csv", ["id", "body"], [[1, "x"]])
+    with pytest.raises(RequestError, match="b.csv has the columns id, body, but .*a.csv has id, text"):
+        read(tmp_path)
+
+
+def test_a_comment_longer_than_the_parsers_own_block(tmp_path):
+    write_csv(tmp_path / "c.csv", ["id", "text"], [[1, "x" * 3_000_000], [2, "y"]])
+    table, bad = read(tmp_path / "c.csv")
+    assert [len(text) for text in table["text"]] == [3_000_000, 1]
+    assert bad == {}
+
+
+# Carriage returns are line ends to a CSV parser, also within quotes; NULs and surrogates are for other tests.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1, max_size=40)
+
+
+@given(st.lists(st.tuples(TEXTS, st.floats(0, 1)), min_size=1, max_size=20))
+def test_what_csv_wrote_is_read(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("csv") / "c.csv"
+    write_csv(path, ["id", "text", "target"], [[i, *row] for i, row in enumerate(rows)])
+    table, bad = read(path)
+    assert bad == {}
+    assert [text.decode() for text in table["text"]] == [text for text, _ in rows]
+    assert [float(target) for target in table["target"]] == [target for _, target in rows]
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", b"id,text,target\n"]))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, content, header):
+    folder = tmp_path_factory.mktemp("bytes")
+    for name in ("c.csv", "c.jsonl", "c.parquet", "c.csv.gz", "c.zip"):
+        (folder / name).write_bytes(header + content)
+        with contextlib.suppress(RequestError):
+            load_splits(DataArguments(train_file=str(folder / name), on_bad_rows="drop"))
+
+
+@given(st.integers(0, 10**6))
+def test_a_csv_cut_anywhere_tells_of_the_row_that_was_cut(tmp_path_factory, cut):
+    path = tmp_path_factory.mktemp("cut") / "c.csv"
+    rows = [[f"{i:04d}", "0.25", 'a "quoted", long\ntext ' * 2] for i in range(100)]
+    write_csv(path, ["id", "target", "text"], rows)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: 20 + cut % (len(whole) - 20)])
+    table, broken = read(path)
+    count = len(table["id"])
+    assert count >= path.read_bytes().count(b"\r\n") - 1
+    for row in range(count - 1):
+        assert (table["id"][row].decode(), table["text"][row].decode()) == (rows[row][0], rows[row][2])
+    assert set(broken) <= {count - 1}
+    if count and count - 1 not in broken:
+        # A cut right after a quote within the text looks like its end; nothing tells them apart.
+        assert rows[count - 1][2].startswith((table["text"][-1] or b"").decode())
+
+
+@given(
+    st.lists(st.sampled_from(["fine", "broken"]), min_size=1, max_size=40),
+    st.integers(1, 50),
+    st.sampled_from(["csv", "jsonl", "csv.gz"]),
+)
+def test_windows_are_the_file_in_pieces(tmp_path_factory, rows, size, kind):
+    path = tmp_path_factory.mktemp("windows") / f"c.{kind}"
+    if kind == "jsonl":
+        lines = [json.dumps({"id": str(i), "text": "a"}) if row == "fine" else "{" for i, row in enumerate(rows)]
+        lines[0] = json.dumps({"id": "0", "text": "a"})
+    else:
+        lines = ["id,text", *(f"{i},a" if row == "fine" else f"{i}" for i, row in enumerate(rows))]
+    content = "\n".join(lines).encode()
+    path.write_bytes(gzip.compress(content) if kind == "csv.gz" else content)
+    table, _, broken = read_files(str(path), choose_all)
+    windows = list(read_windows(path, choose_all, size, 2**25))
+    assert [len(window.table) for window in windows[:-1]] == [size] * (len(windows) - 1)
+    assert 0 < len(windows[-1].table) <= size
+    assert [row for window in windows for row in window.table.to_pylist()] == table.to_pylist()
+    found = {number * size + row: why for number, window in enumerate(windows) for row, why in window.broken.items()}
+    assert found == broken
+    shares = [window.share for window in windows]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_windows_of_parquet_do_not_follow_its_row_groups(tmp_path):
+    frame = pandas.DataFrame({"id": range(100), "text": [f"comment {i}" for i in range(100)]})
+    frame.to_parquet(tmp_path / "c.parquet", row_group_size=7)
+    windows = list(read_windows(tmp_path / "c.parquet", choose_all, 30, 2**25))
+    assert [len(window.table) for window in windows] == [30, 30, 30, 10]
+    assert [i for window in windows for i in window.table["id"].to_pylist()] == list(range(100))
+
+
+@pytest.mark.parametrize(("name", "content"), [("c.csv", b"id,text\n"), ("c.parquet", None)])
+def test_a_file_without_rows_is_one_empty_window(tmp_path, name, content):
+    if content is None:
+        pandas.DataFrame({"id": [], "text": []}).to_parquet(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
+    (window,) = read_windows(tmp_path / name, choose_all, 10, 2**25)
+    assert (len(window.table), window.table.column_names) == (0, ["id", "text"])
+
+
+def test_windows_of_a_damaged_file(tmp_path):
+    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(CSV * 99)[:60])
+    with pytest.raises(RequestError, match="damaged, cut off or locked"):
+        list(read_windows(tmp_path / "c.csv.gz", choose_all, 10, 2**25))
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv with care", "jsonl", "parquet", "lines"])
+def test_windows_of_long_comments_hold_fewer(tmp_path, kind):
+    texts = ["x" * length for length in [10, 400, 500, 600, 2000, 10, 10]]
+    frame, path = pandas.DataFrame({"id": map(str, range(7)), "text": texts}), tmp_path / f"c.{kind.split()[0]}"
+    if kind == "parquet":
+        frame.to_parquet(path)
+    elif kind == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_csv(path, index=False)
+    if kind == "csv with care":
+        path.write_text(path.read_text() + "broken\n")
+    if kind == "lines":
+        windows = list(read_lines(io.BytesIO("\n".join(texts).encode()), 3, 1000))[:-1]
+    else:
+        windows = list(read_windows(path, lambda names, source: ["text"], 3, 1000))
+    assert max(len(window.table) for window in windows) <= 3
+    lengths = [[len(text or "") for text in window.table["text"].to_pylist()] for window in windows]
+    assert [length for some in lengths for length in some][:7] == list(map(len, texts))
+    # Of a stream the row that goes over the limit is in memory anyway.
+    assert lengths[:3] == (
+        [[10, 400, 500], [600, 2000], [10, 10]] if kind == "lines" else [[10, 400, 500], [600], [2000]]
+    )
+
+
+def test_a_line_of_a_stream_without_an_end(monkeypatch):
+    monkeypatch.setattr(base, "BLOCK_BYTES", 100)
+    window, end = read_lines(io.BytesIO(b"one\n" + b"x" * 1000 + b"\nthree"), 10, 2**25)
+    assert window.table["text"].to_pylist() == [b"one", None, b"three"]
+    assert list(window.broken) == [1]
+    assert "its line is longer than" in window.broken[1]
+    assert len(end.table) == 0
+
+
+def test_a_blank_line_is_no_row_also_where_there_is_one_column(tmp_path):
+    (tmp_path / "c.csv").write_text("text\na\n\nb\n")
+    assert read(tmp_path / "c.csv")[0]["text"] == [b"a", b"b"]
+    (tmp_path / "c.csv").write_text('text\na\n\nb\n"cut')
+    assert read(tmp_path / "c.csv")[0]["text"] == [b"a", b"b", None]
+
+
+def test_lines_of_a_stream():
+    windows = list(read_lines(io.BytesIO(b"one\r\n\n\xff\nfour"), 3, 2**25))
+    assert [window.table["text"].to_pylist() for window in windows] == [[b"one", None, b"\xff"], [b"four"], []]

@@ -1,0 +1,91 @@
+"""Every config is launched if one process on a CPU can, and read as Accelerate reads it if not."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from builders import ROOT
+from processes import LAUNCH, flags, run
+
+from toxicity.hardware.kinds import KINDS
+
+CONFIGS = {path.stem: path for path in (ROOT / "accelerate_configs").glob("*.yaml")}
+MIXED_PRECISION = {
+    "cpu": "bf16",
+    "p100": "fp16",
+    "v100": "fp16",
+    "t4": "fp16",
+    "ampere": "bf16",
+    "hopper": "bf16",
+    "multi_gpu": "fp16",
+    "multi_node": "fp16",
+    "fsdp": "bf16",
+}
+
+
+@pytest.mark.parametrize("name", MIXED_PRECISION)
+def test_accelerate_reads_it(name):
+    config = load_config_from_file(str(CONFIGS[name]))
+    assert config.mixed_precision == MIXED_PRECISION[name]
+    if name in KINDS:
+        assert (config.distributed_type, config.num_processes) == ("NO", 1)
+        # Without this the Trainer would spread a one-card run over every card in the machine.
+        assert config.gpu_ids == (None if name == "cpu" else "0")
+    else:
+        assert config.num_processes > 1
+
+
+def test_none_is_left_out():
+    assert CONFIGS.keys() == MIXED_PRECISION.keys()
+
+
+def test_several_cards_are_launched_as_such():
+    assert load_config_from_file(str(CONFIGS["multi_gpu"])).distributed_type == "MULTI_GPU"
+    nodes = load_config_from_file(str(CONFIGS["multi_node"]))
+    assert (nodes.distributed_type, nodes.num_machines, nodes.machine_rank) == ("MULTI_GPU", 2, 0)
+    sharded = load_config_from_file(str(CONFIGS["fsdp"]))
+    assert sharded.distributed_type == "FSDP"
+    assert sharded.fsdp_config["fsdp_version"] == 2
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_key_has_its_reason(name):
+    lines = Path(CONFIGS[name]).read_text().splitlines()
+    assert lines[0].startswith("# ")
+    settings = [number for number, line in enumerate(lines) if not line.strip().startswith("#")]
+    assert len(settings) <= 12
+    for number in settings:
+        # main_process_port goes with the address above it.
+        if not lines[number].startswith(("main_process_port", "fsdp_config", "  fsdp_version", "use_cpu")):
+            assert lines[number - 1].strip().startswith("#"), lines[number]
+
+
+def launch(name, *arguments):
+    return run(*LAUNCH, "--config_file", CONFIGS[name], *arguments, CUDA_VISIBLE_DEVICES="")
+
+
+# A launch takes seconds, so configs that say the same are launched once, under the first one's name.
+DISTINCT = {str(sorted(yaml.safe_load(CONFIGS[name].read_text()).items())): name for name in reversed(KINDS)}
+
+
+@pytest.mark.parametrize("name", [*reversed(DISTINCT.values())])
+def test_one_process_trains_with_it(checkpoint, comments_csv, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    # --cpu puts a GPU's config on the processor, with its precision: fp16 and its gradient scaler too.
+    short = ["--max_steps", 2, "--max_train_samples", 16, "--max_eval_samples", 16]
+    done = launch(name, "--cpu", "run_toxicity.py", *flags(checkpoint, comments_csv, tmp_path / "run"), *short)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout.splitlines()[-1])
+    # A processor without bf16 instructions works in fp32.
+    expected = {"fp16"} if MIXED_PRECISION[name] == "fp16" else {"bf16", "no"}
+    assert row["protocol"]["mixed_precision"] in expected
+    assert row["machine"]["label"] == "cpu"
+
+
+def test_a_gpu_config_does_not_start_without_a_gpu(checkpoint, comments_csv, tmp_path):
+    refused = launch("v100", "run_toxicity.py", *flags(checkpoint, comments_csv, tmp_path / "run"))
+    assert refused.returncode != 0
+    assert "fp16, which is for GPUs, was asked for" in refused.stderr
+    assert not (tmp_path / "run").exists()

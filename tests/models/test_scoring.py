@@ -1,0 +1,101 @@
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from toxicity.core.errors import RunFailure
+from toxicity.data.token_dataset import TokenRows
+from toxicity.models.packing import Layout
+from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
+from toxicity.models.scoring import in_bfloat16, score_rows
+
+CPU = torch.device("cpu")
+PACKED, PADDED = Layout(packed=True), Layout(packed=False)
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    return TokenRows.from_lists([rng.integers(5, 60, length) for length in rng.integers(1, 50, 16)])
+
+
+@pytest.fixture
+def model(tiny_config):
+    torch.manual_seed(0)
+    return BertForSequenceClassification._from_config(tiny_config, attn_implementation=PACKED_ATTENTION)
+
+
+@pytest.fixture
+def one_by_one(model, rows):
+    model.eval()
+    with torch.no_grad():
+        return torch.cat([model(torch.tensor(ids)[None]).logits for ids in rows.tokens_of(range(len(rows)))])
+
+
+@pytest.mark.parametrize("layout", [PACKED, PADDED], ids=["packed", "padded"])
+@pytest.mark.parametrize("max_tokens", [1, 100, 10_000])
+def test_scores_come_back_in_order_whatever_the_batches(model, rows, one_by_one, layout, max_tokens):
+    model.train()
+    logits = score_rows(model, rows, layout, max_tokens, CPU)
+    assert logits.dtype == torch.float32
+    assert one_by_one.std() > 0.01
+    torch.testing.assert_close(logits, one_by_one, rtol=0, atol=1e-5)
+    assert model.training
+    assert not logits.requires_grad
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 20])
+def test_processes_share_the_rows_and_call_equally_often(model, rows, one_by_one, world_size):
+    parts, calls = [], []
+    for rank in range(world_size):
+        told = []
+        parts.append(score_rows(model, rows, PACKED, 100, CPU, nullcontext, rank, world_size, told.append))
+        calls.append(len(told))
+        assert set(told) == {len(told)}
+    assert len(set(calls)) == 1
+    torch.testing.assert_close(sum(parts), one_by_one, rtol=0, atol=1e-5)
+    assert (torch.stack([part != 0 for part in parts]).sum(0) == 1).all()
+
+
+class SmallMemory(nn.Module):
+    """Runs out of memory beyond so many comments."""
+
+    def __init__(self, model, most):
+        super().__init__()
+        self.model, self.most = model, most
+
+    def forward(self, input_ids, attention_mask=None):
+        if len(input_ids) > self.most:
+            raise torch.OutOfMemoryError("too much")
+        return self.model(input_ids=input_ids, attention_mask=attention_mask)
+
+
+def test_a_batch_that_does_not_fit_is_scored_in_halves(model, rows, one_by_one, caplog):
+    logits = score_rows(SmallMemory(model, 3), rows, PADDED, 10_000, CPU)
+    torch.testing.assert_close(logits, one_by_one, rtol=0, atol=1e-5)
+    assert "16 comments do not fit" in caplog.text
+
+
+def test_a_comment_that_does_not_fit_alone_is_an_error(model, rows):
+    with pytest.raises(torch.OutOfMemoryError):
+        score_rows(SmallMemory(model, 0), rows, PADDED, 10_000, CPU)
+
+
+def test_a_sharded_model_is_called_no_more_often_than_by_the_other_processes(model, rows):
+    with pytest.raises(RunFailure, match="choose a smaller --per_device_eval_batch_size"):
+        score_rows(SmallMemory(model, 3), rows, PADDED, 10_000, CPU, in_halves=False)
+
+
+def test_bf16_weights_score_alike_and_leave_the_model_alone(model, rows, one_by_one):
+    # As Accelerate wraps it.
+    model.forward = model._original_forward = lambda *args, **kwargs: pytest.fail("the original was called")
+    twin = in_bfloat16(model, PACKED)
+    assert {weight.dtype for weight in twin.bert.encoder.parameters()} == {torch.bfloat16}
+    assert twin.classifier.weight.dtype == torch.float32
+    assert {weight.dtype for weight in in_bfloat16(model, PADDED).parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    logits = score_rows(twin, rows, PACKED, 100, CPU)
+    assert logits.dtype == torch.float32
+    assert np.corrcoef(logits.ravel(), one_by_one.ravel())[0, 1] > 0.99

@@ -1,0 +1,166 @@
+import json
+import logging
+import shutil
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from builders import make_comments, write_csv
+from transformers import BertForSequenceClassification
+
+from toxicity.core.errors import RequestError
+from toxicity.data.sources import load_splits
+from toxicity.predict import job
+from toxicity.predict.export import onnx
+from toxicity.predict.scorer import Scorer
+
+for package in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(package)
+
+pytestmark = pytest.mark.usefixtures("torch_build")
+
+
+@pytest.fixture(scope="module")
+def exported(torch_build, tmp_path_factory, tiny_config, tokenizer):
+    """A model that is exported once for all tests: its folder, the export's, and what was told."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("onnx")
+    config = tiny_config.__class__(**tiny_config.to_dict() | {"toxicity": {"temperature": 2.0, "threshold": 0.4}})
+    BertForSequenceClassification(config).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    write_csv(folder / "labelled.csv", ["id", "body", "bad"], [[i, *row] for i, row in enumerate(make_comments(60))])
+    # What of an earlier export is there is replaced.
+    (folder / "out" / "fp32").mkdir(parents=True)
+    (folder / "out" / "fp32" / "old.onnx").write_text("old")
+    call(
+        *("--model", folder / "model", "--export", "onnx", "--output", folder / "out"),
+        *("--input", folder / "labelled.csv", "--text_column_name", "body", "--label_column_name", "bad"),
+    )
+    return folder, json.loads((folder / "out" / "export.json").read_text())
+
+
+def call(*arguments):
+    """The command in this process."""
+    log = logging.getLogger("toxicity")
+    before, threads = (log.handlers, log.propagate, log.level), torch.get_num_threads()
+    try:
+        job.main(list(map(str, arguments)))
+    finally:
+        (log.handlers, log.propagate, log.level), _ = before, torch.set_num_threads(threads)
+
+
+def test_the_command_scores_with_an_export(exported, tmp_path):
+    folder, _ = exported
+    call(
+        *("--model", folder / "out" / "int8", "--output", tmp_path),
+        *("--input", folder / "labelled.csv", "--text_column_name", "body"),
+    )
+    frame = pandas.read_parquet(tmp_path / "labelled.parquet")
+    scorer = Scorer(str(folder / "out" / "int8"))
+    assert frame["score"].tolist() == scorer([text for text, _ in make_comments(60)]).tolist()
+    job = json.loads((tmp_path / "manifest.json").read_text())["job"]
+    assert (job["runtime"], job["device"], "onnxruntime" in job["versions"]) == ("onnxruntime", "cpu", True)
+
+
+@pytest.mark.parametrize("given", [{"device": "meta"}, {"mixed_precision": "bf16"}, {"mixed_precision": "no"}])
+def test_an_export_is_computed_as_it_was_exported(exported, given):
+    folder, _ = exported
+    with pytest.raises(RequestError, match="is an export: .* Leave device and mixed_precision out"):
+        Scorer(str(folder / "out" / "int8"), **given)
+    Scorer(str(folder / "out" / "int8"), device="cpu")
+
+
+def test_an_export_is_no_model_to_export(exported, tmp_path):
+    folder, _ = exported
+    with pytest.raises(RequestError, match="is an export already"):
+        onnx.export_and_compare(str(folder / "out" / "fp32"), "main", tmp_path / "out")
+
+
+def test_a_damaged_export(exported, tmp_path):
+    folder, _ = exported
+    shutil.copytree(folder / "out" / "fp32", tmp_path / "fp32")
+    (tmp_path / "fp32" / "model.onnx").write_bytes(b"cut")
+    with pytest.raises(RequestError, match="cannot load .*fp32: "):
+        Scorer(str(tmp_path / "fp32"))
+
+
+def test_an_export_that_was_not_measured_replaces_nothing(exported, tmp_path, monkeypatch):
+    folder, _ = exported
+    for form in onnx.FORMS:
+        (tmp_path / form).mkdir()
+        (tmp_path / form / "model.onnx").write_text("old")
+    (tmp_path / "export.json").write_text("old")
+
+    def fail(model, revision, output):
+        shutil.copytree(folder / "out", output, dirs_exist_ok=True)
+        (output / "int8" / "model.onnx").write_bytes(b"cut")
+
+    monkeypatch.setattr(onnx, "export", fail)
+    with pytest.raises(RequestError, match="cannot load .*int8"):
+        onnx.export_and_compare(str(folder / "model"), "main", tmp_path, str(folder / "labelled.csv"), "body", "bad")
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
+        "export.json",
+        "fp32/model.onnx",
+        "int8/model.onnx",
+    ]
+    assert (tmp_path / "export.json").read_text() == "old"
+
+
+def test_no_pickle_is_exported(exported, tmp_path):
+    folder, _ = exported
+    shutil.copytree(folder / "model", tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(RequestError, match="holds its weights as a pickle"):
+        onnx.export(str(tmp_path / "model"), "main", tmp_path / "out")
+
+
+def test_an_output_that_cannot_be_written_to(exported, tmp_path):
+    folder, _ = exported
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RequestError, match="cannot write to .* Name another folder as --output"):
+        onnx.export_and_compare(str(folder / "model"), "main", tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize(("form", "tolerance"), [("fp32", 1e-5), ("int8", 0.05)])
+def test_an_export_scores_as_torch_does(exported, form, tolerance):
+    folder, _ = exported
+    texts = [text for text, _ in make_comments(40, seed=7)]
+    expected = Scorer(str(folder / "model"), device="cpu", mixed_precision="no")(texts)
+    scorer = Scorer(str(folder / "out" / form))
+    assert scorer.runtime == "onnxruntime"
+    assert (scorer.temperature, scorer.threshold) == (2.0, 0.4), "what the run wrote travels along"
+    assert scorer(texts) == pytest.approx(expected, abs=tolerance)
+    assert scorer(texts[:1]) == pytest.approx(expected[:1], abs=tolerance), "one row is as good as many"
+
+
+def test_what_differs_is_kept_with_the_export(exported):
+    folder, report = exported
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["export.json", "fp32", "int8"]
+    assert not (folder / "out" / "fp32" / "old.onnx").exists()
+    assert report["rows"] == 60
+    assert 0 <= report["torch"]["auc"] <= 1
+    assert report["fp32"]["auc"] == pytest.approx(report["torch"]["auc"], abs=0.01)
+    texts = [text for text, _ in make_comments(60)]
+    scores = {form: Scorer(str(folder / "out" / form))(texts) for form in ("fp32", "int8")}
+    expected = Scorer(str(folder / "model"), device="cpu", mixed_precision="no")(texts)
+    for form, found in scores.items():
+        assert report[form]["largest_score_difference"] == np.abs(found - expected).max()
+    assert 0 < report["int8"]["megabytes"] < report["fp32"]["megabytes"]
+
+
+def test_it_is_measured_on_whole_rows_only(exported, tmp_path):
+    folder, _ = exported
+    write_csv(tmp_path / "bad.csv", ["text", "target"], [["x", 1], ["y", 7]])
+    with pytest.raises(RequestError, match="row 2: the target is not from 0 to 1"):
+        onnx.export_and_compare(str(folder / "model"), "main", tmp_path / "out", str(tmp_path / "bad.csv"))
+
+
+def test_the_sample_rows_are_those_its_recipe_validates_on(monkeypatch):
+    from toxicity.core.arguments import parse_arguments
+
+    recipe = parse_arguments([]).data
+    assert all(getattr(recipe, name) == value for name, value in onnx.SAMPLE.items())
+    texts, labels = onnx._labelled_comments(None, None, None)
+    assert texts == load_splits(recipe).validation["text"][:]
+    assert len(labels) == 2000

@@ -1,0 +1,33 @@
+"""What tests make: comments, files of them, and rows of runs."""
+
+import csv
+import random
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+CIVIL_WORDS = ["thank", "you", "for", "the", "kind", "thoughtful", "note", "about", "local", "gardens", "and", "trains"]
+TOXIC_WORDS = ["you", "are", "a", "stupid", "rotten", "liar", "filthy", "worthless", "idiot", "and", "should", "shut"]
+MAX_POSITIONS = 64
+
+
+def make_comments(count: int, seed: int = 0) -> list[tuple[str, int]]:
+    """Comments of 3 to 40 words with their label, one in four toxic, told apart by their words."""
+    rng = random.Random(seed)
+    comments = []
+    for index in range(count):
+        toxic = int(index % 4 == 0)
+        words = rng.choices(TOXIC_WORDS if toxic else CIVIL_WORDS, k=rng.randint(3, 40))
+        comments.append((" ".join(words), toxic))
+    return comments
+
+
+def write_comments(path: Path, count: int = 120) -> Path:
+    """Comments numbered from 0, with the columns of the Kaggle file."""
+    return write_csv(path, ["id", "comment_text", "target"], [[i, *row] for i, row in enumerate(make_comments(count))])
+
+
+def write_csv(path: Path, header: list[str], rows: list[list]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path

@@ -1,0 +1,117 @@
+"""The measurements of a run that nobody made: rows of `benchmark.json`, and their parts."""
+
+import copy
+import json
+
+from toxicity.bench.runs import published_rows
+from toxicity.core.schema import IDENTITIES
+from toxicity.evaluation.identity_probe import TONES
+from toxicity.report.write import build_benchmark
+
+LOG_HISTORY = [
+    *({"loss": 0.7 - 0.05 * n, "learning_rate": 1e-4 / n, "step": 10 * n} for n in range(1, 9)),
+    {"loss": float("nan"), "learning_rate": 0.0, "step": 90},
+    {"eval_loss": 0.4, "eval_auc": 0.9, "step": 50},
+    {"eval_loss": 0.3, "eval_auc": None, "step": 80},
+    {"train_runtime": 1.0, "train_loss": 0.4, "step": 90},
+]
+CELLS = {"rows": 1234, "toxic_rows": 56, "subgroup_auc": 0.9, "bpsn_auc": 0.8, "bnsp_auc": 0.97}
+UNDEFINED = {"rows": 4, "toxic_rows": 0, "subgroup_auc": None, "bpsn_auc": None, "bnsp_auc": 0.96}
+BIAS = {
+    "final_score": 0.93,
+    **{"subgroup_auc": 0.91, "bpsn_auc": 0.85, "bnsp_auc": 0.97},
+    "identities_counted": 8,
+    "identities": {name: UNDEFINED if name == "jewish" else CELLS for name in IDENTITIES},
+}
+NOTHING_DEFINED = {
+    **dict.fromkeys(["final_score", "subgroup_auc", "bpsn_auc", "bnsp_auc"]),
+    "identities_counted": 0,
+    "identities": {name: UNDEFINED | {"bnsp_auc": None} for name in IDENTITIES},
+}
+UNREACHED = dict.fromkeys(["threshold", "pipeline_threshold", "precision", "recall", "flagged"])
+CALIBRATION = {
+    "fitted_rows": 100,
+    "held_out_rows": 101,
+    "temperature": 1.31,
+    "held_out": {"log_loss": {"before": 0.2, "after": 0.1}},
+    "thresholds": [
+        {
+            "precision_target": 0.8,
+            **{"threshold": 0.6, "pipeline_threshold": 0.65, "precision": 0.79, "recall": 0.5, "flagged": 0.05},
+        },
+        {"precision_target": 0.95, **UNREACHED, "reason": "no threshold has this precision"},
+    ],
+    "precision_target": 0.8,
+    "threshold": 0.6,
+}
+PROBE = {
+    "templates": 66,
+    "texts": 1800,
+    "thresholds": {"0.5": 0.3, "0.8": 0.6},
+    "identities": {
+        name: {
+            "shift": 0.01 * place,
+            "interval": [0.01 * place - 0.02, 0.01 * place + 0.02],
+            "shift_by_tone": dict.fromkeys(TONES, 0.01 * place),
+            "civil_texts": 100,
+            "false_positive_rate": {"0.5": 0.1 * place / 9, "0.8": 0.0},
+        }
+        for place, name in enumerate(IDENTITIES)
+    },
+    "unmarked": {"mean_score": 0.1, "civil_texts": 100, "false_positive_rate": {"0.5": 0.0, "0.8": 0.0}},
+    "largest_shift": ["psychiatric_or_mental_illness", 0.08],
+}
+SECONDS = {"tokenizer": 2.0, "training": 100.0, "inference": 4.0, "metrics": 0.5, "probe": 3.0}
+COUNTS = {
+    "tokenized_rows": 6,
+    "trained_rows": 400,
+    "trained_tokens": 30_000,
+    "scored_rows": 2,
+    "scored_tokens": 100,
+    "trained_flops": 6e9,
+    "scored_flops": 2e7,
+}
+
+
+def benchmark(auc: float | None = 0.968194, cache_hit: bool = False):
+    protocol = {
+        "recipe": "reference",
+        "dataset": "train.csv",
+        "model": "bert",
+        "train_rows": 400,
+        "validation_rows": 3,
+        "max_seq_length": 220,
+        "epochs": 1.0,
+        "seed": 1,
+        "mixed_precision": "no",
+    }
+    metrics = {"auc": auc, "bias": None}
+    return build_benchmark({"label": "p100"}, protocol, SECONDS, cache_hit, COUNTS, metrics, None, None, {})
+
+
+def own_row(label="v100", epochs=1.0, **protocol):
+    """A row of a run of ours on the published protocol."""
+    row = copy.deepcopy(published_rows()[0])
+    row["machine"] = {"label": label, "device_count": 1, "matmul_flops_per_second": 9e13}
+    row["protocol"] |= {"epochs": epochs, "seed": 1234, "validation_positives": 39_921} | protocol
+    row["metrics"] = {"auc": 0.9683, "bias": None}
+    return row
+
+
+def write_row(folder, name, row):
+    path = folder / name / "report" / "benchmark.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(row if isinstance(row, str) else json.dumps(row))
+    return path
+
+
+def without(row, part, key):
+    row = copy.deepcopy(row)
+    del row[part][key]
+    return row
+
+
+def changed(row, part, key, value):
+    row = copy.deepcopy(row)
+    row[part][key] = value
+    return row

@@ -1,0 +1,138 @@
+"""The real script in processes of its own that start in a moment, and the faults that befall them.
+
+They are forked from a server that has imported everything and started no thread. Each works on one core, so that
+busy machines do not slow the many threads of tiny models down.
+"""
+
+import json
+import multiprocessing
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from builders import ROOT
+
+PRELOADED = ["run_toxicity", "faults", "transformers.models.bert.modeling_bert", "transformers.integrations"]
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
+
+
+class Run:
+    """A run of `run_toxicity.py` with its flags; `fault` is a function of `faults` with its arguments, or several."""
+
+    def __init__(self, folder: Path, *flags: object, fault: tuple = (), **environment: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(folder.glob("*.out")))
+        self.files = [folder / f"{number}.out", folder / f"{number}.err"]
+        argv = [str(flag) for flag in flags]
+        environment = {"HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"} | environment
+        self.process = _context().Process(target=_main, args=(argv, self.files, environment, fault))
+        self.process.start()
+
+    @property
+    def output(self) -> str:
+        return self.files[0].read_text(errors="replace")
+
+    @property
+    def errors(self) -> str:
+        return self.files[1].read_text(errors="replace")
+
+    @property
+    def row(self) -> dict:
+        return json.loads(self.output.splitlines()[-1])
+
+    def ended(self, seconds: float = 240) -> int:
+        """The exit code, minus the signal for one that was killed."""
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.process.kill()
+            pytest.fail(f"still running after {seconds} seconds: {self.errors[-2000:]}")
+        return self.process.exitcode
+
+    def wait_for(self, text: str, seconds: float = 120) -> None:
+        """Wait until it has said something on standard error."""
+        until = time.monotonic() + seconds
+        while text not in (self.errors if self.files[1].exists() else ""):
+            if time.monotonic() > until or self.process.exitcode is not None:
+                pytest.fail(f"it never said {text!r}: {self.errors[-2000:]}")
+            time.sleep(0.01)
+
+    def terminate(self) -> None:
+        os.kill(self.process.pid, signal.SIGTERM)
+
+
+def ended_well(run: Run) -> Run:
+    """The same run, when it is over and has succeeded."""
+    assert run.ended() == 0, run.errors
+    return run
+
+
+def free_port() -> str:
+    """A port of loopback that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def two_ranks(folder: Path, *flags: object, faults: tuple = ((), ())) -> list[Run]:
+    """The two processes of one run, without a launcher over them."""
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    cache = {"HF_DATASETS_CACHE": str(folder / "cache")}
+    return [
+        Run(folder / f"rank{rank}", *flags, fault=faults[rank], RANK=str(rank), LOCAL_RANK=str(rank), **common, **cache)
+        for rank in range(2)
+    ]
+
+
+def _context() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    # The server finds modules by the environment alone.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
+    return context
+
+
+def _main(argv: list[str], files: list[Path], environment: dict[str, str], fault: tuple) -> None:
+    for descriptor, path in zip((1, 2), files, strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    os.environ.update(environment)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(environment.get("RANK", 0)) % 2 - 1]})
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = Path(environment["HF_DATASETS_CACHE"])
+    import faults
+    import torch
+
+    # It found more cores when it was imported.
+    torch.set_num_threads(1)
+    for name, *values in [fault] if fault and isinstance(fault[0], str) else fault:
+        getattr(faults, name)(*values)
+    sys.argv = ["run_toxicity.py", *argv, "--use_cpu"]
+    runpy.run_path(str(ROOT / "run_toxicity.py"), run_name="__main__")
+
+
+def run(*command, **environment):
+    """Run a command that has to come to its end in five minutes, on the busiest machine."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def flags(checkpoint, comments, output_dir):
+    return [
+        *("--model_name_or_path", checkpoint, "--config_overrides", "hidden_dropout_prob=0.1"),
+        *("--train_file", comments, "--output_dir", output_dir, "--max_seq_length", 32),
+        *("--per_device_train_batch_size", 8, "--learning_rate", 1e-3, "--num_train_epochs", 6),
+    ]

@@ -1,0 +1,168 @@
+"""A Trainer that outlives its process, on sixteen rows and a tiny model, in this process."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from transformers import TrainerCallback
+
+from toxicity.core.errors import Interrupted, RequestError, RunFailure
+from toxicity.core.training_arguments import TrainingArguments
+from toxicity.hardware.timing import PhaseClock
+from toxicity.training.checkpoints import checkpoints_in, fault_of, read_index, seal
+from toxicity.training.resumable_trainer import ResumableTrainer
+from toxicity.training.resume import PROGRESS
+
+ROWS = [{"input_ids": [2, 5 + row, 3], "labels": [float(row % 2)]} for row in range(16)]
+
+
+@pytest.fixture
+def make_trainer(tmp_path, tiny_model):
+    """A trainer of three epochs of four steps; `aucs` are what its evaluations find."""
+
+    def make(aucs=(), kind=ResumableTrainer, **options):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        found = iter(aucs)
+        options = {
+            **{"output_dir": str(tmp_path / "run"), "num_train_epochs": 3, "per_device_train_batch_size": 4},
+            **{"save_strategy": "epoch", "use_cpu": True, "disable_tqdm": True},
+        } | options
+        return kind(
+            clock=PhaseClock(),
+            train_ids=[f"c{row}\x1b" for row in range(len(ROWS))],
+            model=copy.deepcopy(tiny_model),
+            args=TrainingArguments(**options),
+            train_dataset=ROWS,
+            eval_dataset=ROWS,
+            compute_metrics=lambda _: {"auc": next(found)},
+        )
+
+    yield make
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def steps_saved(trainer):
+    return [int(folder.name.split("-")[1]) for folder in checkpoints_in(trainer.checkpoints.output_dir)]
+
+
+BEST = {"eval_strategy": "epoch", "metric_for_best_model": "auc"}
+
+
+def test_a_limit_of_one_leaves_the_newest_beside_the_best(make_trainer):
+    trainer = make_trainer([0.9, 0.8, 0.7], save_total_limit=1, **BEST)
+    trainer.train()
+    assert steps_saved(trainer) == [4, 12]
+    assert trainer.args.save_total_limit == 1
+
+
+def test_a_best_checkpoint_that_is_torn_does_not_become_the_result(make_trainer):
+    class Tear(TrainerCallback):
+        def on_epoch_begin(self, args, state, control, **kwargs):
+            if state.global_step == 8:
+                path = trainer.checkpoints.path_of(4) / "model.safetensors"
+                content = bytearray(path.read_bytes())
+                content[-1] ^= 1
+                path.write_bytes(content)
+
+    trainer = make_trainer([0.9, 0.8, 0.7], load_best_model_at_end=True, **BEST)
+    trainer.add_callback(Tear())
+    with pytest.raises(
+        RunFailure, match=r"the best checkpoint, \S+checkpoint-4, is torn: model.safetensors is not what"
+    ):
+        trainer.train()
+
+
+def test_a_note_that_cannot_be_written_stops_nothing(make_trainer, tmp_path, caplog):
+    (tmp_path / "run" / PROGRESS).mkdir(parents=True)
+    trainer = make_trainer(logging_steps=1, num_train_epochs=1)
+    with caplog.at_level(logging.WARNING, logger="toxicity"):
+        trainer.train()
+    assert steps_saved(trainer) == [4]
+    assert caplog.text.count("cannot be written, and the run goes on") == 1
+    with pytest.raises(Interrupted, match="75"):
+        trainer.watch._stop()
+
+
+def test_scoring_that_was_cut_off_is_not_on_the_account(make_trainer):
+    trainer = make_trainer(save_strategy="no", num_train_epochs=1)
+    trainer.train()
+    with trainer.clock.phase("inference"):
+        trainer.save_before_stop()
+    seconds = read_index(trainer.checkpoints.path_of(4))["progress"]["seconds"]
+    assert "inference" not in seconds
+    assert seconds["checkpoint"] > 0
+
+
+def stopped(trainer):
+    with pytest.raises(Interrupted) as stop:
+        trainer.watch._stop()
+    return stop.value.message
+
+
+def test_an_interrupted_run_says_what_was_saved_and_what_goes_on(make_trainer, tmp_path):
+    trainer = make_trainer()
+    trainer.train()
+    folder = tmp_path / "run" / "checkpoint-12"
+    assert stopped(trainer) == (
+        f"Interrupted by SIGTERM after step 12, saved as {folder}. Start the same command again with "
+        "--resume_from_checkpoint auto."
+    )
+    trainer.state.global_step = 13
+    assert f"after step 13. The last good checkpoint is {folder}. Start" in stopped(trainer)
+    trainer.args.save_only_model = True
+    assert "start again from the beginning, without --resume_from_checkpoint" in stopped(trainer)
+
+
+class NoNumber(ResumableTrainer):
+    """The loss of a part of the second step is NaN; `seen` are the rows of each part."""
+
+    seen = ()
+
+    def train_on_batch(self, model, inputs, *args, **kwargs):
+        self.seen = [*self.seen, [row[1] - 5 for row in inputs["input_ids"].tolist()]]
+        loss = super().train_on_batch(model, inputs, *args, **kwargs)
+        return loss * float("nan") if len(self.seen) == 4 else loss
+
+
+def test_of_accumulated_batches_the_one_without_a_loss_is_named(make_trainer):
+    trainer = make_trainer(kind=NoNumber, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    with pytest.raises(RunFailure) as failure:
+        trainer.train()
+    named = ", ".join(f"c{row}\\x1b" for row in trainer.seen[3])
+    assert f"not a finite number in step 2; the ids of that batch: {named}.\n" in str(failure.value)
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
+def test_an_infinite_gradient_of_a_finite_loss_is_blamed_on_its_own_batch(make_trainer, max_grad_norm):
+    trainer = make_trainer(kind=NoNumber, max_grad_norm=max_grad_norm)
+    trainer.seen = [[]] * 9  # so that no loss is NaN by itself
+    trainer.model.classifier.weight.register_hook(
+        lambda gradient: gradient * float("inf") if trainer.state.global_step == 1 else gradient
+    )
+    with pytest.raises(RunFailure) as failure:
+        trainer.train()
+    named = ", ".join(f"c{row}\\x1b" for row in trainer.seen[10])
+    assert f"the gradient is not finite in step 2, though the loss is; the ids of that batch: {named}.\n" in str(
+        failure.value
+    )
+
+
+class Trap:
+    def __reduce__(self):
+        return (pytest.fail, ("it was sprung",))
+
+
+def test_a_pickle_in_the_state_of_the_scaler_runs_no_code(make_trainer):
+    whole = make_trainer(num_train_epochs=1)
+    whole.train()
+    folder = whole.checkpoints.path_of(4)
+    torch.save(Trap(), folder / "scaler.pt")
+    facts = {name: value for name, value in read_index(folder).items() if name != "files"}
+    seal(folder, facts)
+    assert fault_of(folder) is None
+    trainer = make_trainer()
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
+    with pytest.raises(RequestError, match="holds a pickle of more than tensors"):
+        trainer.train(resume_from_checkpoint=str(folder))

@@ -1,0 +1,133 @@
+"""What a table of runs says, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from math import sqrt
+
+from toxicity.bench.results import Result, epochs_text
+from toxicity.bench.runs import PHASES, REFERENCE
+
+# The published AUCs have five decimals.
+AUC_DECIMALS = 5
+
+
+def conclude(results: Sequence[Result], prices: Mapping[str, float] | None = None) -> list[str]:
+    """Draw the conclusions from results of one protocol.
+
+    Args:
+        results: of `results_of`.
+        prices: of an hour, by machine; `""` is that of every machine not named.
+
+    Returns:
+        Sentences: what each pair of machines differs by, what more epochs cost and bring, and what each machine does.
+    """
+    sentences = []
+    for pair in combinations(results, 2):
+        if pair[0].epochs == pair[1].epochs:
+            fast, slow = sorted(pair, key=lambda result: result.seconds["training"])
+            sentences += _machines(fast, slow)
+    for pair in combinations(results, 2):
+        if pair[0].label == pair[1].label:
+            few, many = sorted(pair, key=lambda result: result.epochs)
+            sentences.append(_more_epochs(few, many))
+    return sentences + [_one(result, prices or {}) for result in results]
+
+
+def percent_change(value: float, base: float) -> float:
+    """By how many per cent `value` is above (or, negative, below) `base`."""
+    return 100.0 * (value / base - 1.0)
+
+
+def agreeing_decimals(a: float, b: float) -> int:
+    """To how many decimals, at most `AUC_DECIMALS`, two numbers are the same when rounded, counted from the first."""
+    decimals = 0
+    while decimals < AUC_DECIMALS and f"{a:.{decimals + 1}f}" == f"{b:.{decimals + 1}f}":
+        decimals += 1
+    return decimals
+
+
+def price_of(label: str, seconds: float, prices: Mapping[str, float]) -> float | None:
+    """Price of so many seconds on the machine of that label, None where its hour has no price."""
+    hourly = prices.get(label.split()[0].lower(), prices.get(""))
+    return None if hourly is None else hourly * seconds / 3600.0
+
+
+def flops_text(flops_per_second: float) -> str:
+    """Three digits with their unit, such as `6.73 TFLOP/s`."""
+    size, unit = (1e12, "T") if flops_per_second >= 1e12 else (1e9, "G")
+    return f"{flops_per_second / size:.3g} {unit}FLOP/s"
+
+
+def _machines(fast: Result, slow: Result) -> list[str]:
+    both = [phase for phase in PHASES if phase in fast.seconds and phase in slow.seconds]
+    changes = ", ".join(
+        f"{phase} {_signed(percent_change(fast.seconds[phase], slow.seconds[phase]), 1)} %" for phase in both
+    )
+    sentences = [f"{fast.name}, against {slow.name}: {changes}{_auc_agreement(fast, slow)}."]
+    for claim in REFERENCE["claims"]:
+        labels = [f"{claim[side]} (published)" for side in ("faster", "slower")]
+        phase, said = claim["phase"], claim["percent"]
+        if labels == [fast.label, slow.label] and claim["epochs"] == fast.epochs and phase in both:
+            change = percent_change(fast.seconds[phase], slow.seconds[phase])
+            sentences.append(
+                f"The published analysis has a slip here: it calls the {phase} {abs(said):g} % faster, "
+                f"and its own times give {abs(change):.1f} %."
+            )
+    return sentences
+
+
+def _auc_agreement(one: Result, other: Result) -> str:
+    if one.auc is None or other.auc is None:
+        return ""
+    decimals = agreeing_decimals(one.auc, other.auc)
+    agreement = f"agree to {decimals} decimal{'s'[: decimals != 1]} when rounded" if decimals else "agree to no decimal"
+    return f"; their AUCs, {one.auc:.5f} and {other.auc:.5f}, {agreement}"
+
+
+def _more_epochs(few: Result, many: Result) -> str:
+    times = many.seconds["training"] / few.seconds["training"]
+    sentence = f"{many.name}, against {epochs_text(few.epochs)}: training takes {times:.3f} times as long"
+    if few.auc is None or many.auc is None:
+        return f"{sentence}."
+    change = many.auc - few.auc
+    sentence += f"; the AUC changes by {_signed(change, AUC_DECIMALS)}"
+    if few.auc_error and many.auc_error:
+        errors = abs(change) / sqrt(few.auc_error**2 + many.auc_error**2)
+        sentence += f", {errors:.1f} standard errors if they had been validated on rows of their own"
+    return f"{sentence}."
+
+
+def _one(result: Result, prices: Mapping[str, float]) -> str:
+    rates = result.rates
+    speeds = [
+        f"{verb} {rates[key]:,.0f}"
+        for verb, key in (
+            ("tokenises", "tokenizer_rows_per_second"),
+            ("trains", "training_rows_per_second"),
+            ("scores", "inference_rows_per_second"),
+        )
+        if key in rates
+    ]
+    parts = [f"{', '.join(speeds)} comments a second"]
+    arithmetic = []
+    for phase, verb in (("training", "training"), ("inference", "scoring")):
+        flops = rates.get(f"{phase}_flops_per_second")
+        if flops:
+            share = f" ({100 * flops / result.peak:.1f} %)" if result.peak else ""
+            arithmetic.append(f"{flops_text(flops)}{share} in {verb}")
+    if arithmetic:
+        peak = f", of the {flops_text(result.peak)} {result.peak_source}" if result.peak else ""
+        parts.append(f"on real tokens {' and '.join(arithmetic)}{peak}")
+    if result.auc is not None:
+        error = f" ± {result.auc_error:.5f} (standard error)" if result.auc_error else ""
+        parts.append(f"AUC {result.auc:.5f}{error}")
+    price = price_of(result.label, sum(result.seconds.values()), prices)
+    if price is not None:
+        parts.append(f"{price:.2f} a run{'' if 'tokenizer' in result.seconds else ', tokenizer not counted'}")
+    return f"{result.name}: {'; '.join(parts)}."
+
+
+def _signed(value: float, decimals: int) -> str:
+    return f"{value:+.{decimals}f}".replace("-", "−")

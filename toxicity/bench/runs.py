@@ -1,0 +1,187 @@
+"""Rows of finished runs and of the published ones, told apart by protocol. Reads in a moment: it needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from toxicity.core.console import h_mm_ss
+from toxicity.core.markdown import UNDEFINED, markdown_table
+from toxicity.hardware.kinds import KINDS
+from toxicity.models.flops import BERT_BASE
+
+# Of benchmark.json. A new key is no new version; a key that is gone or means something else is.
+SCHEMA_VERSION = 1
+
+REFERENCE = json.loads(Path(__file__).with_name("reference_runs.json").read_text(encoding="utf-8"))
+PHASES = ("tokenizer", "training", "inference")
+
+# What two runs must share for their times and AUCs to be about the same work; epochs and machine are what is compared.
+PROTOCOL_KEYS = ("dataset", "model", "config_overrides", "train_rows", "validation_rows", "max_seq_length")
+
+
+def published_rows() -> list[dict[str, Any]]:
+    """The published runs in the form of `benchmark.json`, as far as they go.
+
+    Rates follow from the published times; those on real tokens from the assumptions that `reference_runs.json` names.
+    """
+    protocol, assumed = REFERENCE["protocol"], REFERENCE["assumed"]
+    rows = []
+    for run in REFERENCE["runs"]:
+        seconds = {phase: _seconds(run[phase]) for phase in PHASES}
+        trained, scored = protocol["train_rows"] * run["epochs"], protocol["validation_rows"]
+        flops = BERT_BASE.training_flops(trained, trained * assumed["tokens_per_row"])
+        rows.append(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "machine": {
+                    "label": f"{run['machine']} (published)",
+                    "device_count": 1,
+                    "data_sheet_flops_per_second": KINDS[run["machine"].lower()].peak_flops,
+                },
+                "protocol": {**protocol, "epochs": run["epochs"]},
+                "timing": {
+                    **{f"{phase}_seconds": seconds[phase] for phase in PHASES},
+                    "tokenizer_cache_hit": False,
+                },
+                "throughput": {
+                    "tokenizer_rows_per_second": (protocol["train_rows"] + scored) / seconds["tokenizer"],
+                    "training_rows_per_second": trained / seconds["training"],
+                    "inference_rows_per_second": scored / seconds["inference"],
+                    "training_flops_per_second": flops / seconds["training"],
+                    "inference_flops_per_second": BERT_BASE.forward_flops(scored, scored * assumed["tokens_per_row"])
+                    / seconds["inference"],
+                },
+                "metrics": {"auc": run["auc"]},
+            }
+        )
+    return rows
+
+
+def read_rows(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read `*/report/benchmark.json` under `folder`.
+
+    Returns:
+        The rows, oldest folder name first, and a warning for each file that was skipped: one that is damaged or
+        was written by another version.
+    """
+    rows, warnings = [], []
+    for path in sorted(folder.glob("*/report/benchmark.json")):
+        try:
+            row = json.loads(path.read_text(encoding="utf-8"))
+            if row["schema_version"] != SCHEMA_VERSION:
+                warnings.append(f"skipped {path}: version {row['schema_version']}, not {SCHEMA_VERSION}; run it again.")
+                continue
+            _require_row(row)
+            # Before interruptions were listed, the times of a resumed run were those of its last part.
+            if row["timing"].get("resumed") and not row["timing"].get("interruptions"):
+                warnings.append(f"skipped {path}: it was resumed, and its times are those of the last part.")
+                continue
+            rows.append(row)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            warnings.append(f"skipped {path}: it is damaged ({type(error).__name__}: {error}).")
+    return rows, warnings
+
+
+def by_protocol(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Put rows of the same protocol together, in the order in which their protocols first appear."""
+    groups: list[list[dict[str, Any]]] = []
+    for row in rows:
+        group = next((group for group in groups if all(_same_protocol(row, other) for other in group)), None)
+        if group is None:
+            groups.append([row])
+        else:
+            group.append(row)
+    return groups
+
+
+def describe_protocol(rows: list[dict[str, Any]]) -> str:
+    """One line on what the rows of one protocol have in common."""
+    protocol = rows[0]["protocol"]
+    optimiser = next((row["protocol"]["optimiser"] for row in rows if row["protocol"].get("optimiser")), {})
+    known = [name for name in ("batch_size", "learning_rate") if name in optimiser]
+    options = protocol.get("options", {})
+    return ", ".join(
+        [
+            f"{protocol['model']} on {protocol['dataset']}: {protocol['train_rows']:,} comments to train",
+            f"{protocol['validation_rows']:,} to validate",
+            f"{protocol['max_seq_length']} tokens",
+            *(f"{name.replace('_', ' ')} {optimiser[name]}" for name in known),
+            *(f"{name.replace('_', ' ')} {value}" for name, value in options.items()),
+        ]
+    )
+
+
+def differing_keys(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[str]:
+    """Names of what sets two groups of `by_protocol` apart."""
+    facts, other_facts = _facts(rows[0]["protocol"]), _facts(others[0]["protocol"])
+    return sorted(key for key in facts.keys() & other_facts.keys() if facts[key] != other_facts[key])
+
+
+def _same_protocol(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether all that both rows tell of their protocols is the same; what one of them does not tell is let pass."""
+    facts, others = _facts(row["protocol"]), _facts(other["protocol"])
+    return all(facts[key] == others[key] for key in facts.keys() & others.keys())
+
+
+def _facts(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {key: protocol[key] for key in (*PROTOCOL_KEYS, "validation_positives") if key in protocol}
+    if facts.get("validation_positives") is None:
+        facts.pop("validation_positives", None)
+    # The Hub knows a model with or without its owner.
+    facts["model"] = protocol["model"].rsplit("/", 1)[-1]
+    return facts | protocol.get("optimiser", {}) | {"options": protocol.get("options", {})}
+
+
+def _require_row(row: Mapping[str, Any]) -> None:
+    """Raise unless the row has all that is read from it, of the right type and with nothing to divide by zero."""
+    machine, protocol, timing, rates = (row[part] for part in ("machine", "protocol", "timing", "throughput"))
+    positive = {f"{phase}_seconds": timing[f"{phase}_seconds"] for phase in PHASES}
+    if timing["tokenizer_cache_hit"]:
+        del positive["tokenizer_seconds"]
+    positive |= {key: protocol[key] for key in ("epochs", "train_rows", "validation_rows", "max_seq_length")}
+    positive |= {"device_count": machine["device_count"]}
+    if not 0 <= timing["tokenizer_seconds"] < float("inf"):
+        raise TypeError(f"tokenizer_seconds is {timing['tokenizer_seconds']!r}")
+    if row["metrics"]["auc"] is not None and not 0 <= row["metrics"]["auc"] <= 1:
+        raise TypeError(f"auc is {row['metrics']['auc']!r}")
+    optional = {**rates, "auc": row["metrics"]["auc"], "peak": machine.get("matmul_flops_per_second")}
+    optional |= {"validation_positives": protocol.get("validation_positives")}
+    for key, number in positive.items():
+        if not isinstance(number, int | float) or not 0 < number < float("inf"):
+            raise TypeError(f"{key} is {number!r}")
+    for key, number in optional.items():
+        if number is not None and (not isinstance(number, int | float) or not 0 <= number < float("inf")):
+            raise TypeError(f"{key} is {number!r}")
+    for text in (machine["label"], protocol["model"], protocol["dataset"]):
+        if not isinstance(text, str) or not text.strip():
+            raise TypeError(f"a name is {text!r}")
+    if not isinstance(protocol.get("optimiser", {}), dict):
+        raise TypeError("optimiser holds no settings")
+
+
+def _seconds(h_mm_ss: str) -> int:
+    hours, minutes, seconds = map(int, h_mm_ss.split(":"))
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def benchmark_table(benchmarks: Sequence[Mapping[str, Any]]) -> str:
+    """Runs as a Markdown table with the columns of the published one."""
+    header = ("Machine", "Epochs", "Tokenizer Time", "Training Time", "Inference Time", "AUC Score")
+    return markdown_table(
+        header,
+        [
+            (
+                row["machine"]["label"],
+                f"{row['protocol']['epochs']:g}",
+                h_mm_ss(row["timing"]["tokenizer_seconds"])
+                + (" (cached)" if row["timing"]["tokenizer_cache_hit"] else ""),
+                h_mm_ss(row["timing"]["training_seconds"]),
+                h_mm_ss(row["timing"]["inference_seconds"]),
+                UNDEFINED if row["metrics"]["auc"] is None else f"{row['metrics']['auc']:.5f}",
+            )
+            for row in benchmarks
+        ],
+    )

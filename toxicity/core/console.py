@@ -1,0 +1,47 @@
+"""What people see while a run goes on, and how a comment is shown without harm."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import datasets
+from transformers.utils import logging as transformers_logging
+
+SHOWN_CHARACTERS = 200
+
+
+def set_up_console(is_main_process: bool, progress_bars: bool) -> None:
+    """Log lines on standard error from one process, and progress bars only where somebody watches them.
+
+    Args:
+        is_main_process: whether this process speaks for all of them; the others log errors only.
+        progress_bars: whether `datasets` and `transformers` may draw bars.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    log = logging.getLogger("toxicity")
+    log.handlers = [handler]
+    log.propagate = False
+    log.setLevel(logging.INFO if is_main_process else logging.ERROR)
+    if not progress_bars or not is_main_process:
+        datasets.disable_progress_bars()
+        transformers_logging.disable_progress_bar()
+    # A terminal that cannot show a character of a comment gets an escape instead of a crash.
+    sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def printable(text: str, width: int = SHOWN_CHARACTERS) -> str:
+    """A comment on one line that does nothing to a terminal: control characters as escapes, the rest cut with `…`."""
+    shown = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text[: width + 1]
+    )
+    return shown if len(shown) <= width else shown[: width - 1] + "…"
+
+
+def h_mm_ss(seconds: float) -> str:
+    """Write a duration as the published tables do, `0:34:41`, rounded to whole seconds."""
+    minutes, whole_seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{whole_seconds:02d}"

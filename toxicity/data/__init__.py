@@ -1,0 +1,1 @@
+"""Comments: read, checked, split and tokenised."""

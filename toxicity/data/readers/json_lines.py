@@ -1,0 +1,81 @@
+"""JSON lines, plain or gzipped, in which a broken line keeps its place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from toxicity.core.errors import RequestError, one_line
+from toxicity.data.readers.base import (
+    LINE_TOO_LONG,
+    ChooseColumns,
+    Limit,
+    Part,
+    batched,
+    bounded_lines,
+    choose_columns,
+    length_of,
+    opened,
+)
+
+
+def read_json_lines(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
+    """A file in parts, of whatever size suits its format, at most the limit if there is one.
+
+    Raises:
+        RequestError: if it is blank, or its first part holds nothing but broken lines.
+    """
+    wanted = None
+    with opened(path) as (file, share):
+        lines = (line for line in bounded_lines(file) if line is None or line.strip())
+        for batch in batched(lines, limit, length_of):
+            records, broken = _parse_lines(batch)
+            if wanted is None:
+                if len(broken) == len(records):
+                    raise RequestError(f"{path} holds no JSON lines: {broken[0]}.")
+                wanted = choose_columns(path, list({name: None for record in records for name in record}), choose)
+            columns = {}
+            for name in wanted:
+                values = []
+                for number, record in enumerate(records):
+                    try:
+                        values.append(_as_bytes(record.get(name)))
+                    except TypeError as error:
+                        values.append(None)
+                        broken.setdefault(number, f"its `{name}` is {error}")
+                columns[name] = pa.array(values, pa.binary())
+            yield Part(pa.table(columns), broken, share())
+    if wanted is None:
+        raise RequestError(f"{path} holds no JSON lines: it is blank.")
+
+
+def _parse_lines(lines: list[bytes | None]) -> tuple[list[dict[str, object]], dict[int, str]]:
+    """One record a line, an empty one where it is broken, and why those are."""
+    records: list[dict[str, object]] = []
+    broken: dict[int, str] = {}
+    for number, line in enumerate(lines):
+        try:
+            if line is None:
+                raise ValueError(LINE_TOO_LONG)
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("one JSON object a line is expected")
+        except (ValueError, RecursionError) as error:
+            record, broken[number] = {}, f"it is not JSON: {one_line(error)}"
+        records.append(record)
+    return records, broken
+
+
+def _as_bytes(value: object) -> bytes | None:
+    """A JSON value as a CSV file would have it."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        # Half of a surrogate pair is no text: as bytes it will be found not to be UTF-8.
+        return value.encode("utf-8", "surrogatepass")
+    if isinstance(value, bool | int | float):
+        return repr(int(value) if isinstance(value, bool) else value).encode()
+    raise TypeError("neither text nor a number")

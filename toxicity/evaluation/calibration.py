@@ -1,0 +1,239 @@
+"""A temperature and thresholds, fitted on one half of the validation rows and measured on the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
+
+from toxicity.core.schema import hard_labels
+from toxicity.evaluation.calibration_metrics import brier_score, expected_calibration_error, log_loss, margins
+from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, count_by_score, why_undefined
+
+logger = logging.getLogger(__name__)
+
+# So that one comment moves the precision by at most five points. The few surest rows of a ranking reach any precision
+# by luck.
+MINIMUM_FLAGGED_ROWS = 20
+
+PRECISION_TARGETS = (0.5, 0.8, 0.9, 0.95)
+# The one whose threshold tells toxic from civil where one label is asked for.
+LABEL_PRECISION_TARGET = 0.9
+LABEL_THRESHOLD_OTHERWISE = 0.5
+
+# A best temperature outside is none: the scores rank no better than chance, or part the classes without a mistake.
+TEMPERATURES = (0.05, 20.0)
+
+
+def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> dict[str, Any] | None:
+    """Fit temperature and thresholds on one half of the rows, drawn by the seed, and measure them on the other.
+
+    Thresholds take the best of what the fitted half offers, so that on other rows their precision is, as a rule, a
+    little below the target; what is reported is that of the other rows.
+
+    Args:
+        logits: float `(rows,)`.
+        targets: float `(rows,)`, toxic at >= 0.5.
+        seed: of the draw; NumPy's and torch's global generators are neither used nor touched.
+
+    Returns:
+        A dictionary that `json.dumps` takes: `fitted_rows`, `held_out_rows`, `temperature` (1.0 with a
+        `temperature_reason` where none can be fitted), `held_out` (log loss, Brier score and expected calibration
+        error, each `before` and `after` division by the temperature), `thresholds` (a row for each of
+        `PRECISION_TARGETS`: `precision_target`, `threshold` on the calibrated scale sigmoid(logit / temperature),
+        `pipeline_threshold` on the scale sigmoid(logit), `precision`, `recall`, `flagged`, with a `reason` where some
+        of them are None), and the `threshold` that labels, with the `precision_target` that it is of, or 0.5 and None
+        where that target is not reached. None, and a line in the log, where a half has fewer than
+        `MINIMUM_CLASS_ROWS` rows of a class or a logit is not finite.
+    """
+    logits, toxic = np.asarray(logits, dtype=np.float64), hard_labels(targets) > 0
+    fitted, held_out = halves(len(logits), seed)
+    if reason := _why_not(logits, toxic, fitted, held_out):
+        logger.warning(f"Neither temperature nor thresholds are fitted: {reason}.")
+        return None
+
+    temperature = fit_temperature(logits[fitted], toxic[fitted])
+    unfitted = {}
+    if temperature is None:
+        temperature = 1.0
+        unfitted["temperature_reason"] = f"no temperature from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g} is the best"
+        logger.warning(f"Scores stay as they are: {unfitted['temperature_reason']}.")
+
+    rows = [
+        _threshold_row(target, logits[fitted], toxic[fitted], logits[held_out], toxic[held_out], temperature)
+        for target in PRECISION_TARGETS
+    ]
+    label = next(row for row in rows if row["precision_target"] == LABEL_PRECISION_TARGET)
+    reached = label["threshold"] is not None
+    measures: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+        "log_loss": log_loss,
+        "brier_score": brier_score,
+        "expected_calibration_error": expected_calibration_error,
+    }
+    return {
+        "fitted_rows": len(fitted),
+        "held_out_rows": len(held_out),
+        "temperature": temperature,
+        **unfitted,
+        "held_out": {
+            name: {
+                "before": measure(logits[held_out], toxic[held_out]),
+                "after": measure(logits[held_out] / temperature, toxic[held_out]),
+            }
+            for name, measure in measures.items()
+        },
+        "thresholds": rows,
+        "precision_target": LABEL_PRECISION_TARGET if reached else None,
+        "threshold": label["threshold"] if reached else LABEL_THRESHOLD_OTHERWISE,
+    }
+
+
+def config_section(calibration: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a model's `config.json` holds under `toxicity`, so that its scores can be used without the report.
+
+    Args:
+        calibration: of `calibrate`, or None for scores as they are and toxic from 0.5 on.
+
+    Returns:
+        `temperature`, `threshold` and `precision_target` as there, and `thresholds`: precision target as a string →
+        threshold on the calibrated scale, those that were reached.
+    """
+    if calibration is None:
+        calibration = {
+            "temperature": 1.0,
+            "threshold": LABEL_THRESHOLD_OTHERWISE,
+            "precision_target": None,
+            "thresholds": [],
+        }
+    return {
+        "temperature": calibration["temperature"],
+        "threshold": calibration["threshold"],
+        "precision_target": calibration["precision_target"],
+        "thresholds": {
+            str(row["precision_target"]): row["threshold"]
+            for row in calibration["thresholds"]
+            if row["threshold"] is not None
+        },
+    }
+
+
+def halves(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Part rows at random into two halves, the same for the same seed; an odd row goes to the second.
+
+    Returns:
+        Row numbers of the fitted and of the held-out half, int64, ascending.
+    """
+    order = np.random.default_rng(seed).permutation(rows)
+    return np.sort(order[: rows // 2]), np.sort(order[rows // 2 :])
+
+
+def fit_temperature(logits: np.ndarray, toxic: np.ndarray) -> float | None:
+    """The number to divide logits by that makes the log loss smallest (Guo et al. 2017, "On Calibration of …").
+
+    The log loss is convex in 1 / temperature, so its minimum is where its derivative, which rises, crosses 0.
+
+    Args:
+        logits: finite floats `(rows,)`.
+        toxic: bool `(rows,)`.
+
+    Returns:
+        The temperature, or None where it is not within `TEMPERATURES`.
+    """
+    margin = margins(logits, toxic)
+
+    def slope(inverse_temperature: float) -> float:
+        return float(-(margin * expit(-inverse_temperature * margin)).mean())
+
+    coldest, hottest = TEMPERATURES
+    if not slope(1 / hottest) < 0 < slope(1 / coldest):
+        return None
+    return 1 / brentq(slope, 1 / hottest, 1 / coldest, xtol=1e-12)
+
+
+def _why_not(logits: np.ndarray, toxic: np.ndarray, fitted: np.ndarray, held_out: np.ndarray) -> str | None:
+    if not np.isfinite(logits).all():
+        return f"{int((~np.isfinite(logits)).sum()):,} of {len(logits):,} logits are not finite"
+    for name, half in (("fitted", fitted), ("held-out", held_out)):
+        toxic_rows = int(toxic[half].sum())
+        if reason := why_undefined(toxic_rows, len(half) - toxic_rows, MINIMUM_CLASS_ROWS):
+            return f"in the {name} half {reason}" if len(half) else "there are no rows"
+    return None
+
+
+def _threshold_row(
+    target: float,
+    fitted_logits: np.ndarray,
+    fitted_toxic: np.ndarray,
+    held_out_logits: np.ndarray,
+    held_out_toxic: np.ndarray,
+    temperature: float,
+) -> dict[str, Any]:
+    logit = choose_threshold(fitted_logits, fitted_toxic, target)
+    if logit is None:
+        missing = dict.fromkeys(("threshold", "pipeline_threshold", "precision", "recall", "flagged"))
+        reason = f"no threshold that flags {MINIMUM_FLAGGED_ROWS} fitted rows or more has this precision"
+        return {"precision_target": target, **missing, "reason": reason}
+    row = {
+        "precision_target": target,
+        "threshold": float(expit(logit / temperature)),
+        "pipeline_threshold": float(expit(logit)),
+        **precision_and_recall(held_out_logits, held_out_toxic, logit),
+    }
+    return row if row["precision"] is not None else row | {"reason": "no held-out row is flagged"}
+
+
+def choose_threshold(logits: np.ndarray, toxic: np.ndarray, precision_target: float) -> float | None:
+    """The lowest threshold that reaches a precision: of all that do, the one with the highest recall.
+
+    Precision does not fall steadily as the threshold falls, so all thresholds are looked at. Rows with equal logits
+    are flagged together or not at all.
+
+    Args:
+        logits: finite floats `(rows,)`.
+        toxic: bool `(rows,)`.
+        precision_target: share of the flagged rows that is to be toxic, 0 to 1.
+
+    Returns:
+        A logit: rows at or above it are flagged. It lies midway to the next logit below that is not flagged, so that
+        rounding elsewhere does not unflag a row. None where no threshold that flags at least `MINIMUM_FLAGGED_ROWS`
+        rows reaches the target.
+    """
+    distinct, ranks = np.unique(np.asarray(logits, dtype=np.float64), return_inverse=True)
+    toxic_rows, civil_rows = count_by_score(ranks, toxic)
+    toxic_flagged = np.cumsum(toxic_rows[::-1])[::-1]
+    flagged = np.cumsum((toxic_rows + civil_rows)[::-1])[::-1]
+    reached = np.flatnonzero((toxic_flagged / flagged >= precision_target) & (flagged >= MINIMUM_FLAGGED_ROWS))
+    if not len(reached):
+        return None
+    lowest = float(distinct[reached[0]])
+    below = float(distinct[max(reached[0] - 1, 0)])
+    midway = below + (lowest - below) / 2
+    # Between neighbouring floats there is nothing, and midway is one of the two.
+    return midway if midway > below else lowest
+
+
+def precision_and_recall(logits: np.ndarray, toxic: np.ndarray, threshold: float) -> dict[str, float | None]:
+    """What flagging the rows at or above a threshold comes to.
+
+    Args:
+        logits: floats `(rows,)`.
+        toxic: bool `(rows,)`, at least one True.
+        threshold: a logit.
+
+    Returns:
+        `precision`, the share of flagged rows that is toxic, None where none is flagged; `recall`, the share of toxic
+        rows that is flagged; `flagged`, the share of all rows that is flagged.
+    """
+    # In float32, NumPy would round the threshold to the logits' type before it compares.
+    flagged = np.asarray(logits, dtype=np.float64) >= threshold
+    hits = int((flagged & toxic).sum())
+    rows = int(flagged.sum())
+    return {
+        "precision": hits / rows if rows else None,
+        "recall": hits / int(toxic.sum()),
+        "flagged": rows / len(flagged),
+    }

@@ -1,0 +1,229 @@
+"""The identity swap probe: how far a score moves when a sentence names an identity, and nothing else in it changes.
+
+    python -m toxicity.probe --model runs/sample
+
+Sentences of our own, neutral, friendly and hostile, are filled with terms for the nine scored identities and for
+people not marked by any (`probe_templates.yaml`). No labels are needed, so any model can be probed, whatever its data.
+The method is that of Dixon et al. 2018, "Measuring and Mitigating Unintended Bias in Text Classification" (templates),
+and of Prabhakaran et al. 2019, "Perturbation Sensitivity Analysis to Detect Unintended Model Biases" (the shift).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import cache
+from math import sqrt
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from scipy.special import stdtrit
+
+from toxicity.core.markdown import markdown_table
+from toxicity.core.schema import IDENTITIES, TOXIC_THRESHOLD
+
+TONES = ("neutral", "friendly", "hostile")
+CIVIL_TONES = ("neutral", "friendly")
+UNMARKED = "unmarked"
+CONFIDENCE = 0.95
+DECIMALS = 3
+
+logger = logging.getLogger(__name__)
+
+# A model for which no threshold was fitted calls toxic what is so by the competition's rule for targets.
+DEFAULT_THRESHOLDS = {"default": TOXIC_THRESHOLD}
+
+
+class Template(NamedTuple):
+    """A sentence with one placeholder: `{one}`, `{person}` or `{people}`."""
+
+    tone: str
+    text: str
+
+
+class Term(NamedTuple):
+    """Words for somebody. `group` is one of the nine identities or `unmarked`; `one` has its article, `a man`."""
+
+    group: str
+    one: str
+    people: str
+
+
+@cache
+def read_templates_and_terms() -> tuple[tuple[Template, ...], tuple[Term, ...]]:
+    """Read `probe_templates.yaml`: the templates in the order of `TONES`, the terms with the unmarked ones first."""
+    path = Path(__file__).with_name("probe_templates.yaml")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    groups = {UNMARKED: content[UNMARKED], **{name: content["identities"][name] for name in IDENTITIES}}
+    return (
+        tuple(Template(tone, text) for tone in TONES for text in content["templates"][tone]),
+        tuple(Term(group, *forms) for group, terms in groups.items() for forms in terms),
+    )
+
+
+def fill(template: Template, term: Term) -> str:
+    """The sentence of a template for a term."""
+    _, _, person = term.one.partition(" ")
+    text = template.text.format(one=term.one, person=person, people=term.people)
+    return text[0].upper() + text[1:]
+
+
+def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, float]) -> dict[str, Any] | None:
+    """Score every template with every term, and compare each identity with the unmarked.
+
+    The score of an identity in a template is the mean over its terms, and its difference d from that of the unmarked
+    in the same template is what the swap does there. With n templates, mean d̄ and standard deviation s (n − 1 in the
+    denominator), the shift is d̄ and its 95 % interval d̄ ± t(0.975, n − 1) · s / √n, the paired t interval (Student
+    1908; NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2 and 7.3.1.1). It says how far the shift would move
+    with other templates of the kind, not with other terms or with a model trained again.
+
+    Args:
+        score: takes texts and gives as many calibrated scores, 0 to 1, float `(texts,)`, in their order. Called once.
+        thresholds: calibrated score from which on a text is flagged, by the precision it was fitted for (`"0.8"`).
+            Where there are none it is 0.5, under the name `default`.
+
+    Returns:
+        What `json.dumps` takes: `templates` and `texts` (counts), `thresholds`; for each of `identities` its `shift`,
+        `interval`, `shift_by_tone`, `civil_texts` (a count) and `false_positive_rate`, the share of its neutral and
+        friendly sentences that is flagged, by name of the threshold; `unmarked` with `mean_score`, `civil_texts` and
+        `false_positive_rate`; and `largest_shift`, the identity with the largest shift up or down, and that shift.
+        None, and a line in the log, where a score is not a finite number.
+
+    Raises:
+        ValueError: if there are not as many scores as texts.
+    """
+    templates, terms = read_templates_and_terms()
+    thresholds = dict(thresholds) or DEFAULT_THRESHOLDS
+    texts = [fill(template, term) for template in templates for term in terms]
+    scores = np.asarray(score(texts), dtype=np.float64)
+    if scores.shape != (len(texts),):
+        raise ValueError(f"{len(texts)} texts were given {scores.shape} scores")
+    if not np.isfinite(scores).all():
+        logger.warning(
+            f"No identity swap probe: {np.count_nonzero(~np.isfinite(scores))} of {len(texts)} scores are not finite."
+        )
+        return None
+
+    scores = scores.reshape(len(templates), len(terms))
+    tones = np.array([template.tone for template in templates])
+    groups = np.array([term.group for term in terms])
+    civil = np.isin(tones, CIVIL_TONES)
+
+    def flagged(group: str) -> dict[str, Any]:
+        of_group = scores[np.ix_(civil, groups == group)]
+        rates = {name: float((of_group >= threshold).mean()) for name, threshold in thresholds.items()}
+        return {"civil_texts": of_group.size, "false_positive_rate": rates}
+
+    unmarked = scores[:, groups == UNMARKED].mean(axis=1)
+    identities = {}
+    for identity in IDENTITIES:
+        shifts = scores[:, groups == identity].mean(axis=1) - unmarked
+        identities[identity] = {
+            "shift": float(shifts.mean()),
+            "interval": _interval_of_mean(shifts),
+            "shift_by_tone": {tone: float(shifts[tones == tone].mean()) for tone in TONES},
+            **flagged(identity),
+        }
+    largest = max(IDENTITIES, key=lambda identity: abs(identities[identity]["shift"]))
+    return {
+        "templates": len(templates),
+        "texts": len(texts),
+        "thresholds": {name: float(threshold) for name, threshold in thresholds.items()},
+        "identities": identities,
+        UNMARKED: {"mean_score": float(unmarked.mean()), **flagged(UNMARKED)},
+        "largest_shift": [largest, identities[largest]["shift"]],
+    }
+
+
+def describe_probe(probe: Mapping[str, Any]) -> str:
+    """What the probe found, in Markdown: a summary, the table, and what its columns say.
+
+    Args:
+        probe: of `probe`, also when read back from JSON. Only numbers are taken from it, and names that this package
+            gives, so that nothing in it can break the Markdown or reach a terminal.
+    """
+    thresholds = probe["thresholds"]
+    header = ("Identity", "Shift", "95 % interval", *(tone.capitalize() for tone in TONES))
+    header += tuple("Flagged" if name in DEFAULT_THRESHOLDS else f"Flagged ({float(name):g})" for name in thresholds)
+    table = []
+    for name in IDENTITIES:
+        found = probe["identities"][name]
+        numbers = [found["shift"], *(found["shift_by_tone"][tone] for tone in TONES)]
+        shift, *by_tone = (_signed(number) for number in numbers)
+        interval = " to ".join(_signed(bound) for bound in found["interval"])
+        table.append((_people(name), shift, interval, *by_tone, *_rates(found, thresholds)))
+    table.append((UNMARKED, *[""] * (2 + len(TONES)), *_rates(probe[UNMARKED], thresholds)))
+    return "\n\n".join(
+        [
+            " ".join(_summarise(probe)),
+            markdown_table(header, table),
+            f"{probe['templates']:d} templates in English, {probe['texts']:d} sentences. Shift: mean score with terms "
+            "for the identity minus mean score with words for anybody (person, neighbour, colleague, …) in the same "
+            f"template; the latter is {probe[UNMARKED]['mean_score']:.{DECIMALS}f} over all templates. Interval: "
+            "paired t, over templates, each identity on its own. Flagged: share of the neutral and friendly sentences, "
+            "all of them civil, that score at or above the threshold, "
+            f"{', '.join(_named(name, thresholds) for name in thresholds)}.",
+        ]
+    )
+
+
+def _summarise(probe: Mapping[str, Any]) -> list[str]:
+    found = probe["identities"]
+    # As the table shows them: a score in float32 alone would make shifts of 1e-8 that all go one way.
+    higher = [name for name in IDENTITIES if round(found[name]["interval"][0], DECIMALS) > 0]
+    lower = [name for name in IDENTITIES if round(found[name]["interval"][1], DECIMALS) < 0]
+    sentences = []
+    for direction, names in (("higher", higher), ("lower", lower)):
+        if names:
+            names.sort(key=lambda name: -abs(found[name]["shift"]))
+            shifts = ", ".join(f"{_people(name)} ({_signed(found[name]['shift'])})" for name in names)
+            sentences.append(f"The same sentence scores {direction} when it names: {shifts}.")
+    if not higher and not lower:
+        sentences.append("No shift of the nine identities can be told from zero.")
+    elif len(higher) + len(lower) < len(IDENTITIES):
+        sentences.append("No other shift can be told from zero.")
+
+    thresholds = probe["thresholds"]
+    # The precision that most people would choose to act on, or the nearest there is.
+    name = min(thresholds, key=lambda name: 0 if name in DEFAULT_THRESHOLDS else abs(float(name) - 0.9))
+    rates = {identity: found[identity]["false_positive_rate"][name] for identity in IDENTITIES}
+    worst = max(rates, key=rates.__getitem__)
+    unmarked = probe[UNMARKED]["false_positive_rate"][name]
+    of_identities = f"at most {_percent(rates[worst])} ({_people(worst)})" if rates[worst] > 0 else _percent(0.0)
+    sentences.append(
+        f"At the threshold of {_named(name, thresholds)} it wrongly flags {_percent(unmarked)} of the civil sentences "
+        f"about unmarked people, and {of_identities} of those about any of the nine identities."
+    )
+    return sentences
+
+
+def _interval_of_mean(values: np.ndarray) -> list[float]:
+    """The t interval of a mean, `[low, high]`, from values `(n,)`."""
+    mean, margin = values.mean(), values.std(ddof=1) / sqrt(len(values))
+    margin *= stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)
+    return [float(mean - margin), float(mean + margin)]
+
+
+def _rates(found: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[str]:
+    return [_percent(found["false_positive_rate"][name]) for name in thresholds]
+
+
+def _named(name: str, thresholds: Mapping[str, float]) -> str:
+    fitted_for = "" if name in DEFAULT_THRESHOLDS else f" for precision {float(name):g}"
+    return f"{thresholds[name]:.{DECIMALS}f}{fitted_for}"
+
+
+def _people(identity: str) -> str:
+    return identity.replace("homosexual_gay", "homosexual, gay").replace("_", " ")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _signed(value: float) -> str:
+    # Rounded first, or a shift of −0.0001 would be shown as −0.000.
+    rounded = round(value, DECIMALS)
+    return f"{rounded:+.{DECIMALS}f}".replace("-", "−") if rounded else f"{0:.{DECIMALS}f}"

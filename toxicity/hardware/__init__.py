@@ -1,0 +1,1 @@
+"""The machine: what it is, what it can compute, and how its time is taken."""

@@ -1,0 +1,202 @@
+"""Refuse what cannot work on this machine before any comment is read, and say what mends it.
+
+    python -m toxicity.preflight --gpu p100
+
+It judges a described machine, the dictionary of `hardware.describe_machine`, so that any machine can be tried; and
+ways to share the work between devices, by the arguments that Accelerate's launcher and the flags came to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+
+from toxicity.core.errors import RequestError, refusals_exit_cleanly
+from toxicity.core.files import bundled
+from toxicity.hardware.kinds import kind_of, known_kind
+from toxicity.hardware.machine import describe_machine
+
+if TYPE_CHECKING:  # it would bring transformers along, which takes seconds
+    from toxicity.core.training_arguments import TrainingArguments
+
+CONFIGS = bundled("accelerate_configs")
+
+# torch 2.7.1, the oldest that transformers and this package run on, starts here.
+OLDEST_CAPABILITY = "5.0"
+
+
+def require_working_machine(
+    machine: Mapping[str, Any],
+    gpu: str | None = None,
+    allow_other_gpu: bool = False,
+    mixed_precision: str = "no",
+    torch_compile: bool = False,
+    use_cpu: bool = False,
+) -> str:
+    """Check that what was asked for works on this machine.
+
+    Args:
+        machine: of `hardware.describe_machine`.
+        gpu: name of the kind of machine asked for, one of `gpus.KINDS`, None for whatever there is.
+        allow_other_gpu: take another card than the one named, and say so in the label.
+        mixed_precision: `no`, `fp16` or `bf16`.
+        torch_compile: whether the model is to be compiled.
+        use_cpu: whether a CPU was asked for by name.
+
+    Returns:
+        The row's label: the name asked for, `t4 as p100` where another card was allowed, or the card's own name
+        where none was asked for.
+
+    Raises:
+        RequestError: no GPU where one is asked for, no kernels for the card in this build of torch, another card
+            than the one named, bf16 below sm_80, or torch.compile below sm_70.
+    """
+    gpu = known_kind(gpu) if gpu else None
+    capability, name = machine["compute_capability"], machine["device_name"]
+    if capability is None:
+        # fp16 is for GPUs; on a CPU it would go on for weeks rather than fail.
+        if gpu not in (None, "cpu") or (mixed_precision == "fp16" and not use_cpu):
+            raise RequestError(_no_gpu(machine, gpu))
+        return gpu or machine["label"]
+
+    card = f"{name} (sm_{capability.replace('.', '')})"
+    kind = kind_of(name, capability)
+    if not has_kernels(capability, machine["wheel_architectures"]):
+        raise RequestError(f"torch {machine['torch']} has no kernels for the {card}. {_build_for(capability, kind)}")
+    if gpu and gpu != kind and not allow_other_gpu:
+        settings = f"make bench GPU={kind}" if kind else "choose the nearest kind"
+        raise RequestError(
+            f"{gpu} was asked for, and this machine computes on a {card}: {settings}, or add --allow_other_gpu "
+            f"(make: ALLOW_OTHER_GPU=1) to run it with the settings of {gpu} and a label that says so."
+        )
+    config = kind if kind in ("p100", "v100", "t4") else "v100"
+    if mixed_precision == "bf16" and _number(capability) < _number("8.0"):
+        raise RequestError(
+            f"the {card} has no bf16, which starts at sm_80. Work in fp16: accelerate launch "
+            f"--config_file accelerate_configs/{config}.yaml (or --mixed_precision fp16)."
+        )
+    if torch_compile and _number(capability) < _number("7.0"):
+        raise RequestError(f"torch.compile needs sm_70, and this is a {card}: launch with --torch_compile false.")
+    if gpu:
+        return gpu if gpu == kind else f"{kind or machine['label']} as {gpu}"
+    return machine["label"]
+
+
+def require_working_sharing(args: TrainingArguments) -> None:
+    """Check that devices can share the work in the way that was asked for.
+
+    Raises:
+        RequestError: several GPUs in one process; FSDP on a CPU, or with a budget of tokens; or a loss that is not
+            the mean over the comments of all processes.
+    """
+    if args.n_gpu > 1:
+        # It is called DataParallel, and multiplies loss and gradient by the number of GPUs.
+        raise RequestError(
+            f"this process sees {args.n_gpu} GPUs, and would use them in a way that is slow and trains otherwise. Put "
+            f"CUDA_VISIBLE_DEVICES=0 before the command to use one, or start a process for each: accelerate launch "
+            f"--multi_gpu --num_processes {args.n_gpu} run_toxicity.py."
+        )
+    sharded = bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+    if sharded and args.device.type == "cpu":
+        # Accelerate leaves it out there, and all processes but one get a model without weights.
+        raise RequestError(
+            "FSDP shards a model over GPUs, and this run is on a CPU: leave fsdp.yaml (or --use_fsdp) out, and start "
+            "several processes with accelerate launch --num_processes."
+        )
+    if sharded and args.max_tokens_per_batch is not None:
+        # A process that has more parts in its step than another would wait for it for ever.
+        raise RequestError(
+            "--max_tokens_per_batch cuts each process's step as its own comments need, and with FSDP all must call the "
+            "model equally often: leave it out, and set --per_device_train_batch_size and "
+            "--gradient_accumulation_steps."
+        )
+    if sharded and args.ema_decay:
+        raise RequestError("--ema_decay keeps a copy of whole weights, which FSDP has nowhere: leave one of them out.")
+    if args.world_size > 1 and (not args.average_tokens_across_devices or args.accelerator_config.split_batches):
+        raise RequestError(
+            "the loss is the mean over the comments of all processes: leave out --average_tokens_across_devices, and "
+            "split_batches in --accelerator_config."
+        )
+
+
+def has_kernels(capability: str, architectures: Sequence[str]) -> bool:
+    """Whether a build of torch can compute on a card.
+
+    Binary code (`sm_70`) runs on cards of the same major and no lower minor capability, and `sm_90a` on that one
+    alone; intermediate code (`compute_70`) is compiled for any later card. (CUDA C++ Programming Guide, "Binary
+    Compatibility" and "PTX Compatibility".)
+
+    Args:
+        capability: such as `"7.0"`.
+        architectures: of `torch.cuda.get_arch_list()`; without any for CUDA there is nothing to tell by, and the
+            answer is yes.
+    """
+    built = [match.groups() for text in architectures if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)(\D?)", text))]
+    card = _number(capability)
+
+    def runs_on_card(form: str, major: str, minor: str, suffix: str) -> bool:
+        target = int(major), int(minor)
+        if suffix == "a":
+            return target == card
+        return target <= card and (form == "compute" or target[0] == card[0])
+
+    return not built or any(runs_on_card(*target) for target in built)
+
+
+def _no_gpu(machine: Mapping[str, Any], gpu: str | None) -> str:
+    asked = gpu or "fp16, which is for GPUs,"
+    setup = f"make setup GPU={gpu}" if gpu else "make setup GPU=v100"
+    if not machine["driver_gpus"]:
+        return (
+            f"{asked} was asked for, and this machine has no GPU that nvidia-smi knows of. "
+            "Run it on a machine that has, or on the processor: make bench GPU=cpu"
+        )
+    cards = f"the {machine['driver_gpus'][0]} of this machine"
+    if machine["cuda"] is None:
+        return f"torch {machine['torch']} is a build for CPUs and cannot use {cards}: {setup}"
+    return (
+        f"torch {machine['torch']}, built for CUDA {machine['cuda']}, cannot use {cards} with driver "
+        f"{machine['driver']}. Check CUDA_VISIBLE_DEVICES, update the driver, or take a build for older drivers: "
+        "pip install --force-reinstall torch==2.7.1"
+    )
+
+
+def _build_for(capability: str, kind: str | None) -> str:
+    if kind:
+        return f"Install the build that has: make setup GPU={kind}"
+    if _number(capability) < _number(OLDEST_CAPABILITY):
+        return "None from 2.7.1 on has. Take another machine, or the processor: make bench GPU=cpu"
+    # The build for the P100 has sm_50 to sm_90; what came later needs the current one.
+    return f"Install a build that has: make setup GPU={'p100' if _number(capability) <= (9, 0) else 'hopper'}"
+
+
+def _number(capability: str) -> tuple[int, int]:
+    major, minor = capability.split(".")
+    return int(major), int(minor)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Check this machine for the kind that `--gpu` names, with the precision of its Accelerate config."""
+    parser = argparse.ArgumentParser(prog="python -m toxicity.preflight", description=main.__doc__)
+    parser.add_argument("--gpu", required=True, help="kind of machine asked for")
+    parser.add_argument("--allow_other_gpu", action="store_true", help="take another card, and label the row so")
+    arguments = parser.parse_args(argv)
+    gpu = known_kind(arguments.gpu)
+    config = yaml.safe_load((CONFIGS / f"{gpu}.yaml").read_text(encoding="utf-8"))
+    device = torch.device("cuda" if gpu != "cpu" and torch.cuda.is_available() else "cpu")
+    machine = describe_machine(device, 1)
+    label = require_working_machine(
+        machine, gpu, arguments.allow_other_gpu, config["mixed_precision"], use_cpu=gpu == "cpu"
+    )
+    print(f"{label}: {machine['device_name']}, {machine['cpu_count']} cores, torch {machine['torch']}: ready.")
+
+
+if __name__ == "__main__":
+    with refusals_exit_cleanly():
+        main()

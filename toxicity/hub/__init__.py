@@ -1,0 +1,1 @@
+"""Publishing: the model card, what may be told, and the upload."""

@@ -1,0 +1,29 @@
+"""Publish a finished run on the Hub.
+
+python -m toxicity.hub runs/sample --repo toxic-comments
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from toxicity.core.errors import refusals_exit_cleanly
+from toxicity.hub.push import push_run
+
+
+def main() -> None:
+    """Publish a run that is there."""
+    parser = argparse.ArgumentParser(prog="python -m toxicity.hub", description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, help="the --output_dir of a finished run")
+    parser.add_argument("--repo", required=True, help="NAME or OWNER/NAME on the Hub; made if it is not there")
+    parser.add_argument("--private", action="store_true", default=None, help="make it so that only its owner sees it")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to; by default main")
+    arguments = parser.parse_args()
+    address = push_run(arguments.run, arguments.repo, arguments.private, arguments.revision)
+    print(f"Published: {address}")
+
+
+if __name__ == "__main__":
+    with refusals_exit_cleanly():
+        main()

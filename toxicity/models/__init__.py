@@ -1,0 +1,1 @@
+"""The classifier, and how a batch of comments goes through it."""

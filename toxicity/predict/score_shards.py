@@ -1,0 +1,230 @@
+"""Shards of comments → files of scores: window by window, one being read and tokenised while another is scored."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock
+
+from toxicity.core.errors import RequestError, one_line
+from toxicity.core.schema import ID, TEXT, canonical_columns
+from toxicity.data.readers.files import Part, read_lines, read_windows
+from toxicity.data.row_checks import check_comments
+from toxicity.predict.ledger import Ledger
+from toxicity.predict.progress import Progress
+from toxicity.predict.scorer import Scorer
+from toxicity.predict.shards import STANDARD_INPUT, Shard, brought_here
+from toxicity.predict.writers import output_file
+
+# Rows in memory at a time, which are sorted by length, and fewer where their text is longer than 2 KB on average. The
+# last bits of a score hang on both: they are no options.
+ROWS_PER_WINDOW = 16_384
+BYTES_PER_WINDOW = 2**25
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is written, and of which columns.
+
+    `format` is `parquet`, `csv` or `jsonl`, `threshold` the score from which the label is 1; a `submission` has the
+    columns `id` and `prediction` alone. `on_bad_rows` is `refuse` or `score_null`.
+    """
+
+    format: str
+    threshold: float
+    submission: bool = False
+    on_bad_rows: str = "refuse"
+    text_column_name: str | None = None
+    id_column_name: str | None = None
+
+
+class Failure(NamedTuple):
+    """Why a shard has no scores, and whether that is the fault of what was asked for."""
+
+    reason: str
+    refused: bool
+
+
+class Window(NamedTuple):
+    """Rows that follow each other, ready to be scored.
+
+    `ids` has one for each, `good` (bool) tells which of them can be scored, and `tokens` is of those. `input_bytes` is
+    how much of the input they took.
+    """
+
+    ids: pa.ChunkedArray
+    good: np.ndarray
+    tokens: pa.Table
+    input_bytes: float
+
+
+def score_shards(
+    shards: Sequence[Shard], scorer: Scorer, ledger: Ledger, options: Options, progress: Progress
+) -> dict[str, Failure | None]:
+    """Score those shards that no other process has taken, the largest first, and write each under its name when whole.
+
+    Every shard is a world of its own: which process scores it, and after what, does not change a bit of it. Of one that
+    fails no output stays, as what is there is of an earlier version of the input.
+
+    Returns:
+        The address of each shard taken, and why it failed if it did; the log tells that at once.
+    """
+    outcomes: dict[str, Failure | None] = {}
+    largest_first = sorted(shards, key=lambda shard: -(shard.bytes or 0))
+    work = _ahead(_work(largest_first, scorer, ledger, options, outcomes))
+    for (shard, claim), items in groupby(work, key=itemgetter(0, 1)):
+        output = output_of(shard, ledger.folder, options)
+        bytes_before = progress.input_bytes
+        try:
+            windows = (_raised(window) for _, _, window in items)
+            rows, bad_rows = _write(_score(windows, scorer, options, progress), output)
+            ledger.record(shard, output, rows, bad_rows)
+            outcomes[shard.address] = None
+        except Exception as error:  # whatever it is, the other shards can still be scored
+            refused = isinstance(error, RequestError)
+            reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
+            outcomes[shard.address] = Failure(reason, refused)
+            logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
+            ledger.forget(output)
+            progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
+        finally:
+            ledger.give_back(claim, output)
+    return outcomes
+
+
+def output_of(shard: Shard, folder: Path, options: Options) -> Path:
+    """Where the scores of a shard go."""
+    return folder / f"{shard.name}.{options.format}"
+
+
+def _work(
+    shards: Sequence[Shard], scorer: Scorer, ledger: Ledger, options: Options, outcomes: Container[str]
+) -> Iterator[tuple[Shard, FileLock, Window | Exception]]:
+    """The windows of one shard after the other, each shard claimed; in the place of one that failed, why it did.
+
+    A shard that has an outcome by now could not be written: the rest of it is not read.
+    """
+    for shard in shards:
+        output = output_of(shard, ledger.folder, options)
+        claim = ledger.claim(output)
+        if claim is None:
+            continue
+        if ledger.is_done(shard, output):
+            claim.release()
+            continue
+        try:
+            with closing(_windows(shard, scorer, options)) as windows:
+                for window in windows:
+                    if shard.address in outcomes:
+                        break
+                    yield shard, claim, window
+        except Exception as error:  # raised again where the shard's output is written
+            yield shard, claim, error
+
+
+def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window]:
+    if shard.address == STANDARD_INPUT:
+        columns = _columns([TEXT], "standard input", options)
+        parts = read_lines(sys.stdin.buffer, ROWS_PER_WINDOW, BYTES_PER_WINDOW)
+        yield from _prepare(parts, columns, shard, "standard input", scorer, options)
+        return
+    columns = {}
+
+    def choose(names: list[str], file: str) -> list[str]:
+        columns.update(_columns(names, shard.address, options))
+        return list(columns.values())
+
+    with brought_here(shard) as path:
+        parts = read_windows(path, choose, ROWS_PER_WINDOW, BYTES_PER_WINDOW)
+        yield from _prepare(parts, columns, shard, shard.address, scorer, options)
+
+
+def _columns(names: list[str], source: str, options: Options) -> dict[str, str]:
+    columns = canonical_columns(
+        names, source, options.text_column_name, id_name=options.id_column_name, wanted=(ID, TEXT)
+    )
+    if options.submission and ID not in columns:
+        raise RequestError(f"{source} has no column {ID}, which a submission needs: name it with --id_column_name.")
+    return columns
+
+
+def _prepare(
+    parts: Iterator[Part], columns: Mapping[str, str], shard: Shard, source: str, scorer: Scorer, options: Options
+) -> Iterator[Window]:
+    """Check and tokenise what was read; `columns` are its names by the canonical ones, known when the first part is."""
+    first_row, share = 0, 0.0
+    for part in parts:
+        table = part.table.rename_columns(list(columns))
+        table, reasons = check_comments(table, source, part.broken, first_row)
+        if reasons and options.on_bad_rows == "refuse":
+            row, reason = next(iter(reasons.items()))
+            raise RequestError(
+                f"{source}, row {first_row + row + 1:,}: {reason}. "
+                "Mend it, or have the scores of such rows left empty and counted (--on_bad_rows score_null)."
+            )
+        good = np.ones(len(table), dtype=bool)
+        good[list(reasons)] = False
+        texts = table[TEXT].filter(pa.array(good)).to_pylist()
+        input_bytes = (part.share - share) * (shard.bytes or 0)
+        yield Window(table[ID], good, scorer.tokenize(texts), input_bytes)
+        first_row, share = first_row + len(table), part.share
+
+
+def _score(
+    windows: Iterator[Window], scorer: Scorer, options: Options, progress: Progress
+) -> Iterator[tuple[pa.Table, int]]:
+    """The rows of the output, and how many of them have no score."""
+    for window in windows:
+        columns = np.full((len(window.good), 1 + len(scorer.subtypes)), np.nan)
+        columns[window.good] = scorer.probabilities(window.tokens)
+        score, *subtypes = (pa.array(column, mask=~window.good) for column in np.ascontiguousarray(columns.T))
+        ids = window.ids if pa.types.is_integer(window.ids.type) else window.ids.cast(pa.string())
+        if options.submission:
+            table = pa.table({"id": ids, "prediction": score})
+        else:
+            label = pa.array((columns[:, 0] >= options.threshold).astype(np.int8), mask=~window.good)
+            table = pa.table([ids, score, label, *subtypes], names=["id", "score", "label", *scorer.subtypes])
+        yield table, score.null_count
+        progress.add(len(window.good), window.input_bytes)
+
+
+def _write(tables: Iterator[tuple[pa.Table, int]], output: Path) -> tuple[int, int]:
+    """Write an output; returns its rows, and how many of them have no score."""
+    first = next(tables)
+    rows = bad_rows = 0
+    with output_file(output, first[0].schema) as write:
+        for table, nulls in chain([first], tables):
+            write(table)
+            rows, bad_rows = rows + len(table), bad_rows + nulls
+    return rows, bad_rows
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same, each made in a thread while the one before it is in use."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = pool.submit(next, items, end)
+            yield item
+
+
+def _raised(item: Window | Exception) -> Window:
+    if isinstance(item, Exception):
+        raise item
+    return item

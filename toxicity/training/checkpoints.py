@@ -1,0 +1,184 @@
+"""Checkpoints on disk: written whole or not at all, recognised as whole, and thrown away only when others are there.
+
+A checkpoint is a folder `checkpoint-STEP` with what the Trainer saves and an index, `checkpoint.json`, of all its files
+with their sizes and digests. It is made under a hidden name, flushed to the disk, and renamed when its index is there,
+so that whatever stops the machine leaves either the whole folder or none.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from toxicity.core.files import digest_of, flush
+
+logger = logging.getLogger(__name__)
+
+INDEX = "checkpoint.json"
+FORMAT = 1
+NAME = re.compile(r"checkpoint-(\d+)")
+UNFINISHED = re.compile(r"\.(checkpoint-\d+)\.unfinished")
+REPLACED = re.compile(r"\.(checkpoint-\d+)\.replaced")
+# What reading an index raises that is not one; the last for one nested without end.
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+def unfinished_path(output_dir: Path, step: int) -> Path:
+    """Where the checkpoint of a step is made."""
+    return output_dir / f".checkpoint-{step}.unfinished"
+
+
+def seal(folder: Path, facts: dict[str, Any]) -> None:
+    """Write the index of a folder that holds all files of a checkpoint, and flush all of it to the disk.
+
+    Args:
+        folder: the checkpoint, under its unfinished name.
+        facts: what else the index tells, as JSON.
+    """
+    files = {}
+    for path in _files_in(folder):
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "xxh3": digest_of(path)}
+        flush(path)
+    index = {"format": FORMAT, "written_at": time.time(), **facts, "files": files}
+    (folder / INDEX).write_text(json.dumps(index | {"xxh3": _digest_of(index)}, indent=1), encoding="utf-8")
+    flush(folder / INDEX)
+    flush(folder)
+
+
+def publish(unfinished: Path) -> Path:
+    """Give a sealed checkpoint its name, in place of one of the same step that may be there; returns its path."""
+    name = UNFINISHED.fullmatch(unfinished.name)[1]
+    folder = unfinished.with_name(name)
+    replaced = unfinished.with_name(f".{name}.replaced")
+    if folder.exists():
+        folder.rename(replaced)
+    unfinished.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+    flush(folder.parent)
+    return folder
+
+
+def fault_of(folder: Path) -> str | None:
+    """Why a checkpoint is not whole, None if it is. Reads every byte of it."""
+    try:
+        index = read_index(folder)
+    except FileNotFoundError:
+        return f"it has no {INDEX}"
+    except DAMAGE:
+        return f"its {INDEX} is damaged"
+    for name, known in index["files"].items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            return f"its {INDEX} names a file outside of it"
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != known["bytes"]:
+            return f"{name} has {path.stat().st_size:,} bytes instead of {known['bytes']:,}"
+        try:
+            digest = digest_of(path)
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+        if digest != known["xxh3"]:
+            return f"{name} is not what was written"
+    return None
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a checkpoint.
+
+    Raises:
+        Any of `DAMAGE`: where it is missing or damaged.
+    """
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    if index["format"] != FORMAT or index.pop("xxh3") != _digest_of(index):
+        raise ValueError
+    for name, known in index["files"].items():
+        if "\0" in name or not isinstance(known["bytes"], int):
+            raise ValueError
+    return index
+
+
+def checkpoints_in(output_dir: Path) -> list[Path]:
+    """All checkpoint folders, whole or torn: runs in the order in which they last wrote one, each by its steps."""
+    if not output_dir.is_dir():
+        return []
+    # Within a run steps are surer than clocks: the machine may be another one each time.
+    folders = {path: _run_and_time(path) for path in output_dir.iterdir() if NAME.fullmatch(path.name)}
+    last_of_run: dict[str, float] = {}
+    for run, written_at in folders.values():
+        last_of_run[run] = max(written_at, last_of_run.get(run, 0.0))
+    return sorted(folders, key=lambda path: (last_of_run[folders[path][0]], int(NAME.fullmatch(path.name)[1])))
+
+
+def newest_whole(output_dir: Path) -> Path | None:
+    """The checkpoint that was written last and is whole; newer ones that are torn are named in the log."""
+    for folder in reversed(checkpoints_in(output_dir)):
+        fault = fault_of(folder)
+        if fault is None:
+            return folder
+        logger.warning(f"Passed over {folder}: it is torn: {fault}.")
+    return None
+
+
+def clear_leftovers(output_dir: Path) -> None:
+    """Remove what an interrupted save left, and put back a checkpoint that was about to be replaced."""
+    for path in list(output_dir.iterdir()) if output_dir.is_dir() else []:
+        if match := REPLACED.fullmatch(path.name):
+            if not path.with_name(match[1]).exists():
+                path.rename(path.with_name(match[1]))
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+        elif match := UNFINISHED.fullmatch(path.name):
+            logger.warning(f"Passed over {output_dir / match[1]}: it was being written when the run stopped.")
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def rotate(output_dir: Path, limit: int | None, newest: Path, best: str | None = None) -> None:
+    """Delete the oldest checkpoints beyond a limit, never the newest nor the best, and a torn one before a whole one.
+
+    Args:
+        output_dir: where they are.
+        limit: how many to keep, all if None or below 1.
+        newest: the one just written, known to be whole.
+        best: path of the one with the best metric.
+    """
+    if limit is None or limit < 1:
+        return
+    kept = {newest.resolve(), Path(best or newest).resolve()}
+    others = [folder for folder in checkpoints_in(output_dir) if folder.resolve() not in kept]
+    others.sort(key=seems_whole)
+    for folder in others[: max(0, len(others) + len(kept) - limit)]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_and_time(folder: Path) -> tuple[str, float]:
+    """Which run a checkpoint is of, and when it was written, in seconds since 1970."""
+    try:
+        index = read_index(folder)
+        return str(index["run_id"]), float(index["written_at"])
+    except DAMAGE:
+        return folder.name, folder.stat().st_mtime
+
+
+def seems_whole(folder: Path) -> bool:
+    """Whether all files are there in their sizes: a look at the index, not at every byte."""
+    try:
+        files = read_index(folder)["files"]
+        return all((folder / name).stat().st_size == known["bytes"] for name, known in files.items())
+    except DAMAGE:
+        return False
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / INDEX)
+
+
+def _digest_of(index: dict[str, Any]) -> str:
+    return xxhash.xxh3_128(json.dumps(index, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,71 @@
+"""What training minimises."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from toxicity.data.token_dataset import IGNORED
+
+
+def training_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    weights: torch.Tensor | None = None,
+    auxiliary: torch.Tensor | None = None,
+    coefficients: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Loss of toxicity and of what is learnt beside it, the mean over comments.
+
+    `w BCE(toxicity) + sum over auxiliary targets of c BCE(target)`: the sum that the fourth place of the competition of
+    2019 trained on, there with the six subtypes, c = 1/6 each, and eleven identities, c = 1/4/11 of those annotated.
+
+    Args:
+        logits: `(rows, 1 + auxiliary targets)`, any float dtype; toxicity's first.
+        labels: of toxicity, as in `mean_binary_cross_entropy`; rows that are `IGNORED` have no part in the rest, too.
+        num_items_in_batch: as there.
+        weights: w, as there.
+        auxiliary: float `(rows, auxiliary targets)`, 0 to 1, NaN for what has no part in the loss.
+        coefficients: c, float `(auxiliary targets,)`.
+
+    Returns:
+        Scalar fp32 tensor.
+    """
+    loss = mean_binary_cross_entropy(logits[:, :1], labels, num_items_in_batch, weights)
+    if auxiliary is None:
+        return loss
+    rows = labels != IGNORED
+    known = rows & ~auxiliary.isnan()
+    total = binary_cross_entropy_with_logits(
+        logits[:, 1:].float(), auxiliary.nan_to_num(), weight=known * coefficients, reduction="sum"
+    )
+    return loss + total / (rows.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def mean_binary_cross_entropy(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Binary cross-entropy, the mean over comments, whatever the accumulation, batch shape or process count.
+
+    Computed in fp32 under any autocast.
+
+    Args:
+        logits: `(rows, 1)`, any float dtype.
+        labels: `(rows, 1)`, float, 0 to 1, or `IGNORED` for rows without a part in it.
+        num_items_in_batch: comments in the whole optimiser step, over its accumulation steps and processes.
+            The sum over these rows is divided by it, so that accumulated micro-batches add up to the mean.
+            Without it: the mean over these rows.
+        weights: float `(rows, 1)` by which each comment's loss is multiplied, of mean one over all comments; the sum is
+            divided by the number of comments all the same.
+
+    Returns:
+        Scalar fp32 tensor.
+    """
+    counted = (labels != IGNORED).float()
+    of_each = counted if weights is None else counted * weights
+    total = binary_cross_entropy_with_logits(logits.float(), labels.float(), weight=of_each, reduction="sum")
+    return total / (counted.sum() if num_items_in_batch is None else num_items_in_batch)

@@ -12,7 +12,6 @@ A recipe is read first, then the flags; `--help` lists them. Precision comes fro
 import os
 from pathlib import Path
 
-from scipy.special import expit
 from transformers import enable_full_determinism, set_seed
 
 from toxicity.core.arguments import parse_arguments
@@ -23,7 +22,7 @@ from toxicity.core.schema import ID
 from toxicity.data.sources import identities_of, labels_of, load_splits, targets_of
 from toxicity.data.summary import describe_data
 from toxicity.data.tokenization import rows_behind_the_time, tokenize
-from toxicity.evaluation.calibration import calibrate, config_section
+from toxicity.evaluation.calibration import calibrate
 from toxicity.evaluation.identity_probe import probe
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import prepare_cpu
@@ -119,9 +118,8 @@ def main() -> None:
         targets, identities = targets_of(splits.validation), identities_of(splits.validation)
         metrics = ToxicityMetric().compute(predictions=logits, references=targets, identities=identities)
         calibration = calibrate(logits, targets, training_args.seed)
-    use = config_section(calibration)
     with clock.phase("probe"):
-        found = probe(lambda texts: expit(trainer.score_texts(texts) / use["temperature"]), use["thresholds"])
+        found = probe(lambda texts: calibration.probability(trainer.score_texts(texts)), calibration.thresholds)
 
     scored_tokens = int(validation.lengths.sum())
     benchmark = build_benchmark(
@@ -140,7 +138,7 @@ def main() -> None:
             "scored_flops": encoder.forward_flops(len(splits.validation), scored_tokens),
         },
         metrics=metrics,
-        calibration=calibration,
+        calibration=calibration.measured,
         probe=found,
         dropped_rows=splits.dropped_rows,
     )
@@ -149,13 +147,15 @@ def main() -> None:
         with trainer.full_disk_explained(output_dir, "the report", kept="The trained model is saved."):
             add_to_config(
                 output_dir,
-                use
+                calibration.to_config()
                 | {
                     "max_seq_length": data_args.max_seq_length,
                     "head_tail_truncation": data_args.head_tail_truncation,
                 },
             )
-            write_report(output_dir, benchmark, splits.validation, logits, trainer.state.log_history)
+            write_report(
+                output_dir, benchmark, splits.validation, logits, trainer.state.log_history, calibration.held_out
+            )
             write_card(
                 output_dir, benchmark, training_args.hub_model_id, data_args.dataset_name, data_args.dataset_revision
             )

@@ -16,6 +16,7 @@ from processes import LAUNCH, flags, run
 from sklearn.metrics import roc_auc_score
 
 from toxicity.core.schema import IDENTITIES, SUBTYPES
+from toxicity.evaluation.calibration import Calibration
 from toxicity.hub.push import push_run
 from toxicity.predict.scorer import Scorer
 
@@ -325,7 +326,7 @@ def test_all_options_at_once_train_a_model_with_one_label(checkpoint, tmp_path, 
     assert config["toxicity"]["head_tail_truncation"]
     predictions = pyarrow.parquet.read_table(tmp_path / "run" / "report" / "predictions.parquet")
     scorer = Scorer(str(tmp_path / "run"), mixed_precision="no")
-    scorer.temperature = 1.0  # those of the run are not calibrated
+    scorer.calibration = Calibration()  # those of the run are not calibrated
     rows = predictions["id"].to_numpy()
     scores = scorer([texts[row] for row in rows])
     np.testing.assert_allclose(scores, predictions["score"], atol=1e-5)

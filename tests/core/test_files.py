@@ -1,7 +1,18 @@
+from contextlib import suppress
+
+import numpy as np
 import pytest
 
 from toxicity.core.errors import RunFailure
-from toxicity.core.files import digest_of, flush, full_disk_explained, write_text, written_whole
+from toxicity.core.files import (
+    digest,
+    digest_of,
+    flush,
+    folder_written_whole,
+    full_disk_explained,
+    write_text,
+    written_whole,
+)
 
 
 def test_a_file_has_its_name_when_it_is_whole(tmp_path):
@@ -83,3 +94,35 @@ def test_what_nobody_knows_the_size_of_is_not_said_to_need_nothing(tmp_path):
 def test_other_troubles_stay_what_they_are(tmp_path):
     with pytest.raises(PermissionError), full_disk_explained(tmp_path, "checkpoint-8", kept):
         raise PermissionError(13, "Permission denied")
+
+
+def test_a_folder_is_seen_when_it_is_whole_and_replaces_what_was_there(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "old").touch()
+    with folder_written_whole(folder) as unfinished:
+        (unfinished / "new").touch()
+        assert [path.name for path in folder.iterdir()] == ["old"]
+        assert unfinished.name.startswith(".")
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_was_not_finished_leaves_what_was_there(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "old").touch()
+    (tmp_path / ".model.unfinished").mkdir()
+    (tmp_path / ".model.unfinished" / "of a process that was killed").touch()
+    with suppress(KeyError), folder_written_whole(folder) as unfinished:
+        assert list(unfinished.iterdir()) == []
+        raise KeyError
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_digest_is_of_all_bytes_however_they_come(tmp_path):
+    (tmp_path / "file").write_bytes(b"toxicity")
+    assert digest([b"tox", np.frombuffer(b"icity", np.uint8)]) == digest_of(tmp_path / "file")
+    assert digest([b"toxicity"]) == digest_of(tmp_path / "file") != digest([b"toxicitY"])
+    assert len(digest([])) == 32

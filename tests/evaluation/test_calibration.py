@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from toxicity.evaluation.calibration import PRECISION_TARGETS, calibrate, config_section, fit_temperature, halves
+from toxicity.evaluation.calibration import PRECISION_TARGETS, Calibration, calibrate, fit_temperature, halves
 from toxicity.evaluation.calibration_metrics import log_loss
 
 
@@ -57,7 +57,7 @@ def test_no_other_temperature_has_a_smaller_loss():
 def test_some_scores_have_no_best_temperature(sign, caplog):
     logits = np.linspace(-2.0, 2.0, 200)
     assert fit_temperature(sign * logits, logits > 0) is None
-    result = calibrate(sign * logits, logits > 0, seed=0)
+    result = calibrate(sign * logits, logits > 0, seed=0).measured
     assert result["temperature"] == 1.0
     assert "0.05 to 20" in result["temperature_reason"]
     assert result["temperature_reason"] in caplog.text
@@ -68,7 +68,7 @@ def test_some_scores_have_no_best_temperature(sign, caplog):
 def test_the_fit_is_measured_on_rows_that_it_has_not_seen():
     logits, labels = made_up()
     fitted, held_out = halves(len(logits), seed=3)
-    result = calibrate(logits, labels, seed=3)
+    result = calibrate(logits, labels, seed=3).measured
     assert (result["fitted_rows"], result["held_out_rows"]) == (2000, 2000)
     assert result["temperature"] == fit_temperature(logits[fitted], labels[fitted] == 1)
     assert result["temperature"] == pytest.approx(2.0, rel=0.15)
@@ -96,12 +96,12 @@ def test_what_held_out_rows_are_changes_nothing_that_is_fitted():
     changed = labels.copy()
     changed[held_out] = 1 - changed[held_out]
     first, second = calibrate(logits, labels, seed=0), calibrate(logits, changed, seed=0)
-    assert config_section(first) == config_section(second)
-    assert first["held_out"] != second["held_out"]
+    assert first.to_config() == second.to_config()
+    assert first.measured["held_out"] != second.measured["held_out"]
 
 
 def test_thresholds_rise_with_the_precision():
-    result = calibrate(*made_up(), seed=0)
+    result = calibrate(*made_up(), seed=0).measured
     assert [row["precision_target"] for row in result["thresholds"]] == list(PRECISION_TARGETS)
     thresholds = [row["threshold"] for row in result["thresholds"]]
     assert thresholds == sorted(thresholds)
@@ -113,7 +113,7 @@ def test_thresholds_rise_with_the_precision():
 def test_a_precision_out_of_reach_says_so_and_is_not_in_the_config():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=2000), rng.random(2000) < 0.6
-    result = calibrate(logits, labels, seed=0)
+    result = calibrate(logits, labels, seed=0).measured
     rows = {row["precision_target"]: row for row in result["thresholds"]}
     assert rows[0.5]["precision"] == pytest.approx(0.6, abs=0.05)
     assert "reason" not in rows[0.5]
@@ -122,7 +122,7 @@ def test_a_precision_out_of_reach_says_so_and_is_not_in_the_config():
         assert set(rows[target].items()) == {("precision_target", target)} | {
             (name, None) for name in ("threshold", "pipeline_threshold", "precision", "recall", "flagged")
         }
-    section = config_section(result)
+    section = Calibration.from_benchmark(result).to_config()
     assert set(section["thresholds"]) == {"0.5"}
     assert (section["threshold"], section["precision_target"]) == (0.5, None)
 
@@ -132,7 +132,7 @@ def test_a_threshold_that_flags_no_held_out_row_says_so():
     fitted, _ = halves(400, seed=0)
     sure = fitted[labels[fitted]][:25]
     logits[sure] = 5.0
-    rows = {row["precision_target"]: row for row in calibrate(logits, labels, seed=0)["thresholds"]}
+    rows = {row["precision_target"]: row for row in calibrate(logits, labels, seed=0).measured["thresholds"]}
     assert (rows[0.95]["precision"], rows[0.95]["recall"], rows[0.95]["flagged"]) == (None, 0.0, 0.0)
     assert rows[0.95]["threshold"] is not None
     assert rows[0.95]["reason"] == "no held-out row is flagged"
@@ -148,14 +148,17 @@ def test_a_threshold_that_flags_no_held_out_row_says_so():
     ],
 )
 def test_nothing_is_fitted_to_next_to_nothing(logits, targets, reason, caplog):
-    assert calibrate(logits, targets, seed=0) is None
+    nothing = calibrate(logits, targets, seed=0)
+    assert nothing == Calibration()
+    assert nothing.measured is None
+    assert nothing.held_out is None
     assert reason in caplog.text
 
 
 def test_it_is_plain_json_and_the_config_names_what_predictions_need():
-    result = calibrate(np.float32(made_up()[0]), made_up()[1], seed=0)
+    result = calibrate(np.float32(made_up()[0]), made_up()[1], seed=0).measured
     assert json.loads(json.dumps(result)) == result
-    section = config_section(result)
+    section = Calibration.from_benchmark(result).to_config()
     assert json.loads(json.dumps(section)) == section
     assert section == {
         "temperature": result["temperature"],
@@ -164,3 +167,31 @@ def test_it_is_plain_json_and_the_config_names_what_predictions_need():
         "thresholds": {str(row["precision_target"]): row["threshold"] for row in result["thresholds"]},
     }
     assert list(section["thresholds"]) == ["0.5", "0.8", "0.9", "0.95"]
+
+
+def test_what_was_written_to_the_config_is_read_back():
+    fitted = calibrate(*made_up(), seed=0)
+    read = Calibration.from_config(json.loads(json.dumps(fitted.to_config())))
+    assert read.to_config() == fitted.to_config()
+    assert Calibration.from_config({}) == Calibration(1.0, 0.5, None, {})
+    logits = made_up()[0]
+    assert np.array_equal(read.probability(logits), 1 / (1 + np.exp(-logits / fitted.temperature)))
+    assert np.array_equal(fitted.held_out, halves(len(logits), seed=0)[1])
+
+
+@pytest.mark.parametrize("section", [{"temperature": "warm"}, {"thresholds": [0.5]}, {"threshold": None}, "no section"])
+def test_what_others_wrote_there_is_an_error(section):
+    with pytest.raises((AttributeError, TypeError, ValueError)):
+        Calibration.from_config(section)
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_beyond_all_floats_are_0_and_1():
+    assert Calibration().probability(np.float32([-2000, 0, 2000])).tolist() == [0.0, 0.5, 1.0]
+
+
+def test_the_threshold_for_a_pipeline_labels_the_same_comments():
+    calibration = Calibration(temperature=2.5, threshold=0.7)
+    logits = np.linspace(-8, 8, 1001)
+    labelled = calibration.probability(logits) >= calibration.threshold
+    assert np.array_equal(Calibration().probability(logits) >= calibration.pipeline_threshold, labelled)

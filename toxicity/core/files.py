@@ -9,9 +9,10 @@ import importlib.metadata
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -40,19 +41,43 @@ def written_whole(path: Path) -> Iterator[Path]:
     unfinished.replace(path)
 
 
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """The same for a folder: a hidden, empty one to fill, which takes the place of `path` when the block ends well."""
+    unfinished = path.with_name(f".{path.name.lstrip('.')}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    shutil.rmtree(path, ignore_errors=True)
+    unfinished.rename(path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, whole or not at all."""
     with written_whole(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
+def digest(parts: Iterable[Any]) -> str:
+    """32 hexadecimal digits, xxh3 of all bytes in their order, that tell a content from any other.
+
+    Args:
+        parts: bytes, or what holds them contiguously, as NumPy arrays and memory views do.
+    """
+    state = xxhash.xxh3_128()
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()
+
+
 def digest_of(path: Path) -> str:
-    """32 hexadecimal digits that tell a file's content from any other: xxh3 of all its bytes."""
-    digest = xxhash.xxh3_128()
+    """The `digest` of a file."""
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return digest(iter(lambda: file.read(BLOCK_BYTES), b""))
 
 
 def flush(path: Path) -> None:

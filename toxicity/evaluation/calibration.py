@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from toxicity.core.schema import hard_labels
 from toxicity.evaluation.calibration_metrics import brier_score, expected_calibration_error, log_loss, margins
@@ -23,13 +24,85 @@ MINIMUM_FLAGGED_ROWS = 20
 PRECISION_TARGETS = (0.5, 0.8, 0.9, 0.95)
 # The one whose threshold tells toxic from civil where one label is asked for.
 LABEL_PRECISION_TARGET = 0.9
-LABEL_THRESHOLD_OTHERWISE = 0.5
+DEFAULT_THRESHOLD = 0.5
 
 # A best temperature outside is none: the scores rank no better than chance, or part the classes without a mistake.
 TEMPERATURES = (0.05, 20.0)
 
 
-def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Calibration:
+    """How logits become probabilities, and from which probability on a comment is called toxic.
+
+    Attributes:
+        temperature: what logits are divided by before the sigmoid.
+        threshold: probability from which on a comment is labelled toxic.
+        precision_target: the precision that `threshold` was fitted for; None where it is the default.
+        thresholds: probability by precision target (`"0.8"`), those that were reached.
+        measured: what `benchmark.json` holds under `calibration` (of `calibrate`); None where nothing was fitted, and
+            of a model that was loaded.
+        held_out: numbers of the validation rows that nothing was fitted on, int64, ascending; None likewise.
+    """
+
+    temperature: float = 1.0
+    threshold: float = DEFAULT_THRESHOLD
+    precision_target: float | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    measured: dict[str, Any] | None = None
+    held_out: np.ndarray | None = None
+
+    def probability(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float64, of logits of any shape."""
+        scaled = np.asarray(logits, dtype=np.float64) / self.temperature
+        # As NumPy computes it: SciPy's expit differs in the last bit of one score in fifty.
+        with np.errstate(over="ignore"):
+            return 1.0 / (1.0 + np.exp(-scaled))
+
+    @property
+    def pipeline_threshold(self) -> float:
+        """The threshold on the scale of `pipeline("text-classification")`, which knows of no temperature."""
+        return float(expit(self.temperature * logit(self.threshold)))
+
+    def to_config(self) -> dict[str, Any]:
+        """What the model's `config.json` holds under `toxicity`, so that its scores can be used without the report."""
+        return {
+            "temperature": self.temperature,
+            "threshold": self.threshold,
+            "precision_target": self.precision_target,
+            "thresholds": dict(self.thresholds),
+        }
+
+    @classmethod
+    def from_benchmark(cls, measured: dict[str, Any] | None, held_out: np.ndarray | None = None) -> Calibration:
+        """That of a run, from what its `benchmark.json` holds under `calibration`."""
+        if measured is None:
+            return cls()
+        reached = {
+            str(row["precision_target"]): row["threshold"]
+            for row in measured["thresholds"]
+            if row["threshold"] is not None
+        }
+        return cls(
+            measured["temperature"], measured["threshold"], measured["precision_target"], reached, measured, held_out
+        )
+
+    @classmethod
+    def from_config(cls, section: Mapping[str, Any]) -> Calibration:
+        """Read `to_config` back; what is missing, as in models of others, leaves scores as they are.
+
+        Raises:
+            AttributeError, TypeError, ValueError: for what this package did not write.
+        """
+        target = section.get("precision_target")
+        return cls(
+            temperature=float(section.get("temperature", 1.0)),
+            threshold=float(section.get("threshold", DEFAULT_THRESHOLD)),
+            precision_target=None if target is None else float(target),
+            thresholds={str(float(name)): float(value) for name, value in section.get("thresholds", {}).items()},
+        )
+
+
+def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration:
     """Fit temperature and thresholds on one half of the rows, drawn by the seed, and measure them on the other.
 
     Thresholds take the best of what the fitted half offers, so that on other rows their precision is, as a rule, a
@@ -41,20 +114,22 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> dict[str, A
         seed: of the draw; NumPy's and torch's global generators are neither used nor touched.
 
     Returns:
-        A dictionary that `json.dumps` takes: `fitted_rows`, `held_out_rows`, `temperature` (1.0 with a
-        `temperature_reason` where none can be fitted), `held_out` (log loss, Brier score and expected calibration
-        error, each `before` and `after` division by the temperature), `thresholds` (a row for each of
-        `PRECISION_TARGETS`: `precision_target`, `threshold` on the calibrated scale sigmoid(logit / temperature),
-        `pipeline_threshold` on the scale sigmoid(logit), `precision`, `recall`, `flagged`, with a `reason` where some
-        of them are None), and the `threshold` that labels, with the `precision_target` that it is of, or 0.5 and None
-        where that target is not reached. None, and a line in the log, where a half has fewer than
-        `MINIMUM_CLASS_ROWS` rows of a class or a logit is not finite.
+        What was fitted. Its `measured` is a dictionary that `json.dumps` takes: `fitted_rows`, `held_out_rows`,
+        `temperature` (1.0 with a `temperature_reason` where none can be fitted), `held_out` (log loss, Brier score and
+        expected calibration error, each `before` and `after` division by the temperature), `thresholds` (a row for
+        each of `PRECISION_TARGETS`: `precision_target`, `threshold` on the calibrated scale sigmoid(logit /
+        temperature), `pipeline_threshold` on the scale sigmoid(logit), `precision`, `recall`, `flagged`, with a
+        `reason` where some of them are None), and the `threshold` that labels, with the `precision_target` that it is
+        of, or 0.5 and None where that target is not reached.
+
+        Where a half has fewer than `MINIMUM_CLASS_ROWS` rows of a class, or a logit is not finite, nothing is fitted,
+        and a line in the log says why.
     """
     logits, toxic = np.asarray(logits, dtype=np.float64), hard_labels(targets) > 0
     fitted, held_out = halves(len(logits), seed)
     if reason := _why_not(logits, toxic, fitted, held_out):
         logger.warning(f"Neither temperature nor thresholds are fitted: {reason}.")
-        return None
+        return Calibration()
 
     temperature = fit_temperature(logits[fitted], toxic[fitted])
     unfitted = {}
@@ -74,7 +149,7 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> dict[str, A
         "brier_score": brier_score,
         "expected_calibration_error": expected_calibration_error,
     }
-    return {
+    measured = {
         "fitted_rows": len(fitted),
         "held_out_rows": len(held_out),
         "temperature": temperature,
@@ -88,37 +163,9 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> dict[str, A
         },
         "thresholds": rows,
         "precision_target": LABEL_PRECISION_TARGET if reached else None,
-        "threshold": label["threshold"] if reached else LABEL_THRESHOLD_OTHERWISE,
+        "threshold": label["threshold"] if reached else DEFAULT_THRESHOLD,
     }
-
-
-def config_section(calibration: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a model's `config.json` holds under `toxicity`, so that its scores can be used without the report.
-
-    Args:
-        calibration: of `calibrate`, or None for scores as they are and toxic from 0.5 on.
-
-    Returns:
-        `temperature`, `threshold` and `precision_target` as there, and `thresholds`: precision target as a string →
-        threshold on the calibrated scale, those that were reached.
-    """
-    if calibration is None:
-        calibration = {
-            "temperature": 1.0,
-            "threshold": LABEL_THRESHOLD_OTHERWISE,
-            "precision_target": None,
-            "thresholds": [],
-        }
-    return {
-        "temperature": calibration["temperature"],
-        "threshold": calibration["threshold"],
-        "precision_target": calibration["precision_target"],
-        "thresholds": {
-            str(row["precision_target"]): row["threshold"]
-            for row in calibration["thresholds"]
-            if row["threshold"] is not None
-        },
-    }
+    return Calibration.from_benchmark(measured, held_out)
 
 
 def halves(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from scipy.special import expit, logit
 
 from toxicity.bench.runs import benchmark_table
 from toxicity.core.files import write_text
 from toxicity.core.markdown import UNDEFINED, markdown_table
 from toxicity.core.schema import IDENTITIES
+from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import describe_probe
 from toxicity.hub.push import CARD
 from toxicity.hub.redact import is_hub_id, public_benchmark, public_name
@@ -178,7 +178,7 @@ def _results(benchmark: Mapping[str, Any], pictures: set[str]) -> list[str]:
 
 def _usage(benchmark: Mapping[str, Any], repo: str) -> list[str]:
     calibration = benchmark.get("calibration")
-    cut = _pipeline_threshold(calibration)
+    cut = Calibration.from_benchmark(calibration).pipeline_threshold
     example = "\n".join(
         [
             "```python",
@@ -308,11 +308,6 @@ def _dataset_on_hub(dataset_name: str | None) -> str | None:
 
 def _dataset_title(protocol: Mapping[str, Any], dataset_name: str | None) -> str:
     return DATASETS.get(dataset_name or "", (public_name(protocol["dataset"]),))[0]
-
-
-def _pipeline_threshold(calibration: Mapping[str, Any] | None) -> float:
-    """The threshold that labels by default, on the scale of the pipeline: sigmoid(temperature · logit(threshold))."""
-    return float(expit(calibration["temperature"] * logit(calibration["threshold"]))) if calibration else 0.5
 
 
 def _images(pictures: set[str], *names: str) -> list[str]:

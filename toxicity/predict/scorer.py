@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import pyarrow as pa
 import torch
-import xxhash
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -21,8 +20,10 @@ from transformers import (
 
 from toxicity.core import distributed
 from toxicity.core.errors import RequestError, one_line
+from toxicity.core.files import digest
 from toxicity.data.token_dataset import TokenRows
 from toxicity.data.tokenization import ROWS_PER_BATCH, cutting_backend, encode
+from toxicity.evaluation.calibration import Calibration
 from toxicity.hardware.precision import fastest_precision
 from toxicity.models.classifier import length_limit, refuse_pickled_weights
 from toxicity.models.cpu_layers import use_faster_layers
@@ -94,10 +95,10 @@ class Scorer:
             )
             if onnx_file is None:
                 self._model = _load(model_name_or_path, revision, config).to(self.device)
-                self.weights_digest = _digest(_bytes_of(self._model))
+                self.weights_digest = digest(_bytes_of(self._model))
             else:
                 self._model = OnnxModel(onnx_file)
-                self.weights_digest = _digest(path.read_bytes() for path in sorted(onnx_file.parent.glob("*.onnx*")))
+                self.weights_digest = digest(path.read_bytes() for path in sorted(onnx_file.parent.glob("*.onnx*")))
         except RequestError:
             raise
         except Exception as error:  # what is raised depends on which file is missing or damaged, and who reads it
@@ -112,7 +113,7 @@ class Scorer:
         self.labels = labels_in(config, model_name_or_path)
         self.subtypes = tuple(self.labels.subtypes)
         self._backend = cutting_backend(tokenizer, self.max_seq_length)
-        self.tokenizer_digest = _digest([self._backend.to_str().encode()])
+        self.tokenizer_digest = digest([self._backend.to_str().encode()])
         self._id_type = np.min_scalar_type(max(self._backend.get_vocab().values()))
         on_cpu = self.device.type == "cpu"
         self.tokens_per_batch = TOKENS_PER_BATCH_ON_CPU if on_cpu else TOKENS_PER_BATCH
@@ -124,9 +125,7 @@ class Scorer:
         """What the run found out about its own scores."""
         try:
             settings = getattr(config, "toxicity", None) or {}
-            self.temperature = float(settings.get("temperature", 1.0))
-            self.threshold = float(settings.get("threshold", 0.5))
-            self.thresholds = {str(float(target)): float(t) for target, t in settings.get("thresholds", {}).items()}
+            self.calibration = Calibration.from_config(settings)
             limit = length_limit(config, tokenizer)
             self.head_tail_truncation = bool(settings.get("head_tail_truncation", False))
             self.max_seq_length = int(settings.get("max_seq_length") or (limit if limit < NO_LIMIT else 512))
@@ -134,6 +133,21 @@ class Scorer:
             raise RequestError(
                 f"what the config.json of {name} holds under `toxicity` cannot be read: take it out."
             ) from error
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the sigmoid."""
+        return self.calibration.temperature
+
+    @property
+    def threshold(self) -> float:
+        """The score from which a comment is called toxic."""
+        return self.calibration.threshold
+
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        """Scores by the precision that they were fitted for, `"0.8"` and so on."""
+        return self.calibration.thresholds
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Calibrated probabilities of toxicity, float64 `(rows,)`, in the order of `texts`.
@@ -175,8 +189,9 @@ class Scorer:
                 self._model, rows, self._layout, self.tokens_per_batch, self.device, self._autocast
             ).numpy(force=True)
         picked = self.labels.pick(logits)
-        picked[:, 0] /= self.temperature
-        probabilities = 1.0 / (1.0 + np.exp(-picked))
+        # Only toxicity was calibrated.
+        probabilities = Calibration().probability(picked)
+        probabilities[:, 0] = self.calibration.probability(picked[:, 0])
         if np.isnan(probabilities).any():
             raise FloatingPointError(f"the model's scores are no numbers in precision {self.mixed_precision}")
         return probabilities
@@ -213,10 +228,3 @@ def _bytes_of(model: nn.Module) -> Iterator[bytes | np.ndarray]:
     for name, tensor in sorted(model.state_dict().items()):
         yield name.encode()
         yield tensor.cpu().contiguous().flatten().view(torch.uint8).numpy()
-
-
-def _digest(parts: Iterable[bytes | np.ndarray]) -> str:
-    digest = xxhash.xxh3_128()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()

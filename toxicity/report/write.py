@@ -25,7 +25,6 @@ from toxicity.core.files import is_disk_trouble, write_text, written_whole
 from toxicity.core.schema import ID, TEXT
 from toxicity.core.training_arguments import OPTIONS_OF_TRAINING, TrainingArguments
 from toxicity.data.sources import Splits, labels_of
-from toxicity.evaluation.calibration import halves
 from toxicity.report import plots
 from toxicity.report.page import Comment, Picture, report_page
 from toxicity.training.trainer import ToxicityTrainer
@@ -162,6 +161,7 @@ def write_report(
     validation: Dataset,
     logits: np.ndarray,
     log_history: Sequence[Mapping[str, Any]],
+    held_out: np.ndarray | None = None,
 ) -> None:
     """Write the folder `report`, then print the row, two comments and the JSON.
 
@@ -173,6 +173,7 @@ def write_report(
         validation: rows with `id`, `text` and `target`.
         logits: float `(rows,)`, in the order of `validation`.
         log_history: of `trainer.state`.
+        held_out: row numbers that the calibration was not fitted on; None where nothing was fitted.
     """
     folder = output_dir / "report"
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +190,7 @@ def write_report(
     with written_whole(folder / "predictions.parquet") as unfinished:
         pyarrow.parquet.write_table(predictions, unfinished)
     write_text(folder / "benchmark.json", json.dumps(benchmark, indent=2) + "\n")
-    pictures = _draw(folder, benchmark, labels > 0, logits, log_history)
+    pictures = _draw(folder, benchmark, labels > 0, logits, log_history, held_out)
     page = report_page(benchmark, pictures, _comments(validation, labels > 0, scores))
     write_text(folder / "report.md", page)
 
@@ -206,13 +207,14 @@ def _draw(
     toxic: np.ndarray,
     logits: np.ndarray,
     log_history: Sequence[Mapping[str, Any]],
+    held_out: np.ndarray | None,
 ) -> list[Picture]:
     """Draw what can be drawn, and take away what another run left under the name of a picture that cannot."""
     metrics, calibration, probe = benchmark["metrics"], benchmark.get("calibration"), benchmark.get("probe")
     finite = bool(np.isfinite(logits).all())
     both_classes = bool(toxic.any() and not toxic.all())
     temperature = calibration["temperature"] if calibration else None
-    held_out = halves(len(logits), benchmark["protocol"]["seed"])[1] if calibration else slice(None)
+    judged = slice(None) if held_out is None else held_out
     drawings: list[tuple[str, str, object, Callable[[Path], None]]] = [
         ("timing.png", "Time of each phase", True, lambda path: plots.draw_timing(benchmark, path)),
         (
@@ -229,7 +231,7 @@ def _draw(
         ),
         (
             *("reliability.png", "Reliability of the scores, before and after the temperature", finite),
-            lambda path: plots.draw_reliability(toxic[held_out], logits[held_out], temperature, path),
+            lambda path: plots.draw_reliability(toxic[judged], logits[judged], temperature, path),
         ),
         ("bias.png", "AUCs by identity", metrics.get("bias"), lambda path: plots.draw_bias(metrics["bias"], path)),
         ("probe.png", "Shift of the score by identity", probe, lambda path: plots.draw_probe(probe, path)),

@@ -7,10 +7,10 @@ from toxicity.core.errors import RequestError
 def test_a_process_alone_has_nobody_to_wait_for(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    with distributed.joined():
-        assert (distributed.rank(), distributed.count()) == (0, 1)
+    with distributed.process_group():
+        assert (distributed.rank(), distributed.world_size()) == (0, 1)
         assert distributed.gather("x") == ["x"]
-        assert distributed.once(lambda: 7) == 7
+        assert distributed.run_on_main(lambda: 7) == 7
 
 
 def test_what_one_is_refused_all_are(monkeypatch):
@@ -18,18 +18,18 @@ def test_what_one_is_refused_all_are(monkeypatch):
         raise RequestError("mine")
 
     with pytest.raises(RequestError, match="mine"):
-        distributed.all_or_none(refuse)
+        distributed.run_on_all(refuse)
     # As it looks to a process that was well, beside one that was not.
     monkeypatch.setattr(distributed, "gather", lambda value: [value, RequestError("the other's")])
     with pytest.raises(RequestError, match="the other's"):
-        distributed.all_or_none(lambda: "fine")
+        distributed.run_on_all(lambda: "fine")
 
 
 def test_the_first_process_works_and_all_know(monkeypatch):
     calls = []
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(distributed, "gather", lambda value: [None, value])
-    assert distributed.once(lambda: calls.append("worked")) is None
+    assert distributed.run_on_main(lambda: calls.append("worked")) is None
     assert calls == []
 
 

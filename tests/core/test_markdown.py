@@ -6,7 +6,7 @@ from hypothesis import given
 from markup import HOSTILE, MARKDOWN
 
 from toxicity.core.console import printable
-from toxicity.core.markdown import code_span
+from toxicity.core.markdown import code_span, markdown_table
 
 
 def rendered(text):
@@ -61,3 +61,7 @@ def test_spans(text, span):
 
 def test_long_text_is_cut_before_it_is_fenced():
     assert code_span("`" * 1000, width=4) == "```` ```… ````"
+
+
+def test_columns_line_up():
+    assert markdown_table(("a", "bb"), [("ccc", "d")]).splitlines() == ["| a   | bb |", "|-----|----|", "| ccc | d  |"]

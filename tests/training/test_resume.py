@@ -221,7 +221,7 @@ def test_a_start_beside_the_checkpoints_of_another_run_is_told(tmp_path, caplog)
 
 def test_another_number_of_processes_is_told(tmp_path, caplog, monkeypatch):
     saved(tmp_path, 8)
-    monkeypatch.setattr("toxicity.core.distributed.count", lambda: 2)
+    monkeypatch.setattr("toxicity.core.distributed.world_size", lambda: 2)
     with caplog.at_level("WARNING", logger="toxicity"):
         Checkpoints(tmp_path)._decide("auto")
     assert "checkpoint-8 is of 1 processes, and these are 2: the random numbers of dropout are others" in caplog.text
@@ -229,7 +229,7 @@ def test_another_number_of_processes_is_told(tmp_path, caplog, monkeypatch):
 
 def test_a_checkpoint_that_is_not_on_every_machine_is_refused_with_the_machine_named(tmp_path, monkeypatch):
     # As it looks to a process that was told of a folder of another machine.
-    monkeypatch.setattr("toxicity.core.distributed.once", lambda _: {"folder": str(tmp_path / "checkpoint-8")})
+    monkeypatch.setattr("toxicity.core.distributed.run_on_main", lambda _: {"folder": str(tmp_path / "checkpoint-8")})
     monkeypatch.setattr("platform.node", lambda: "the-second")
     with pytest.raises(RequestError, match="checkpoint-8, which is not on the-second, the machine of process 0"):
         Checkpoints(tmp_path).choose("auto")

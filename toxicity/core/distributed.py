@@ -1,4 +1,4 @@
-"""The processes that a launcher started for one job: who this one is, and what they tell each other."""
+"""The processes of one job: their ranks, their devices, and the objects they exchange."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import distributed
 
 from toxicity.core.errors import RequestError
 
-# The last shard of another process may take long.
-PATIENCE = timedelta(days=7)
+# One rank may wait this long for another to finish its last file.
+TIMEOUT = timedelta(days=7)
 
 T = TypeVar("T")
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Join the other processes of `accelerate launch` or `torchrun`, over gloo: nothing but messages is passed."""
-    if count() == 1:
+def process_group() -> Iterator[None]:
+    """Join the other processes of `accelerate launch` or `torchrun`, over gloo: only small objects are exchanged."""
+    if world_size() == 1:
         yield
         return
-    distributed.init_process_group("gloo", timeout=PATIENCE)
+    distributed.init_process_group("gloo", timeout=TIMEOUT)
     try:
         yield
     finally:
@@ -33,11 +33,11 @@ def joined() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Number of this process, from 0; 0 speaks for all."""
+    """Number of this process, from 0; rank 0 is the main process."""
     return int(os.environ.get("RANK", "0"))
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes work on the job."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -59,19 +59,19 @@ def device() -> torch.device | None:
 
 
 def gather(value: T) -> list[T]:
-    """What each process gives, in the order of their numbers; all have it when the last has given."""
-    if count() == 1:
+    """The value of each rank, in the order of the ranks, on all of them; waits for all ranks."""
+    if world_size() == 1:
         return [value]
-    values: list[T | None] = [None] * count()
+    values: list[T | None] = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
-def all_or_none(work: Callable[[], T]) -> T:
-    """Do what every process must do; if one is refused its request, all are, and none waits for it.
+def run_on_all(work: Callable[[], T]) -> T:
+    """Run `work` on every rank; if it raises `RequestError` on any rank, raise that on all, so that none waits.
 
     Raises:
-        RequestError: the first process's that met one.
+        RequestError: that of the lowest rank that raised one.
     """
     result, refusal = None, None
     try:
@@ -84,6 +84,6 @@ def all_or_none(work: Callable[[], T]) -> T:
     return result
 
 
-def once(work: Callable[[], T]) -> T:
-    """Do something in the first process alone; what comes of it, or its `RequestError`, comes to all."""
-    return gather(all_or_none(lambda: work() if rank() == 0 else None))[0]
+def run_on_main(work: Callable[[], T]) -> T:
+    """Run `work` on rank 0 alone; every rank gets its result, or its `RequestError`."""
+    return gather(run_on_all(lambda: work() if rank() == 0 else None))[0]

@@ -20,8 +20,9 @@ from scipy.special import expit
 from toxicity.bench.runs import SCHEMA_VERSION, benchmark_table
 from toxicity.core.arguments import Arguments, ObjectiveArguments
 from toxicity.core.console import printable
+from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import one_line
-from toxicity.core.files import is_disk_trouble, write_text, written_whole
+from toxicity.core.files import write_text, written_whole
 from toxicity.core.schema import ID, TEXT
 from toxicity.core.training_arguments import OPTIONS_OF_TRAINING, TrainingArguments
 from toxicity.data.sources import Splits, labels_of
@@ -245,7 +246,7 @@ def _draw(
             with written_whole(folder / name) as unfinished:
                 draw(unfinished)
         except Exception as error:  # whatever matplotlib makes of a machine, a picture is not worth a run
-            if is_disk_trouble(error):
+            if is_full_disk(error):
                 raise
             logger.warning(f"{name} was not drawn: {one_line(error)}")
         else:

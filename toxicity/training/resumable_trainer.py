@@ -20,8 +20,9 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from toxicity.core import distributed
+from toxicity.core.disk import full_disk_explained
 from toxicity.core.errors import RequestError, RunFailure
-from toxicity.core.files import flush, full_disk_explained
+from toxicity.core.files import flush
 from toxicity.data.token_dataset import FILLER
 from toxicity.hardware.timing import PhaseClock
 from toxicity.training.checkpoints import UNFINISHED, fault_of, unfinished_path
@@ -168,7 +169,7 @@ class ResumableTrainer(Trainer):
     def full_disk_explained(
         self, folder: Path, what: str, needed: int = 0, cleanup: Path | None = None, kept: str = ""
     ) -> AbstractContextManager[None]:
-        """`files.full_disk_explained` for a part of this run: tells the last checkpoint, and how the run goes on.
+        """`disk.full_disk_explained` for a part of this run: tells the last checkpoint, and how the run goes on.
 
         Args:
             folder, what, needed, cleanup: as there.

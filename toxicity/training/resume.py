@@ -146,9 +146,9 @@ class Checkpoints:
             RequestError: if the one that was named is torn, of another request, holds pickled weights, or is not on
                 every machine.
         """
-        decision = distributed.once(lambda: self._decide(wanted))
+        decision = distributed.run_on_main(lambda: self._decide(wanted))
         folder = decision["folder"]
-        distributed.all_or_none(lambda: _require_here(folder))
+        distributed.run_on_all(lambda: _require_here(folder))
         for name in ("tokenizing", "interruptions", "progress", "run_id"):
             setattr(self, name, decision.get(name, getattr(self, name)))
         return folder
@@ -171,7 +171,7 @@ class Checkpoints:
             history = {
                 "step": step,
                 "run_id": self.run_id,
-                "processes": distributed.count(),
+                "processes": distributed.world_size(),
                 "request": self.request,
                 "tokenizing": self.tokenizing,
                 "interruptions": self.interruptions,
@@ -246,9 +246,9 @@ class Checkpoints:
             )
         if not index["resumable"]:
             raise RequestError(f"{folder} was written with --save_only_model: without the optimiser nothing goes on.")
-        if index.get("processes", distributed.count()) != distributed.count():
+        if index.get("processes", distributed.world_size()) != distributed.world_size():
             logger.warning(
-                f"{folder} is of {index['processes']} processes, and these are {distributed.count()}: the random "
+                f"{folder} is of {index['processes']} processes, and these are {distributed.world_size()}: the random "
                 "numbers of dropout are others from here on, and so are the weights at the end."
             )
         logger.info(f"Going on from {folder}, after {index['step']:,} steps.")
@@ -326,5 +326,5 @@ def _require_here(folder: str | None) -> None:
 
 
 def _wait_for_all() -> None:
-    if distributed.count() > 1:
+    if distributed.world_size() > 1:
         torch.distributed.barrier()

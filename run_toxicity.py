@@ -20,8 +20,8 @@ from toxicity.core.errors import refusals_exit_cleanly
 from toxicity.core.launching import start_missing_processes
 from toxicity.core.schema import ID
 from toxicity.data.sources import identities_of, labels_of, load_splits, targets_of
-from toxicity.data.summary import describe_data
-from toxicity.data.tokenization import rows_behind_the_time, tokenize
+from toxicity.data.summary import summarize_data
+from toxicity.data.tokenization import timed_rows, tokenize
 from toxicity.evaluation.calibration import calibrate
 from toxicity.evaluation.identity_probe import probe
 from toxicity.evaluation.metrics import ToxicityMetric
@@ -77,7 +77,7 @@ def main() -> None:
         )
     if data_args.dry_run:
         if is_main_process:
-            print(describe_data(splits, train, validation, data_args.max_seq_length))
+            print(summarize_data(splits, train, validation, data_args.max_seq_length))
         return
 
     train_rows = objective.beside(train.dataset)
@@ -88,7 +88,7 @@ def main() -> None:
         tokenizing={
             "seconds": clock.seconds["tokenizer"],
             "cache_hit": train.cache_hit or validation.cache_hit,
-            "rows": rows_behind_the_time(train, validation),
+            "rows": timed_rows(train, validation),
         },
     )
     resume_from = checkpoints.choose(training_args.resume_from_checkpoint)

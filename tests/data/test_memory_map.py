@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from toxicity.core.errors import RequestError
-from toxicity.data.memory_map import spooled
+from toxicity.data.memory_map import mapped_from_disk
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +24,13 @@ def test_tables_of_any_schema_come_back_in_their_order() -> None:
         pa.table({"other": pa.array([], pa.int64())}),
         pa.table({"text": pa.chunked_array([["b"], ["c", "d"]])}),
     ]
-    assert spooled(iter(tables)) == tables
-    assert spooled(iter([])) == []
+    assert mapped_from_disk(iter(tables)) == tables
+    assert mapped_from_disk(iter([])) == []
 
 
 def test_rows_take_no_memory_and_leave_no_file(cache: Path) -> None:
     before = pa.total_allocated_bytes()
-    (table,) = spooled(pa.table({"number": np.zeros(1_000_000)}) for _ in range(1))
+    (table,) = mapped_from_disk(pa.table({"number": np.zeros(1_000_000)}) for _ in range(1))
     assert pa.total_allocated_bytes() - before < 100_000
     assert list(cache.iterdir()) == []
     assert len(table) == 1_000_000
@@ -41,6 +41,6 @@ def test_a_disk_without_room_is_named() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
     try:
         with pytest.raises(RequestError, match="File too large.*HF_DATASETS_CACHE"):
-            spooled([pa.table({"number": np.zeros(1_000_000)})])
+            mapped_from_disk([pa.table({"number": np.zeros(1_000_000)})])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

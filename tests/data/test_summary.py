@@ -4,7 +4,7 @@ from datasets import Dataset
 
 from toxicity.data.row_checks import check_rows
 from toxicity.data.sources import Splits
-from toxicity.data.summary import describe_data
+from toxicity.data.summary import summarize_data
 from toxicity.data.tokenization import tokenize
 
 
@@ -23,7 +23,7 @@ def splits():
 def test_it_tells_what_was_found(splits, tokenizer, cache_dir):
     train = tokenize(splits.train, tokenizer, 4, cache_dir=cache_dir)
     validation = tokenize(splits.validation, tokenizer, 4, cache_dir=cache_dir)
-    lines = describe_data(splits, train, validation, 4).splitlines()
+    lines = summarize_data(splits, train, validation, 4).splitlines()
     assert lines[0] == "Source: mine.csv"
     assert "Train: 4 rows, 2 (50.00%) toxic" in lines
     assert "Validation: 2 rows, 0 (0.00%) toxic" in lines

@@ -3,13 +3,9 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from builders import ROOT, make_comments
 from datasets import Dataset, List, Value, concatenate_datasets
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tokenizers.pre_tokenizers import Metaspace
 
 from toxicity.data import tokenization
 from toxicity.data.tokenization import tokenize
@@ -89,61 +85,13 @@ def test_cut_comments_are_counted(tokenizer, cache_dir):
 @pytest.fixture
 def small_shards(monkeypatch):
     monkeypatch.setattr(tokenization, "ROWS_PER_SHARD", 20)
-    monkeypatch.setattr(tokenization, "ROWS_PER_BATCH", 7)
-
-
-# Words, spaces of several kinds, marks that belong to what is before them, and runs without any space.
-LONG_TEXTS = st.lists(
-    st.sampled_from(
-        ["you", "liar", "a", " ", "  ", "\n", "\u3000", "\u0301", "é", "[SEP]", "x" * 60, "日本", "!", "\u200b"]
-    ),
-    max_size=120,
-).map("".join)
-
-
-@given(st.lists(LONG_TEXTS, min_size=1, max_size=8))
-@settings(deadline=None)
-def test_long_comments_get_the_ids_of_the_whole_comment(tokenizer, texts):
-    backend = tokenization.cutting_backend(tokenizer, 8)
-    batch, cut_rows = tokenization.encode(texts, backend, np.dtype("uint16"))
-    assert batch.column("input_ids").to_pylist() == tokenizer(texts, truncation=True, max_length=8)["input_ids"]
-    assert cut_rows == sum(len(ids) > 8 for ids in tokenizer(texts)["input_ids"])
-
-
-@given(st.lists(LONG_TEXTS, min_size=1, max_size=8), st.integers(4, 12))
-@settings(deadline=None)
-def test_long_comments_keep_head_and_tail(tokenizer, texts, limit):
-    backend = tokenization.cutting_backend(tokenizer, limit)
-    batch, cut_rows = tokenization.encode(texts, backend, np.dtype("uint16"), head_tail=True)
-    head = limit // 2
-    whole = tokenizer(texts)["input_ids"]
-    expected = [ids if len(ids) <= limit else ids[:head] + ids[-(limit - head) :] for ids in whole]
-    assert batch.column("input_ids").to_pylist() == expected
-    assert cut_rows == sum(len(ids) > limit for ids in whole)
-
-
-@pytest.mark.parametrize("limit", [129, 220, 300])
-def test_the_head_is_of_128_tokens_where_there_is_room(tokenizer, limit):
-    backend = tokenization.cutting_backend(tokenizer, limit)
-    text = " ".join(["you"] * 200 + ["liar"] * 200)
-    batch, _ = tokenization.encode([text], backend, np.dtype("uint16"), head_tail=True)
-    you, liar = tokenizer.convert_tokens_to_ids(["you", "liar"])
-    ids = batch.column("input_ids")[0].as_py()
-    # [CLS] and 127 words, then the last words and [SEP].
-    assert ids[1:-1] == [you] * 127 + [liar] * (limit - 129)
+    monkeypatch.setattr(tokenization, "ROWS_PER_ENCODE", 7)
 
 
 def test_heads_and_tails_are_cached_apart(tokenizer, cache_dir):
     comments = Dataset.from_dict({"text": TEXTS})
     for head_tail, hit in ((False, False), (True, False), (False, True), (True, True)):
         assert tokenize(comments, tokenizer, 8, cache_dir=cache_dir, head_tail=head_tail).cache_hit is hit
-
-
-def test_most_of_a_very_long_comment_is_left_alone(tokenizer, monkeypatch):
-    backend = tokenization.cutting_backend(tokenizer, 8)
-    assert tokenization._shorten(["liar " * 1000, "short"], 8) == {0: ("liar " * 1000)[:49]}
-    backend.pre_tokenizer = Metaspace()
-    assert not tokenization._reads_word_by_word(backend)
 
 
 def test_shards_are_bounded_and_in_order(tokenizer, cache_dir, small_shards):
@@ -276,6 +224,6 @@ def test_the_side_of_the_cut_is_the_tokenizers(tokenizer, cache_dir):
 def test_what_was_cached_does_not_make_the_tokenizer_fast(tokenizer, cache_dir):
     part = tokenized(TEXTS[:20], tokenizer, cache_dir)
     hit, miss = tokenized(TEXTS[:20], tokenizer, cache_dir), tokenized(TEXTS[20:], tokenizer, cache_dir)
-    assert tokenization.rows_behind_the_time(part, miss) == 50
-    assert tokenization.rows_behind_the_time(hit, miss) == 30
-    assert tokenization.rows_behind_the_time(hit, hit) == 40
+    assert tokenization.timed_rows(part, miss) == 50
+    assert tokenization.timed_rows(hit, miss) == 30
+    assert tokenization.timed_rows(hit, hit) == 40

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import TEXT
-from toxicity.data.memory_map import spooled
+from toxicity.data.memory_map import mapped_from_disk
 from toxicity.data.readers.base import (
     LINE_TOO_LONG,
     ChooseColumns,
@@ -63,7 +63,7 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
                 file_of_part.append(number)
                 yield part.table
 
-    parts = spooled(read())
+    parts = mapped_from_disk(read())
     tables = [
         pa.concat_tables([part for part, owner in zip(parts, file_of_part, strict=True) if owner == number])
         for number in range(len(files))

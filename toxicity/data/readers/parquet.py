@@ -10,17 +10,17 @@ import pyarrow.parquet
 
 from toxicity.data.readers.base import BLOCK_BYTES, ChooseColumns, Limit, Part, choose_columns
 
-ROWS_PER_BATCH = 2**16
+ROWS_PER_READ = 2**16
 
 
 def read_parquet(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
-    """A file in parts, of as many rows as the limit or `ROWS_PER_BATCH` allows."""
+    """A file in parts, of as many rows as the limit or `ROWS_PER_READ` allows."""
     # The buffer keeps it from taking a whole row group, which may be the whole file, into memory.
     with pyarrow.parquet.ParquetFile(path, buffer_size=BLOCK_BYTES) as file:
         wanted = choose_columns(path, file.schema_arrow.names, choose)
         yield Part(file.schema_arrow.empty_table().select(wanted), {}, 0.0)
         read = 0
-        rows = ROWS_PER_BATCH if limit is None else min(limit.rows, _rows_that_fit(file.metadata, limit.bytes))
+        rows = ROWS_PER_READ if limit is None else min(limit.rows, _rows_that_fit(file.metadata, limit.bytes))
         for batch in file.iter_batches(rows, columns=wanted):
             read += len(batch)
             yield Part(pa.Table.from_batches([batch]).select(wanted), {}, read / file.metadata.num_rows)

@@ -1,4 +1,4 @@
-"""Parquet files."""
+"""Reader of parquet files."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ ROWS_PER_READ = 2**16
 
 
 def read_parquet(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
-    """A file in parts, of as many rows as the limit or `ROWS_PER_READ` allows."""
-    # The buffer keeps it from taking a whole row group, which may be the whole file, into memory.
+    """Read a file in parts of at most `ROWS_PER_READ` rows, or of what the limit allows."""
+    # Without a buffer, Arrow would load a whole row group, which may be the whole file.
     with pyarrow.parquet.ParquetFile(path, buffer_size=BLOCK_BYTES) as file:
         wanted = choose_columns(path, file.schema_arrow.names, choose)
         yield Part(file.schema_arrow.empty_table().select(wanted), {}, 0.0)
@@ -27,7 +27,7 @@ def read_parquet(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iter
 
 
 def _rows_that_fit(metadata: pyarrow.parquet.FileMetaData, max_bytes: int) -> int:
-    """How many rows take so many bytes, in the row group with the longest ones; one at least."""
+    """How many rows have about `max_bytes` bytes, going by the row group with the longest rows; one at least."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     longest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0)
     return max(1, int(max_bytes / max(1, longest)))

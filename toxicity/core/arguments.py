@@ -7,12 +7,13 @@ import json
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import HubStrategy
 
 from toxicity.core.errors import RequestError
@@ -40,62 +41,49 @@ SAMPLE_KEYS = {"max_seq_length", "init_head_bias"}
 class DataArguments:
     """Which comments to train and validate on, and how to tokenise them."""
 
-    dataset_name: str | None = field(
+    dataset_name: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "`sample` (real comments, installed with requirements.txt) or the id of a dataset on the Hub, such "
-            "as google/civil_comments."
-        },
+        help="`sample` (real comments, installed with requirements.txt), or the id of a dataset on the Hub, such as "
+        "google/civil_comments.",
     )
-    dataset_revision: str | None = field(
-        default=None, metadata={"help": "Branch, tag or commit of a dataset on the Hub."}
-    )
-    train_file: str | None = field(
+    dataset_revision: str | None = HfArg(default=None, help="Branch, tag or commit of a dataset on the Hub.")
+    train_file: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Comments with their toxicity: a file in CSV (also .gz, .zip), JSON lines (also .gz) or parquet, "
-            "or a folder of such files."
-        },
+        help="Comments with their toxicity: a file in CSV (also .gz, .zip), JSON lines (also .gz) or parquet, or a "
+        "folder of such files.",
     )
-    validation_file: str | None = field(
-        default=None,
-        metadata={"help": "Validation comments, in the same formats. Without it the training file is split."},
+    validation_file: str | None = HfArg(
+        default=None, help="Validation comments, in the same formats. Without it the training file is split."
     )
-    text_column_name: str | None = field(
-        default=None, metadata={"help": "Name of the text column, if it is not one of the published names."}
+    text_column_name: str | None = HfArg(
+        default=None, help="Name of the text column, if it is not one of the published names."
     )
-    label_column_name: str | None = field(
-        default=None, metadata={"help": "Name of the toxicity column: numbers from 0 to 1, toxic from 0.5 on."}
+    label_column_name: str | None = HfArg(
+        default=None, help="Name of the toxicity column: numbers from 0 to 1, toxic from 0.5 on."
     )
-    max_seq_length: int = field(
-        default=220,
-        metadata={"help": "Most tokens per comment, [CLS] and [SEP] included; longer comments are truncated."},
+    max_seq_length: int = HfArg(
+        default=220, help="Most tokens per comment, [CLS] and [SEP] included; longer comments are truncated."
     )
-    head_tail_truncation: bool = field(
+    head_tail_truncation: bool = HfArg(
         default=False,
-        metadata={
-            "help": "Truncate long comments in the middle: keep the first 128 tokens and fill up with the last ones."
-        },
+        help="Truncate long comments in the middle: keep the first 128 tokens and fill up with the last ones.",
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on at most this many rows."})
-    max_eval_samples: int | None = field(
-        default=None,
-        metadata={"help": "Validate on at most this many rows. By default half as many as are trained on."},
+    max_train_samples: int | None = HfArg(default=None, help="Train on at most this many rows.")
+    max_eval_samples: int | None = HfArg(
+        default=None, help="Validate on at most this many rows. By default half as many as are trained on."
     )
-    preprocessing_num_workers: int | None = field(
-        default=None, metadata={"help": "Number of tokenizer threads. By default one per core."}
+    preprocessing_num_workers: int | None = HfArg(
+        default=None, help="Number of tokenizer threads. By default one per core."
     )
-    on_bad_rows: Literal["refuse", "drop"] = field(
+    on_bad_rows: Literal["refuse", "drop"] = HfArg(
         default="refuse",
-        metadata={"help": "Whether unusable rows (blank text, toxicity outside 0..1, ...) end the run or are dropped."},
+        help="Whether unusable rows (blank text, toxicity outside 0..1, ...) end the run or are dropped.",
     )
-    keep_identical_texts_together: bool = field(
-        default=False, metadata={"help": "Split so that no text is both in the training and in the validation rows."}
+    keep_identical_texts_together: bool = HfArg(
+        default=False, help="Split so that no text is both in the training and in the validation rows."
     )
-    dry_run: bool = field(
-        default=False, metadata={"help": "Load, check, split and tokenise the data, print a summary, and stop."}
-    )
-    overwrite_cache: bool = field(default=False, metadata={"help": "Tokenise again, even if the tokens are cached."})
+    dry_run: bool = HfArg(default=False, help="Load, check, split and tokenise the data, print a summary, and stop.")
+    overwrite_cache: bool = HfArg(default=False, help="Tokenise again, even if the tokens are cached.")
 
     def __post_init__(self) -> None:
         if self.dataset_name and self.train_file:
@@ -119,12 +107,12 @@ class DataArguments:
 class ModelArguments:
     """Which pretrained model to start from."""
 
-    model_name_or_path: str = field(
-        default="google-bert/bert-base-uncased", metadata={"help": "Folder or Hub id of a pretrained model."}
+    model_name_or_path: str = HfArg(
+        default="google-bert/bert-base-uncased", help="Folder or Hub id of a pretrained model."
     )
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a model on the Hub."})
-    config_overrides: str | None = field(
-        default=None, metadata={"help": "Changes to the model's config, such as `hidden_dropout_prob=0,...`."}
+    model_revision: str = HfArg(default="main", help="Branch, tag or commit of a model on the Hub.")
+    config_overrides: str | None = HfArg(
+        default=None, help="Changes to the model's config, such as `hidden_dropout_prob=0,...`."
     )
 
 
@@ -132,12 +120,11 @@ class ModelArguments:
 class MachineArguments:
     """Which machine the run is meant for."""
 
-    gpu: str | None = field(
-        default=None,
-        metadata={"help": "Kind of machine the run is meant for: checked at the start, and the label of its results."},
+    gpu: str | None = HfArg(
+        default=None, help="Kind of machine the run is meant for: checked at the start, and the label of its results."
     )
-    allow_other_gpu: bool = field(
-        default=False, metadata={"help": "Run on another GPU than --gpu names; the label of the results says so."}
+    allow_other_gpu: bool = HfArg(
+        default=False, help="Run on another GPU than --gpu names; the label of the results says so."
     )
 
 
@@ -145,24 +132,19 @@ class MachineArguments:
 class ObjectiveArguments:
     """What training minimises."""
 
-    targets: Literal["hard", "soft", "smoothed"] = field(
+    targets: Literal["hard", "soft", "smoothed"] = HfArg(
         default="hard",
-        metadata={
-            "help": "Training targets: `hard`, 0 or 1; `soft`, the share of annotators who said toxic; `smoothed`, "
-            "that share moved towards one half, the further the fewer annotators there were."
-        },
+        help="Training targets: `hard`, 0 or 1; `soft`, the share of annotators who said toxic; `smoothed`, "
+        "that share moved towards one half, the further the fewer annotators there were.",
     )
-    identity_weights: Literal["none", "any", "share", "detoxify"] = field(
-        default="none",
-        metadata={"help": "Weight civil comments that mention an identity, and toxic ones that mention none, higher."},
+    identity_weights: Literal["none", "any", "share", "detoxify"] = HfArg(
+        default="none", help="Weight civil comments that mention an identity, and toxic ones that mention none, higher."
     )
-    auxiliary_targets: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Learn the six `subtypes`, the nine `identities` or both beside toxicity, or `none`."},
+    auxiliary_targets: list[str] = HfArg(
+        default_factory=list, help="Learn the six `subtypes`, the nine `identities` or both beside toxicity, or `none`."
     )
-    init_head_bias: bool = field(
-        default=False,
-        metadata={"help": "Initialise the classifier's bias to the log odds of the share of toxic comments, not to 0."},
+    init_head_bias: bool = HfArg(
+        default=False, help="Initialise the classifier's bias to the log odds of the share of toxic comments, not to 0."
     )
 
     def __post_init__(self) -> None:

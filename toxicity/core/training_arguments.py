@@ -6,13 +6,14 @@ import difflib
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import TrainingArguments as HfTrainingArguments
+from transformers.hf_argparser import HfArg
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy
@@ -32,57 +33,40 @@ OPTIONS_OF_TRAINING = {
 class TrainingArguments(HfTrainingArguments):
     """`transformers.TrainingArguments` with options of our own; progress bars only on a terminal."""
 
-    max_tokens_per_batch: str | None = field(
+    max_tokens_per_batch: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Most tokens per forward pass, in training and in scoring: a number, or `auto`, as many as fit on "
-            "the GPU, and 16,384 on a CPU. An optimiser step keeps its rows, and is divided by tokens instead of by "
-            "gradient_accumulation_steps. Without it: per_device_train_batch_size rows, and in scoring as many tokens "
-            "as per_device_eval_batch_size comments of the greatest length have."
-        },
+        help="Most tokens per forward pass, in training and in scoring: a number, or `auto`, as many as fit on "
+        "the GPU, and 16,384 on a CPU. An optimiser step keeps its rows, and is divided by tokens instead of by "
+        "gradient_accumulation_steps. Without it: per_device_train_batch_size rows, and in scoring as many tokens "
+        "as per_device_eval_batch_size comments of the greatest length have.",
     )
     # The filter would make the CPU wait for the GPU at every step.
-    logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Leave losses that are NaN or infinite out of the log."}
-    )
-    save_minutes: float = field(
+    logging_nan_inf_filter: bool = HfArg(default=False, help="Leave losses that are NaN or infinite out of the log.")
+    save_minutes: float = HfArg(
         default=15.0,
-        metadata={
-            "help": "Save a checkpoint when this many minutes have passed since the last one, whatever --save_strategy "
-            "says; 0 is off."
-        },
+        help="Save a checkpoint this many minutes after the last one, whatever --save_strategy says; 0 is off.",
     )
-    layerwise_lr_decay: float = field(
-        default=1.0,
-        metadata={"help": "Learning rate of each layer as a share of the next layer's, from the head down; 1 is off."},
+    layerwise_lr_decay: float = HfArg(
+        default=1.0, help="Learning rate of each layer as a share of the next layer's, from the head down; 1 is off."
     )
-    ema_decay: float = field(
+    ema_decay: float = HfArg(
         default=0.0,
-        metadata={
-            "help": "Decay per step of an exponential moving average of the weights, which is validated and saved in "
-            "their place; 0 is off."
-        },
+        help="Decay per step of an exponential moving average of the weights, which replaces them in validation and "
+        "in what is saved; 0 is off.",
     )
-    later_negatives: float = field(
+    later_negatives: float = HfArg(
         default=1.0,
-        metadata={
-            "help": "Share of the civil comments that each epoch after the first trains on, drawn anew for each; 1 is "
-            "all of them."
-        },
+        help="Share of the civil comments that each epoch after the first trains on, drawn anew each time; 1 is all.",
     )
-    early_stopping_patience: int = field(
+    early_stopping_patience: int = HfArg(
         default=0,
-        metadata={
-            "help": "Stop after this many evaluations without a better AUC, and keep the best weights; 0 is off. "
-            "Evaluates as --eval_strategy says, by default after each epoch."
-        },
+        help="Stop after this many evaluations without a better AUC, and keep the best weights; 0 is off. "
+        "Evaluates as --eval_strategy says, by default after each epoch.",
     )
     # The default of transformers, every_save, would publish a model before it is trained and has a model card.
-    hub_strategy: HubStrategy | str = field(
+    hub_strategy: HubStrategy | str = HfArg(
         default="end",
-        metadata={
-            "help": "When to publish: `end`, or `every_save`, which publishes the model of each checkpoint, too."
-        },
+        help="When to publish: `end`, or `every_save`, which publishes the model of each checkpoint, too.",
     )
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_seta
 
 import pytest
 import torch
-from builders import MAX_POSITIONS, make_comments, write_csv
+from builders import MAX_POSITIONS, make_comments, write_comments
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -103,9 +103,7 @@ def model_dir(tmp_path, tiny_model, tokenizer) -> Path:
 @pytest.fixture
 def comments_csv(tmp_path) -> Path:
     """120 comments with the columns of the Kaggle file."""
-    path = tmp_path / "comments.csv"
-    write_csv(path, ["id", "comment_text", "target"], [[i + 1000, *row] for i, row in enumerate(make_comments(120))])
-    return path
+    return write_comments(tmp_path / "comments.csv", first_id=1000)
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 import copy
-import os
-import subprocess
-import sys
 
 import pytest
-from builders import ROOT, make_comments
+from builders import make_comments
 from datasets import Dataset, List, Value, concatenate_datasets
+from processes import forkserver
+from tokenizing import tokenize_slowly
 
 from toxicity.data import tokenization
 from toxicity.data.tokenization import tokenize
@@ -149,47 +148,27 @@ def test_a_damaged_index_is_not_believed(tokenizer, cache_dir, caplog, spoil):
     assert tokenized(TEXTS, tokenizer, cache_dir).cache_hit
 
 
-TOKENIZE = """
-import sys, time
-from datasets import Dataset
-from pathlib import Path
-from transformers import AutoTokenizer
-from toxicity.data import tokenization
-tokenization.ROWS_PER_SHARD = 20
-encode = tokenization.encode
-def slow_encode(*args):
-    print("encoding", flush=True)
-    time.sleep(float(sys.argv[3]))
-    return encode(*args)
-tokenization.encode = slow_encode
-texts = Path(sys.argv[1]).read_text().splitlines()
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[2])
-tokens = tokenization.tokenize(Dataset.from_dict({"text": texts}), tokenizer, 32)
-print("hit" if tokens.cache_hit else "made", len(tokens.dataset), flush=True)
-"""
-
-
 @pytest.fixture
-def start(tmp_path, checkpoint, cache_dir):
-    (tmp_path / "texts").write_text("\n".join(TEXTS))
+def start(checkpoint, cache_dir):
+    """Start a process that tokenises `TEXTS`; returns it and where its messages arrive."""
+    context = forkserver()
 
-    def start_process(seconds_per_shard):
-        return subprocess.Popen(
-            [sys.executable, "-c", TOKENIZE, tmp_path / "texts", checkpoint, str(seconds_per_shard)],
-            env=os.environ | {"HF_DATASETS_CACHE": str(cache_dir.parent), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"},
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def start_process(seconds_per_batch):
+        messages, sender = context.Pipe(duplex=False)
+        args = TEXTS, checkpoint, cache_dir, seconds_per_batch, sender
+        process = context.Process(target=tokenize_slowly, args=args)
+        process.start()
+        sender.close()
+        return process, messages
 
     return start_process
 
 
 def test_a_killed_process_leaves_no_cache_that_is_believed(start, cache_dir, tokenizer, small_shards):
-    killed = start(seconds_per_shard=60)
-    assert killed.stdout.readline() == "encoding\n"
+    killed, messages = start(seconds_per_batch=60)
+    assert messages.recv() == "encoding"
     killed.kill()
-    killed.wait()
+    killed.join()
     assert not list(cache_dir.glob("tokens-*/index.json"))
     tokens = tokenized(TEXTS, tokenizer, cache_dir)
     assert not tokens.cache_hit
@@ -198,8 +177,13 @@ def test_a_killed_process_leaves_no_cache_that_is_believed(start, cache_dir, tok
 
 
 def test_two_runs_at_once_share_the_work(start):
-    outputs = sorted(process.communicate()[0].split("\n")[-2] for process in [start(0.5), start(0.5)])
-    assert outputs == ["hit 50", "made 50"]
+    results = []
+    for process, messages in [start(0.3), start(0.3)]:
+        process.join(120)
+        while messages.poll() and (message := messages.recv()) == "encoding":
+            pass
+        results.append(message)
+    assert sorted(results) == [("hit", 50), ("made", 50)]
 
 
 def test_a_shard_is_mended_as_long_as_it_was(tokenizer, cache_dir, small_shards, monkeypatch):

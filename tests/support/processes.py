@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from builders import ROOT
+from builders import ROOT, training_flags
 
 PRELOADED = ["run_toxicity", "faults", "transformers.models.bert.modeling_bert", "transformers.integrations"]
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
@@ -31,7 +31,7 @@ class Run:
         self.files = [folder / f"{number}.out", folder / f"{number}.err"]
         argv = [str(flag) for flag in flags]
         environment = {"HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"} | environment
-        self.process = _context().Process(target=_main, args=(argv, self.files, environment, fault))
+        self.process = forkserver().Process(target=_main, args=(argv, self.files, environment, fault))
         self.process.start()
 
     @property
@@ -89,7 +89,8 @@ def two_ranks(folder: Path, *flags: object, faults: tuple = ((), ())) -> list[Ru
     ]
 
 
-def _context() -> multiprocessing.context.ForkServerContext:
+def forkserver() -> multiprocessing.context.ForkServerContext:
+    """The server that processes are forked from; what they run has to be in `tests/support` or in the package."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     # The server finds modules by the environment alone.
@@ -131,8 +132,5 @@ def run(*command, **environment):
 
 
 def flags(checkpoint, comments, output_dir):
-    return [
-        *("--model_name_or_path", checkpoint, "--config_overrides", "hidden_dropout_prob=0.1"),
-        *("--train_file", comments, "--output_dir", output_dir, "--max_seq_length", 32),
-        *("--per_device_train_batch_size", 8, "--learning_rate", 1e-3, "--num_train_epochs", 6),
-    ]
+    options = {"config_overrides": "hidden_dropout_prob=0.1", "learning_rate": 1e-3, "num_train_epochs": 6}
+    return training_flags(checkpoint, comments, output_dir=output_dir, **options)

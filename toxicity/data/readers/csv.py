@@ -128,7 +128,9 @@ def _csv_rows(file: IO[bytes]) -> Iterator[list[str] | csv.Error]:
     csv.field_size_limit(LONGEST_FIELD_BYTES)
     # Bytes that are not UTF-8 pass through as surrogates, as they may be in a column that is not read.
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.reader(_CsvLines(text), strict=True)
+        # Not a generator, which could not go on after an error.
+        lines = iter(lambda: _bounded_line(text), "")
+        reader = csv.reader(lines, strict=True)
         while True:
             try:
                 row = next(reader)
@@ -141,23 +143,14 @@ def _csv_rows(file: IO[bytes]) -> Iterator[list[str] | csv.Error]:
                     yield row
 
 
-class _CsvLines:
-    """The lines of a file, with an error for a line that is too long: unpacked, a small file may fill the memory.
+def _bounded_line(file: IO[str]) -> str:
+    """The next line of a file, empty at its end; unpacked, a small file may have a line that fills the memory.
 
-    A class, as a generator could not go on after raising the error.
+    Raises:
+        csv.Error: if the line is longer than `BLOCK_BYTES`; the file then stands at the next line.
     """
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-
-    def __iter__(self) -> _CsvLines:
-        return self
-
-    def __next__(self) -> str:
-        line = self._file.readline(BLOCK_BYTES)
-        if not line:
-            raise StopIteration
-        if is_cut(line):
-            skip_rest_of_line(self._file)
-            raise csv.Error(f"a line is longer than {BLOCK_BYTES:,} characters")
-        return line
+    line = file.readline(BLOCK_BYTES)
+    if is_cut(line):
+        skip_rest_of_line(file)
+        raise csv.Error(f"a line is longer than {BLOCK_BYTES:,} characters")
+    return line

@@ -1,9 +1,10 @@
 import copy
+from multiprocessing import Pipe
 
 import pytest
 from builders import make_comments
 from datasets import Dataset, List, Value, concatenate_datasets
-from processes import forkserver
+from processes import start
 from tokenizing import tokenize_slowly
 
 from toxicity.data import tokenization
@@ -149,23 +150,20 @@ def test_a_damaged_index_is_not_believed(tokenizer, cache_dir, caplog, spoil):
 
 
 @pytest.fixture
-def start(checkpoint, cache_dir):
+def start_tokenizing(checkpoint, cache_dir):
     """Start a process that tokenises `TEXTS`; returns it and where its messages arrive."""
-    context = forkserver()
 
     def start_process(seconds_per_batch):
-        messages, sender = context.Pipe(duplex=False)
-        args = TEXTS, checkpoint, cache_dir, seconds_per_batch, sender
-        process = context.Process(target=tokenize_slowly, args=args)
-        process.start()
+        messages, sender = Pipe(duplex=False)
+        process = start(tokenize_slowly, TEXTS, checkpoint, cache_dir, seconds_per_batch, sender)
         sender.close()
         return process, messages
 
     return start_process
 
 
-def test_a_killed_process_leaves_no_cache_that_is_believed(start, cache_dir, tokenizer, small_shards):
-    killed, messages = start(seconds_per_batch=60)
+def test_a_killed_process_leaves_no_cache_that_is_believed(start_tokenizing, cache_dir, tokenizer, small_shards):
+    killed, messages = start_tokenizing(seconds_per_batch=60)
     assert messages.recv() == "encoding"
     killed.kill()
     killed.join()
@@ -176,9 +174,9 @@ def test_a_killed_process_leaves_no_cache_that_is_believed(start, cache_dir, tok
     assert not list(cache_dir.glob("*.unfinished"))
 
 
-def test_two_runs_at_once_share_the_work(start):
+def test_two_runs_at_once_share_the_work(start_tokenizing):
     results = []
-    for process, messages in [start(0.3), start(0.3)]:
+    for process, messages in [start_tokenizing(0.3), start_tokenizing(0.3)]:
         process.join(120)
         while messages.poll() and (message := messages.recv()) == "encoding":
             pass

@@ -13,7 +13,7 @@ from toxicity.hardware.kinds import KINDS
 from toxicity.hardware.precision import fastest_precision
 
 CONFIGS = {path.stem: path for path in (ROOT / "accelerate_configs").glob("*.yaml")}
-PRECISION = {name: load_config_from_file(str(path)).mixed_precision for name, path in CONFIGS.items()}
+MIXED_PRECISION = {name: load_config_from_file(str(path)).mixed_precision for name, path in CONFIGS.items()}
 GPUS = sorted(KINDS.keys() - {"cpu"})
 
 
@@ -22,11 +22,11 @@ def test_a_kinds_config_has_the_fastest_precision_of_its_cards(name, monkeypatch
     for capability in KINDS[name].capabilities:
         found = tuple(map(int, capability.split(".")))
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=found: found)
-        assert fastest_precision(torch.device("cuda")) == PRECISION[name]
+        assert fastest_precision(torch.device("cuda")) == MIXED_PRECISION[name]
 
 
 def test_a_cpu_computes_in_bf16_where_it_can():
-    assert PRECISION["cpu"] == "bf16"
+    assert MIXED_PRECISION["cpu"] == "bf16"
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -47,9 +47,9 @@ def test_several_cards_are_launched_as_such():
     assert several.keys() == {"multi_gpu", "multi_node", "fsdp"}
     assert all(config.num_processes > 1 for config in several.values())
     # The one that cards before Ampere have, too.
-    assert PRECISION["multi_gpu"] == PRECISION["multi_node"] == "fp16"
+    assert MIXED_PRECISION["multi_gpu"] == MIXED_PRECISION["multi_node"] == "fp16"
     # The one without a loss scale, which would have to be agreed on across shards.
-    assert PRECISION["fsdp"] == "bf16"
+    assert MIXED_PRECISION["fsdp"] == "bf16"
     assert several["multi_gpu"].distributed_type == "MULTI_GPU"
     nodes, sharded = several["multi_node"], several["fsdp"]
     assert (nodes.distributed_type, nodes.num_machines, nodes.machine_rank) == ("MULTI_GPU", 2, 0)
@@ -74,7 +74,7 @@ def test_one_process_trains_with_it(checkpoint, comments_csv, tmp_path, monkeypa
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout.splitlines()[-1])
     # A processor without bf16 instructions works in fp32.
-    expected = {"fp16"} if PRECISION[name] == "fp16" else {"bf16", "no"}
+    expected = {"fp16"} if MIXED_PRECISION[name] == "fp16" else {"bf16", "no"}
     assert row["protocol"]["mixed_precision"] in expected
     assert row["machine"]["label"] == "cpu"
 

@@ -31,7 +31,7 @@ class Run:
         self.files = [folder / f"{number}.out", folder / f"{number}.err"]
         argv = [str(flag) for flag in flags]
         environment = {"HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"} | environment
-        self.process = forkserver().Process(target=_main, args=(argv, self.files, environment, fault))
+        self.process = _context().Process(target=_main, args=(argv, self.files, environment, fault))
         self.process.start()
 
     @property
@@ -89,8 +89,7 @@ def two_ranks(folder: Path, *flags: object, faults: tuple = ((), ())) -> list[Ru
     ]
 
 
-def forkserver() -> multiprocessing.context.ForkServerContext:
-    """The server that processes are forked from; what they run has to be in `tests/support` or in the package."""
+def _context() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     # The server finds modules by the environment alone.
@@ -129,6 +128,13 @@ def run(*command, **environment):
         check=False,
         timeout=300,
     )
+
+
+def start(function, *arguments):
+    """Start a function of `tests/support` in a process of its own, and return the process."""
+    process = _context().Process(target=function, args=arguments)
+    process.start()
+    return process
 
 
 def flags(checkpoint, comments, output_dir):

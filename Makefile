@@ -17,12 +17,13 @@ endif
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
 
-$(VENV)/.ready-%: requirements.txt requirements-dev.txt constraints/%.txt
+REQUIREMENTS := requirements.txt requirements-onnx.txt requirements-dev.txt
+$(VENV)/.ready-%: $(REQUIREMENTS) constraints/%.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@rm -f $(VENV)/.ready-*
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints/$*.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=-r %) -c constraints/$*.txt
 	@touch $@
 
 # The threads named here are raised to the cores there are when the run starts; unnamed, Accelerate warns of its guess.
@@ -97,8 +98,8 @@ style: $(ANY_READY)  ## check and format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+clean:  ## remove .venv, builds and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list

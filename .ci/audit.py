@@ -33,7 +33,7 @@ def main(pip_audit: str) -> int:
     if not looked_up:
         said = " ".join((done.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1].split())[:200]
         print(
-            "error: nothing was audited: the advisory service (pypi.org) could not be reached, or knows none of the "
+            "error: nothing was audited: the advisory service could not be reached, or knows none of the "
             f"{len(installed)} packages. Run this where there is a network. ({said})",
             file=sys.stderr,
         )

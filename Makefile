@@ -45,7 +45,7 @@ audit: $(ANY_READY)  ## look up the installed packages among known vulnerabiliti
 	@$(VENV)/bin/python .ci/audit.py $(AUDIT)/bin/pip-audit
 
 bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
-	$(VENV)/bin/python -m benchmarks.data
+	$(VENV)/bin/python -m benchmarks.tokenization
 
 bench-metrics: $(ANY_READY)  ## measure the metric on 500,000 rows with nine identities against scikit-learn
 	$(VENV)/bin/python -m benchmarks.metrics

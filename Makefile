@@ -69,7 +69,6 @@ BENCH := recipes/sample.yaml
 endif
 BENCH_ROWS = $(if $(ROWS),--max_train_samples $(ROWS) --max_eval_samples $$(( $(ROWS) / 2 )))
 OTHER_GPU = $(if $(ALLOW_OTHER_GPU),--allow_other_gpu)
-PRICES = $(if $(PRICE_PER_HOUR),--price_per_hour $(PRICE_PER_HOUR))
 
 # Before an environment is made: gigabytes, for a card that is not there or data that were not named.
 bench-request:
@@ -86,13 +85,14 @@ bench: bench-request $(READY)  ## the published protocol on GPU=p100 DATA=train.
 		--num_cpu_threads_per_process 1 --gpu_ids "$${CUDA_VISIBLE_DEVICES:-0}" run_toxicity.py $(BENCH) \
 		--overwrite_cache --gpu $(GPU) $(OTHER_GPU) --num_train_epochs $(EPOCHS) $(BENCH_ROWS) \
 		--output_dir runs/$(GPU)-$(EPOCHS)ep-$$(date +%Y%m%d-%H%M%S)
-	$(VENV)/bin/python -m toxicity.bench compare $(PRICES)
+	$(VENV)/bin/python -m toxicity.bench compare
 
-compare: $(ANY_READY)  ## the table, conclusions and picture of all runs beside the published ones [PRICE_PER_HOUR="p100=1.46"]
-	@$(VENV)/bin/python -m toxicity.bench compare $(PRICES)
+compare: $(ANY_READY)  ## the table, conclusions and picture of all runs beside the published ones
+	@$(VENV)/bin/python -m toxicity.bench compare
 
 estimate: $(ANY_READY)  ## how long, and how dear, before it is started: GPU=p100 [ROWS=...] [EPOCHS=2] [PRICE_PER_HOUR=1.46]
-	@$(VENV)/bin/python -m toxicity.bench estimate --gpu $(GPU) --epochs $(EPOCHS) $(if $(ROWS),--rows $(ROWS)) $(PRICES)
+	@$(VENV)/bin/python -m toxicity.bench estimate --gpu $(GPU) --epochs $(EPOCHS) $(if $(ROWS),--rows $(ROWS)) \
+		$(if $(PRICE_PER_HOUR),--price_per_hour $(PRICE_PER_HOUR))
 
 style: $(ANY_READY)  ## check and format the code
 	$(VENV)/bin/ruff check --fix .

@@ -32,7 +32,7 @@ demo: $(ANY_READY)  ## train on the sample: real comments, a real model, no Hub
 		--config_file accelerate_configs/cpu.yaml run_toxicity.py recipes/sample.yaml
 
 test: $(ANY_READY)  ## run the tests; they need no network
-	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 test-long: $(ANY_READY)  ## run the tests that take minutes: kills, launches, full disks
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -m long

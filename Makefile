@@ -12,7 +12,7 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics bench-predict bench-speed ablate
+.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics bench-predict bench-speed ablate chart
 .PHONY: compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
@@ -60,6 +60,9 @@ bench-speed: $(ANY_READY)  ## measure training and scoring against the HF Traine
 
 ablate: $(ANY_READY)  ## what each option of training is worth: AUC of three seeds, and time; hours on two cores
 	$(VENV)/bin/python -m benchmarks.ablate $(ABLATE_OPTIONS)
+
+chart: $(ANY_READY)  ## draw docs/benchmarks.png from the measured numbers in docs/
+	$(VENV)/bin/python -m benchmarks.chart
 
 # Without DATA the processor runs the sample: minutes, to see that the path works.
 ifneq ($(DATA),)

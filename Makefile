@@ -3,7 +3,7 @@ EPOCHS ?= 1
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready-$(GPU)
-# What works on any torch takes the environment as it is, and leaves the build that a GPU needs in place.
+# Targets that work with any torch build use the environment that is there, whichever GPU it was made for.
 ANY_READY := $(firstword $(wildcard $(VENV)/.ready-*) $(READY))
 
 KNOWN_GPUS := $(patsubst constraints/%.txt,%,$(wildcard constraints/*.txt))
@@ -26,7 +26,7 @@ $(VENV)/.ready-%: $(REQUIREMENTS) constraints/%.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=-r %) -c constraints/$*.txt
 	@touch $@
 
-# The threads named here are raised to the cores there are when the run starts; unnamed, Accelerate warns of its guess.
+# The run itself raises the number of threads to that of the cores; without the flag, Accelerate warns of its guess.
 demo: $(ANY_READY)  ## train on the sample: real comments, a real model, no Hub
 	$(VENV)/bin/accelerate launch --quiet --num_cpu_threads_per_process 1 \
 		--config_file accelerate_configs/cpu.yaml run_toxicity.py recipes/sample.yaml
@@ -37,7 +37,7 @@ test: $(ANY_READY)  ## run the tests; they need no network
 test-long: $(ANY_READY)  ## run the tests that take minutes: kills, launches, full disks
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -m long
 
-# In an environment of its own: what it needs is not what is audited.
+# pip-audit has an environment of its own, so that its dependencies are not audited too.
 AUDIT := $(VENV)/audit
 audit: $(ANY_READY)  ## look up the installed packages among known vulnerabilities; needs the network
 	@test -x $(AUDIT)/bin/pip-audit || { $(VENV)/bin/python -m venv $(AUDIT) && \
@@ -55,16 +55,16 @@ MODEL ?= runs/sample
 bench-predict: $(ANY_READY)  ## measure scoring files against pipeline(), the bare loop and int8 [MODEL=runs/sample]
 	$(VENV)/bin/python -m benchmarks.predict --model $(MODEL)
 
-bench-speed: $(ANY_READY)  ## measure training and scoring against the HF Trainer, the pipeline and the published way
+bench-speed: $(ANY_READY)  ## measure training and scoring against the HF Trainer, pipeline() and the published way
 	$(VENV)/bin/python -m benchmarks.speed $(SPEED_OPTIONS)
 
-ablate: $(ANY_READY)  ## what each option of training is worth: AUC of three seeds, and time; hours on two cores
+ablate: $(ANY_READY)  ## measure each training option: AUC of three seeds, and time; hours on two cores
 	$(VENV)/bin/python -m benchmarks.ablate $(ABLATE_OPTIONS)
 
 chart: $(ANY_READY)  ## draw docs/benchmarks.png from the measured numbers in docs/
 	$(VENV)/bin/python -m benchmarks.chart
 
-# Without DATA the processor runs the sample: minutes, to see that the path works.
+# Without DATA, the CPU runs the sample, in minutes.
 ifneq ($(DATA),)
 BENCH := recipes/reference.yaml --train_file "$(DATA)"
 else ifeq ($(GPU),cpu)
@@ -73,7 +73,7 @@ endif
 BENCH_ROWS = $(if $(ROWS),--max_train_samples $(ROWS) --max_eval_samples $$(( $(ROWS) / 2 )))
 OTHER_GPU = $(if $(ALLOW_OTHER_GPU),--allow_other_gpu)
 
-# Before an environment is made: gigabytes, for a card that is not there or data that were not named.
+# Checked before an environment of gigabytes is installed.
 bench-request:
 	@$(if $(BENCH),,echo "error: GPU=$(GPU) runs the published protocol: give Kaggle's file, DATA=train.csv" >&2; exit 2)
 	@$(if $(DATA),test -e "$(DATA)" || { echo "error: there is no file $(DATA)" >&2; exit 2; })
@@ -82,7 +82,7 @@ ifneq ($(GPU),cpu)
 		"knows of. Run it on one that has, or on the processor: make bench GPU=cpu" >&2; exit 2; }
 endif
 
-bench: bench-request $(READY)  ## the published protocol on GPU=p100 DATA=train.csv [EPOCHS=2] [ROWS=...], then the table
+bench: bench-request $(READY)  ## run the published protocol on GPU=p100 DATA=train.csv [EPOCHS=2] [ROWS=...], then print the table
 	$(VENV)/bin/python -m toxicity.hardware.preflight --gpu $(GPU) $(OTHER_GPU)
 	$(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/$(GPU).yaml \
 		--num_cpu_threads_per_process 1 --gpu_ids "$${CUDA_VISIBLE_DEVICES:-0}" run_toxicity.py $(BENCH) \
@@ -90,10 +90,10 @@ bench: bench-request $(READY)  ## the published protocol on GPU=p100 DATA=train.
 		--output_dir runs/$(GPU)-$(EPOCHS)ep-$$(date +%Y%m%d-%H%M%S)
 	$(VENV)/bin/python -m toxicity.bench compare
 
-compare: $(ANY_READY)  ## the table, conclusions and picture of all runs beside the published ones
+compare: $(ANY_READY)  ## print the table and conclusions of all runs beside the published ones, and draw the picture
 	@$(VENV)/bin/python -m toxicity.bench compare
 
-estimate: $(ANY_READY)  ## how long, and how dear, before it is started: GPU=p100 [ROWS=...] [EPOCHS=2] [PRICE_PER_HOUR=1.46]
+estimate: $(ANY_READY)  ## estimate time and price of a run: GPU=p100 [ROWS=...] [EPOCHS=2] [PRICE_PER_HOUR=1.46]
 	@$(VENV)/bin/python -m toxicity.bench estimate --gpu $(GPU) --epochs $(EPOCHS) $(if $(ROWS),--rows $(ROWS)) \
 		$(if $(PRICE_PER_HOUR),--price_per_hour $(PRICE_PER_HOUR))
 

@@ -20,7 +20,7 @@ from toxicity.bench.runs import (
     benchmark_table,
     by_protocol,
     differing_keys,
-    protocol_text,
+    protocol_title,
     published_rows,
     read_rows,
 )
@@ -39,7 +39,7 @@ def compare(folder: Path) -> None:
     groups = by_protocol([*published_rows(), *rows])
     panels = []
     for index, group in enumerate(groups):
-        results, title = results_of(group), protocol_text(group)
+        results, title = results_of(group), protocol_title(group)
         panels.append((title, results))
         apart = f". Not to be compared with the first table: other {', '.join(differing_keys(groups[0], group))}"
         print(f"\n{title}{apart if index else ''}.\n")

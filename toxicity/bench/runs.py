@@ -85,26 +85,6 @@ def read_rows(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return rows, warnings
 
 
-def benchmark_table(benchmarks: Sequence[Mapping[str, Any]]) -> str:
-    """Format runs as a Markdown table with the columns of the published one."""
-    header = ("Machine", "Epochs", "Tokenizer Time", "Training Time", "Inference Time", "AUC Score")
-    return markdown_table(
-        header,
-        [
-            (
-                row["machine"]["label"],
-                f"{row['protocol']['epochs']:g}",
-                h_mm_ss(row["timing"]["tokenizer_seconds"])
-                + (" (cached)" if row["timing"]["tokenizer_cache_hit"] else ""),
-                h_mm_ss(row["timing"]["training_seconds"]),
-                h_mm_ss(row["timing"]["inference_seconds"]),
-                UNDEFINED if row["metrics"]["auc"] is None else f"{row['metrics']['auc']:.5f}",
-            )
-            for row in benchmarks
-        ],
-    )
-
-
 def by_protocol(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Group rows by protocol, in the order in which the protocols first appear."""
     groups: list[list[dict[str, Any]]] = []
@@ -117,7 +97,7 @@ def by_protocol(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return groups
 
 
-def protocol_text(rows: list[dict[str, Any]]) -> str:
+def protocol_title(rows: list[dict[str, Any]]) -> str:
     """Describe the protocol that rows share, on one line."""
     protocol = rows[0]["protocol"]
     optimiser = next((row["protocol"]["optimiser"] for row in rows if row["protocol"].get("optimiser")), {})
@@ -185,3 +165,23 @@ def _require_row(row: Mapping[str, Any]) -> None:
 def _seconds(h_mm_ss: str) -> int:
     hours, minutes, seconds = map(int, h_mm_ss.split(":"))
     return 3600 * hours + 60 * minutes + seconds
+
+
+def benchmark_table(benchmarks: Sequence[Mapping[str, Any]]) -> str:
+    """Runs as a Markdown table with the columns of the published one."""
+    header = ("Machine", "Epochs", "Tokenizer Time", "Training Time", "Inference Time", "AUC Score")
+    return markdown_table(
+        header,
+        [
+            (
+                row["machine"]["label"],
+                f"{row['protocol']['epochs']:g}",
+                h_mm_ss(row["timing"]["tokenizer_seconds"])
+                + (" (cached)" if row["timing"]["tokenizer_cache_hit"] else ""),
+                h_mm_ss(row["timing"]["training_seconds"]),
+                h_mm_ss(row["timing"]["inference_seconds"]),
+                UNDEFINED if row["metrics"]["auc"] is None else f"{row['metrics']['auc']:.5f}",
+            )
+            for row in benchmarks
+        ],
+    )

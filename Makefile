@@ -3,7 +3,7 @@ EPOCHS ?= 1
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready-$(GPU)
-# What works on any torch takes the environment as it is, and leaves the build that a GPU needs in place.
+# Targets that work with any torch build use the environment that is there, whichever GPU it was made for.
 ANY_READY := $(firstword $(wildcard $(VENV)/.ready-*) $(READY))
 
 KNOWN_GPUS := $(patsubst constraints/%.txt,%,$(wildcard constraints/*.txt))
@@ -12,31 +12,32 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics bench-predict bench-speed ablate
+.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics bench-predict bench-speed ablate chart
 .PHONY: compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
 
-$(VENV)/.ready-%: requirements.txt requirements-dev.txt constraints/%.txt
+REQUIREMENTS := requirements.txt requirements-onnx.txt requirements-dev.txt
+$(VENV)/.ready-%: $(REQUIREMENTS) constraints/%.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@rm -f $(VENV)/.ready-*
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints/$*.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=-r %) -c constraints/$*.txt
 	@touch $@
 
-# The threads named here are raised to the cores there are when the run starts; unnamed, Accelerate warns of its guess.
+# The run itself raises the number of threads to that of the cores; without the flag, Accelerate warns of its guess.
 demo: $(ANY_READY)  ## train on the sample: real comments, a real model, no Hub
 	$(VENV)/bin/accelerate launch --quiet --num_cpu_threads_per_process 1 \
 		--config_file accelerate_configs/cpu.yaml run_toxicity.py recipes/sample.yaml
 
 test: $(ANY_READY)  ## run the tests; they need no network
-	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 test-long: $(ANY_READY)  ## run the tests that take minutes: kills, launches, full disks
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -m long
 
-# In an environment of its own: what it needs is not what is audited.
+# pip-audit has an environment of its own, so that its dependencies are not audited too.
 AUDIT := $(VENV)/audit
 audit: $(ANY_READY)  ## look up the installed packages among known vulnerabilities; needs the network
 	@test -x $(AUDIT)/bin/pip-audit || { $(VENV)/bin/python -m venv $(AUDIT) && \
@@ -44,7 +45,7 @@ audit: $(ANY_READY)  ## look up the installed packages among known vulnerabiliti
 	@$(VENV)/bin/python .ci/audit.py $(AUDIT)/bin/pip-audit
 
 bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
-	$(VENV)/bin/python -m benchmarks.data
+	$(VENV)/bin/python -m benchmarks.tokenization
 
 bench-metrics: $(ANY_READY)  ## measure the metric on 500,000 rows with nine identities against scikit-learn
 	$(VENV)/bin/python -m benchmarks.metrics
@@ -54,13 +55,16 @@ MODEL ?= runs/sample
 bench-predict: $(ANY_READY)  ## measure scoring files against pipeline(), the bare loop and int8 [MODEL=runs/sample]
 	$(VENV)/bin/python -m benchmarks.predict --model $(MODEL)
 
-bench-speed: $(ANY_READY)  ## measure training and scoring against the HF Trainer, the pipeline and the published way
+bench-speed: $(ANY_READY)  ## measure training and scoring against the HF Trainer, pipeline() and the published way
 	$(VENV)/bin/python -m benchmarks.speed $(SPEED_OPTIONS)
 
-ablate: $(ANY_READY)  ## what each option of training is worth: AUC of three seeds, and time; hours on two cores
+ablate: $(ANY_READY)  ## measure each training option: AUC of three seeds, and time; hours on two cores
 	$(VENV)/bin/python -m benchmarks.ablate $(ABLATE_OPTIONS)
 
-# Without DATA the processor runs the sample: minutes, to see that the path works.
+chart: $(ANY_READY)  ## draw docs/benchmarks.png from the measured numbers in docs/
+	$(VENV)/bin/python -m benchmarks.chart
+
+# Without DATA, the CPU runs the sample, in minutes.
 ifneq ($(DATA),)
 BENCH := recipes/reference.yaml --train_file "$(DATA)"
 else ifeq ($(GPU),cpu)
@@ -68,9 +72,8 @@ BENCH := recipes/sample.yaml
 endif
 BENCH_ROWS = $(if $(ROWS),--max_train_samples $(ROWS) --max_eval_samples $$(( $(ROWS) / 2 )))
 OTHER_GPU = $(if $(ALLOW_OTHER_GPU),--allow_other_gpu)
-PRICES = $(if $(PRICE_PER_HOUR),--price_per_hour $(PRICE_PER_HOUR))
 
-# Before an environment is made: gigabytes, for a card that is not there or data that were not named.
+# Checked before an environment of gigabytes is installed.
 bench-request:
 	@$(if $(BENCH),,echo "error: GPU=$(GPU) runs the published protocol: give Kaggle's file, DATA=train.csv" >&2; exit 2)
 	@$(if $(DATA),test -e "$(DATA)" || { echo "error: there is no file $(DATA)" >&2; exit 2; })
@@ -79,26 +82,27 @@ ifneq ($(GPU),cpu)
 		"knows of. Run it on one that has, or on the processor: make bench GPU=cpu" >&2; exit 2; }
 endif
 
-bench: bench-request $(READY)  ## the published protocol on GPU=p100 DATA=train.csv [EPOCHS=2] [ROWS=...], then the table
+bench: bench-request $(READY)  ## run the published protocol on GPU=p100 DATA=train.csv [EPOCHS=2] [ROWS=...], then print the table
 	$(VENV)/bin/python -m toxicity.hardware.preflight --gpu $(GPU) $(OTHER_GPU)
 	$(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/$(GPU).yaml \
 		--num_cpu_threads_per_process 1 --gpu_ids "$${CUDA_VISIBLE_DEVICES:-0}" run_toxicity.py $(BENCH) \
 		--overwrite_cache --gpu $(GPU) $(OTHER_GPU) --num_train_epochs $(EPOCHS) $(BENCH_ROWS) \
 		--output_dir runs/$(GPU)-$(EPOCHS)ep-$$(date +%Y%m%d-%H%M%S)
-	$(VENV)/bin/python -m toxicity.bench compare $(PRICES)
+	$(VENV)/bin/python -m toxicity.bench compare
 
-compare: $(ANY_READY)  ## the table, conclusions and picture of all runs beside the published ones [PRICE_PER_HOUR="p100=1.46"]
-	@$(VENV)/bin/python -m toxicity.bench compare $(PRICES)
+compare: $(ANY_READY)  ## print the table and conclusions of all runs beside the published ones, and draw the picture
+	@$(VENV)/bin/python -m toxicity.bench compare
 
-estimate: $(ANY_READY)  ## how long, and how dear, before it is started: GPU=p100 [ROWS=...] [EPOCHS=2] [PRICE_PER_HOUR=1.46]
-	@$(VENV)/bin/python -m toxicity.bench estimate --gpu $(GPU) --epochs $(EPOCHS) $(if $(ROWS),--rows $(ROWS)) $(PRICES)
+estimate: $(ANY_READY)  ## estimate time and price of a run: GPU=p100 [ROWS=...] [EPOCHS=2] [PRICE_PER_HOUR=1.46]
+	@$(VENV)/bin/python -m toxicity.bench estimate --gpu $(GPU) --epochs $(EPOCHS) $(if $(ROWS),--rows $(ROWS)) \
+		$(if $(PRICE_PER_HOUR),--price_per_hour $(PRICE_PER_HOUR))
 
 style: $(ANY_READY)  ## check and format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+clean:  ## remove .venv, builds and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list

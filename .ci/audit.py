@@ -1,7 +1,7 @@
-"""Look the installed packages up among known vulnerabilities: `audit.py PIP_AUDIT`, run by the audited environment.
+"""Look up the installed packages among known vulnerabilities: `audit.py PIP_AUDIT`, run by the audited environment.
 
-pip-audit passes over what it cannot look up, and then finds nothing wrong: here that is told, and where nothing at
-all could be looked up it is a failure. Local builds (torch 2.13.0+cpu) are looked up as the release they are of.
+pip-audit skips packages that it cannot look up, and then reports success. This script names them, and fails if nothing
+could be looked up. Local builds (torch 2.13.0+cpu) are looked up as their release (2.13.0).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def main(pip_audit: str) -> int:
-    """Print what was found; 0 if nothing, 1 if something, or if nothing could be looked up."""
+    """Print the vulnerabilities; return 1 if there are any or if nothing could be looked up, else 0."""
     installed = {
         distribution.metadata["Name"]: distribution.version.split("+")[0]
         for distribution in importlib.metadata.distributions()
@@ -33,7 +33,7 @@ def main(pip_audit: str) -> int:
     if not looked_up:
         said = " ".join((done.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1].split())[:200]
         print(
-            "error: nothing was audited: the advisory service (pypi.org) could not be reached, or knows none of the "
+            "error: nothing was audited: the advisory service could not be reached, or knows none of the "
             f"{len(installed)} packages. Run this where there is a network. ({said})",
             file=sys.stderr,
         )

@@ -1,1 +1,1 @@
-"""What the Reach of this package rests on: each contender measured in one run, interleaved, medians reported."""
+"""Benchmarks: contenders run interleaved on one machine, each table reports medians over the rounds."""

@@ -1,12 +1,12 @@
-"""What each option of training is worth on the sample: one option at a time, three seeds.
+"""Ablation of the training options on the sample: one option at a time, three seeds.
 
     make ablate
 
-Options of later epochs are compared on fewer comments that are gone through three times. Every seed is a round in which
-each option trains once; AUC is the mean over the seeds, and the time the median of the ratios to the run of the same
-seed without the option. An option is called good only if its mean gain is more than the largest difference between two
-seeds, with it or without. Finished runs are kept in `runs/ablate`, so that an interrupted ablation goes on where it
-was; remove the folder to measure all anew, as after a change of the code. The last line of standard output is JSON.
+Options that act in later epochs are measured on fewer comments and three epochs. Every seed is a round in which each
+option trains once. The AUC is the mean over the seeds; the time is the median of the ratios to the run of the same seed
+without the option. An option counts as better only if its mean gain exceeds the largest difference between two seeds,
+with it or without. Finished runs are kept in `runs/ablate`, so that an interrupted ablation continues; remove the
+folder to measure everything again, as after a change of the code. The last line of standard output is JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,12 +27,13 @@ from typing import Any
 import yaml
 
 from toxicity.core.errors import RunFailure, refusals_exit_cleanly
+from toxicity.core.markdown import markdown_table
 
 RECIPE = Path("recipes/sample.yaml")
 SEEDS = (1, 2, 3)
 NO_DROPOUT = "hidden_dropout_prob=0,attention_probs_dropout_prob=0"
 
-# Warmup and linear decay, and nothing else. Dropout of attention weights is off in all runs: it costs a CPU much time.
+# Warmup, linear decay and no options. Dropout of attention weights is off in all runs, as it is slow on a CPU.
 PLAIN: dict[str, Any] = {
     "max_train_samples": 12_000,
     "max_eval_samples": 8_000,
@@ -47,12 +48,11 @@ PLAIN: dict[str, Any] = {
     "init_head_bias": False,
     "head_tail_truncation": False,
     "layerwise_lr_decay": 1,
-    "ema_decay": 0,
     "later_negatives": 1,
 }
 THREE_EPOCHS = PLAIN | {"max_train_samples": 2_000, "max_eval_samples": 4_000, "num_train_epochs": 3}
 PLAIN_RUN, BEST_RUN = "plain", "the sample recipe"
-# The first run of a table is what its others are compared with.
+# The first run of each table is the one that the others are compared with.
 TABLES: list[dict[str, dict[str, Any]]] = [
     {
         PLAIN_RUN: PLAIN,
@@ -61,7 +61,6 @@ TABLES: list[dict[str, dict[str, Any]]] = [
         "no dropout, 512 tokens": PLAIN | {"config_overrides": NO_DROPOUT, "max_seq_length": 512},
         "head and tail": PLAIN | {"head_tail_truncation": True},
         "head bias": PLAIN | {"init_head_bias": True},
-        "moving average 0.99": PLAIN | {"ema_decay": 0.99},
         "layer-wise decay 0.9": PLAIN | {"layerwise_lr_decay": 0.9},
     },
     {
@@ -73,14 +72,12 @@ RUNS = {name: flags for runs in TABLES for name, flags in runs.items()}
 
 
 def main() -> None:
-    """Train what was not trained yet, and print the tables and the JSON line."""
+    """Train the runs that are missing, and print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("runs/ablate"), help="where finished runs are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="by default all")
-    parser.add_argument(
-        "--at_once", type=int, default=1, help="runs at a time, each on its part of the cores: more of them an hour"
-    )
+    parser.add_argument("--at_once", type=int, default=1, help="runs at the same time, each on its share of the cores")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     tables = [
@@ -91,7 +88,7 @@ def main() -> None:
     wanted = [(name, seed) for seed in arguments.seeds for names in tables for name in names]
 
     free_cores = SimpleQueue()
-    for cores in _parts_of_the_cores(arguments.at_once):
+    for cores in _shares_of_cores(arguments.at_once):
         free_cores.put(cores)
 
     def train(run: tuple[str, int]) -> dict[str, Any]:
@@ -105,20 +102,30 @@ def main() -> None:
         results = dict(zip(wanted, pool.map(train, wanted), strict=True))
     rows_of = [{name: [results[name, seed] for seed in arguments.seeds] for name in names} for names in tables]
     for rows in rows_of:
-        first = RUNS[next(iter(rows))]
+        first = next(iter(rows))
+        flags = RUNS[first]
         print(
-            f"{first['max_train_samples']:,} comments to train on, {first['max_eval_samples']:,} to validate on, "
-            f"epochs: {first['num_train_epochs']}, seeds: {', '.join(map(str, arguments.seeds))}.\n"
+            f"{flags['max_train_samples']:,} comments to train on, {flags['max_eval_samples']:,} to validate on, "
+            f"epochs: {flags['num_train_epochs']}, seeds: {', '.join(map(str, arguments.seeds))}.\n"
         )
-        print("\n".join(table(rows)) + "\n")
+        print(f"{markdown_table(('', 'AUC, mean', 'of each seed', f'against {first}', 'time'), table(rows))}\n")
     print(json.dumps(summary(rows_of[0])))
 
 
 def result_of(name: str, seed: int, folder: Path, cores: set[int] | None) -> dict[str, Any]:
-    """`auc` and `training_seconds` of a run, from `folder` if it was done before with the same flags and recipe.
+    """Train, or read the result from `folder` if this run was done before with the same flags and recipe.
+
+    Args:
+        name: of `RUNS`.
+        seed: of the run.
+        folder: where results are kept.
+        cores: CPUs to run on; None for all.
+
+    Returns:
+        `auc` and `training_seconds`, with the `flags` and the `recipe` that they belong to.
 
     Raises:
-        RunFailure: if the run fails, with the end of what it said.
+        RunFailure: if the run fails, with the end of its log.
     """
     flags = {**RUNS[name], "seed": seed}
     recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
@@ -128,15 +135,13 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None) -> dic
         result = json.loads(kept.read_text())
         if (result["flags"], result["recipe"]) == (flags, recipe):
             return result
-    print(f"seed {seed}: {name}\n", end="", file=sys.stderr)  # in one piece, whatever another thread says
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_cpu_threads_per_process", "1"),
-        *("--config_file", "accelerate_configs/cpu.yaml", "run_toxicity.py", str(RECIPE)),
-        *(part for flag, value in flags.items() for part in (f"--{flag}", str(value))),
-        *("--output_dir", str(folder / stem)),
-    ]
+    print(f"seed {seed}: {name}\n", end="", file=sys.stderr)  # one write, as other threads print too
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_cpu_threads_per_process", "1"]
+    command += ["--config_file", "accelerate_configs/cpu.yaml", "run_toxicity.py", str(RECIPE)]
+    command += [part for flag, value in flags.items() for part in (f"--{flag}", str(value))]
+    command += ["--output_dir", str(folder / stem)]
     if cores:
-        # That of this thread, which the process inherits.
+        # Sets the affinity of this thread, which the new process inherits.
         os.sched_setaffinity(0, cores)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -153,27 +158,27 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None) -> dic
     return result
 
 
-def table(rows: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
-    """Lines of a Markdown table, a row for each kind of run, compared with the first."""
+def table(rows: Mapping[str, list[dict[str, Any]]]) -> list[tuple[str, ...]]:
+    """One line per run: name, mean AUC, AUC of each seed, the gain over the first run, and the ratio of times."""
     first, plain = next(iter(rows.items()))
-    yield f"| | AUC, mean | of each seed | against {first} | time |"
-    yield "|---|---|---|---|---|"
+    lines = []
     for name, results in rows.items():
         gain, spread = _mean_auc(results) - _mean_auc(plain), max(_spread(results), _spread(plain))
         verdict = "within the spread" if abs(gain) <= spread else "better" if gain > 0 else "worse"
         against = f"± {spread:.5f}" if name == first else f"{gain:+.5f}, {verdict}"
         seeds = " ".join(f"{result['auc']:.5f}" for result in results)
-        yield f"| {name} | {_mean_auc(results):.5f} | {seeds} | {against} | {_time(results, plain):.2f} |"
+        lines.append((name, f"{_mean_auc(results):.5f}", seeds, against, f"{_time_ratio(results, plain):.2f}"))
+    return lines
 
 
 def summary(rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, float | None]:
-    """The numbers of the contract; those of the best are None where the recipe was not run."""
+    """The JSON line; the values of the sample recipe are None if it was not run."""
     plain, best = rows[PLAIN_RUN], rows.get(BEST_RUN)
     return {
         "plain_auc_mean": _mean_auc(plain),
         "best_auc_mean": best and _mean_auc(best),
         "auc_spread": _spread(plain),
-        "best_time_vs_plain": best and _time(best, plain),
+        "best_time_vs_plain": best and _time_ratio(best, plain),
     }
 
 
@@ -186,12 +191,12 @@ def _spread(results: list[dict[str, Any]]) -> float:
     return max(aucs) - min(aucs)
 
 
-def _time(results: list[dict[str, Any]], plain: list[dict[str, Any]]) -> float:
+def _time_ratio(results: list[dict[str, Any]], plain: list[dict[str, Any]]) -> float:
     pairs = zip(results, plain, strict=True)
     return median(result["training_seconds"] / other["training_seconds"] for result, other in pairs)
 
 
-def _parts_of_the_cores(parts: int) -> list[set[int] | None]:
+def _shares_of_cores(parts: int) -> list[set[int] | None]:
     if parts == 1 or not hasattr(os, "sched_getaffinity"):
         return [None] * parts
     cores = sorted(os.sched_getaffinity(0))

@@ -2,10 +2,10 @@
 
     make bench-predict
 
-All contenders score the same comments, those that the sample recipe validates on, in every round, one after the other;
-ratios are of the medians, above 1 where this package is faster. Models are loaded before the clock starts. Memory is
-the peak of a process of its own that scores a CSV file with a model so small that nothing else is in the picture.
-The last line of standard output is the result as JSON.
+Every round runs all contenders, one after the other, on the same comments: the validation rows of the sample recipe.
+Ratios are of the medians; above 1, this package is faster. Models are loaded before the clock starts. Memory is the
+peak of a new process that scores a CSV file with a model whose own memory is negligible. The last line of standard
+output is the result as JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import datasets
 import pandas
@@ -25,18 +24,18 @@ import pyarrow as pa
 import pyarrow.csv
 import torch
 from sklearn.metrics import roc_auc_score
-from transformers import BertConfig, BertForSequenceClassification, pipeline
+from transformers import BertForSequenceClassification, pipeline
 from transformers.utils import logging as transformers_logging
 
-from benchmarks.resident import peak_mb_of_a_process
+from benchmarks.memory import peak_mb_in_new_process
 from benchmarks.rounds import time_in_rounds
-from toxicity.core.arguments import DataArguments, ModelArguments
+from benchmarks.sample import MAX_SEQ_LENGTH, recipe_data, sample_tokenizer, tiny_bert
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
+from toxicity.core.markdown import markdown_table
 from toxicity.core.schema import ID, TEXT
 from toxicity.data.sources import labels_of, load_splits, read_sample
 from toxicity.hardware.cpu import prepare_cpu
-from toxicity.models.classifier import SAMPLE_MODEL, load_tokenizer
-from toxicity.predict.export.onnx import SAMPLE, export
+from toxicity.predict.export.onnx import export
 from toxicity.predict.job import describe_job
 from toxicity.predict.ledger import Ledger
 from toxicity.predict.progress import Progress
@@ -44,8 +43,6 @@ from toxicity.predict.score_shards import Options, score_shards
 from toxicity.predict.scorer import Scorer
 from toxicity.predict.shards import list_shards
 
-# Of the model that is weighed; the others say it themselves.
-MAX_SEQ_LENGTH = 220
 PIPELINE_BATCH_SIZE = 32
 MEMORY_ROWS = (10_000, 100_000, 1_000_000)
 
@@ -64,7 +61,7 @@ def main() -> None:
     parser.add_argument("--model", default="runs/sample", help="folder of a trained model; `make demo` makes one")
     parser.add_argument("--rows", type=int, default=2_000, help="comments to score, 2,000 at most")
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender runs")
-    parser.add_argument("--memory_rows", type=int, nargs="+", default=MEMORY_ROWS, help="sizes of file to weigh")
+    parser.add_argument("--memory_rows", type=int, nargs="+", default=MEMORY_ROWS, help="rows of the files")
     arguments = parser.parse_args()
     if not (Path(arguments.model) / "config.json").is_file():
         raise RequestError(f"there is no trained model in {arguments.model}: run `make demo` first, it takes minutes.")
@@ -77,29 +74,26 @@ def main() -> None:
         peaks = {rows: peak_memory_mb(Path(folder), rows) for rows in arguments.memory_rows}
     result["peak_memory_growth_mb"] = peaks[max(peaks)] - peaks[min(peaks)]
     print(f"{arguments.rows:,} comments, medians of {arguments.rounds} rounds\n")
-    print("| | rows/s |\n|---|---|")
-    for name, times in seconds.items():
-        print(f"| {CONTENDERS[name]} | {arguments.rows / median(times):,.0f} |")
-    print("\n| rows in the file | peak memory, MB |\n|---|---|")
-    for rows, peak in peaks.items():
-        print(f"| {rows:,} | {peak:,.0f} |")
+    rates = [(CONTENDERS[name], f"{arguments.rows / taken:,.0f}") for name, taken in seconds.items()]
+    print(markdown_table(("", "rows/s"), rates) + "\n")
+    memory = [(f"{rows:,}", f"{peak:,.0f}") for rows, peak in peaks.items()]
+    print(markdown_table(("rows in the file", "peak memory, MB"), memory))
     print(json.dumps(result))
 
 
-def measure(folder: Path, model: str, rows: int, rounds: int) -> tuple[dict[str, float | None], dict[str, list[float]]]:
-    """Measure all but memory.
+def measure(folder: Path, model: str, rows: int, rounds: int) -> tuple[dict[str, float | None], dict[str, float]]:
+    """Measure everything but memory.
 
     Args:
-        folder: an empty one, for files and the export.
+        folder: an empty folder, for files and the export.
         model: folder of a trained model.
-        rows: comments to score.
+        rows: number of comments to score.
         rounds: how often each contender runs.
 
     Returns:
-        The ratios of the contract, those of int8 None where ONNX is not installed, and seconds of each round by
-        contender.
+        The keys of the JSON line, those of int8 None if ONNX is not installed, and the median seconds by contender.
     """
-    validation = load_splits(DataArguments(**SAMPLE)).validation.select(range(rows))
+    validation = load_splits(recipe_data()).validation.select(range(rows))
     labels, texts = labels_of(validation), validation[TEXT][:]
     pyarrow.csv.write_csv(pa.table({ID: pa.array(range(rows)), TEXT: pa.array(texts)}), folder / "comments.csv")
 
@@ -123,10 +117,9 @@ def measure(folder: Path, model: str, rows: int, rounds: int) -> tuple[dict[str,
         scorer(texts[:32])
     seconds, _ = time_in_rounds(contenders, CONTENDERS, rounds)
 
-    medians = {name: median(times) for name, times in seconds.items()}
     result = {
-        "vs_pipeline": medians["pipeline"] / medians["ours"],
-        "vs_scoring_loop": medians["loop"] / medians["ours"],
+        "vs_pipeline": seconds["pipeline"] / seconds["ours"],
+        "vs_scoring_loop": seconds["loop"] / seconds["ours"],
         "int8_vs_torch": None,
         "int8_auc_loss": None,
     }
@@ -135,13 +128,13 @@ def measure(folder: Path, model: str, rows: int, rounds: int) -> tuple[dict[str,
             roc_auc_score(labels, scorer.probabilities(tokens)[:, 0])
             for scorer in (scorers.get("fp32", scorers["loop"]), scorers["int8"])
         )
-        result["int8_vs_torch"] = min(medians[name] for name in ("loop", "fp32") if name in medians) / medians["int8"]
+        result["int8_vs_torch"] = min(seconds[name] for name in ("loop", "fp32") if name in seconds) / seconds["int8"]
         result["int8_auc_loss"] = float(exact - small)
     return result, seconds
 
 
 def score_file(path: Path, scorer: Scorer, folder: Path) -> None:
-    """What `python -m toxicity.predict` does when the model is loaded."""
+    """Score a CSV file as `python -m toxicity.predict` does once the model is loaded."""
     shutil.rmtree(folder, ignore_errors=True)
     options = Options("parquet", scorer.threshold, on_bad_rows="score_null")
     shards = list_shards([str(path)])
@@ -153,22 +146,22 @@ def score_file(path: Path, scorer: Scorer, folder: Path) -> None:
 
 
 def score_with_pipeline(path: Path, classify: Callable[..., list[dict[str, object]]], output: Path) -> None:
-    """What the documentation of transformers has one do."""
+    """Score a CSV file as the documentation of transformers shows it."""
     frame = pandas.read_csv(path)
-    results = classify(frame[TEXT].tolist(), truncation=True)  # where the run that saved the tokenizer cut them
+    results = classify(frame[TEXT].tolist(), truncation=True)  # at the length of the run that saved the tokenizer
     frame["score"] = [result["score"] for result in results]
     frame[[ID, "score"]].to_parquet(output)
 
 
 def peak_memory_mb(folder: Path, rows: int) -> float:
-    """Peak resident memory of a process of its own that scores a CSV file of so many of the sample's comments."""
+    """Peak memory in MiB of a new process that scores a CSV file of `rows` comments of the sample."""
     print(f"memory: {rows:,} rows", file=sys.stderr)
     write_large_csv(folder / f"large-{rows}.csv", rows)
-    return peak_mb_of_a_process(_score_with_a_small_model, str(folder), rows)
+    return peak_mb_in_new_process(_score_with_tiny_model, str(folder), rows)
 
 
 def write_large_csv(path: Path, rows: int) -> None:
-    """The sample's comments, repeated."""
+    """Write `rows` comments: those of the sample, repeated."""
     texts = read_sample().table[TEXT].combine_chunks()
     schema = pa.schema({ID: pa.int64(), TEXT: texts.type})
     with pyarrow.csv.CSVWriter(path, schema) as writer:
@@ -177,24 +170,15 @@ def write_large_csv(path: Path, rows: int) -> None:
             writer.write_table(pa.table([pa.array(range(start, start + len(part))), part], schema=schema))
 
 
-def _score_with_a_small_model(folder: str, rows: int) -> None:
+def _score_with_tiny_model(folder: str, rows: int) -> None:
     prepare_cpu(scoring=True)
-    torch.set_num_threads(1)  # two would only wait for each other over products this small
+    torch.set_num_threads(1)  # matrices this small gain nothing from a second thread
     transformers_logging.disable_progress_bar()
-    _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
+    tokenizer = sample_tokenizer()
     tokenizer.model_max_length = MAX_SEQ_LENGTH
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=8,
-        num_labels=1,
-        problem_type="multi_label_classification",
-    )
     model = Path(folder) / f"tiny-{rows}"
-    BertForSequenceClassification(config).save_pretrained(model)
+    BertForSequenceClassification(tiny_bert(len(tokenizer))).save_pretrained(model)
     tokenizer.save_pretrained(model)
     score_file(Path(folder) / f"large-{rows}.csv", Scorer(str(model), device="cpu"), Path(folder) / f"scores-{rows}")
 

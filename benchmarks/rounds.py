@@ -1,32 +1,33 @@
-"""Contenders timed one after the other in every round, so that what disturbs the machine disturbs all of them."""
+"""Interleaved timing: every round runs each contender once, so that a disturbance of the machine meets all of them."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Mapping
+from statistics import median
 from typing import Any
 
 
 def time_in_rounds(
     contenders: Mapping[str, Callable[[], Any]], labels: Mapping[str, str], rounds: int
-) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Call every contender in every round.
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Call every contender once in every round.
 
     Args:
         contenders: by name.
-        labels: what standard error is told of each.
-        rounds: how often each is called.
+        labels: how each contender is called in the progress lines on standard error.
+        rounds: number of rounds.
 
     Returns:
-        Seconds of each round, and what the last call gave, by name.
+        By name: the median of the seconds that a call took, and the return value of the last call.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     results = {}
-    for round_number in range(rounds):
+    for round_number in range(1, rounds + 1):
         for name, run in contenders.items():
-            print(f"round {round_number + 1} of {rounds}: {labels[name]}", file=sys.stderr)
+            print(f"round {round_number} of {rounds}: {labels[name]}", file=sys.stderr)
             started = time.perf_counter()
             results[name] = run()
             seconds[name].append(time.perf_counter() - started)
-    return seconds, results
+    return {name: median(values) for name, values in seconds.items()}, results

@@ -1,14 +1,15 @@
-"""Training and scoring real comments: this package against the ways in which people do it.
+"""Training and scoring real comments: this package against `transformers` as people use it.
 
     make bench-speed                              # 40 minutes on two cores
     python -m benchmarks.speed --quick            # minutes, to see that it works
     python -m benchmarks.speed --model_shape bert-base --rows 8000     # on a GPU; random weights
 
-Every contender trains one epoch on the same rows and scores the same others, in a process of its own, one after the
-other in every round. `hf_padded`, `hf_dynamic`, `hf_best` and `ours` have this package's allocator and thread settings
-and the same precision; `published` and `pipeline` run as a user gets them, in fp32. Round n has seed n, and `ours`
-does the same steps as `hf_padded` and `hf_dynamic`, whose AUC it is compared with. Ratios are of the medians, above 1
-where this package is faster. The last line of standard output is the result as JSON.
+Every round runs all contenders, one after the other, each in a process of its own: it trains one epoch on the same
+rows and scores the same other rows. `hf_padded`, `hf_dynamic`, `hf_best` and `ours` use this package's settings of
+allocator and threads, and the same precision; `published` and `pipeline` run with the defaults, in fp32. Round n has
+seed n. `ours` takes the same optimiser steps as `hf_padded` and `hf_dynamic`; its AUC is compared with that of
+`hf_padded`. Ratios are of the medians; above 1, this package is faster. The last line of standard output is the result
+as JSON.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from benchmarks.contenders import CONTENDERS, MAX_SEQ_LENGTH, Task, our_model, timed
-from toxicity.core.arguments import DataArguments, ModelArguments
+from benchmarks.baselines import CONTENDERS, Task, our_model, timed
+from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
+from toxicity.core.arguments import DataArguments
+from toxicity.core.markdown import markdown_table
 from toxicity.core.schema import TEXT
 from toxicity.data.sources import labels_of, load_splits
 from toxicity.data.tokenization import tokenize
 from toxicity.hardware.cpu import prepare_cpu
 from toxicity.hardware.machine import describe_machine, measure_matmul_peak
 from toxicity.hardware.precision import judge_precision
-from toxicity.models.classifier import SAMPLE_MODEL, load_tokenizer
 from toxicity.models.flops import Encoder, encoder_of
 
 LABELS = {
@@ -47,7 +49,7 @@ LABELS = {
     "pipeline": "(e) transformers.pipeline, batches of 32, fp32",
     "ours": "(f) this package",
 }
-# What costs the same for every row, as all are padded to 220, is timed on some of them.
+# The published way costs the same for every row, as all are padded to 220: it is timed on the first of them.
 PUBLISHED_ROWS = 256
 
 
@@ -80,7 +82,7 @@ def main() -> None:
             for name in arguments.contenders:
                 print(f"round {round_number} of {arguments.rounds}: {LABELS[name]}", file=sys.stderr)
                 results[name].append(run_contender(name, dataclasses.replace(task, seed=round_number), peak))
-        growth = measure_growth(Path(folder), arguments.growth_rows)
+        scaling = measure_scaling(Path(folder), arguments.growth_rows)
         encoder = encoder_of(our_model(task))
 
     table = summarise(results, tokens, encoder)
@@ -89,18 +91,18 @@ def main() -> None:
         f"each on average, {arguments.model_shape}, {precision} on {machine['device_name']} "
         f"({machine['cpu_count']} cores, torch {machine['torch']}); medians of {arguments.rounds} rounds.\n"
     )
-    print_tables(table, growth)
-    print(json.dumps(ratios(table) | {"contenders": table, "growth": growth, "machine": machine}))
+    print_tables(table, scaling)
+    print(json.dumps(ratios(table) | {"contenders": table, "growth": scaling, "machine": machine}))
 
 
 def prepare(folder: Path, rows: int) -> dict[str, Any]:
-    """Put the rows where the contenders find them.
+    """Tokenise the rows and save them where the contenders load them from.
 
     Returns:
-        Real tokens of `train` and `validation`, and `tokenizer_seconds` for the latter.
+        Token counts of `train` and `validation`, without padding, and `tokenizer_seconds` of the latter.
     """
     splits = load_splits(DataArguments(dataset_name="sample", max_train_samples=rows, max_eval_samples=rows))
-    _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
+    tokenizer = sample_tokenizer()
     counts: dict[str, Any] = {}
     for name, split in (("train", splits.train), ("validation", splits.validation)):
         seconds, tokens = timed(
@@ -116,25 +118,25 @@ def prepare(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def run_contender(name: str, task: Task, peak: float) -> dict[str, Any]:
-    """One contender in a process of its own; `peak` is the matmul rate measured in the same round."""
+    """Run one contender in a new process; `peak` is the matmul rate (FLOP/s) measured in the same round."""
     path = Path(task.folder) / "task.json"
     path.write_text(json.dumps(dataclasses.asdict(task)))
-    return run_module("benchmarks.contenders", name, str(path)) | {"peak": peak}
+    return run_module("benchmarks.baselines", name, str(path)) | {"peak": peak}
 
 
 def run_module(*command: str) -> dict[str, Any]:
-    """The JSON that a module prints as its last line."""
+    """Run a module in a new process, and return the JSON of its last line."""
     done = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure_growth(folder: Path, sizes: tuple[int, int]) -> dict[str, float]:
-    """What each row more costs, as the difference between few rows and many."""
+def measure_scaling(folder: Path, sizes: tuple[int, int]) -> dict[str, float]:
+    """Cost of each additional row: differences between few rows and many."""
     measured = []
     for rows in sizes:
-        print(f"growth: {rows:,} rows", file=sys.stderr)
-        # The first call fills the token cache.
-        runs = [run_module("benchmarks.growth", str(rows), str(folder / "growth")) for _ in range(4)][1:]
+        print(f"scaling: {rows:,} rows", file=sys.stderr)
+        # The first call fills the token cache and is not counted.
+        runs = [run_module("benchmarks.scaling", str(rows), str(folder / "scaling")) for _ in range(4)][1:]
         measured.append({name: median(run[name] for run in runs) for name in runs[0]})
     few, many = measured
     more_rows = many["rows"] - few["rows"]
@@ -155,8 +157,8 @@ def summarise(
 ) -> dict[str, dict[str, float]]:
     """Medians over the rounds, by contender.
 
-    `training_mfu` and `scoring_mfu` are the arithmetic on real tokens per second over what matrix products reached
-    in the same round and precision.
+    `training_mfu` and `scoring_mfu` (model FLOPs utilisation) are FLOP/s on real tokens over the FLOP/s of matrix
+    products in the same round and precision.
     """
     table = {}
     for name, rounds in results.items():
@@ -167,7 +169,7 @@ def summarise(
             rows = rounds[0]["trained_rows" if phase == "training" else "scored_rows"]
             seconds = median(run[f"{phase}_seconds"] for run in rounds)
             row[f"{phase}_rows_per_second"] = rows / seconds
-            # The first has but some of the rows, and both compute in another precision than the peak was measured in.
+            # `published` has a part of the rows, and the peak was not measured in the fp32 of these two.
             if name not in ("published", "pipeline"):
                 row[f"{phase}_tokens_per_second"] = tokens[split] / seconds
                 flops = passes * encoder.forward_flops(rows, tokens[split])
@@ -182,9 +184,9 @@ def summarise(
 
 
 def ratios(table: dict[str, dict[str, float]]) -> dict[str, float | None]:
-    """The keys of the contract; None where a contender was left out.
+    """The first keys of the JSON line; None where a contender was left out.
 
-    Against the pipeline, which begins with text, this package's time is that of tokenising and scoring.
+    The pipeline starts from text, so it is compared with tokenising and scoring together.
     """
     ours = table.get("ours", {})
 
@@ -207,22 +209,21 @@ def ratios(table: dict[str, dict[str, float]]) -> dict[str, float | None]:
         "scoring_vs_pipeline": with_tokenizer,
         "training_mfu": ours.get("training_mfu"),
         "scoring_mfu": ours.get("scoring_mfu"),
-        # The worse of the two kinds of layers: linear ones compute none.
+        # That of attention: linear layers compute none.
         "padding_share": ours.get("padding_attention"),
         "auc_difference": ours["auc"] - table["hf_padded"]["auc"] if ours and "hf_padded" in table else None,
     }
 
 
-def print_tables(table: dict[str, dict[str, float]], growth: dict[str, float]) -> None:
-    """What was measured, for people."""
+def print_tables(table: dict[str, dict[str, float]], scaling: dict[str, float]) -> None:
+    """Print the results for people."""
 
     def cell(row: dict[str, float], key: str, form: str) -> str:
         return format(row[key], form) if key in row else ""
 
-    print(
-        "| | train rows/s | real tokens/s | of matmul peak | faster by | score rows/s | real tokens/s | of matmul peak "
-        "| faster by | AUC | peak memory, GB |\n|---|---|---|---|---|---|---|---|---|---|---|"
-    )
+    rates = ("rows/s", "real tokens/s", "of matmul peak", "faster by")
+    header = ("", f"train {rates[0]}", *rates[1:], f"score {rates[0]}", *rates[1:], "AUC", "peak memory, GB")
+    lines = []
     faster = {key: ratio for key, ratio in ratios(table).items() if ratio is not None}
     for name, row in table.items():
         cells = [LABELS[name]]
@@ -230,7 +231,8 @@ def print_tables(table: dict[str, dict[str, float]], growth: dict[str, float]) -
             cells += [cell(row, f"{phase}_rows_per_second", ",.1f"), cell(row, f"{phase}_tokens_per_second", ",.0f")]
             cells += [cell(row, f"{phase}_mfu", ".2f"), cell(faster, f"{phase}_vs_{name}", ".2f")]
         cells += [cell(row, "auc", ".5f"), f"{row['peak_memory_bytes'] / 2**30:.2f}"]
-        print(f"| {' | '.join(cells)} |")
+        lines.append(cells)
+    print(markdown_table(header, lines))
     if "ours" in table:
         shares = (
             f"{table['ours'][f'{phase}padding_{layers}']:.1%} {where}"
@@ -242,13 +244,14 @@ def print_tables(table: dict[str, dict[str, float]], growth: dict[str, float]) -
             )
         )
         print(f"\nPadding, of the positions that this package computes: {' '.join(shares)}.")
-    rates = (
-        "\nFrom {few_rows:,.0f} to {many_rows:,.0f} rows, the model taken out: loading goes on at "
+    sentences = (
+        "\nFrom {few_rows:,.0f} to {many_rows:,.0f} rows, with a negligible model: loading runs at "
         "{loading_rate_ratio:.2f} of the rate ({loaded_rows_per_second:,.0f} rows/s), scoring at "
-        "{scoring_rate_ratio:.2f}; start-up takes {start_up_seconds_per_100000_rows:+.2f} s per 100,000 rows; memory "
-        "{memory_bytes_per_row:+.0f} bytes a row ({peak_memory_bytes_per_row:+.0f} for a moment, while reading).\n"
+        "{scoring_rate_ratio:.2f}; start-up takes "
+        "{start_up_seconds_per_100000_rows:+.2f} s per 100,000 rows; memory {memory_bytes_per_row:+.0f} bytes a row "
+        "(its peak, while reading, {peak_memory_bytes_per_row:+.0f}).\n"
     )
-    print(rates.format(**growth))
+    print(sentences.format(**scaling))
 
 
 if __name__ == "__main__":

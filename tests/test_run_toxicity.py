@@ -12,7 +12,8 @@ import pyarrow.parquet
 import pytest
 from builders import MAX_POSITIONS, make_comments, write_csv
 from hub_server import WRITE_TOKEN
-from processes import LAUNCH, flags, run
+from launcher import launcher_environment
+from processes import LAUNCH, Run, ended_well, flags, run
 from sklearn.metrics import roc_auc_score
 
 from toxicity.core.schema import IDENTITIES, SUBTYPES
@@ -95,11 +96,10 @@ def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comme
 
 
 @pytest.mark.parametrize("precision", ["no", "fp16"])
-def test_precision_is_what_the_launcher_says(checkpoint, comments_csv, tmp_path, home, precision):
-    launch = [*LAUNCH, "--cpu", "--num_processes", 1, "--mixed_precision", precision]
-    done = run(*launch, "run_toxicity.py", *flags(checkpoint, comments_csv, tmp_path / "run"), **home)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["protocol"]["mixed_precision"] == precision
+def test_precision_is_what_the_launcher_says(checkpoint, comments_csv, tmp_path, precision):
+    settings = launcher_environment("--cpu", "--num_processes", 1, "--mixed_precision", precision)
+    done = ended_well(Run(tmp_path, *flags(checkpoint, comments_csv, tmp_path / "run"), **settings))
+    assert done.row["protocol"]["mixed_precision"] == precision
 
 
 def test_a_run_is_published_and_scores_from_there_as_it_did_here(

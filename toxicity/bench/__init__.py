@@ -1,1 +1,1 @@
-"""Runs beside each other and beside the published ones."""
+"""Compares finished runs with each other and with the published ones, and estimates the time of a run."""

@@ -1,66 +1,57 @@
-"""What a table of runs says, in words."""
+"""Sentences about a table of runs: how machines differ, what more epochs bring, how fast each machine is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from math import sqrt
 
-from toxicity.bench.results import Result, epochs_text
+from toxicity.bench.results import Result, counted
 from toxicity.bench.runs import PHASES, REFERENCE
 
-# The published AUCs have five decimals.
+# As many as the published AUCs have.
 AUC_DECIMALS = 5
 
 
-def conclude(results: Sequence[Result], prices: Mapping[str, float] | None = None) -> list[str]:
-    """Draw the conclusions from results of one protocol.
-
-    Args:
-        results: of `results_of`.
-        prices: of an hour, by machine; `""` is that of every machine not named.
+def conclude(results: Sequence[Result]) -> list[str]:
+    """Draw conclusions from the results of one protocol.
 
     Returns:
-        Sentences: what each pair of machines differs by, what more epochs cost and bring, and what each machine does.
+        Sentences: one or two for each pair of machines with the same number of epochs, one for each pair of epochs on
+        the same machine, and one for each result.
     """
     sentences = []
     for pair in combinations(results, 2):
         if pair[0].epochs == pair[1].epochs:
             fast, slow = sorted(pair, key=lambda result: result.seconds["training"])
-            sentences += _machines(fast, slow)
+            sentences += _compare_machines(fast, slow)
     for pair in combinations(results, 2):
         if pair[0].label == pair[1].label:
             few, many = sorted(pair, key=lambda result: result.epochs)
-            sentences.append(_more_epochs(few, many))
-    return sentences + [_one(result, prices or {}) for result in results]
+            sentences.append(_compare_epochs(few, many))
+    return sentences + [_describe(result) for result in results]
 
 
 def percent_change(value: float, base: float) -> float:
-    """By how many per cent `value` is above (or, negative, below) `base`."""
+    """Change from `base` to `value` in per cent."""
     return 100.0 * (value / base - 1.0)
 
 
 def agreeing_decimals(a: float, b: float) -> int:
-    """To how many decimals, at most `AUC_DECIMALS`, two numbers are the same when rounded, counted from the first."""
+    """Number of decimals, at most `AUC_DECIMALS`, up to which two numbers agree at every rounding."""
     decimals = 0
     while decimals < AUC_DECIMALS and f"{a:.{decimals + 1}f}" == f"{b:.{decimals + 1}f}":
         decimals += 1
     return decimals
 
 
-def price_of(label: str, seconds: float, prices: Mapping[str, float]) -> float | None:
-    """Price of so many seconds on the machine of that label, None where its hour has no price."""
-    hourly = prices.get(label.split()[0].lower(), prices.get(""))
-    return None if hourly is None else hourly * seconds / 3600.0
-
-
 def flops_text(flops_per_second: float) -> str:
-    """Three digits with their unit, such as `6.73 TFLOP/s`."""
+    """Format with three digits and a unit, such as `6.73 TFLOP/s`."""
     size, unit = (1e12, "T") if flops_per_second >= 1e12 else (1e9, "G")
     return f"{flops_per_second / size:.3g} {unit}FLOP/s"
 
 
-def _machines(fast: Result, slow: Result) -> list[str]:
+def _compare_machines(fast: Result, slow: Result) -> list[str]:
     both = [phase for phase in PHASES if phase in fast.seconds and phase in slow.seconds]
     changes = ", ".join(
         f"{phase} {_signed(percent_change(fast.seconds[phase], slow.seconds[phase]), 1)} %" for phase in both
@@ -82,13 +73,13 @@ def _auc_agreement(one: Result, other: Result) -> str:
     if one.auc is None or other.auc is None:
         return ""
     decimals = agreeing_decimals(one.auc, other.auc)
-    agreement = f"agree to {decimals} decimal{'s'[: decimals != 1]} when rounded" if decimals else "agree to no decimal"
+    agreement = f"agree to {counted(decimals, 'decimal')} when rounded" if decimals else "agree to no decimal"
     return f"; their AUCs, {one.auc:.5f} and {other.auc:.5f}, {agreement}"
 
 
-def _more_epochs(few: Result, many: Result) -> str:
+def _compare_epochs(few: Result, many: Result) -> str:
     times = many.seconds["training"] / few.seconds["training"]
-    sentence = f"{many.name}, against {epochs_text(few.epochs)}: training takes {times:.3f} times as long"
+    sentence = f"{many.name}, against {counted(few.epochs, 'epoch')}: training takes {times:.3f} times as long"
     if few.auc is None or many.auc is None:
         return f"{sentence}."
     change = many.auc - few.auc
@@ -99,7 +90,7 @@ def _more_epochs(few: Result, many: Result) -> str:
     return f"{sentence}."
 
 
-def _one(result: Result, prices: Mapping[str, float]) -> str:
+def _describe(result: Result) -> str:
     rates = result.rates
     speeds = [
         f"{verb} {rates[key]:,.0f}"
@@ -123,9 +114,6 @@ def _one(result: Result, prices: Mapping[str, float]) -> str:
     if result.auc is not None:
         error = f" ± {result.auc_error:.5f} (standard error)" if result.auc_error else ""
         parts.append(f"AUC {result.auc:.5f}{error}")
-    price = price_of(result.label, sum(result.seconds.values()), prices)
-    if price is not None:
-        parts.append(f"{price:.2f} a run{'' if 'tokenizer' in result.seconds else ', tokenizer not counted'}")
     return f"{result.name}: {'; '.join(parts)}."
 
 

@@ -1,8 +1,8 @@
-"""How long a run of the published protocol would take on a machine, before it is started."""
+"""Estimates how long the published protocol takes on a kind of machine, from FLOPs and measured or published FLOP/s."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -13,15 +13,22 @@ from toxicity.core.errors import RequestError
 from toxicity.hardware.kinds import KINDS
 from toxicity.models.flops import BERT_BASE
 
-# Beyond what was measured: other cores, clocks and comments. Twice as much where nothing was measured on the kind.
-MARGIN, UNMEASURED_MARGIN = 1.25, 2.0
+# Factor between the estimate and its bounds, for other cores, clocks and comments than those that were measured.
+MARGIN = 1.25
+# The same where nothing was measured on this kind of machine with this model.
+UNMEASURED_MARGIN = 2.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds by phase, of the padded and of the real tokens, and what they rest on.
+    """Estimated seconds, and what they assume.
 
-    `padded` is None where only rates on real tokens are known. `low` and `high` bound all phases together.
+    Attributes:
+        padded: seconds by phase if padding is computed too; None if only rates on real tokens are known.
+        real: seconds by phase if only real tokens are computed.
+        low: lower bound of all phases together.
+        high: upper bound of all phases together.
+        assumptions: sentences for people.
     """
 
     padded: dict[str, float] | None
@@ -32,16 +39,16 @@ class Estimate:
 
 
 def estimate(kind: str, train_rows: int, epochs: float, runs: Sequence[Mapping[str, Any]]) -> Estimate:
-    """Estimate a run from its FLOPs and the FLOP/s that earlier rows reached on the same kind of machine.
+    """Estimate a run from its FLOPs and the FLOP/s that finished runs reached on the same kind of machine.
 
-    Without such rows the published ones say which share of its peak a card reaches, padding counted as work; a card
-    that they do not tell of is taken to reach that of the V100.
+    Without such runs, the published ones tell which share of its peak a card reaches when padding is counted as work;
+    for cards that were not published it is the share of the V100.
 
     Args:
-        kind: one of `gpus.KINDS`.
+        kind: a key of `KINDS`.
         train_rows: comments to train on; half as many are scored.
-        epochs: times the training rows are gone through.
-        runs: rows of `runs.read_rows`.
+        epochs: passes over the training rows.
+        runs: rows of `read_rows`.
 
     Raises:
         RequestError: if nothing tells how fast this kind is.
@@ -54,7 +61,7 @@ def estimate(kind: str, train_rows: int, epochs: float, runs: Sequence[Mapping[s
         and row["throughput"].get("training_flops_per_second")
         and row["throughput"].get("inference_flops_per_second")
     ]
-    # Another model reaches another share of the peak, so its runs tell only where there is nothing better.
+    # Other models reach other shares of the peak: their runs are used only if there is none of the reference model.
     of_reference = [row for row in measured if row["protocol"]["model"].endswith("bert-base-uncased")]
     margin = MARGIN if of_reference or not measured else UNMEASURED_MARGIN
     measured = of_reference or measured
@@ -62,57 +69,57 @@ def estimate(kind: str, train_rows: int, epochs: float, runs: Sequence[Mapping[s
     if not measured and not peak:
         raise RequestError(f"no run tells how fast a {kind} is; make one first, in minutes: make bench GPU={kind}")
 
-    tokenizer_rates, assumption = _tokenizer_rates(kind, runs)
-    tokenizer = [(train_rows + scored_rows) / rate for rate in tokenizer_rates]
+    tokenizer_rate, source = _tokenizer_rate(kind, runs)
 
-    def phases(tokens_per_row: float, training_rate: float, inference_rate: float) -> dict[str, float]:
-        trained, scored = train_rows * epochs, scored_rows
+    def seconds_by_phase(tokens_per_row: float, training_rate: float, inference_rate: float) -> dict[str, float]:
+        trained = train_rows * epochs
         seconds = (
-            median(tokenizer),
+            (train_rows + scored_rows) / tokenizer_rate,
             BERT_BASE.training_flops(trained, trained * tokens_per_row) / training_rate,
-            BERT_BASE.forward_flops(scored, scored * tokens_per_row) / inference_rate,
+            BERT_BASE.forward_flops(scored_rows, scored_rows * tokens_per_row) / inference_rate,
         )
         return dict(zip(PHASES, seconds, strict=True))
 
     assumptions = [
         f"a comment has {tokens} tokens on average; half as many comments are scored as trained on",
-        assumption,
+        f"the tokenizer does {tokenizer_rate:,.0f} comments a second, as in {source}",
     ]
     padded = None
     if peak:
         assumptions.append(f"the peak of a {kind} is {flops_text(peak)} ({KINDS[kind].peak_format}, data sheet)")
-        if efficiency is None and not measured:
+        if efficiency is not None:
+            assumptions.append(
+                f"with padding counted as work it reaches {100 * efficiency:.1f} % of that, as published"
+            )
+        elif not measured:
             margin, efficiency = UNMEASURED_MARGIN, REFERENCE["padded_efficiency"]["v100"]
             assumptions.append(
                 f"no run tells its efficiency: that of the published V100 is taken, {100 * efficiency:.1f} %"
             )
-        elif efficiency is not None:
-            assumptions.append(
-                f"with padding counted as work it reaches {100 * efficiency:.1f} % of that, as published"
-            )
         if efficiency is not None:
-            padded = phases(REFERENCE["protocol"]["max_seq_length"], efficiency * peak, efficiency * peak)
+            padded = seconds_by_phase(REFERENCE["protocol"]["max_seq_length"], efficiency * peak, efficiency * peak)
     if not measured:
         assumptions.append("what padding costs a run lies between the two lines: nothing, or all of it")
-        real = phases(tokens, efficiency * peak, efficiency * peak)
+        real = seconds_by_phase(tokens, efficiency * peak, efficiency * peak)
         return Estimate(padded, real, sum(real.values()) / margin, sum(padded.values()) * margin, assumptions)
 
     training, inference = (
         sorted(row["throughput"][f"{phase}_flops_per_second"] for row in measured)
         for phase in ("training", "inference")
     )
-    real = phases(tokens, median(training), median(inference))
     models = ", ".join(sorted({row["protocol"]["model"] for row in measured}))
     assumptions.append(
         f"on real tokens it reaches {flops_text(median(training))} in training and {flops_text(median(inference))} in "
         f"scoring, measured in {len(measured)} of the runs on {models}"
     )
-    fastest, slowest = phases(tokens, training[-1], inference[-1]), phases(tokens, training[0], inference[0])
+    real = seconds_by_phase(tokens, median(training), median(inference))
+    fastest = seconds_by_phase(tokens, training[-1], inference[-1])
+    slowest = seconds_by_phase(tokens, training[0], inference[0])
     return Estimate(padded, real, sum(fastest.values()) / margin, sum(slowest.values()) * margin, assumptions)
 
 
-def _tokenizer_rates(kind: str, runs: Iterable[Mapping[str, Any]]) -> tuple[list[float], str]:
-    """Comments a second of the tokenizer, and where that is from: this package's own runs if there are any."""
+def _tokenizer_rate(kind: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, str]:
+    """Median of comments per second and its source: runs of this package before published ones, this kind first."""
     own = [
         row
         for row in runs
@@ -120,6 +127,5 @@ def _tokenizer_rates(kind: str, runs: Iterable[Mapping[str, Any]]) -> tuple[list
     ]
     rows, source = (own, "this package's runs") if own else (published_rows(), "the published runs")
     same = [row for row in rows if row["machine"]["label"].split()[0].lower() == kind]
-    rates = [row["throughput"]["tokenizer_rows_per_second"] for row in same or rows]
-    whose = f"of a {kind} machine" if same else "of other machines"
-    return rates, f"the tokenizer does {median(rates):,.0f} comments a second, as in {source} {whose}"
+    rate = median(row["throughput"]["tokenizer_rows_per_second"] for row in same or rows)
+    return rate, f"{source} {f'of a {kind} machine' if same else 'of other machines'}"

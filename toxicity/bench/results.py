@@ -1,4 +1,4 @@
-"""What runs of one protocol came to, machine by machine."""
+"""Repeated runs of one protocol, summarised for each machine and number of epochs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from toxicity.bench.runs import PHASES, REFERENCE
 
 @dataclass(frozen=True)
 class Result:
-    """What runs of one protocol, machine and number of epochs came to: median times and rates, mean AUC.
+    """Summary of the runs with one protocol, machine and number of epochs.
 
-    `seconds` and `rates` (comments and FLOPs on real tokens, per second) are by phase, without what was not
-    measured. `peak` is in FLOP/s, over all devices. `auc_error` is the standard error of the AUC.
+    Attributes:
+        label: of the machine, with what tells it from others of the same label.
+        epochs: passes over the training rows.
+        runs: number of runs that are summarised.
+        seconds: median by phase; a tokenizer that only read its cache is left out.
+        rates: medians of comments and of FLOPs (on real tokens) per second, by the key of `benchmark.json`.
+        peak: FLOP/s of all devices together, None if unknown.
+        peak_source: where the peak is from, in words.
+        auc: mean, None if undefined.
+        auc_error: standard error of the AUC, None if the number of toxic validation rows is unknown.
     """
 
     label: str
@@ -31,16 +39,16 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Machine and epochs, as sentences begin."""
+        """Machine, epochs and number of runs, as a sentence starts with them."""
         median_of = f", median of {self.runs} runs" if self.runs > 1 else ""
-        return f"{self.label}, {epochs_text(self.epochs)}{median_of}"
+        return f"{self.label}, {counted(self.epochs, 'epoch')}{median_of}"
 
 
 def results_of(rows: Sequence[Mapping[str, Any]]) -> list[Result]:
-    """Sum up rows of one protocol, one result for each machine and number of epochs, in the order of the rows.
+    """Summarise the rows of one protocol: one result per machine and number of epochs, in the order of the rows.
 
-    Rows of one label that are of different devices, counts of them, precision or sampling are different machines;
-    their labels then say what differs.
+    Rows with the same label are of different machines if their device, its count, the precision or the sampling
+    strategy differ; their labels then say what differs.
     """
     together: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -50,7 +58,7 @@ def results_of(rows: Sequence[Mapping[str, Any]]) -> list[Result]:
         details_of.setdefault(label, set()).add(details)
     results = []
     for (label, epochs, details), group in together.items():
-        # What all machines of a label share tells nothing.
+        # A detail that all machines of a label share is not shown.
         differing = [
             detail for place, detail in enumerate(details) if len({d[place] for d in details_of[label]}) > 1 and detail
         ]
@@ -59,28 +67,28 @@ def results_of(rows: Sequence[Mapping[str, Any]]) -> list[Result]:
 
 
 def _details(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """What tells machines of one label apart, in words, empty where a row does not tell."""
+    """Details that distinguish machines of one label, in words; empty strings where the row has none."""
     machine, protocol = row["machine"], row["protocol"]
     cores = f"{machine['cpu_count']} cores" if "cpu_count" in machine and not machine.get("compute_capability") else ""
     return (
         str(machine.get("device_name") or ""),
         cores,
-        f"{machine['device_count']} device{'s'[: machine['device_count'] != 1]}",
+        counted(machine["device_count"], "device"),
         {"no": "fp32"}.get(protocol.get("mixed_precision"), protocol.get("mixed_precision") or ""),
         str(protocol.get("train_sampling_strategy") or ""),
     )
 
 
-def auc_standard_error(auc: float, positives: int, negatives: int) -> float:
-    """Standard error of a ROC AUC for the draw of the scored rows.
+def hanley_mcneil_error(auc: float, positives: int, negatives: int) -> float:
+    """Standard error of a ROC AUC from the numbers of rows alone, without the scores.
 
-    The formula is that of Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating
-    characteristic (ROC) curve", Radiology 143, which takes the scores of each class as exponentially distributed.
+    The formula of Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating characteristic
+    (ROC) curve", Radiology 143, assumes that the scores of each class are exponentially distributed.
 
     Args:
         auc: 0 to 1.
-        positives: rows of the one class, at least 1.
-        negatives: rows of the other, at least 1.
+        positives: number of toxic rows, at least 1.
+        negatives: number of other rows, at least 1.
     """
     two_positives = auc / (2.0 - auc)
     two_negatives = 2.0 * auc * auc / (1.0 + auc)
@@ -92,9 +100,9 @@ def auc_standard_error(auc: float, positives: int, negatives: int) -> float:
     return sqrt(max(variance, 0.0))
 
 
-def epochs_text(epochs: float) -> str:
-    """`1 epoch`, `2 epochs`."""
-    return f"{epochs:g} epoch{'s'[: epochs != 1]}"
+def counted(number: float, noun: str) -> str:
+    """A number with its noun: `1 epoch`, `2 epochs`."""
+    return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"
 
 
 def _result(label: str, epochs: float, rows: Sequence[Mapping[str, Any]]) -> Result:
@@ -126,5 +134,5 @@ def _result(label: str, epochs: float, rows: Sequence[Mapping[str, Any]]) -> Res
         peak=peak * machine["device_count"] if peak else None,
         peak_source="measured on matrix products" if measured else "of its data sheet",
         auc=auc,
-        auc_error=auc_standard_error(auc, positives, negatives) if auc and positives > 0 and negatives > 0 else None,
+        auc_error=hanley_mcneil_error(auc, positives, negatives) if auc and positives > 0 and negatives > 0 else None,
     )

@@ -1,4 +1,4 @@
-"""Rows of finished runs and of the published ones, told apart by protocol. Reads in a moment: it needs no torch."""
+"""Reads the `benchmark.json` of finished runs and the published runs, and groups them by protocol, without torch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from toxicity.core.markdown import UNDEFINED, markdown_table
 from toxicity.hardware.kinds import KINDS
 from toxicity.models.flops import BERT_BASE
 
-# Of benchmark.json. A new key is no new version; a key that is gone or means something else is.
+# Of benchmark.json: raised when a key is removed or changes its meaning, not when one is added.
 SCHEMA_VERSION = 1
 
 REFERENCE = json.loads(Path(__file__).with_name("reference_runs.json").read_text(encoding="utf-8"))
 PHASES = ("tokenizer", "training", "inference")
 
-# What two runs must share for their times and AUCs to be about the same work; epochs and machine are what is compared.
+# Runs are comparable if these agree; epochs and machines are what is compared.
 PROTOCOL_KEYS = ("dataset", "model", "config_overrides", "train_rows", "validation_rows", "max_seq_length")
 
 
 def published_rows() -> list[dict[str, Any]]:
-    """The published runs in the form of `benchmark.json`, as far as they go.
+    """The published runs in the form of `benchmark.json`, with the keys that are known.
 
-    Rates follow from the published times; those on real tokens from the assumptions that `reference_runs.json` names.
+    Rates are computed from the published times; FLOP/s also from the tokens per row that `reference_runs.json` assumes.
     """
     protocol, assumed = REFERENCE["protocol"], REFERENCE["assumed"]
     rows = []
@@ -64,8 +64,8 @@ def read_rows(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Read `*/report/benchmark.json` under `folder`.
 
     Returns:
-        The rows, oldest folder name first, and a warning for each file that was skipped: one that is damaged or
-        was written by another version.
+        The rows in the order of their folders' names, and a warning for each file that was skipped because it is
+        damaged or of another schema version.
     """
     rows, warnings = [], []
     for path in sorted(folder.glob("*/report/benchmark.json")):
@@ -75,7 +75,7 @@ def read_rows(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
                 warnings.append(f"skipped {path}: version {row['schema_version']}, not {SCHEMA_VERSION}; run it again.")
                 continue
             _require_row(row)
-            # Before interruptions were listed, the times of a resumed run were those of its last part.
+            # Versions that did not list interruptions timed only the last part of a resumed run.
             if row["timing"].get("resumed") and not row["timing"].get("interruptions"):
                 warnings.append(f"skipped {path}: it was resumed, and its times are those of the last part.")
                 continue
@@ -86,7 +86,7 @@ def read_rows(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def by_protocol(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Put rows of the same protocol together, in the order in which their protocols first appear."""
+    """Group rows by protocol, in the order in which the protocols first appear."""
     groups: list[list[dict[str, Any]]] = []
     for row in rows:
         group = next((group for group in groups if all(_same_protocol(row, other) for other in group)), None)
@@ -97,8 +97,8 @@ def by_protocol(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return groups
 
 
-def describe_protocol(rows: list[dict[str, Any]]) -> str:
-    """One line on what the rows of one protocol have in common."""
+def protocol_title(rows: list[dict[str, Any]]) -> str:
+    """Describe the protocol that rows share, on one line."""
     protocol = rows[0]["protocol"]
     optimiser = next((row["protocol"]["optimiser"] for row in rows if row["protocol"].get("optimiser")), {})
     known = [name for name in ("batch_size", "learning_rate") if name in optimiser]
@@ -115,28 +115,28 @@ def describe_protocol(rows: list[dict[str, Any]]) -> str:
 
 
 def differing_keys(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[str]:
-    """Names of what sets two groups of `by_protocol` apart."""
+    """Names of the protocol's keys in which two groups of `by_protocol` differ."""
     facts, other_facts = _facts(rows[0]["protocol"]), _facts(others[0]["protocol"])
     return sorted(key for key in facts.keys() & other_facts.keys() if facts[key] != other_facts[key])
 
 
 def _same_protocol(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether all that both rows tell of their protocols is the same; what one of them does not tell is let pass."""
+    """Whether two rows agree on every key of the protocol that both have."""
     facts, others = _facts(row["protocol"]), _facts(other["protocol"])
     return all(facts[key] == others[key] for key in facts.keys() & others.keys())
 
 
 def _facts(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    facts = {key: protocol[key] for key in (*PROTOCOL_KEYS, "validation_positives") if key in protocol}
-    if facts.get("validation_positives") is None:
-        facts.pop("validation_positives", None)
-    # The Hub knows a model with or without its owner.
+    facts = {key: protocol[key] for key in PROTOCOL_KEYS if key in protocol}
+    if protocol.get("validation_positives") is not None:
+        facts["validation_positives"] = protocol["validation_positives"]
+    # `google-bert/bert-base-uncased` and `bert-base-uncased` are the same model.
     facts["model"] = protocol["model"].rsplit("/", 1)[-1]
     return facts | protocol.get("optimiser", {}) | {"options": protocol.get("options", {})}
 
 
 def _require_row(row: Mapping[str, Any]) -> None:
-    """Raise unless the row has all that is read from it, of the right type and with nothing to divide by zero."""
+    """Raise KeyError or TypeError if a value that is read later is missing, of the wrong type, or zero as a divisor."""
     machine, protocol, timing, rates = (row[part] for part in ("machine", "protocol", "timing", "throughput"))
     positive = {f"{phase}_seconds": timing[f"{phase}_seconds"] for phase in PHASES}
     if timing["tokenizer_cache_hit"]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 
-import datasets
-from transformers.utils import logging as transformers_logging
-
 SHOWN_CHARACTERS = 200
 
 
@@ -25,6 +22,10 @@ def set_up_console(is_main_process: bool, progress_bars: bool) -> None:
     log.propagate = False
     log.setLevel(logging.INFO if is_main_process else logging.ERROR)
     if not progress_bars or not is_main_process:
+        # Here, as commands that only print tables should not wait for these imports.
+        import datasets
+        from transformers.utils import logging as transformers_logging
+
         datasets.disable_progress_bars()
         transformers_logging.disable_progress_bar()
     # A terminal that cannot encode a character of a comment prints an escape instead of raising an error.

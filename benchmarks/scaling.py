@@ -1,6 +1,6 @@
-"""What more rows cost: start-up with the token cache warm, memory, and rows a second, the model taken out.
+"""Cost per row with a negligible model: start-up time with a warm token cache, memory, and rows per second.
 
-python -m benchmarks.growth ROWS CACHE_FOLDER    # prints one JSON line
+python -m benchmarks.scaling ROWS CACHE_FOLDER    # prints one JSON line
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ import datasets
 import torch
 import transformers
 from torch.utils.data import DataLoader
-from transformers import BertConfig
 
-from benchmarks.contenders import BATCH_SIZE, MAX_SEQ_LENGTH
-from benchmarks.resident import resident_memory
-from toxicity.core.arguments import DataArguments, ModelArguments
+from benchmarks.baselines import BATCH_SIZE
+from benchmarks.memory import process_memory
+from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer, tiny_bert
+from toxicity.core.arguments import DataArguments
 from toxicity.data.sources import labels_of, load_splits
 from toxicity.data.token_dataset import TokenRows
 from toxicity.data.tokenization import tokenize
-from toxicity.models.classifier import SAMPLE_MODEL, load_tokenizer
 from toxicity.models.packing import Layout
 from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
 from toxicity.models.scoring import score_rows
 from toxicity.training.batching import Collator, EpochSampler
 
+# Of a rate: fast loops are repeated until they took this long.
 LEAST_SECONDS = 2.0
 
 
 def main() -> None:
-    """Measure once."""
+    """Measure one size and print the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=int)
     parser.add_argument("cache", type=Path)
@@ -48,7 +48,7 @@ def main() -> None:
     splits = load_splits(
         DataArguments(dataset_name="sample", max_train_samples=arguments.rows, max_eval_samples=BATCH_SIZE)
     )
-    config, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
+    tokenizer = sample_tokenizer()
     tokens = tokenize(splits.train, tokenizer, MAX_SEQ_LENGTH, cache_dir=arguments.cache)
     rows = TokenRows(tokens.dataset.add_column("labels", labels_of(splits.train)))
     sampler = EpochSampler(rows.lengths, BATCH_SIZE, seed=0, group_by_length=False)
@@ -56,16 +56,7 @@ def main() -> None:
     next(iter(loader))
     start_up = time.perf_counter() - started
 
-    model = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=1,
-            intermediate_size=8,
-            num_labels=1,
-        )
-    )
+    model = BertForSequenceClassification(tiny_bert(len(tokenizer)))
     model.set_attn_implementation(PACKED_ATTENTION)
     budget = BATCH_SIZE * MAX_SEQ_LENGTH
 
@@ -77,9 +68,9 @@ def main() -> None:
         score_rows(model, rows, Layout(packed=True), budget, torch.device("cpu"))
 
     loaded_rate = rate(load, arguments.rows)
-    # Without the pages of mapped files, which the system takes back at will, and before scoring, whose batches the
-    # allocator keeps for the next ones whatever the number of rows. The peak holds all of these.
-    memory = resident_memory("RssAnon")
+    # Anonymous memory alone, as the kernel may drop pages of mapped files at any time; and before scoring, after which
+    # the allocator keeps buffers of a size that does not depend on the number of rows. The peak includes both.
+    memory = process_memory("RssAnon")
     print(
         json.dumps(
             {
@@ -89,14 +80,14 @@ def main() -> None:
                 "loaded_rows_per_second": loaded_rate,
                 "scored_rows_per_second": rate(score, arguments.rows),
                 "memory_bytes": memory,
-                "peak_memory_bytes": resident_memory("VmHWM"),
+                "peak_memory_bytes": process_memory("VmHWM"),
             }
         )
     )
 
 
 def rate(run: Callable[[], object], rows: int) -> float:
-    """Rows a second of a call that goes through all rows, repeated until it took `LEAST_SECONDS`."""
+    """Rows per second of a call that goes through all rows, after a first call that is not timed."""
     run()
     times, started = 0, time.perf_counter()
     while time.perf_counter() - started < LEAST_SECONDS:

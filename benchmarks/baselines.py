@@ -1,6 +1,6 @@
-"""Ways to train and to score the same rows, each run in a process of its own by `benchmarks.speed`.
+"""The contenders of `benchmarks.speed`: ways to train on and score the same rows, each run in a process of its own.
 
-python -m benchmarks.contenders NAME TASK.json    # prints seconds and more as one JSON line
+python -m benchmarks.baselines NAME TASK.json    # prints times, memory and AUC as one JSON line
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Before torch counts its threads and Accelerate reads its environment.
+# Before the imports that read it.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import datasets
@@ -29,13 +29,13 @@ from transformers import (
     BertConfig,
     DataCollatorWithPadding,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
     Trainer,
     TrainerCallback,
     set_seed,
 )
 
-from benchmarks.resident import resident_memory
+from benchmarks.memory import process_memory
+from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
 from toxicity.core.arguments import ModelArguments
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.hardware.cpu import prepare_cpu
@@ -46,19 +46,23 @@ from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassi
 from toxicity.training.batching import EpochSampler
 from toxicity.training.trainer import ToxicityTrainer
 
-MAX_SEQ_LENGTH = 220
 BATCH_SIZE = 32
-# The sample recipe's, for everyone.
+# That of the sample recipe, for all contenders.
 OPTIMISER = {"learning_rate": 1e-4, "lr_scheduler_type": "linear", "warmup_steps": 0.06, "weight_decay": 0.01}
 WARM_UP_ROWS = 2 * BATCH_SIZE
 
 
 @dataclasses.dataclass
 class Task:
-    """What a contender is given.
+    """The task of every contender.
 
-    `folder` holds the datasets `train` and `validation` (`text`, `input_ids`, `length`, `labels`); `precision` is
-    `no`, `fp16` or `bf16`; `model_shape` is `minilm`, pretrained, or `bert-base`, random.
+    Attributes:
+        folder: holds the saved datasets `train`, `validation` and `published`, with the columns `text`, `input_ids`,
+            `length` and `labels`.
+        seed: of the classification head, the order of rows and the dropout.
+        precision: `no` (fp32), `fp16` or `bf16`.
+        model_shape: `minilm`, pretrained, or `bert-base` with random weights.
+        config_overrides: as the flag of run_toxicity.py.
     """
 
     folder: str
@@ -69,16 +73,16 @@ class Task:
 
     @property
     def minilm(self) -> ModelArguments:
-        """The checkpoint, for those that start from a pretrained one."""
+        """The pretrained checkpoint of the shape `minilm`."""
         return ModelArguments(SAMPLE_MODEL, config_overrides=self.config_overrides)
 
     def rows(self, split: str) -> Dataset:
-        """A dataset of the folder."""
+        """Load a dataset of the folder."""
         return Dataset.load_from_disk(str(Path(self.folder) / split))
 
 
 def stock_model(task: Task) -> PreTrainedModel:
-    """The classifier as `transformers` gives it, its head drawn from the task's seed."""
+    """The classifier in the class of `transformers`, its head drawn from the task's seed."""
     set_seed(task.seed)
     if task.model_shape == "bert-base":
         return AutoModelForSequenceClassification.from_config(_bert_base(), attn_implementation="sdpa")
@@ -104,12 +108,8 @@ def _bert_base() -> BertConfig:
     return BertConfig(num_labels=1, problem_type="multi_label_classification")
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    return load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)[1]
-
-
 class Stopwatch(TrainerCallback):
-    """Seconds of a Trainer's loop, from before its first batch to after its last step."""
+    """Callback: seconds of a training loop, from before its first batch to after its last step."""
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Start."""
@@ -121,14 +121,14 @@ class Stopwatch(TrainerCallback):
 
 
 def now() -> float:
-    """Seconds on a clock, once the device has done what it was given."""
+    """Seconds of a clock, read once the device has finished its queue."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of a call, and what it returned."""
+    """Call, and return the seconds it took and its result."""
     started = now()
     result = call()
     return now() - started, result
@@ -136,14 +136,14 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 def hf_trainer(task: Task, padded: bool, strategy: str) -> dict[str, Any]:
     """`transformers.Trainer`, with the padding and the sampling strategy given."""
-    tokenizer = _tokenizer()
+    tokenizer = sample_tokenizer()
     train, validation = task.rows("train"), task.rows("validation")
-    # In the order of `ours`, so that both do the same steps.
+    # The order of `ours`, so that both take the same steps.
     order = list(EpochSampler(train["length"][:], BATCH_SIZE, task.seed, group_by_length=False))
     shuffled = train.select(order) if strategy == "sequential" else train
 
     def prepare(rows: Dataset) -> Dataset:
-        """As the text-classification example stores them: `input_ids`, `token_type_ids`, `attention_mask`, `labels`."""
+        """Tokenise as the text-classification example does, and keep its columns."""
         return rows.map(
             lambda batch: (
                 tokenizer(
@@ -176,7 +176,7 @@ def hf_trainer(task: Task, padded: bool, strategy: str) -> dict[str, Any]:
 
 def ours(task: Task) -> dict[str, Any]:
     """This package's trainer."""
-    tokenizer = _tokenizer()
+    tokenizer = sample_tokenizer()
     validation = task.rows("validation")
 
     def make(rows: Dataset) -> Trainer:
@@ -219,7 +219,7 @@ def _train_and_score(make: Callable[[Dataset], Trainer], train: Dataset, validat
     trainer, stopwatch = make(train), Stopwatch()
     del warm_up
     trainer.add_callback(stopwatch)
-    # Not while it is timed.
+    # Scoring is timed without metrics.
     trainer.compute_metrics = None
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -232,13 +232,13 @@ def _train_and_score(make: Callable[[Dataset], Trainer], train: Dataset, validat
         "trained_rows": len(train),
         "scored_rows": len(validation),
         "peak_memory_bytes": trained_memory,
-        # The rows may come back in another order, but their labels do so too.
+        # The rows may come back in another order, and their labels with them.
         "auc": roc_auc_score(scored.label_ids.ravel() >= 0.5, scored.predictions.ravel()),
     }
 
 
 def _padding(task: Task) -> dict[str, float]:
-    """Share of the positions that this package computes for padding, in linear layers and in attention."""
+    """Share of padding among the positions that this package computes, in linear layers and in attention."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layout = layout_for(our_model(task), device, pad_token_id=0)
     train, validation = task.rows("train"), task.rows("validation")
@@ -260,7 +260,7 @@ def _padding(task: Task) -> dict[str, float]:
 
 def published(task: Task) -> dict[str, Any]:
     """The published way: one row at a time through the tokenizer, padded to the limit, a plain loop in fp32."""
-    model, tokenizer = stock_model(task), _tokenizer()
+    model, tokenizer = stock_model(task), sample_tokenizer()
     rows = task.rows("published")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoded = [
@@ -293,7 +293,7 @@ def pipeline(task: Task) -> dict[str, Any]:
     classify = transformers.pipeline(
         "text-classification",
         model=stock_model(task),
-        tokenizer=_tokenizer(),
+        tokenizer=sample_tokenizer(),
         batch_size=BATCH_SIZE,
         truncation=True,
         max_length=MAX_SEQ_LENGTH,
@@ -306,11 +306,11 @@ def pipeline(task: Task) -> dict[str, Any]:
 
 
 def peak_memory() -> int:
-    """Most bytes that this process had, on the GPU where there is one."""
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident_memory("VmHWM")
+    """Peak bytes of this process: on the GPU if there is one, else in main memory."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else process_memory("VmHWM")
 
 
-# Name → what to run, and whether this package's settings of processor and allocator are for it too.
+# Name → function, and whether it gets this package's settings of threads and allocator.
 CONTENDERS: dict[str, tuple[Callable[[Task], dict[str, Any]], bool]] = {
     "published": (published, False),
     "hf_padded": (lambda task: hf_trainer(task, padded=True, strategy="sequential"), True),
@@ -322,7 +322,7 @@ CONTENDERS: dict[str, tuple[Callable[[Task], dict[str, Any]], bool]] = {
 
 
 def main() -> None:
-    """Run one contender."""
+    """Run one contender and print its JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=CONTENDERS)
     parser.add_argument("task", type=Path)

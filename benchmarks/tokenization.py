@@ -2,8 +2,8 @@
 
     make bench-data
 
-All contenders tokenise the same comments in every round, one after the other; ratios are of the medians, above 1
-where this package is faster. The last line of standard output is the result as JSON.
+Every round runs all contenders, one after the other, on the same comments. Ratios are of the medians; above 1, this
+package is faster. The last line of standard output is the result as JSON.
 """
 
 from __future__ import annotations
@@ -22,17 +22,23 @@ import datasets
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.resident import peak_mb_of_a_process
+from benchmarks.memory import peak_mb_in_new_process
 from benchmarks.rounds import time_in_rounds
-from toxicity.core.arguments import ModelArguments
+from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
+from toxicity.core.markdown import markdown_table
 from toxicity.core.schema import TEXT
 from toxicity.data.encoding import ROWS_PER_ENCODE
 from toxicity.data.sources import read_sample
 from toxicity.data.tokenization import tokenize
-from toxicity.models.classifier import SAMPLE_MODEL, load_tokenizer
 
-MAX_SEQ_LENGTH = 220
+# For the growth of the peak memory.
 REPEATS = 10
+CONTENDERS = {
+    "ours": "this package, until the shards are on disk",
+    "rust": "bare `encode_batch`, results thrown away",
+    "hf_padded": '`datasets.map` with `padding="max_length"`',
+    "per_row": "one row at a time",
+}
 
 
 def main() -> None:
@@ -45,11 +51,12 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         result, seconds = measure(Path(folder), arguments.rows, arguments.rounds)
+    table = [
+        (label, f"{arguments.rows / seconds[name]:,.0f}", "" if name == "ours" else f"{result[f'vs_{name}']:.2f}")
+        for name, label in CONTENDERS.items()
+    ]
     print(f"{arguments.rows:,} comments, {MAX_SEQ_LENGTH} tokens, medians of {arguments.rounds} rounds\n")
-    print("| | rows/s | this package is faster by |\n|---|---|---|")
-    for name, label in CONTENDERS.items():
-        ratio = "" if name == "ours" else f"{median(seconds[name]) / median(seconds['ours']):.2f}"
-        print(f"| {label} | {arguments.rows / median(seconds[name]):,.0f} | {ratio} |")
+    print(markdown_table(("", "rows/s", "this package is faster by"), table))
     print(
         f"\nCache: {result['cache_size_vs_hf_padded']:.3f} of the padded one. "
         f"Cache hit: {result['cache_hit_seconds']:.2f} s.\n"
@@ -58,26 +65,18 @@ def main() -> None:
     print(json.dumps(result))
 
 
-CONTENDERS = {
-    "ours": "this package, until the shards are on disk",
-    "rust": "bare `encode_batch`, results thrown away",
-    "hf_padded": '`datasets.map` with `padding="max_length"`',
-    "per_row": "one row at a time",
-}
-
-
-def measure(folder: Path, rows: int, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:
+def measure(folder: Path, rows: int, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
     """Measure everything.
 
     Args:
-        folder: an empty one, for caches.
-        rows: comments to tokenise.
+        folder: an empty folder, for caches.
+        rows: number of comments.
         rounds: how often each contender runs.
 
     Returns:
-        The ratios of the contract, and seconds of each round by contender.
+        The keys of the JSON line, and the median seconds by contender.
     """
-    _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
+    tokenizer = sample_tokenizer()
     # On disk and mapped into memory, as `datasets` hands data to a user.
     Dataset(read_sample().table.select([TEXT]).slice(0, rows)).save_to_disk(folder / "comments")
     comments = Dataset.load_from_disk(folder / "comments")
@@ -99,11 +98,8 @@ def measure(folder: Path, rows: int, rounds: int) -> tuple[dict[str, float], dic
         assert tokens.cache_hit
     print("peak memory", file=sys.stderr)
     peaks = [peak_memory_mb(folder, repeats) for repeats in (1, REPEATS)]
-    ours = median(seconds["ours"])
     return {
-        "vs_rust": median(seconds["rust"]) / ours,
-        "vs_hf_padded": median(seconds["hf_padded"]) / ours,
-        "vs_per_row": median(seconds["per_row"]) / ours,
+        **{f"vs_{name}": seconds[name] / seconds["ours"] for name in ("rust", "hf_padded", "per_row")},
         "cache_size_vs_hf_padded": tokens.bytes_on_disk / size_of(folder / "hf"),
         "cache_hit_seconds": median(hits),
         "peak_memory_growth_mb": peaks[1] - peaks[0],
@@ -111,7 +107,7 @@ def measure(folder: Path, rows: int, rounds: int) -> tuple[dict[str, float], dic
 
 
 def tokenize_bare(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
-    """What the Rust tokenizer does by itself, on all cores, in batches like ours."""
+    """The Rust tokenizer alone, on all cores, in batches of the size that this package uses."""
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
     backend.enable_truncation(MAX_SEQ_LENGTH)
@@ -120,7 +116,7 @@ def tokenize_bare(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def tokenize_padded(comments: Dataset, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
-    """What the text-classification example of transformers does by default."""
+    """`datasets.map` as the text-classification example of transformers calls it by default."""
     shutil.rmtree(path.parent, ignore_errors=True)
     path.parent.mkdir()
     comments.map(
@@ -132,19 +128,18 @@ def tokenize_padded(comments: Dataset, tokenizer: PreTrainedTokenizerFast, path:
 
 
 def peak_memory_mb(folder: Path, repeats: int) -> float:
-    """Peak resident memory of a process of its own that tokenises the comments, repeated."""
-    return peak_mb_of_a_process(_tokenize_repeated, str(folder), repeats)
+    """Peak memory in MiB of a new process that tokenises the comments `repeats` times over."""
+    return peak_mb_in_new_process(_tokenize_repeated, str(folder), repeats)
 
 
 def _tokenize_repeated(folder: str, repeats: int) -> None:
     datasets.disable_progress_bars()
-    _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
     comments = concatenate_datasets([Dataset.load_from_disk(f"{folder}/comments")] * repeats)
-    tokenize(comments, tokenizer, MAX_SEQ_LENGTH, cache_dir=Path(folder) / f"memory-{repeats}")
+    tokenize(comments, sample_tokenizer(), MAX_SEQ_LENGTH, cache_dir=Path(folder) / f"memory-{repeats}")
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder."""
+    """Total bytes of the files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

@@ -1,0 +1,84 @@
+"""Draws the measured ratios of docs/benchmarks.json and docs/speed.json into docs/benchmarks.png.
+
+make chart
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from toxicity.bench.picture import STYLE
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+# Title of each panel → the contenders with the section and key of their ratios, in the order of the panel.
+PANELS: dict[str, dict[str, tuple[str, str]]] = {
+    "Tokenising 100,000 comments": {
+        "one row at a time": ("tokenization", "vs_per_row"),
+        "datasets.map, padded": ("tokenization", "vs_hf_padded"),
+        "bare Rust tokenizer": ("tokenization", "vs_rust"),
+    },
+    "Training MiniLM-L6": {
+        "published way, fp32": ("speed", "training_vs_published"),
+        "Trainer, padded to the longest": ("speed", "training_vs_hf_dynamic"),
+        "Trainer, padded to the limit": ("speed", "training_vs_hf_padded"),
+        "Trainer, group_by_length": ("speed", "training_vs_hf_best"),
+    },
+    "Scoring with MiniLM-L6": {
+        "pipeline, fp32": ("speed", "scoring_vs_pipeline"),
+        "Trainer, padded to the limit": ("speed", "scoring_vs_hf_padded"),
+        "Trainer, padded to the longest": ("speed", "scoring_vs_hf_dynamic"),
+        "Trainer, group_by_length": ("speed", "scoring_vs_hf_best"),
+    },
+    "Scoring a CSV file": {
+        "pipeline, fp32": ("predict", "vs_pipeline"),
+        "own loop in fp32": ("predict", "vs_fp32_loop"),
+        "own loop, int8, ONNX Runtime": ("predict", "vs_int8_loop"),
+        "own loop, without files": ("predict", "vs_scoring_loop"),
+    },
+}
+
+
+@rc_context(fname=STYLE)
+def draw(numbers: dict[str, dict[str, float]], path: Path) -> None:
+    """Draw a bar for each ratio.
+
+    Args:
+        numbers: ratios by section and key; above 1, this package is faster.
+        path: PNG file to write.
+    """
+    figure = Figure(figsize=(8.5, 6.2))
+    heights = [len(contenders) for contenders in PANELS.values()]
+    figure.suptitle("How many times as fast as others this package is, on two CPU cores")
+    all_axes = figure.subplots(len(PANELS), 1, sharex=True, height_ratios=heights)
+    for axes, (title, contenders) in zip(all_axes, PANELS.items(), strict=True):
+        ratios = [numbers[section][key] for section, key in contenders.values()]
+        # On a logarithmic axis a bar starts at 1, where both are equally fast.
+        axes.barh(list(contenders), [ratio - 1 for ratio in ratios], left=1, height=0.7)
+        for place, ratio in enumerate(ratios):
+            axes.text(1.03 * max(ratio, 1), place, f"{ratio:.2f}×", va="center", fontsize=9)
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.axvline(1, color="#1D2129", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlim(0.8, 24)
+    axes.set_xticks([1, 2, 4, 8, 16], ["equally fast", "2×", "4×", "8×", "16×"])
+    axes.minorticks_off()
+    figure.savefig(path)
+
+
+def read_numbers() -> dict[str, dict[str, float]]:
+    """The measured numbers by section; those of docs/speed.json under `speed`."""
+    numbers, speed = (
+        json.loads((DOCS / name).read_text(encoding="utf-8")) for name in ("benchmarks.json", "speed.json")
+    )
+    return numbers | {"speed": speed}
+
+
+if __name__ == "__main__":
+    draw(read_numbers(), DOCS / "benchmarks.png")

@@ -1,0 +1,51 @@
+"""How good a trained model is: scores of the validation rows, metrics, calibration and the identity swap probe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from toxicity.data.sources import identities_of, targets_of
+from toxicity.evaluation.calibration import Calibration, calibrate
+from toxicity.evaluation.identity_probe import probe
+from toxicity.evaluation.metrics import ToxicityMetric
+from toxicity.hardware.timing import PhaseClock
+from toxicity.training.trainer import ToxicityTrainer
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured on the validation rows.
+
+    Attributes:
+        logits: float32 `(rows,)`, in the order of the rows.
+        metrics: of `ToxicityMetric`.
+        calibration: temperature and thresholds fitted on half of the rows.
+        probe: of `identity_probe.probe`, None where a score is not a finite number.
+    """
+
+    logits: np.ndarray
+    metrics: dict[str, Any]
+    calibration: Calibration
+    probe: dict[str, Any] | None
+
+
+def evaluate(trainer: ToxicityTrainer, validation: Dataset, clock: PhaseClock) -> Evaluation:
+    """Score the validation rows and judge the scores; every process calls it.
+
+    Args:
+        trainer: after training; its `eval_dataset` holds the tokens of `validation`.
+        validation: the comments with their targets and identities.
+        clock: charged the phases `inference`, `metrics` and `probe`.
+    """
+    logits = trainer.score(trainer.eval_dataset)
+    with clock.phase("metrics"):
+        targets, identities = targets_of(validation), identities_of(validation)
+        metrics = ToxicityMetric().compute(predictions=logits, references=targets, identities=identities)
+        calibration = calibrate(logits, targets, trainer.args.seed)
+    with clock.phase("probe"):
+        found = probe(lambda texts: calibration.probability(trainer.score_texts(texts)), calibration.thresholds)
+    return Evaluation(logits, metrics, calibration, found)

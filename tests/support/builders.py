@@ -34,6 +34,11 @@ def write_csv(path: Path, header: list[str], rows: list[list]) -> Path:
     return path
 
 
+def choose_all(names: list[str], source: str) -> list[str]:
+    """All columns of a file, for readers that ask which to read."""
+    return names
+
+
 def training_flags(checkpoint: Path, comments: Path, **options: object) -> list[object]:
     """Flags of a run of `run_toxicity.py` with 32 tokens and batches of eight rows; `options` replace or add flags."""
     flags = {

@@ -141,7 +141,7 @@ class ObjectiveArguments:
         default="none", help="Weight civil comments that mention an identity, and toxic ones that mention none, higher."
     )
     auxiliary_targets: list[str] = HfArg(
-        default_factory=list, help="Learn the six `subtypes`, the nine `identities` or both beside toxicity, or `none`."
+        default_factory=list, help="Also learn the six `subtypes`, the nine `identities` or both, or `none` of them."
     )
     init_head_bias: bool = HfArg(
         default=False, help="Initialise the classifier's bias to the log odds of the share of toxic comments, not to 0."

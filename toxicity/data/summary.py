@@ -41,12 +41,12 @@ def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_le
     ]
     lines += [f"Left out: {rows:,} rows: {reason}" for reason, rows in splits.dropped_rows.items()]
     for kind, names in (("Subtypes", SUBTYPES), ("Identities", IDENTITIES)):
-        told = [name for name in names if both[name].null_count < len(both)]
-        lines.append(f"{kind} (rows with a value, of them at >= {TOXIC_THRESHOLD}):{'' if told else ' none'}")
+        annotated = [name for name in names if both[name].null_count < len(both)]
+        lines.append(f"{kind} (rows with a value, of them at >= {TOXIC_THRESHOLD}):{'' if annotated else ' none'}")
         lines += [
             f"  {name}: {len(both) - both[name].null_count:,}, "
             f"{pc.sum(pc.greater_equal(both[name], TOXIC_THRESHOLD)).as_py():,}"
-            for name in told
+            for name in annotated
         ]
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@ import json
 import pytest
 from example_run import changed, own_row, without, write_row
 
-from toxicity.bench.runs import by_protocol, describe_protocol, differing_keys, published_rows, read_rows
+from toxicity.bench.runs import by_protocol, differing_keys, protocol_title, published_rows, read_rows
 
 
 def test_the_published_times_in_seconds():
@@ -108,7 +108,7 @@ def test_files_of_one_name_that_hold_other_rows_are_other_protocols():
 
 
 def test_a_protocol_in_a_line():
-    line = describe_protocol(published_rows())
+    line = protocol_title(published_rows())
     assert line.startswith(
         "google-bert/bert-base-uncased on train.csv: 1,000,000 comments to train, 500,000 to validate"
     )

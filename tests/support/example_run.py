@@ -6,7 +6,7 @@ import json
 from toxicity.bench.runs import published_rows
 from toxicity.core.schema import IDENTITIES
 from toxicity.evaluation.identity_probe import TONES
-from toxicity.report.write import build_benchmark
+from toxicity.report.benchmark import RunResult, build_benchmark
 
 LOG_HISTORY = [
     *({"loss": 0.7 - 0.05 * n, "learning_rate": 1e-4 / n, "step": 10 * n} for n in range(1, 9)),
@@ -86,7 +86,7 @@ def benchmark(auc: float | None = 0.968194, cache_hit: bool = False):
         "mixed_precision": "no",
     }
     metrics = {"auc": auc, "bias": None}
-    return build_benchmark({"label": "p100"}, protocol, SECONDS, cache_hit, COUNTS, metrics, None, None, {})
+    return build_benchmark(RunResult({"label": "p100"}, protocol, SECONDS, COUNTS, metrics, cache_hit))
 
 
 def own_row(label="v100", epochs=1.0, **protocol):

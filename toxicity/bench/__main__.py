@@ -20,8 +20,8 @@ from toxicity.bench.runs import (
     REFERENCE,
     benchmark_table,
     by_protocol,
-    describe_protocol,
     differing_keys,
+    protocol_title,
     published_rows,
     read_rows,
 )
@@ -45,7 +45,7 @@ def compare(folder: Path, prices: Mapping[str, float]) -> None:
     _require_priced({row["machine"]["label"].split()[0].lower() for group in groups for row in group}, prices)
     drawn = []
     for index, group in enumerate(groups):
-        results, title = results_of(group), describe_protocol(group)
+        results, title = results_of(group), protocol_title(group)
         drawn.append((title, results))
         apart = f". Not to be compared with the first table: other {', '.join(differing_keys(groups[0], group))}"
         print(f"\n{title}{apart if index else ''}.\n")

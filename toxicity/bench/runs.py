@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toxicity.core.console import h_mm_ss
-from toxicity.core.markdown import UNDEFINED, markdown_table
+from toxicity.core.markdown import UNDEFINED, Table, markdown_table
 from toxicity.hardware.kinds import KINDS
 from toxicity.models.flops import BERT_BASE
 
@@ -97,7 +97,7 @@ def by_protocol(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return groups
 
 
-def describe_protocol(rows: list[dict[str, Any]]) -> str:
+def protocol_title(rows: list[dict[str, Any]]) -> str:
     """One line on what the rows of one protocol have in common."""
     protocol = rows[0]["protocol"]
     optimiser = next((row["protocol"]["optimiser"] for row in rows if row["protocol"].get("optimiser")), {})
@@ -169,8 +169,13 @@ def _seconds(h_mm_ss: str) -> int:
 
 def benchmark_table(benchmarks: Sequence[Mapping[str, Any]]) -> str:
     """Runs as a Markdown table with the columns of the published one."""
+    return markdown_table(*benchmark_cells(benchmarks))
+
+
+def benchmark_cells(benchmarks: Sequence[Mapping[str, Any]]) -> Table:
+    """The same table, as cells."""
     header = ("Machine", "Epochs", "Tokenizer Time", "Training Time", "Inference Time", "AUC Score")
-    return markdown_table(
+    return Table(
         header,
         [
             (

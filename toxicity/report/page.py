@@ -78,12 +78,9 @@ def _environment(html: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    shown = (
-        *(benchmark_cells, h_mm_ss, explain_probe, probe_table, summarise_probe),
-        *(tables.bias_table, tables.calibration_table, tables.metrics_table, tables.thresholds_table),
-        *(tables.final_score_name, tables.interval, tables.number),
-    )
-    environment.globals |= {function.__name__: function for function in shown}
+    for function in (benchmark_cells, h_mm_ss, explain_probe, probe_table, summarise_probe):
+        environment.globals[function.__name__] = function
+    environment.globals["tables"] = tables
     environment.globals["SHOWN_COMMENT_CHARACTERS"] = SHOWN_COMMENT_CHARACTERS
     return environment
 

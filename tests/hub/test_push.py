@@ -77,6 +77,7 @@ def one_run(tmp_path_factory, tiny_config, tokenizer):
     pyarrow.parquet.write_table(pa.table({"id": range(40), "score": scores}), run / "report" / "predictions.parquet")
     (run / "report" / "benchmark.json").write_text(json.dumps(BENCHMARK))
     (run / "report" / "report.md").write_text("\n".join(texts))
+    (run / "report" / "report.html").write_text("\n".join(texts))
     (run / "report" / "roc.png").write_bytes(PNG + b"roc")
     (run / "report" / "timing.png").write_bytes(PNG + b"timing")
     (run / "training_args.bin").write_bytes(b"\0" + WRITE_TOKEN.encode() + LOCAL_FOLDER.encode())

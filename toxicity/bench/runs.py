@@ -9,6 +9,7 @@ from typing import Any
 
 from toxicity.core.console import h_mm_ss
 from toxicity.core.markdown import UNDEFINED, Table, markdown_table
+from toxicity.core.run_folder import RunFolder
 from toxicity.hardware.kinds import KINDS
 from toxicity.models.flops import BERT_BASE
 
@@ -61,14 +62,14 @@ def published_rows() -> list[dict[str, Any]]:
 
 
 def read_rows(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Read `*/report/benchmark.json` under `folder`.
+    """Read the benchmarks of all runs under `folder`.
 
     Returns:
         The rows, oldest folder name first, and a warning for each file that was skipped: one that is damaged or
         was written by another version.
     """
     rows, warnings = [], []
-    for path in sorted(folder.glob("*/report/benchmark.json")):
+    for path in sorted(folder.glob(str(RunFolder("*").benchmark))):
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
             if row["schema_version"] != SCHEMA_VERSION:

@@ -40,15 +40,15 @@ def report_markdown(
         pictures: the PNG files that were drawn, by their names in `FIGURES`.
         comments: by heading, such as `Most toxic`.
     """
-    environment = _environment(html=False)
 
     def figure(name: str) -> str:
         return f"![{FIGURES[name].title}]({name})" if name in pictures else ""
 
-    environment.globals |= {"code": code_span, "table": _markdown_table, "figure": figure}
-    return collapse_blank_lines(
-        environment.get_template("report.md.jinja").render(_context(benchmark) | {"comments": comments})
-    )
+    def table(cells: Table) -> str:
+        return markdown_table(*cells)
+
+    page = _render("report.md.jinja", benchmark, comments=comments, code=code_span, table=table, figure=figure)
+    return collapse_blank_lines(page)
 
 
 def report_html(
@@ -59,48 +59,43 @@ def report_html(
     Jinja escapes whatever is markup in untrusted text, and `printable` shows control characters as escapes. Takes the
     arguments of `report_markdown`.
     """
-    environment = _environment(html=True)
 
     def code(text: str, width: int = SHOWN_CHARACTERS) -> Markup:
         return Markup("<code>{}</code>").format(printable(text, width))
 
     sources = {name: f"data:image/png;base64,{base64.b64encode(data).decode()}" for name, data in pictures.items()}
-    environment.globals |= {"code": code, "figures": FIGURES, "sources": sources, "UNDEFINED": UNDEFINED}
-    return environment.get_template("report.html.jinja").render(_context(benchmark) | {"comments": comments})
+    return _render("report.html.jinja", benchmark, comments=comments, code=code, figures=FIGURES, sources=sources)
 
 
-def _environment(html: bool) -> Environment:
+def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=html,
+        autoescape=template == "report.html.jinja",
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for function in (benchmark_cells, h_mm_ss, explain_probe, probe_table, summarise_probe):
-        environment.globals[function.__name__] = function
-    environment.globals["tables"] = tables
-    environment.globals["SHOWN_COMMENT_CHARACTERS"] = SHOWN_COMMENT_CHARACTERS
-    return environment
-
-
-def _context(benchmark: Mapping[str, Any]) -> dict[str, Any]:
     published = published_rows()
     metrics = benchmark["metrics"]
-    return {
-        "benchmark": benchmark,
-        "protocol": benchmark["protocol"],
-        "metrics": metrics,
-        "bias": metrics.get("bias"),
-        "undefined": metrics.get("undefined") or {},
-        "calibration": benchmark.get("calibration"),
-        "probe": benchmark.get("probe"),
-        "published": published,
-        "reference_model": REFERENCE["protocol"]["model"],
-        "same_protocol": any(len(by_protocol([dict(benchmark), row])) == 1 for row in published),
-    }
-
-
-def _markdown_table(table: Table) -> str:
-    return markdown_table(*table)
+    return environment.get_template(template).render(
+        benchmark=benchmark,
+        protocol=benchmark["protocol"],
+        metrics=metrics,
+        bias=metrics.get("bias"),
+        undefined=metrics.get("undefined") or {},
+        calibration=benchmark.get("calibration"),
+        probe=benchmark.get("probe"),
+        published=published,
+        reference_model=REFERENCE["protocol"]["model"],
+        same_protocol=any(len(by_protocol([dict(benchmark), row])) == 1 for row in published),
+        tables=tables,
+        benchmark_cells=benchmark_cells,
+        summarise_probe=summarise_probe,
+        probe_table=probe_table,
+        explain_probe=explain_probe,
+        h_mm_ss=h_mm_ss,
+        UNDEFINED=UNDEFINED,
+        SHOWN_COMMENT_CHARACTERS=SHOWN_COMMENT_CHARACTERS,
+        **context,
+    )

@@ -6,7 +6,7 @@ from hypothesis import given
 from markup import HOSTILE, MARKDOWN
 
 from toxicity.core.console import printable
-from toxicity.core.markdown import code_span
+from toxicity.core.markdown import code_span, collapse_blank_lines
 
 
 def rendered(text):
@@ -61,3 +61,7 @@ def test_spans(text, span):
 
 def test_long_text_is_cut_before_it_is_fenced():
     assert code_span("`" * 1000, width=4) == "```` ```… ````"
+
+
+def test_parts_left_out_of_a_template_leave_no_blank_lines():
+    assert collapse_blank_lines("\n\n# Title\n\n\n\n- one\n- two\n\n\nend\n\n") == "# Title\n\n- one\n- two\n\nend\n"

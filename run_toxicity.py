@@ -32,7 +32,8 @@ from toxicity.hardware.timing import PhaseClock
 from toxicity.hub.model_card import write_card
 from toxicity.models.classifier import add_to_config, load_model, load_tokenizer
 from toxicity.models.flops import encoder_of
-from toxicity.report.write import build_benchmark, describe_protocol, write_report
+from toxicity.report.benchmark import RunResult, build_benchmark, describe_protocol
+from toxicity.report.write import write_report
 from toxicity.training.interruption import sigterm_saves
 from toxicity.training.resume import FINISHED, Checkpoints, describe_request
 from toxicity.training.targets import objective_of
@@ -122,7 +123,7 @@ def main() -> None:
         found = probe(lambda texts: calibration.probability(trainer.score_texts(texts)), calibration.thresholds)
 
     scored_tokens = int(validation.lengths.sum())
-    benchmark = build_benchmark(
+    result = RunResult(
         machine=machine,
         protocol=describe_protocol(arguments, splits, trainer),
         seconds=clock.seconds,
@@ -142,6 +143,7 @@ def main() -> None:
         probe=found,
         dropped_rows=splits.dropped_rows,
     )
+    benchmark = build_benchmark(result)
     if is_main_process:
         output_dir = Path(training_args.output_dir)
         with trainer.full_disk_explained(output_dir, "the report", kept="The trained model is saved."):

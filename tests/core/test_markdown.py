@@ -6,7 +6,7 @@ from hypothesis import given
 from markup import HOSTILE, MARKDOWN
 
 from toxicity.core.console import printable
-from toxicity.core.markdown import code_span, markdown_table
+from toxicity.core.markdown import code_span, collapse_blank_lines, markdown_table
 
 
 def rendered(text):
@@ -65,3 +65,7 @@ def test_long_text_is_cut_before_it_is_fenced():
 
 def test_columns_line_up():
     assert markdown_table(("a", "bb"), [("ccc", "d")]).splitlines() == ["| a   | bb |", "|-----|----|", "| ccc | d  |"]
+
+
+def test_parts_left_out_of_a_template_leave_no_blank_lines():
+    assert collapse_blank_lines("\n\n# Title\n\n\n\n- one\n- two\n\n\nend\n\n") == "# Title\n\n- one\n- two\n\nend\n"

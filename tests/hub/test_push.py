@@ -1,109 +1,21 @@
-import copy
 import json
 import logging
 import os
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet
 import pytest
-import torch
 from builders import make_comments
-from hub_server import OWNER, READ_TOKEN, WRITE_TOKEN
+from hub_server import WRITE_TOKEN
 from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
-from huggingface_hub.utils import get_session
-from transformers import BertForSequenceClassification
+from published_run import BENCHMARK, PNG, PUBLISHED, REPO
 
 from toxicity.core.errors import PublishError, RequestError
 from toxicity.hub.__main__ import main
-from toxicity.hub.model_card import write_card
 from toxicity.hub.push import check_access, push_checkpoint, push_run
-
-REPO = f"{OWNER}/toxic-comments"
-LOCAL_FOLDER = "/home/jane.doe/projects/secret plans/base"
-PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-
-BENCHMARK = {
-    "schema_version": 1,
-    "machine": {"label": "cpu", "device_name": "AMD EPYC", "device_count": 1, "cpu_count": 2},
-    "versions": {"python": "3.11.7"},
-    "protocol": {
-        "recipe": "sample",
-        "dataset": "comments.csv",
-        "model": LOCAL_FOLDER,
-        "config_overrides": None,
-        "train_rows": 80,
-        "validation_rows": 40,
-        "validation_positives": 10,
-        "max_seq_length": 32,
-        "epochs": 1.0,
-        "seed": 1234,
-        "mixed_precision": "no",
-        "optimiser": {"optim": "adamw_torch", "batch_size": 8, "learning_rate": 1e-4},
-    },
-    "timing": {
-        "tokenizer_seconds": 1.0,
-        "tokenizer_cache_hit": False,
-        "training_seconds": 2.0,
-        "inference_seconds": 3.0,
-    },
-    "throughput": {},
-    "metrics": {"auc": 0.9, "bias": None},
-}
-
-
-@pytest.fixture(scope="session")
-def one_run(tmp_path_factory, tiny_config, tokenizer):
-    """What a run leaves, and things beside it that are nobody else's business."""
-    run = tmp_path_factory.mktemp("one") / "run"
-    (run / "report").mkdir(parents=True)
-    torch.manual_seed(0)
-    model = BertForSequenceClassification(copy.deepcopy(tiny_config)).eval()
-    model.config.id2label, model.config.label2id = {0: "toxic"}, {"toxic": 0}
-    model.config.vocab_source = f"{LOCAL_FOLDER.replace(' ', '_')}/vocab.txt"
-    model.save_pretrained(run)
-    tokenizer.save_pretrained(run)
-    texts = [text for text, _ in make_comments(40, seed=5)]
-    with torch.no_grad():
-        inputs = tokenizer(texts, truncation=True, max_length=32, padding=True, return_tensors="pt")
-        logits = model(**inputs).logits.squeeze(1).double().numpy()
-    scores = 1 / (1 + np.exp(-logits))
-    pyarrow.parquet.write_table(pa.table({"id": range(40), "score": scores}), run / "report" / "predictions.parquet")
-    (run / "report" / "benchmark.json").write_text(json.dumps(BENCHMARK))
-    (run / "report" / "report.md").write_text("\n".join(texts))
-    (run / "report" / "roc.png").write_bytes(PNG + b"roc")
-    (run / "report" / "timing.png").write_bytes(PNG + b"timing")
-    (run / "training_args.bin").write_bytes(b"\0" + WRITE_TOKEN.encode() + LOCAL_FOLDER.encode())
-    (run / "optimizer.pt").write_bytes(b"\0moments")
-    checkpoint = run / "checkpoint-10"
-    checkpoint.mkdir()
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
-        (checkpoint / name).write_bytes((run / name).read_bytes())
-    (checkpoint / "optimizer.pt").write_bytes(b"\0moments")
-    (checkpoint / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": LOCAL_FOLDER}))
-    write_card(run, BENCHMARK)
-    return run
-
-
-@pytest.fixture
-def finished_run(one_run, tmp_path):
-    return shutil.copytree(one_run, tmp_path / "runs" / "mine")
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-PUBLISHED = {
-    *("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
-    *("report/benchmark.json", "report/roc.png", "report/timing.png"),
-}
 
 
 def test_what_is_published_is_the_allow_list_and_tells_nothing_else(hub, finished_run):
@@ -249,172 +161,10 @@ def test_private_is_private(hub, finished_run, tmp_path):
     assert {path.relative_to(loaded).as_posix() for path in loaded.rglob("*") if path.is_file()} == PUBLISHED
 
 
-def no_token(hub, monkeypatch):
-    monkeypatch.delenv("HF_TOKEN")
-
-
-def unknown_token(hub, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 30)
-
-
-def read_token(hub, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", READ_TOKEN)
-
-
-def read_token_and_a_repo(hub, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", READ_TOKEN)
-    hub.make_repo(REPO)
-
-
-def dataset_of_that_name(hub, monkeypatch):
-    hub.make_repo(REPO, kind="dataset")
-
-
-def hub_is_down(hub, monkeypatch):
-    hub.stop()
-
-
-def offline(hub, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-
-
-def hub_is_ill(hub, monkeypatch):
-    hub.fail("POST", "/preupload/", 500)
-
-
-def commits_conflict(hub, monkeypatch):
-    hub.fail("POST", "/commit/", 409)
-
-
-def hub_is_silent(hub, monkeypatch):
-    monkeypatch.setattr("toxicity.hub.push.SECONDS_OF_SILENCE", 0.2)
-    hub.hang("POST", "/preupload/")
-
-
-def validation_breaks_off(hub, monkeypatch):
-    hub.drop("POST", "/validate-yaml")
-
-
-FAILURES = {
-    no_token: "there is no token for the Hub: run `hf auth login`, or set HF_TOKEN",
-    unknown_token: "does not take the token",
-    read_token: "the token may not write to",
-    read_token_and_a_repo: "the token may not write to",
-    dataset_of_that_name: "is a dataset, not a model: choose another name",
-    hub_is_down: "ConnectError",
-    offline: "unset the `HF_HUB_OFFLINE`",
-    hub_is_ill: "500",
-    commits_conflict: "409",
-    hub_is_silent: "ReadTimeout",
-    validation_breaks_off: "was not published, or not all of it",
-}
-
-
-@pytest.mark.parametrize("happens", FAILURES, ids=lambda happens: happens.__name__)
-def test_what_keeps_a_run_from_the_hub_is_said_in_two_lines_with_exit_code_1(
-    hub, finished_run, monkeypatch, capsys, happens
-):
-    from toxicity.core.errors import refusals_exit_cleanly
-
-    happens(hub, monkeypatch)
-    before = contents(finished_run)
-    monkeypatch.setattr("sys.argv", ["hub", str(finished_run), "--repo", REPO])
-    with pytest.raises(SystemExit) as stop, refusals_exit_cleanly():
-        main()
-    assert stop.value.code == 1
-    printed = capsys.readouterr()
-    reason, command = printed.err[printed.err.index("error: ") :].splitlines()
-    assert FAILURES[happens] in reason
-    assert (
-        command
-        == f"The run is whole in {finished_run}. To publish it: python -m toxicity.hub {finished_run} --repo {REPO}"
-    )
-    assert "hf_" not in printed.err
-    assert printed.out == ""
-    assert contents(finished_run) == before
-    assert REPO not in hub.repos or hub.repos[REPO].kind == "dataset" or hub.files(REPO) == {}
-
-
-def test_what_a_server_says_does_nothing_to_the_terminal(hub, finished_run):
-    hub.fail("POST", "/preupload/", 400, message="\x1b]0;owned\x07 no\x1b[2Jway\r\x9b31m")
-    with pytest.raises(PublishError, match=r"\\x1b\]0;owned") as stop:
-        push_run(finished_run, REPO)
-    assert all(line.isprintable() for line in str(stop.value).splitlines())
-    assert len(str(stop.value).splitlines()) == 2
-
-
-def test_a_name_that_no_repo_can_have_is_not_taken_from_the_hub(hub, monkeypatch):
-    answer = SimpleNamespace(repo_id="me/x\x1b[2J", repo_type="model")
-    monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: answer)
-    with pytest.raises(PublishError) as stop:
-        check_access(REPO)
-    assert str(stop.value).isprintable()
-
-
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_refusal_of_the_storage_says_nothing_of_the_token(hub, finished_run, status):
-    hub.fail("PUT", "/storage/", status, message="the signature has expired")
-    with pytest.raises(PublishError, match="the signature has expired") as stop:
-        push_run(finished_run, REPO)
-    assert f"{REPO} was not published, or not all of it. " in str(stop.value)
-
-
-def test_a_refusal_of_a_host_that_the_hub_points_to_says_nothing_of_the_token(hub, finished_run):
-    hub.send_elsewhere("POST", "/commit/")
-    with pytest.raises(PublishError, match="was not published, or not all of it. .*404"):
-        push_run(finished_run, REPO)
-
-
-def test_a_refusal_of_the_hub_says_why(hub, finished_run):
-    hub.fail("POST", "/commit/", 403, message="Private storage limit reached")
-    with pytest.raises(PublishError, match="may not write to .* Private storage limit reached"):
-        push_run(finished_run, REPO)
-
-
-@pytest.mark.parametrize("happens", [no_token, unknown_token, read_token, read_token_and_a_repo, hub_is_down])
-def test_access_is_checked_before_there_is_anything_to_push(hub, monkeypatch, happens):
-    happens(hub, monkeypatch)
-    with pytest.raises(PublishError):
-        check_access(REPO)
-
-
-def test_a_hub_that_does_not_answer_is_not_waited_for_without_end(hub, monkeypatch):
-    monkeypatch.setattr("toxicity.hub.push.SECONDS_OF_SILENCE", 0.2)
-    hub.hang("POST", "/repos/create")
-    with pytest.raises(PublishError, match="ReadTimeout"):
-        check_access(REPO)
-    assert get_session().timeout.read is None, "others keep their patience"
-
-
 def test_access_makes_the_repo_and_names_its_owner(hub):
     assert check_access("toxic-comments", private=True) == REPO
     assert check_access("toxic-comments") == REPO
     assert hub.repos[REPO].private
-
-
-def test_faults_that_pass_are_sat_out(hub, finished_run):
-    hub.fail("POST", "/preupload/", 500, times=2)
-    hub.drop("PUT", "/storage/", after_bytes=100, times=2)
-    push_run(finished_run, REPO)
-    assert set(hub.files(REPO)) == PUBLISHED
-
-
-def test_a_token_in_a_file_stops_the_push(hub, finished_run):
-    card = finished_run / "README.md"
-    card.write_text(card.read_text() + "\nhf_" + "a1B2" * 8 + "\n")
-    with pytest.raises(PublishError, match="README.md holds a token"):
-        push_run(finished_run, REPO)
-    assert b"a1B2" not in hub.received()
-
-
-def test_a_card_with_bad_metadata_is_refused_before_anything_is_sent(hub, finished_run):
-    card = finished_run / "README.md"
-    card.write_text(re.sub(r"license: .*", "license: do as you please", card.read_text()))
-    with pytest.raises(PublishError, match=r"Invalid metadata in README.md.*license"):
-        push_run(finished_run, REPO)
-    assert not hub.calls("PUT", "")
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])

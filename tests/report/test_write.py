@@ -8,7 +8,8 @@ from datasets import Dataset
 from example_run import BIAS, CALIBRATION, LOG_HISTORY, PROBE, benchmark
 from sklearn.metrics import roc_auc_score
 
-from toxicity.report.write import benchmark_table, write_report
+from toxicity.bench.runs import benchmark_table
+from toxicity.report.write import write_report
 
 
 def test_times_and_rates():
@@ -80,7 +81,7 @@ def files(folder):
     return sorted(path.name for path in (folder / "report").iterdir())
 
 
-ALWAYS = ["benchmark.json", "predictions.parquet", "report.md", "timing.png"]
+ALWAYS = ["benchmark.json", "predictions.parquet", "report.html", "report.md", "timing.png"]
 
 
 def test_nothing_unfinished_is_left(tmp_path, validation):

@@ -4,9 +4,9 @@ import copy
 import json
 
 from toxicity.bench.runs import published_rows
-from toxicity.core.schema import IDENTITIES
+from toxicity.core.schema import IDENTITIES, SUBTYPES
 from toxicity.evaluation.identity_probe import TONES
-from toxicity.report.write import build_benchmark
+from toxicity.report.benchmark import RunResult, build_benchmark
 
 LOG_HISTORY = [
     *({"loss": 0.7 - 0.05 * n, "learning_rate": 1e-4 / n, "step": 10 * n} for n in range(1, 9)),
@@ -73,7 +73,8 @@ COUNTS = {
 }
 
 
-def benchmark(auc: float | None = 0.968194, cache_hit: bool = False):
+def benchmark(auc: float | None = 0.968194, cache_hit: bool = False, **protocol):
+    """A run that measured its times and AUC, and nothing else."""
     protocol = {
         "recipe": "reference",
         "dataset": "train.csv",
@@ -84,9 +85,37 @@ def benchmark(auc: float | None = 0.968194, cache_hit: bool = False):
         "epochs": 1.0,
         "seed": 1,
         "mixed_precision": "no",
+        **protocol,
     }
     metrics = {"auc": auc, "bias": None}
-    return build_benchmark({"label": "p100"}, protocol, SECONDS, cache_hit, COUNTS, metrics, None, None, {})
+    return build_benchmark(RunResult({"label": "p100"}, protocol, SECONDS, COUNTS, metrics, cache_hit))
+
+
+def full_benchmark():
+    """A run of the published protocol that measured all there is to measure."""
+    row = benchmark(
+        0.97,
+        dataset="google/civil_comments",
+        model="google-bert/bert-base-uncased",
+        config_overrides=None,
+        train_rows=1_000_000,
+        validation_rows=500_000,
+        validation_positives=40_000,
+        mixed_precision="fp16",
+        optimiser={"optim": "adamw_torch", "batch_size": 64, "learning_rate": 2e-5},
+    )
+    flagged = {"false_positive_rate": {"0.5": 0.25, "0.8": 0.125}}
+    row["machine"] = {"label": "v100", "device_name": "Tesla V100"}
+    row["metrics"] |= {
+        **{"auc_interval": [0.9691, 0.9709], "average_precision": 0.8, "log_loss": 0.1},
+        **{"brier_score": 0.02, "expected_calibration_error": 0.01},
+        "bias": BIAS | {"identities_counted": 9, "final_score": 0.9312345, "bnsp_auc": None},
+        "subtypes": dict.fromkeys(SUBTYPES, 0.95) | {"threat": None},
+        "undefined": {"bias.identities.jewish.bpsn_auc": "0 toxic rows, fewer than 10"},
+    }
+    row["calibration"] = CALIBRATION
+    row["probe"] = PROBE | {"identities": {name: cells | flagged for name, cells in PROBE["identities"].items()}}
+    return row
 
 
 def own_row(label="v100", epochs=1.0, **protocol):

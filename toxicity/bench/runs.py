@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from toxicity.core.console import h_mm_ss
-from toxicity.core.markdown import UNDEFINED, markdown_table
+from toxicity.core.markdown import UNDEFINED, Table, markdown_table
+from toxicity.core.run_folder import RunFolder
 from toxicity.hardware.kinds import KINDS
 from toxicity.models.flops import BERT_BASE
 
@@ -61,14 +62,14 @@ def published_rows() -> list[dict[str, Any]]:
 
 
 def read_rows(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Read `*/report/benchmark.json` under `folder`.
+    """Read the benchmarks of all runs under `folder`.
 
     Returns:
         The rows in the order of their folders' names, and a warning for each file that was skipped because it is
         damaged or of another schema version.
     """
     rows, warnings = [], []
-    for path in sorted(folder.glob("*/report/benchmark.json")):
+    for path in sorted(folder.glob(str(RunFolder("*").benchmark))):
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
             if row["schema_version"] != SCHEMA_VERSION:
@@ -169,8 +170,13 @@ def _seconds(h_mm_ss: str) -> int:
 
 def benchmark_table(benchmarks: Sequence[Mapping[str, Any]]) -> str:
     """Runs as a Markdown table with the columns of the published one."""
+    return markdown_table(*benchmark_cells(benchmarks))
+
+
+def benchmark_cells(benchmarks: Sequence[Mapping[str, Any]]) -> Table:
+    """The same table, as cells."""
     header = ("Machine", "Epochs", "Tokenizer Time", "Training Time", "Inference Time", "AUC Score")
-    return markdown_table(
+    return Table(
         header,
         [
             (

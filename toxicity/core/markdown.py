@@ -1,9 +1,10 @@
-"""Untrusted text in a Markdown file: shown as it is, doing nothing."""
+"""Markdown: tables, and text of strangers as code spans, so that none of it acts as markup."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from toxicity.core.console import SHOWN_CHARACTERS, printable
 
@@ -11,35 +12,49 @@ from toxicity.core.console import SHOWN_CHARACTERS, printable
 UNDEFINED = "undefined"
 
 
+class Table(NamedTuple):
+    """A table as text, one tuple a row, for whatever writes it: Markdown, HTML or a terminal."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 def code_span(text: str, width: int = SHOWN_CHARACTERS) -> str:
-    """Text of strangers as one inline code span, for a line that is no row of a table.
+    """Untrusted text as one inline code span. Not for cells of a table.
 
     Nothing inside a code span is markup: no HTML, link, image, autolink, mention, footnote or emphasis. Two things
-    could end it. One is a run of backticks as long as the fence, so the fence is one longer than any of them. The
-    other is the end of the line, so `printable` has put escapes for line breaks, and for all that a terminal would
-    obey or a reader not see. Cells of a table end at `|` even inside a code span, and renderers do not agree on how
-    to escape it after a backslash: there, nothing of this kind goes.
+    could end the span: a run of backticks as long as the fence, so the fence is one longer than any of them; and the
+    end of the line, so `printable` escapes line breaks, control characters and invisible ones. A cell of a table ends
+    at `|` even inside a code span, and renderers disagree on how to escape it: keep untrusted text out of tables.
 
     Args:
         text: anything.
-        width: characters to show; longer text ends in `…`.
+        width: maximum number of characters; longer text ends in `…`.
 
     Returns:
         One line of CommonMark that renders as a single `<code>` element.
     """
-    # A span cannot be empty.
+    # A code span cannot be empty.
     shown = printable(text, width) or " "
     fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
-    # One space is taken off at each end where there is one at both, and a backtick must not touch the fence.
+    # CommonMark strips one space at each end if both ends have one; and a backtick must not touch the fence.
     padding = " " if shown[0] in "` " or shown[-1] in "` " else ""
     return f"{fence}{padding}{shown}{padding}{fence}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns also line up in a terminal."""
+    """A Markdown table, its columns padded so that they also line up in a terminal."""
     rows = [header, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in padded]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
+
+
+def collapse_blank_lines(text: str) -> str:
+    """Markdown with exactly one blank line between blocks, and one line feed at its end.
+
+    Templates leave blank lines where a part was left out.
+    """
+    return re.sub(r"\n{3,}", "\n\n", text.strip("\n")) + "\n"

@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 from scipy.special import stdtrit
 
-from toxicity.core.markdown import markdown_table
+from toxicity.core.markdown import Table, markdown_table
 from toxicity.core.schema import IDENTITIES, TOXIC_THRESHOLD
 
 TONES = ("neutral", "friendly", "hostile")
@@ -138,12 +138,17 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
 
 
 def describe_probe(probe: Mapping[str, Any]) -> str:
-    """What the probe found, in Markdown: a summary, the table, and what its columns say.
+    """The result of the probe in Markdown: a summary, the table, and what its columns mean.
 
     Args:
-        probe: of `probe`, also when read back from JSON. Only numbers are taken from it, and names that this package
-            gives, so that nothing in it can break the Markdown or reach a terminal.
+        probe: result of `probe`, also when read back from JSON. Only numbers and names that this package defines are
+            taken from it, so that nothing in it can break the Markdown or reach a terminal.
     """
+    return "\n\n".join([summarise_probe(probe), markdown_table(*probe_table(probe)), explain_probe(probe)])
+
+
+def probe_table(probe: Mapping[str, Any]) -> Table:
+    """Shift, interval and share flagged of each identity."""
     thresholds = probe["thresholds"]
     header = ("Identity", "Shift", "95 % interval", *(tone.capitalize() for tone in TONES))
     header += tuple("Flagged" if name in DEFAULT_THRESHOLDS else f"Flagged ({float(name):g})" for name in thresholds)
@@ -155,21 +160,24 @@ def describe_probe(probe: Mapping[str, Any]) -> str:
         interval = " to ".join(_signed(bound) for bound in found["interval"])
         table.append((_people(name), shift, interval, *by_tone, *_rates(found, thresholds)))
     table.append((UNMARKED, *[""] * (2 + len(TONES)), *_rates(probe[UNMARKED], thresholds)))
-    return "\n\n".join(
-        [
-            " ".join(_summarise(probe)),
-            markdown_table(header, table),
-            f"{probe['templates']:d} templates in English, {probe['texts']:d} sentences. Shift: mean score with terms "
-            "for the identity minus mean score with words for anybody (person, neighbour, colleague, …) in the same "
-            f"template; the latter is {probe[UNMARKED]['mean_score']:.{DECIMALS}f} over all templates. Interval: "
-            "paired t, over templates, each identity on its own. Flagged: share of the neutral and friendly sentences, "
-            "all of them civil, that score at or above the threshold, "
-            f"{', '.join(_named(name, thresholds) for name in thresholds)}.",
-        ]
+    return Table(header, table)
+
+
+def explain_probe(probe: Mapping[str, Any]) -> str:
+    """What the columns of `probe_table` mean."""
+    thresholds = probe["thresholds"]
+    return (
+        f"{probe['templates']:d} templates in English, {probe['texts']:d} sentences. Shift: mean score with terms "
+        "for the identity minus mean score with words for anybody (person, neighbour, colleague, …) in the same "
+        f"template; the latter is {probe[UNMARKED]['mean_score']:.{DECIMALS}f} over all templates. Interval: "
+        "paired t, over templates, each identity on its own. Flagged: share of the neutral and friendly sentences, "
+        "all of them civil, that score at or above the threshold, "
+        f"{', '.join(_named(name, thresholds) for name in thresholds)}."
     )
 
 
-def _summarise(probe: Mapping[str, Any]) -> list[str]:
+def summarise_probe(probe: Mapping[str, Any]) -> str:
+    """Which identities shift the score, and how often civil sentences are flagged."""
     found = probe["identities"]
     # As the table shows them: a score in float32 alone would make shifts of 1e-8 that all go one way.
     higher = [name for name in IDENTITIES if round(found[name]["interval"][0], DECIMALS) > 0]
@@ -196,7 +204,7 @@ def _summarise(probe: Mapping[str, Any]) -> list[str]:
         f"At the threshold of {_named(name, thresholds)} it wrongly flags {_percent(unmarked)} of the civil sentences "
         f"about unmarked people, and {of_identities} of those about any of the nine identities."
     )
-    return sentences
+    return " ".join(sentences)
 
 
 def _interval_of_mean(values: np.ndarray) -> list[float]:

@@ -1,1 +1,1 @@
-"""Publishing: the model card, what may be told, and the upload."""
+"""Publishing on the Hugging Face Hub: model card, redaction of local paths and tokens, upload."""

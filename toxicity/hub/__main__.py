@@ -13,11 +13,11 @@ from toxicity.hub.push import push_run
 
 
 def main() -> None:
-    """Publish a run that is there."""
+    """Publish the run that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m toxicity.hub", description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, help="the --output_dir of a finished run")
-    parser.add_argument("--repo", required=True, help="NAME or OWNER/NAME on the Hub; made if it is not there")
-    parser.add_argument("--private", action="store_true", default=None, help="make it so that only its owner sees it")
+    parser.add_argument("--repo", required=True, help="NAME or OWNER/NAME on the Hub; created if it does not exist")
+    parser.add_argument("--private", action="store_true", default=None, help="make a new repo private")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to; by default main")
     arguments = parser.parse_args()
     address = push_run(arguments.run, arguments.repo, arguments.private, arguments.revision)

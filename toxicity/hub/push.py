@@ -1,9 +1,12 @@
-"""Publish a run on the Hugging Face Hub: the files that are named here, and no others.
+"""Publish a run on the Hugging Face Hub: only the files listed in `RUN_FILES`, in one commit.
 
 python -m toxicity.hub runs/sample --repo NAME [--private] [--revision BRANCH]
 
-The token is the client's own (HF_TOKEN, or what `hf auth login` keeps). Comments, predictions, checkpoints and
-optimizer state stay where they are; local paths are taken out of what is published.
+The token is that of huggingface_hub (HF_TOKEN, or the one `hf auth login` stored). Comments, predictions, checkpoints
+and optimizer state are never uploaded; local paths are removed from the JSON files that are.
+
+`HfApi.upload_folder` is no substitute for the commit made here: with hf_xet installed it may commit a folder in several
+parts, and whoever loads the repo in between gets the model of one run and the card of another.
 """
 
 from __future__ import annotations
@@ -26,45 +29,54 @@ from huggingface_hub.utils import disable_progress_bars, get_session, validate_r
 
 from toxicity.core.console import printable
 from toxicity.core.errors import PublishError, RequestError
+from toxicity.core.run_folder import RunFolder
 from toxicity.core.training_arguments import require_repo_name
 from toxicity.hub.redact import public_benchmark, public_config, redacted
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 TOKENIZER = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
 )
 MODEL_FILES = ("config.json", *WEIGHTS, *TOKENIZER)
-CARD = "README.md"
-BENCHMARK = "report/benchmark.json"
-RUN_FILES = (*MODEL_FILES, CARD, BENCHMARK, "report/*.png")
-# Without these it is no finished run.
-NEEDED = ("config.json", "tokenizer.json", CARD, BENCHMARK)
+# Files have the same place in the repo as in the folder of the run.
+IN_REPO = RunFolder("")
+CARD, BENCHMARK = str(IN_REPO.card), str(IN_REPO.benchmark)
+RUN_FILES = (*MODEL_FILES, CARD, BENCHMARK, str(IN_REPO.report / "*.png"))
+# What a finished run has.
+REQUIRED = ("config.json", "tokenizer.json", CARD, BENCHMARK)
 
-# The model that the card's example loads.
+# The model name in the example of the card.
 EXAMPLE_MODEL = re.compile(r'(pipeline\(\s*"text-classification",\s*)"[^"\n]*"')
 
-# The client itself would wait without end for a Hub that takes a call and does not answer it.
+# Timeout of each request; by default huggingface_hub has none.
 SECONDS_OF_SILENCE = 120.0
-# How long the end of a run waits for the upload of a checkpoint that is under way.
+# How long the end of a run waits for a checkpoint that is still being uploaded.
 SECONDS_FOR_A_CHECKPOINT = 600.0
 
 logger = logging.getLogger(__name__)
 
-# One after the other, so that commits arrive in the order of their checkpoints.
+# One worker, so that commits arrive in the order of their checkpoints.
 _uploads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hub")
 
 
 def check_access(repo: str, private: bool | None = None) -> str:
-    """Make the repo unless it is there, and see that the token may write to it.
+    """Create the repo if it does not exist, and check that the token may write to it.
 
     Returns:
         The name of the repo with its owner.
 
     Raises:
-        PublishError: if a push would fail as things are.
+        PublishError: if a push would fail now.
     """
-    with _explained(repo):
+    with _errors_explained(repo):
         repo = _open_repo(repo, private)
         HfApi().auth_check(repo, write=True)
     return repo
@@ -77,32 +89,32 @@ def push_run(
     revision: str | None = None,
     checkpoints: Iterable[Future[None]] = (),
 ) -> str:
-    """Publish a finished run in one commit, as far as the Hub has not got its files already.
+    """Publish a finished run in one commit; files that the Hub has already are not sent again.
 
     Args:
-        run: its folder, with the files of `RUN_FILES`.
-        repo: `name` or `owner/name`; made if it is not there.
-        private: whether it is made so that only its owner sees it; None as the owner's default is.
-        revision: branch to commit to, made if it is not there; by default `main`.
-        checkpoints: of `push_checkpoint`. Those whose upload has not begun are left out; one under way is waited for,
-            `SECONDS_FOR_A_CHECKPOINT` at most, as its commit would put an older model over this one.
+        run: folder of the run.
+        repo: `name` or `owner/name`; created if it does not exist.
+        private: whether a new repo is private; None for the owner's default.
+        revision: branch to commit to, created if it does not exist; by default `main`.
+        checkpoints: results of `push_checkpoint`. Uploads that have not started are cancelled. One that has is waited
+            for, at most `SECONDS_FOR_A_CHECKPOINT`, because its commit would replace this model by an older one.
 
     Returns:
         The address of the model.
 
     Raises:
-        RequestError: if the folder holds no finished run, or the name can be no repo's.
-        PublishError: if the Hub did not take all of it. The message names the command that goes on.
+        RequestError: if the folder holds no finished run, or the name is not valid for a repo.
+        PublishError: if the upload failed. The message names the command that continues it.
     """
     require_repo_name(repo)
-    missing = [name for name in NEEDED if not (run / name).is_file()]
+    missing = [name for name in REQUIRED if not (run / name).is_file()]
     if not any(next(run.glob(pattern), None) for pattern in WEIGHTS):
         missing.append(WEIGHTS[0])
     if missing:
         raise RequestError(f"{run} holds no finished run, it lacks {', '.join(missing)}: name the --output_dir of one.")
     try:
-        under_way = [job for job in checkpoints if not job.cancel()]
-        if wait(under_way, timeout=SECONDS_FOR_A_CHECKPOINT).not_done:
+        uploading = [job for job in checkpoints if not job.cancel()]
+        if wait(uploading, timeout=SECONDS_FOR_A_CHECKPOINT).not_done:
             raise PublishError(
                 f"a checkpoint is still on its way to {repo}, {SECONDS_FOR_A_CHECKPOINT:g} s after the end: the Hub is "
                 "slow or does not answer."
@@ -117,19 +129,19 @@ def push_run(
 def push_checkpoint(
     checkpoint: Path, repo: str, private: bool | None, revision: str | None, message: str
 ) -> Future[None]:
-    """Publish the model and tokenizer of a checkpoint while training goes on. What the Hub refuses is a warning.
+    """Publish model and tokenizer of a checkpoint in the background. A failed upload is logged as a warning.
 
     Args:
-        checkpoint: its folder; it may be gone before the upload is done.
-        repo: as `push_run` takes it.
-        private: the same.
-        revision: the same.
-        message: of the commit.
+        checkpoint: its folder, which may be deleted before the upload is done.
+        repo: as for `push_run`, like `private` and `revision`.
+        private: see there.
+        revision: see there.
+        message: commit message.
 
     Raises:
-        OSError: if the disk has no room to hold the files.
+        OSError: if the files can be neither linked nor copied.
     """
-    # Links cost nothing, and hold the files when the Trainer deletes its older checkpoints.
+    # Hard links take no space, and keep the files when the Trainer deletes older checkpoints.
     held = Path(tempfile.mkdtemp(prefix=".publishing-", dir=checkpoint.parent))
     for file in _files(checkpoint, MODEL_FILES):
         try:
@@ -146,7 +158,7 @@ def push_checkpoint(
             shutil.rmtree(held, ignore_errors=True)
 
     job = _uploads.submit(push)
-    # A job that is cancelled never comes to its end.
+    # A cancelled job never runs its `finally`.
     job.add_done_callback(lambda _: shutil.rmtree(held, ignore_errors=True))
     return job
 
@@ -155,15 +167,15 @@ def _push(
     folder: Path, patterns: tuple[str, ...], repo: str, private: bool | None, revision: str | None, message: str
 ) -> str:
     api = HfApi()
-    with _explained(repo):
+    with _errors_explained(repo):
         repo = _open_repo(repo, private)
         if revision is not None:
             api.create_branch(repo, branch=revision, exist_ok=True)
         additions = [
-            CommitOperationAdd(file.relative_to(folder).as_posix(), _published(file, folder, repo))
+            CommitOperationAdd(file.relative_to(folder).as_posix(), _public_content(file, folder, repo))
             for file in _files(folder, patterns)
         ]
-        # What an earlier push of another run left is loaded or shown with this one, or instead of it.
+        # Files of a run published earlier would be loaded or shown with this one, or instead of it.
         kept = {addition.path_in_repo for addition in additions}
         stale = [
             CommitOperationDelete(name)
@@ -179,7 +191,7 @@ def _open_repo(repo: str, private: bool | None) -> str:
     if get_token() is None:
         raise PublishError("there is no token for the Hub: run `hf auth login`, or set HF_TOKEN to one that may write.")
     url = HfApi().create_repo(repo, private=private, exist_ok=True)
-    # The name is the server's word from here on.
+    # The name comes from the server.
     validate_repo_id(url.repo_id)
     if url.repo_type != "model":
         raise PublishError(f"{url.repo_id} on the Hub is a {url.repo_type}, not a model: choose another name.")
@@ -191,15 +203,15 @@ def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether `Path.glob` would find a file of that name by the pattern."""
+    """Whether `Path.glob` would find the file, so that `*` does not match `/`."""
     return name.count("/") == pattern.count("/") and PurePosixPath(name).match(pattern)
 
 
-def _published(file: Path, folder: Path, repo: str) -> Path | bytes:
-    """The file itself, or what is published in its stead.
+def _public_content(file: Path, folder: Path, repo: str) -> Path | bytes:
+    """The file, or its redacted bytes where it names the wrong repo or local paths.
 
     Raises:
-        PublishError: if it holds a token.
+        PublishError: if it contains a token.
     """
     name = file.relative_to(folder).as_posix()
     if file.suffix not in (".json", ".md", ".txt"):
@@ -210,46 +222,46 @@ def _published(file: Path, folder: Path, repo: str) -> Path | bytes:
     elif name == BENCHMARK:
         text = json.dumps(public_benchmark(json.loads(text)), indent=2) + "\n"
     elif name in ("config.json", "tokenizer_config.json"):
-        held = json.loads(text)
-        public = public_config(held)
-        text = text if public == held else json.dumps(public, indent=2, ensure_ascii=False) + "\n"
+        config = json.loads(text)
+        public = public_config(config)
+        text = text if public == config else json.dumps(public, indent=2, ensure_ascii=False) + "\n"
     if redacted(text) != text:
         raise PublishError(f"{file} holds a token of the Hub, and nothing was sent: take it out.")
     return file if text == original else text.encode()
 
 
 @contextmanager
-def _explained(repo: str) -> Iterator[None]:
-    """Turn whatever the client raises into a `PublishError` that says on one line what to do about it."""
-    patience, get_session().timeout = get_session().timeout, SECONDS_OF_SILENCE
+def _errors_explained(repo: str) -> Iterator[None]:
+    """Turn any error of huggingface_hub into a `PublishError` that says in one line what to do about it."""
+    timeout, get_session().timeout = get_session().timeout, SECONDS_OF_SILENCE
     try:
         yield
     except PublishError:
         raise
-    except Exception as error:  # what is raised depends on the client, its transport and the network
+    except Exception as error:  # its type depends on the client, the transport and the network
         advice = {
             401: "the Hub does not take the token: log in again with `hf auth login`, or set HF_TOKEN to one it takes.",
             403: f"the token may not write to {repo}: use one with the role write, and a name of your own.",
             404: f"there is no model {repo} on the Hub that the token can see: is it a dataset, or somebody else's?",
-        }.get(_status_of_the_hub(error), f"{repo} was not published, or not all of it.")
-        raise PublishError(f"{advice} {_told(error)}") from error
+        }.get(_hub_status(error), f"{repo} was not published, or not all of it.")
+        raise PublishError(f"{advice} {_message_of(error)}") from error
     finally:
-        get_session().timeout = patience
+        get_session().timeout = timeout
 
 
-def _status_of_the_hub(error: Exception) -> int | None:
-    """How the Hub itself refused a call. Storage sees no token, so what it refuses is no matter of the token's."""
+def _hub_status(error: Exception) -> int | None:
+    """HTTP status if the Hub itself refused a request. Storage gets no token, so its refusals say nothing of it."""
     response = getattr(error, "response", None)
     if response is None or response.url.netloc.decode() != urlsplit(HfApi().endpoint).netloc:
         return None
     return response.status_code
 
 
-def _told(error: BaseException) -> str:
-    """What an error and those behind it say, on one line of at most 300 characters that does nothing to a terminal."""
-    # Where a file did not arrive, the client says which, and the error behind it says why.
+def _message_of(error: BaseException) -> str:
+    """Message of an error and its cause on one line, at most 300 characters, without tokens and control characters."""
+    # If a file did not arrive, the error says which, and its cause says why.
     cause = error.__cause__ if isinstance(error, RuntimeError) else None
     text = " ".join(f"{type(each).__name__}: {each}" for each in (error, cause) if each is not None)
-    # Signed URLs let whoever has them write; and the transport points to a page on what the status means.
+    # Signed URLs grant access to whoever reads them; httpx adds a link to an explanation of the status.
     text = re.sub(r"\?[^\s'\"]+|For more information check: \S+", "", redacted(text))
     return printable(" ".join(text.split()), 300)

@@ -1,4 +1,7 @@
-"""What may be told in public of a run: no path of this machine, no token."""
+"""Remove local paths and tokens from what is published.
+
+Configs of pretrained checkpoints carry keys of their own, so there is no list of harmless keys: every text is searched.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from huggingface_hub.utils import validate_repo_id
 
 # A text that is a path from one of its beginnings: /, //, \\, ~, ., .. or a drive.
 ROOTED_PATH = re.compile(r"(?:file:)?(?:/|\\\\|(?:~[\w.-]*|\.{1,2}|[A-Za-z]:)[/\\]).*", re.DOTALL)
-# One that is three or more names deep, as no id on the Hub is, in the way of Windows; LOCAL_PATH knows the other way.
+# A Windows path of three or more names, deeper than any id on the Hub; LOCAL_PATH covers the one with slashes.
 DEEP_PATH = re.compile(r"[\w.@+-]+(?:\\[\w.@+-]+){2,}")
 
-# The same within a text, where folders may have spaces in their names, and URLs are passed over.
+# The same inside a longer text. Folder names may contain spaces; URLs are left alone.
 _NAME = r"[^\s/\\\"'`|<>:,;()]+"
 _NAMES = rf"(?:[/\\]+(?:{_NAME}(?:[ ](?![.~]){_NAME}){{0,4}}(?=[/\\])|{_NAME}))"
 LOCAL_PATH = re.compile(
@@ -33,21 +36,21 @@ LOCAL_PATH = re.compile(
     re.VERBOSE,
 )
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
-# Keys of a tokenizer's config.
-AS_IT_IS = re.compile(r".*_tokens?|added_tokens_decoder|chat_template")
+# Keys of a tokenizer's config whose values may look like paths and are none.
+KEPT_KEYS = re.compile(r".*_tokens?|added_tokens_decoder|chat_template")
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a model or dataset is one of the Hub, as far as its name and this disk tell."""
+    """Whether a name can be that of a model or dataset on the Hub: valid as an id, and no file or folder here."""
     return _may_be_hub_id(name) and not Path(name).exists()
 
 
 def public_name(name: str, is_local: bool | None = None) -> str:
-    """What a model or dataset is called in public: an id on the Hub as it is, a local path by its last part.
+    """Public name of a model or dataset: an id on the Hub as it is, a local path by its last part.
 
     Args:
-        name: as it was asked for.
-        is_local: whether it was on the disk of the run; None where that is not known and this disk is to tell.
+        name: as it was given to the run.
+        is_local: whether it was a local path on the machine of the run; None if unknown, to look on this machine.
     """
     if is_hub_id(name) if is_local is None else not is_local and _may_be_hub_id(name):
         return name
@@ -55,10 +58,10 @@ def public_name(name: str, is_local: bool | None = None) -> str:
 
 
 def public_benchmark(benchmark: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of what `benchmark.json` holds, with local paths cut down to their last part.
+    """A copy of a benchmark with local paths cut to their last part.
 
-    `protocol.model_is_local` and `protocol.dataset_is_local`, where it has them, say whether the one or the other was
-    on the disk of the run: `models/mine` could be an id as well.
+    `protocol.model_is_local` and `protocol.dataset_is_local`, where present, decide whether a name such as
+    `models/mine` is a path or an id on the Hub.
     """
     copy = _each_text(benchmark, _without_paths)
     for key in ("model", "dataset"):
@@ -69,18 +72,15 @@ def public_benchmark(benchmark: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def public_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a model's or tokenizer's config with local paths cut down to their last part.
-
-    A pretrained checkpoint may bring keys of its own. Tokens and what is made of them may look like paths, and stay.
-    """
-    return {key: item if AS_IT_IS.fullmatch(key) else _each_text(item, _without_paths) for key, item in config.items()}
+    """A copy of a model's or tokenizer's config with local paths cut to their last part. Tokens are kept."""
+    return {key: item if KEPT_KEYS.fullmatch(key) else _each_text(item, _without_paths) for key, item in config.items()}
 
 
 def redacted(text: str) -> str:
-    """A text without tokens of the Hub, this machine's and others."""
+    """A text with access tokens of the Hub replaced by `…`, this machine's own and any other."""
     try:
         token = get_token()
-    except Exception:  # it may be fetched from elsewhere, which is what went wrong then
+    except Exception:  # a token may come from a remote store that fails
         token = None
     return TOKEN.sub("…", text.replace(token, "…") if token else text)
 
@@ -104,7 +104,7 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _without_paths(text: str) -> str:
-    """A text with local paths, those within it and itself if it is one, cut down to their last part."""
+    """A text with the local paths in it cut to their last part."""
     if ROOTED_PATH.fullmatch(text) or DEEP_PATH.fullmatch(text):
         return PureWindowsPath(text).name or text
     return LOCAL_PATH.sub(lambda path: path[0] if path["url"] else PureWindowsPath(path[0]).name, text)

@@ -1,1 +1,1 @@
-"""What a run leaves for its reader."""
+"""The report of a run: benchmark.json, pictures, report.md and report.html."""

@@ -1,11 +1,11 @@
-"""What a run measured, as the Markdown tables that its report and its card show."""
+"""Tables of a run's measurements, as the report and the model card show them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from toxicity.core.markdown import UNDEFINED, markdown_table
+from toxicity.core.markdown import UNDEFINED, Table
 from toxicity.core.schema import IDENTITIES
 
 METRICS = {
@@ -17,30 +17,29 @@ METRICS = {
 BIAS_AUCS = {"subgroup_auc": "Subgroup AUC", "bpsn_auc": "BPSN AUC", "bnsp_auc": "BNSP AUC"}
 
 
-def metrics_table(metrics: Mapping[str, Any]) -> str:
-    """The numbers of `metrics.ToxicityMetric`, without those of single identities."""
-    low, high = metrics.get("auc_interval") or (None, None)
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """The metrics over all validation comments, without those of single identities."""
     rows = [
         ("ROC AUC", number(metrics.get("auc"))),
-        ("ROC AUC, 95 % interval", UNDEFINED if low is None else f"{number(low)} to {number(high)}"),
+        ("ROC AUC, 95 % interval", interval(metrics.get("auc_interval"))),
     ]
     if metrics.get("bias"):
         rows.append((final_score_name(metrics["bias"]), number(metrics["bias"]["final_score"])))
     rows += [(name, number(metrics.get(key))) for key, name in METRICS.items()]
     subtypes = metrics.get("subtypes") or {}
     rows += [(f"ROC AUC of {name.replace('_', ' ')}", number(auc)) for name, auc in subtypes.items()]
-    return markdown_table(("Metric", "Value"), rows)
+    return Table(("Metric", "Value"), rows)
 
 
 def final_score_name(bias: Mapping[str, Any]) -> str:
-    """What the final score may be called: that of the competition only where it is over all of its identities."""
+    """Name of the final score: that of the competition only where it is over all nine identities."""
     if bias["identities_counted"] == len(IDENTITIES):
         return "Final score of Jigsaw Unintended Bias"
     return f"Final score, over {bias['identities_counted']} of {len(IDENTITIES)} identities"
 
 
-def bias_table(bias: Mapping[str, Any]) -> str:
-    """AUCs of each identity and their power means, of `bias.bias_metrics`."""
+def bias_table(bias: Mapping[str, Any]) -> Table:
+    """AUCs of each identity and their power means, from `evaluation.bias.bias_metrics`."""
     rows = [
         (
             name.replace("_", " "),
@@ -51,11 +50,11 @@ def bias_table(bias: Mapping[str, Any]) -> str:
         for name, cells in bias["identities"].items()
     ]
     rows.append(("power mean", "", "", *(number(bias[auc]) for auc in BIAS_AUCS)))
-    return markdown_table(("Identity", "Rows", "Toxic rows", *BIAS_AUCS.values()), rows)
+    return Table(("Identity", "Rows", "Toxic rows", *BIAS_AUCS.values()), rows)
 
 
-def thresholds_table(calibration: Mapping[str, Any]) -> str:
-    """Thresholds of `calibration.calibrate` on both scales, and what they gave on the held-out half."""
+def thresholds_table(calibration: Mapping[str, Any]) -> Table:
+    """Thresholds of `calibration.calibrate` on both scales, and their precision and recall on the held-out half."""
     rows = [
         (
             f"{row['precision_target']:g}",
@@ -65,22 +64,26 @@ def thresholds_table(calibration: Mapping[str, Any]) -> str:
         )
         for row in calibration["thresholds"]
     ]
-    header = ("Wanted precision", "Threshold", "For the pipeline", "Precision", "Recall", "Flagged")
-    return markdown_table(header, rows)
+    return Table(("Wanted precision", "Threshold", "For the pipeline", "Precision", "Recall", "Flagged"), rows)
 
 
-def calibration_table(calibration: Mapping[str, Any]) -> str:
-    """What the temperature did on the held-out half."""
+def calibration_table(calibration: Mapping[str, Any]) -> Table:
+    """Metrics on the held-out half before and after the logits are divided by the temperature."""
     changes = calibration["held_out"]
     rows = [(METRICS[key], number(change["before"]), number(change["after"])) for key, change in changes.items()]
-    return markdown_table(("Metric", "Before", "After"), rows)
+    return Table(("Metric", "Before", "After"), rows)
 
 
 def number(value: float | None, decimals: int = 5) -> str:
-    """A measured number, or that there is none."""
+    """A measured number, or `undefined`."""
     return UNDEFINED if value is None else f"{value:.{decimals}f}"
 
 
+def interval(bounds: tuple[float, float] | None) -> str:
+    """A confidence interval, `0.98498 to 0.99291`, or `undefined`."""
+    return UNDEFINED if bounds is None else " to ".join(map(number, bounds))
+
+
 def percent(share: float | None) -> str:
-    """A share, 0 to 1, in per cent, or that there is none."""
+    """A share from 0 to 1 as a percentage, or `undefined`."""
     return UNDEFINED if share is None else f"{100 * share:.1f} %"

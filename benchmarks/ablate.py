@@ -47,7 +47,6 @@ PLAIN: dict[str, Any] = {
     "init_head_bias": False,
     "head_tail_truncation": False,
     "layerwise_lr_decay": 1,
-    "ema_decay": 0,
     "later_negatives": 1,
 }
 THREE_EPOCHS = PLAIN | {"max_train_samples": 2_000, "max_eval_samples": 4_000, "num_train_epochs": 3}
@@ -61,7 +60,6 @@ TABLES: list[dict[str, dict[str, Any]]] = [
         "no dropout, 512 tokens": PLAIN | {"config_overrides": NO_DROPOUT, "max_seq_length": 512},
         "head and tail": PLAIN | {"head_tail_truncation": True},
         "head bias": PLAIN | {"init_head_bias": True},
-        "moving average 0.99": PLAIN | {"ema_decay": 0.99},
         "layer-wise decay 0.9": PLAIN | {"layerwise_lr_decay": 0.9},
     },
     {

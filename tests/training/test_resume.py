@@ -8,7 +8,8 @@ from processes import Run, ended_well
 
 from toxicity.core.errors import RequestError
 from toxicity.training.checkpoints import fault_of
-from toxicity.training.resume import FINISHED, PROGRESS, Checkpoints, differences
+from toxicity.training.request import differences
+from toxicity.training.resume import FINISHED, PROGRESS, Checkpoints
 
 STEPS, SAVE_STEPS = 30, 4
 
@@ -240,6 +241,8 @@ def test_differences_are_parts_of_a_sentence():
     assert differences(saved, saved) == []
     assert differences(saved, saved | {"training comments": "b"}) == ["the training comments are others"]
     assert differences(saved, saved | {"loss": "soft"}) == ["loss was None and is soft"]
+    assert differences(saved | {"ema_decay": 0.0}, saved) == []
+    assert differences(saved | {"ema_decay": 0.9}, saved) == ["ema_decay was 0.9 and is no longer an option"]
 
 
 def test_checkpoints_without_the_optimiser_are_no_place_to_go_on_from(flags, tmp_path, run_main, capsys):

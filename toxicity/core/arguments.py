@@ -223,11 +223,11 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     if unknown:
         raise RequestError(f"cannot place `{unknown[0]}`: the recipe comes first, then `--flag value`.")
     parsed = Arguments(recipe_path.stem, *arguments)
-    taught = parsed.training.ema_decay or parsed.objective.auxiliary_targets
-    if parsed.training.push_to_hub and parsed.training.hub_strategy == HubStrategy.EVERY_SAVE and taught:
+    every_save = parsed.training.push_to_hub and parsed.training.hub_strategy == HubStrategy.EVERY_SAVE
+    if every_save and parsed.objective.auxiliary_targets:
         raise RequestError(
-            "a checkpoint holds the weights before they are averaged, and logits of auxiliary targets; with "
-            "--ema_decay or --auxiliary_targets choose --hub_strategy end, which publishes the model itself."
+            "a checkpoint holds logits of auxiliary targets, too; with --auxiliary_targets choose --hub_strategy end, "
+            "which publishes the model itself."
         )
     return parsed
 

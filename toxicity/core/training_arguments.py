@@ -22,7 +22,6 @@ from toxicity.core.errors import RequestError
 # What changes what is learnt and is off by default, and which value that is.
 OPTIONS_OF_TRAINING = {
     "layerwise_lr_decay": 1.0,
-    "ema_decay": 0.0,
     "later_negatives": 1.0,
     "early_stopping_patience": 0,
 }
@@ -56,13 +55,6 @@ class TrainingArguments(HfTrainingArguments):
         default=1.0,
         metadata={
             "help": "Learning rate of each layer as a share of the layer's above it, from the head down; 1 is off."
-        },
-    )
-    ema_decay: float = field(
-        default=0.0,
-        metadata={
-            "help": "Validate and save an exponential moving average of the weights, which keeps this share of itself "
-            "at each step; 0 is off."
         },
     )
     later_negatives: float = field(
@@ -143,7 +135,6 @@ class TrainingArguments(HfTrainingArguments):
     def _check_recipe_of_optimiser(self) -> None:
         for name, least, most, off in (
             ("layerwise_lr_decay", 0, 1, 1),
-            ("ema_decay", 0, 1, 0),
             ("later_negatives", 0, 1, 1),
         ):
             value = getattr(self, name)

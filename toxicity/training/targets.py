@@ -50,8 +50,8 @@ class Objective:
             rates += np.nanmean(self.auxiliary, axis=0, dtype=np.float64).tolist()
         return np.clip(rates, LEAST_RATE, 1 - LEAST_RATE)
 
-    def beside(self, tokens: Dataset) -> Dataset:
-        """The tokenised comments with these targets as columns: `labels`, and `weights` and `auxiliary` if any."""
+    def add_targets(self, tokens: Dataset) -> Dataset:
+        """The tokenised comments with their targets as columns: `labels`, and `weights` and `auxiliary` if any."""
         columns = {"labels": pa.array(self.labels)}
         if self.weights is not None:
             columns["weights"] = pa.array(self.weights)

@@ -71,6 +71,10 @@ class ResumableTrainer(Trainer):
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Do nothing; the Trainer's own would contact the Hub, and end the run if that fails."""
 
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse; the Trainer's own would upload nearly all of `output_dir`, comments in the report too."""
+        raise RequestError("a run is published by the callback Publisher, or by python -m toxicity.hub.")
+
     def counts(self) -> dict[str, int]:
         """What a checkpoint records of the work that was done, over all processes."""
         return {}
@@ -223,21 +227,18 @@ class ResumableTrainer(Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         self.monitor.require_finite()
         started, step, writer = monotonic(), self.state.global_step, self.args.should_save
-        output_dir = self.checkpoints.run_folder.path
+        folder = self.checkpoints.run_folder.checkpoint(step)
+        cleanup = unfinished_path(folder.parent, step) if writer else None
         with self.clock.phase("checkpoint"):
             self.store_flos()
-            with self.full_disk_explained(
-                output_dir,
-                f"checkpoint-{step}",
-                needed=self._bytes_of_training() if writer else 0,
-                cleanup=unfinished_path(output_dir, step) if writer else None,
-            ):
+            needed = self._bytes_of_training() if writer else 0
+            with self.full_disk_explained(folder.parent, folder.name, needed, cleanup):
                 self.checkpoints.save(step, self._write_checkpoint, self._facts, writer)
             if writer:
                 self.checkpoints.rotate(step, self._limit, self.state.best_model_checkpoint)
         self._saved_step = step
         self.monitor.note_save(monotonic() - started)
-        logger.info(f"Saved {self.checkpoints.run_folder.checkpoint(step)} in {monotonic() - started:.1f} seconds.")
+        logger.info(f"Saved {folder} in {monotonic() - started:.1f} seconds.")
 
     def _write_checkpoint(self, folder: Path) -> None:
         """Write this process's files of a checkpoint into a folder, the same ones as `Trainer._save_checkpoint`."""
@@ -264,19 +265,13 @@ class ResumableTrainer(Trainer):
         with self.clock.phase("checkpoint"):
             # A scoring that is cut off starts over.
             seconds = {phase: spent for phase, spent in self.clock.seconds.items() if phase != "inference"}
-        loss = self.accelerator.reduce(self._tr_loss.detach().clone(), reduction="mean").item()
-        return {
-            "resumable": not self.args.save_only_model,
-            "progress": {
-                "seconds": seconds,
-                "counts": self.counts(),
-                "loss": {
-                    "since_logged": loss,
-                    "logged": self._total_loss_scalar,
-                    "last_logged_step": self._globalstep_last_logged,
-                },
-            },
+        loss = {
+            "since_logged": self.accelerator.reduce(self._tr_loss.detach().clone(), reduction="mean").item(),
+            "logged": self._total_loss_scalar,
+            "last_logged_step": self._globalstep_last_logged,
         }
+        progress = {"seconds": seconds, "counts": self.counts(), "loss": loss}
+        return {"resumable": not self.args.save_only_model, "progress": progress}
 
     def _bytes_of_model(self) -> int:
         return BYTES_OF_SMALL_FILES + sum(parameter.nbytes for parameter in self.model.parameters())

@@ -36,3 +36,35 @@ def test_the_first_process_works_and_all_know(monkeypatch):
 def test_a_build_for_cuda_on_a_machine_without_a_card_has_no_accelerator(torch_build):
     assert distributed.accelerator() is None
     assert distributed.device() is None
+
+
+@pytest.fixture
+def launched_alone(monkeypatch):
+    """The environment that Accelerate's launcher, asked for two processes on a CPU, gives the one that it starts."""
+    for variable in distributed.RANK_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.setattr("psutil.Process.environ", lambda self: {})
+
+
+def test_one_process_where_several_were_asked_for_is_refused_with_torchrun_named(launched_alone):
+    with pytest.raises(RequestError, match="started one, .*`torchrun --standalone --nproc_per_node 2"):
+        distributed.require_all_processes()
+
+
+@pytest.mark.parametrize("variable", ["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"])
+def test_one_of_several_goes_on(launched_alone, monkeypatch, variable):
+    monkeypatch.setenv(variable, "0")
+    distributed.require_all_processes()
+
+
+def test_one_process_that_was_asked_for_goes_on(launched_alone, monkeypatch):
+    # The port of a cluster's job script, which is there whatever the launcher was asked for.
+    monkeypatch.setattr("psutil.Process.environ", lambda self: {"MASTER_PORT": "29500"})
+    distributed.require_all_processes()
+    monkeypatch.delenv("MASTER_PORT")
+    distributed.require_all_processes()
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
+    distributed.require_all_processes()

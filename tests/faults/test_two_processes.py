@@ -148,16 +148,29 @@ def launched(tmp_path, *command):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("how", [["--multi_gpu"], []], ids=["torch's launcher", "plain"])
-def test_accelerate_launches_two(flags, alone, comments, tmp_path, how):
+@pytest.mark.parametrize("how", ["accelerate launch --multi_gpu", "torchrun"])
+def test_launchers_start_two(flags, alone, comments, tmp_path, how):
     options = [*flags, *TWO, "--output_dir", tmp_path / "run", "--use_cpu"]
-    two = [*LAUNCH, *how, "--num_processes", 2, "--main_process_port", free_port()]
+    two = [*LAUNCH, "--multi_gpu", "--num_processes", 2, "--main_process_port", free_port()]
+    if how == "torchrun":
+        two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
     run = launched(tmp_path, *two, "run_toxicity.py", *options)
     _, errors = run.communicate(timeout=400)
     assert run.returncode == 0, errors
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(alone), atol=1e-4)
     _, row = check_scores(tmp_path / "run", comments)
     assert row["machine"]["device_count"] == 2
+
+
+@pytest.mark.long
+def test_accelerate_that_starts_one_of_two_is_told_to_be_torchrun(flags, tmp_path):
+    options = [*flags, *TWO, "--output_dir", tmp_path / "run", "--use_cpu"]
+    run = launched(tmp_path, *LAUNCH, "--num_processes", 2, "run_toxicity.py", *options)
+    _, errors = run.communicate(timeout=200)
+    assert run.returncode == 1, "the launcher's own code"
+    assert "error: accelerate launch was asked for several processes and started one" in errors
+    assert "`torchrun --standalone --nproc_per_node 2 run_toxicity.py ...`" in errors
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.long
@@ -183,7 +196,7 @@ def test_one_that_dies_stops_the_other_and_shows_its_own_error(flags, tmp_path, 
         textwrap.dedent(
             f"""\
             import os, sys, runpy
-            sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+            sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "support")!r}]
             import faults
             if os.environ["RANK"] == "{rank}":
                 faults.raise_at_step(5, "the card fell off the bus")

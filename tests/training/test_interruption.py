@@ -11,7 +11,7 @@ from processes import Run, ended_well
 
 from toxicity.core.errors import Interrupted
 from toxicity.training.checkpoints import fault_of
-from toxicity.training.interruption import defer_stop, sigterm_saves, stop_requested
+from toxicity.training.interruption import defer_stop, is_launcher, sigterm_saves, stop_requested
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,14 @@ def test_later_it_is_noted():
         assert stop_requested()
     assert not stop_requested()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_mentions_a_launcher_is_none():
+    assert is_launcher(["python3", "-u", "-m", "accelerate.commands.launch", "run_toxicity.py"])
+    assert is_launcher(["/venv/bin/python", "/venv/bin/torchrun", "run_toxicity.py"])
+    assert not is_launcher(["bash", "-c", "cd accelerate && python run_toxicity.py"])
+    assert not is_launcher(["python", "sweep.py", "accelerate"])
+    assert not is_launcher([])
 
 
 @pytest.mark.long

@@ -168,10 +168,10 @@ class Arguments:
 
     def __post_init__(self) -> None:
         publishes_checkpoints = self.training.push_to_hub and self.training.hub_strategy == HubStrategy.EVERY_SAVE
-        if publishes_checkpoints and (self.training.ema_decay or self.objective.auxiliary_targets):
+        if publishes_checkpoints and self.objective.auxiliary_targets:
             raise RequestError(
-                "a checkpoint holds the weights before they are averaged, and logits of auxiliary targets; with "
-                "--ema_decay or --auxiliary_targets choose --hub_strategy end, which publishes the model itself."
+                "a checkpoint holds logits of auxiliary targets, too; with --auxiliary_targets choose --hub_strategy "
+                "end, which publishes the model itself."
             )
 
 

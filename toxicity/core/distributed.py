@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
+import psutil
 import torch
 from torch import distributed
 
@@ -15,6 +16,8 @@ from toxicity.core.errors import RequestError
 
 # One rank may wait this long for another to finish its last file.
 TIMEOUT = timedelta(days=7)
+# Launchers set one of these to the number of a process among several: torch's the first, those of MPI the others.
+RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 T = TypeVar("T")
 
@@ -87,3 +90,27 @@ def run_on_all(work: Callable[[], T]) -> T:
 def run_on_main(work: Callable[[], T]) -> T:
     """Run `work` on rank 0 alone; every rank gets its result, or its `RequestError`."""
     return gather(run_on_all(lambda: work() if rank() == 0 else None))[0]
+
+
+def require_all_processes() -> None:
+    """Refuse to run alone where Accelerate's launcher was asked for several processes and started a single one.
+
+    Without GPUs `accelerate launch --num_processes 2` does that silently: half of the machine would be idle, and the
+    batch half as large as asked for. The launcher then sets MASTER_PORT, as for several processes, but no rank. Where
+    its own environment has that port already, this is no proof, and the run goes on.
+
+    Raises:
+        RequestError: naming the command that starts several processes on a CPU.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
+    if not launched or any(name in os.environ for name in RANK_VARIABLES):
+        return
+    try:
+        asked_for_several = "MASTER_PORT" not in psutil.Process().parent().environ()
+    except (psutil.Error, AttributeError):
+        return
+    if asked_for_several:
+        raise RequestError(
+            "accelerate launch was asked for several processes and started one, as it does without GPUs. Start two on "
+            "a CPU with `torchrun --standalone --nproc_per_node 2 run_toxicity.py ...`, or ask for one process."
+        )

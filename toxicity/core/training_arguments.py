@@ -23,7 +23,6 @@ from toxicity.core.errors import RequestError
 # Options that change what is learnt, with the values that turn them off, which are their defaults.
 OPTIONS_OF_TRAINING = {
     "layerwise_lr_decay": 1.0,
-    "ema_decay": 0.0,
     "later_negatives": 1.0,
     "early_stopping_patience": 0,
 }
@@ -48,11 +47,6 @@ class TrainingArguments(HfTrainingArguments):
     )
     layerwise_lr_decay: float = HfArg(
         default=1.0, help="Learning rate of each layer as a share of the next layer's, from the head down; 1 is off."
-    )
-    ema_decay: float = HfArg(
-        default=0.0,
-        help="Decay per step of an exponential moving average of the weights, which replaces them in validation and "
-        "in what is saved; 0 is off.",
     )
     later_negatives: float = HfArg(
         default=1.0,
@@ -123,7 +117,7 @@ class TrainingArguments(HfTrainingArguments):
             raise RequestError(f"--save_minutes is {self.save_minutes}; it should be 0 (never) or more.")
 
     def _check_optimiser(self) -> None:
-        for name, off in (("layerwise_lr_decay", 1), ("ema_decay", 0), ("later_negatives", 1)):
+        for name, off in (("layerwise_lr_decay", 1), ("later_negatives", 1)):
             value = getattr(self, name)
             if value != off and not 0 < value < 1:
                 raise RequestError(f"--{name} is {value}; give a number between 0 and 1, or {off} for off.")

@@ -5,7 +5,7 @@ import random
 import shutil
 
 import pytest
-from builders import write_comments
+from builders import training_flags, write_comments
 from processes import Run, ended_well
 
 from toxicity.training.checkpoints import fault_of
@@ -21,12 +21,9 @@ def comments(tmp_path_factory):
 @pytest.fixture(scope="module")
 def flags(checkpoint, comments):
     """Three epochs of ten steps, with dropout, that are saved every fourth."""
-    return [
-        *("--model_name_or_path", checkpoint, "--config_overrides", "hidden_dropout_prob=0.1"),
-        *("--train_file", comments, "--max_seq_length", 32, "--num_train_epochs", 3, "--learning_rate", 1e-3),
-        *("--per_device_train_batch_size", 8, "--logging_steps", 3),
-        *("--save_strategy", "steps", "--save_steps", SAVE_STEPS),
-    ]
+    options = {"config_overrides": "hidden_dropout_prob=0.1", "learning_rate": 1e-3, "logging_steps": 3}
+    saving = {"save_strategy": "steps", "save_steps": SAVE_STEPS}
+    return training_flags(checkpoint, comments, num_train_epochs=3, **options, **saving)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 import pyarrow.parquet
 import pytest
-from builders import ROOT, make_comments, write_comments
+from builders import ROOT, make_comments, training_flags, write_comments
 from processes import Run, ended_well, free_port, two_ranks
 from sklearn.metrics import roc_auc_score
 
@@ -28,12 +28,9 @@ def comments(tmp_path_factory):
 @pytest.fixture(scope="module")
 def flags(checkpoint, comments):
     """77 rows to train on and 41 to validate on, ten steps of eight rows at the most an epoch, without dropout."""
-    return [
-        *("--model_name_or_path", checkpoint, "--train_file", comments, "--max_seq_length", 32),
-        *("--config_overrides", "hidden_dropout_prob=0", "--max_eval_samples", 41),
-        *("--num_train_epochs", 2, "--learning_rate", 1e-3, "--logging_steps", 1, "--save_strategy", "epoch"),
-        *("--train_sampling_strategy", "group_by_length"),
-    ]
+    options = {"config_overrides": "hidden_dropout_prob=0", "max_eval_samples": 41, "learning_rate": 1e-3}
+    options |= {"logging_steps": 1, "save_strategy": "epoch", "train_sampling_strategy": "group_by_length"}
+    return training_flags(checkpoint, comments, num_train_epochs=2, **options)
 
 
 ONE, TWO = ["--per_device_train_batch_size", 8], ["--per_device_train_batch_size", 4]

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from builders import ROOT, write_comments
+from builders import ROOT, training_flags, write_comments
 from processes import Run, ended_well
 
 from toxicity.core.errors import Interrupted
@@ -17,12 +17,9 @@ from toxicity.training.interruption import defer_stop, is_launcher, sigterm_save
 @pytest.fixture(scope="module")
 def flags(checkpoint, tmp_path_factory):
     path = write_comments(tmp_path_factory.mktemp("data") / "comments.csv")
-    return [
-        *("--model_name_or_path", checkpoint, "--config_overrides", "hidden_dropout_prob=0.1"),
-        *("--train_file", path, "--max_seq_length", 32, "--num_train_epochs", 2, "--learning_rate", 1e-3),
-        *("--per_device_train_batch_size", 8, "--logging_steps", 2, "--save_strategy", "no"),
-        *("--per_device_eval_batch_size", 4),
-    ]
+    options = {"config_overrides": "hidden_dropout_prob=0.1", "learning_rate": 1e-3, "logging_steps": 2}
+    options |= {"save_strategy": "no", "per_device_eval_batch_size": 4}
+    return training_flags(checkpoint, path, num_train_epochs=2, **options)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def test_ids_take_the_least_space_that_holds_the_vocabulary(tokenizer, cache_dir
 def test_the_second_time_is_a_hit(tokenizer, cache_dir, monkeypatch):
     first = tokenized(TEXTS, tokenizer, cache_dir)
     tokenizer(TEXTS[:2], padding=True, truncation=True, max_length=7)  # leaves its settings in the tokenizer
-    monkeypatch.setattr("toxicity.data.tokenization.encode", lambda *args: pytest.fail("tokenised again"))
+    monkeypatch.setattr("toxicity.data.tokenization.encode", lambda *args, **options: pytest.fail("tokenised again"))
     second = tokenized(TEXTS, tokenizer, cache_dir)
     assert (first.cache_hit, second.cache_hit) == (False, True)
     assert first.dataset[:] == second.dataset[:]

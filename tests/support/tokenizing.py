@@ -16,10 +16,10 @@ def tokenize_slowly(
     """Tokenise in shards of 20 rows; sends `encoding` before each batch, and at the end `hit` or `made`."""
     encode = tokenization.encode
 
-    def encode_slowly(*args: object) -> object:
+    def encode_slowly(*args: object, **options: object) -> object:
         results.send("encoding")
         time.sleep(seconds_per_batch)
-        return encode(*args)
+        return encode(*args, **options)
 
     tokenization.encode, tokenization.ROWS_PER_SHARD = encode_slowly, 20
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)

@@ -92,12 +92,8 @@ class DataArguments:
             raise RequestError("--validation_file needs a --train_file beside it.")
         if not self.dataset_name and not self.train_file:
             raise RequestError("no data: give --train_file FILE, or --dataset_name sample.")
-        for name, least in (
-            ("max_seq_length", 3),
-            ("max_train_samples", 1),
-            ("max_eval_samples", 1),
-            ("preprocessing_num_workers", 1),
-        ):
+        minima = {"max_seq_length": 3, "max_train_samples": 1, "max_eval_samples": 1, "preprocessing_num_workers": 1}
+        for name, least in minima.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise RequestError(f"--{name} is {value}; the least that works is {least}.")

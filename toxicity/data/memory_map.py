@@ -54,12 +54,7 @@ def mapped_from_disk(tables: Iterable[pa.Table]) -> list[pa.Table]:
 
 
 def take_to_disk(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """These rows of a table, in this order, memory-mapped from a file.
-
-    Args:
-        table: of any size, with a column `text`.
-        rows: numbers of the rows to copy, counted from 0.
-    """
+    """These rows (numbers from 0) of a table with a column `text`, in this order, memory-mapped from a file."""
     starts = range(0, max(len(rows), 1), ROWS_PER_COPY)
     return pa.concat_tables(mapped_from_disk(_take(table, rows[start : start + ROWS_PER_COPY]) for start in starts))
 

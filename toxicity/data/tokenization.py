@@ -6,8 +6,10 @@ import json
 import logging
 import os
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,9 @@ ROWS_PER_SHARD = 100_000
 SHARD_INDEX = "index.json"
 # To be raised when `encode` changes its output, so that older caches are not used.
 CACHE_FORMAT = 1
+
+# `encode` with everything but the texts filled in.
+EncodeBatch = Callable[[list[str]], tuple[pa.RecordBatch, int]]
 
 
 @dataclass
@@ -99,13 +104,16 @@ def tokenize(
         cache_hit = shards is not None and not damaged
         if cache_hit:
             logger.info(f"{len(comments):,} comments are in the token cache: {folder}")
-        elif shards is None:
+        else:
+            id_type = np.min_scalar_type(max(backend.get_vocab().values()))
+            encode_batch = partial(encode, backend=backend, id_type=id_type, head_tail=head_tail)
+        if shards is None:
             logger.info(f"Tokenizing {len(comments):,} comments into {folder}")
-            shards = _write_shards(folder, comments, backend, head_tail)
+            shards = _write_shards(folder, comments, encode_batch)
         for shard in damaged:
             logger.warning(f"The token cache was damaged, and is mended: {folder / shard['name']}")
             rows = comments.select(range(shard["first_row"], shard["first_row"] + shard["rows"]))
-            shard |= _write_shard(folder, shard["name"], rows, backend, head_tail)
+            shard |= _write_shard(folder, shard["name"], rows, encode_batch)
         if damaged:
             _write_index(folder, shards)
         dataset = concatenate_datasets([Dataset.from_file(str(folder / shard["name"])) for shard in shards])
@@ -118,9 +126,7 @@ def timed_rows(*splits: Tokens) -> int:
     return tokenized or sum(len(split.dataset) for split in splits)
 
 
-def _write_shards(
-    folder: Path, comments: Dataset, backend: tokenizers.Tokenizer, head_tail: bool
-) -> list[dict[str, Any]]:
+def _write_shards(folder: Path, comments: Dataset, encode_batch: EncodeBatch) -> list[dict[str, Any]]:
     """Write all shards and their index; returns the entries of the index."""
     shards = []
     with (
@@ -130,10 +136,8 @@ def _write_shards(
         for first_row in range(0, len(comments), ROWS_PER_SHARD):
             rows = comments.select(range(first_row, min(first_row + ROWS_PER_SHARD, len(comments))))
             name = f"shard-{len(shards):05d}.arrow"
-            shards.append(
-                {"name": name, "first_row": first_row}
-                | _write_shard(unfinished, name, rows, backend, head_tail, progress)
-            )
+            shard = _write_shard(unfinished, name, rows, encode_batch, progress)
+            shards.append({"name": name, "first_row": first_row} | shard)
             if len(comments) > ROWS_PER_SHARD:
                 logger.info(f"Tokenized {first_row + len(rows):,} of {len(comments):,} comments")
         _write_index(unfinished, shards)
@@ -141,10 +145,9 @@ def _write_shards(
 
 
 def _write_shard(
-    folder: Path, name: str, rows: Dataset, backend: tokenizers.Tokenizer, head_tail: bool, progress: Any | None = None
+    folder: Path, name: str, rows: Dataset, encode_batch: EncodeBatch, progress: Any | None = None
 ) -> dict[str, Any]:
     """Write one shard; returns its number of rows, of truncated rows, and its digest, for the index."""
-    id_type = np.min_scalar_type(max(backend.get_vocab().values()))
     cut_rows, writer = 0, None
     # Two batches at a time: while one is in the Rust tokenizer, Python converts the other to Arrow.
     with (
@@ -163,7 +166,7 @@ def _write_shard(
                 if progress is not None:
                     progress.update(len(tokens))
             if batch is not None:
-                in_flight.append(pool.submit(encode, batch.column(TEXT).to_pylist(), backend, id_type, head_tail))
+                in_flight.append(pool.submit(encode_batch, batch.column(TEXT).to_pylist()))
         writer.close()
     return {"rows": len(rows), "cut_rows": cut_rows, "xxh3": digest_of(folder / name)}
 

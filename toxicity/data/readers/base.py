@@ -59,12 +59,9 @@ def choose_columns(path: Path, names: list[str], choose: ChooseColumns) -> list[
 
 
 def batched(items: Iterator[T], limit: Limit | None, size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Group items into lists that are full by the limit, or into one list without a limit.
+    """Group items into lists, each of which ends with the item that reaches the limit; one list without a limit.
 
-    Args:
-        items: in any number.
-        limit: a list ends with the item that reaches either of its numbers.
-        size: bytes of an item.
+    `size` returns the bytes of an item.
     """
     batch, taken = [], 0
     for item in items:

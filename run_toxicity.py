@@ -16,12 +16,13 @@ from transformers import enable_full_determinism, set_seed
 
 from toxicity.core.arguments import parse_arguments
 from toxicity.core.console import set_up_console
+from toxicity.core.distributed import require_all_processes
 from toxicity.core.errors import refusals_exit_cleanly
-from toxicity.core.launching import start_missing_processes
 from toxicity.core.schema import ID
 from toxicity.data.sources import identities_of, labels_of, load_splits, targets_of
-from toxicity.data.summary import describe_data
-from toxicity.data.tokenization import rows_behind_the_time, tokenize
+from toxicity.data.summary import summarize_data
+from toxicity.data.token_dataset import TokenRows
+from toxicity.data.tokenization import timed_rows, tokenize
 from toxicity.evaluation.calibration import calibrate
 from toxicity.evaluation.identity_probe import probe
 from toxicity.evaluation.metrics import ToxicityMetric
@@ -30,12 +31,14 @@ from toxicity.hardware.machine import describe_machine, measure_matmul_peak
 from toxicity.hardware.preflight import require_working_machine, require_working_sharing
 from toxicity.hardware.timing import PhaseClock
 from toxicity.hub.model_card import write_card
+from toxicity.hub.publisher import Publisher
 from toxicity.models.classifier import add_to_config, load_model, load_tokenizer
 from toxicity.models.flops import encoder_of
 from toxicity.report.benchmark import RunResult, build_benchmark, describe_protocol
 from toxicity.report.write import write_report
 from toxicity.training.interruption import sigterm_saves
-from toxicity.training.resume import FINISHED, Checkpoints, describe_request
+from toxicity.training.request import describe_request
+from toxicity.training.resume import FINISHED, Checkpoints
 from toxicity.training.targets import objective_of
 from toxicity.training.trainer import ToxicityTrainer
 
@@ -78,10 +81,10 @@ def main() -> None:
         )
     if data_args.dry_run:
         if is_main_process:
-            print(describe_data(splits, train, validation, data_args.max_seq_length))
+            print(summarize_data(splits, train, validation, data_args.max_seq_length))
         return
 
-    train_rows = objective.beside(train.dataset)
+    train_rows = objective.add_targets(train.dataset)
     validation_rows = validation.dataset.add_column("labels", labels_of(splits.validation))
     checkpoints = Checkpoints(
         Path(training_args.output_dir),
@@ -89,25 +92,27 @@ def main() -> None:
         tokenizing={
             "seconds": clock.seconds["tokenizer"],
             "cache_hit": train.cache_hit or validation.cache_hit,
-            "rows": rows_behind_the_time(train, validation),
+            "rows": timed_rows(train, validation),
         },
     )
     resume_from = checkpoints.choose(training_args.resume_from_checkpoint)
     clock.seconds["tokenizer"] = checkpoints.tokenizing["seconds"]
 
     (enable_full_determinism if training_args.full_determinism else set_seed)(training_args.seed)
+    publisher = Publisher(training_args, clock)
     trainer = ToxicityTrainer(
         model=load_model(
             model_args, config, objective.names, objective.base_rates if arguments.objective.init_head_bias else None
         ),
         args=training_args,
-        tokenizer=tokenizer,
-        train_dataset=train_rows,
-        eval_dataset=validation_rows,
+        processing_class=tokenizer,
+        train_dataset=TokenRows(train_rows),
+        eval_dataset=TokenRows(validation_rows),
         clock=clock,
         checkpoints=checkpoints,
         train_ids=splits.train.select_columns(ID)[ID],
         coefficients=objective.coefficients,
+        callbacks=[publisher],
     )
     machine["matmul_flops_per_second"] = measure_matmul_peak(training_args.device, trainer.mixed_precision)
     encoder = encoder_of(trainer.model)
@@ -162,11 +167,10 @@ def main() -> None:
                 output_dir, benchmark, training_args.hub_model_id, data_args.dataset_name, data_args.dataset_revision
             )
         checkpoints.note_progress(trainer.state.global_step, cause=FINISHED, trained=True)
-    if training_args.push_to_hub:
-        trainer.push_to_hub()
+    publisher.publish_run()
 
 
 if __name__ == "__main__":
-    start_missing_processes()
     with refusals_exit_cleanly(), sigterm_saves():
+        require_all_processes()
         main()

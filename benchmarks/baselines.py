@@ -38,6 +38,7 @@ from benchmarks.memory import process_memory
 from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
 from toxicity.core.arguments import ModelArguments
 from toxicity.core.training_arguments import TrainingArguments
+from toxicity.data.token_dataset import TokenRows
 from toxicity.hardware.cpu import prepare_cpu
 from toxicity.hardware.timing import PhaseClock
 from toxicity.models.classifier import SAMPLE_MODEL, load_model, load_tokenizer
@@ -183,13 +184,13 @@ def ours(task: Task) -> dict[str, Any]:
         return ToxicityTrainer(
             model=our_model(task),
             args=TrainingArguments(**_training_options(task), train_sampling_strategy="random"),
-            tokenizer=tokenizer,
-            train_dataset=rows,
-            eval_dataset=validation,
+            processing_class=tokenizer,
+            train_dataset=TokenRows(rows),
+            eval_dataset=TokenRows(validation),
             clock=PhaseClock(),
         )
 
-    return _train_and_score(make, task.rows("train"), validation) | _padding(task)
+    return _train_and_score(make, task.rows("train"), validation, taken_as=TokenRows) | _padding(task)
 
 
 def _training_options(task: Task) -> dict[str, Any]:
@@ -212,10 +213,15 @@ def _training_options(task: Task) -> dict[str, Any]:
     }
 
 
-def _train_and_score(make: Callable[[Dataset], Trainer], train: Dataset, validation: Dataset) -> dict[str, Any]:
+def _train_and_score(
+    make: Callable[[Dataset], Trainer],
+    train: Dataset,
+    validation: Dataset,
+    taken_as: Callable[[Dataset], Any] = lambda rows: rows,
+) -> dict[str, Any]:
     warm_up = make(train.select(range(min(len(train), WARM_UP_ROWS))))
     warm_up.train()
-    warm_up.predict(validation.select(range(min(len(validation), WARM_UP_ROWS))))
+    warm_up.predict(taken_as(validation.select(range(min(len(validation), WARM_UP_ROWS)))))
     trainer, stopwatch = make(train), Stopwatch()
     del warm_up
     trainer.add_callback(stopwatch)
@@ -225,7 +231,7 @@ def _train_and_score(make: Callable[[Dataset], Trainer], train: Dataset, validat
         torch.cuda.reset_peak_memory_stats()
     trainer.train()
     trained_memory = peak_memory()
-    seconds, scored = timed(lambda: trainer.predict(validation))
+    seconds, scored = timed(lambda: trainer.predict(taken_as(validation)))
     return {
         "training_seconds": stopwatch.seconds,
         "scoring_seconds": seconds,

@@ -27,8 +27,9 @@ from benchmarks.rounds import time_in_rounds
 from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
 from toxicity.core.markdown import markdown_table
 from toxicity.core.schema import TEXT
+from toxicity.data.encoding import ROWS_PER_ENCODE
 from toxicity.data.sources import read_sample
-from toxicity.data.tokenization import ROWS_PER_BATCH, tokenize
+from toxicity.data.tokenization import tokenize
 
 # For the growth of the peak memory.
 REPEATS = 10
@@ -86,7 +87,7 @@ def measure(folder: Path, rows: int, rounds: int) -> tuple[dict[str, float], dic
         "hf_padded": lambda: tokenize_padded(comments, tokenizer, folder / "hf" / "padded.arrow"),
         "per_row": lambda: [tokenizer(text, truncation=True, max_length=MAX_SEQ_LENGTH) for text in texts],
     }
-    tokenize_bare(texts[:ROWS_PER_BATCH], tokenizer)  # starts the threads
+    tokenize_bare(texts[:ROWS_PER_ENCODE], tokenizer)  # starts the threads
     seconds, _ = time_in_rounds(contenders, CONTENDERS, rounds)
 
     hits = []
@@ -110,8 +111,8 @@ def tokenize_bare(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
     backend.enable_truncation(MAX_SEQ_LENGTH)
-    for start in range(0, len(texts), ROWS_PER_BATCH):
-        backend.encode_batch(texts[start : start + ROWS_PER_BATCH])
+    for start in range(0, len(texts), ROWS_PER_ENCODE):
+        backend.encode_batch(texts[start : start + ROWS_PER_ENCODE])
 
 
 def tokenize_padded(comments: Dataset, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the tests share: a tokenizer and a model made in the process, and comments of our own."""
 
+import copy
 import logging
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_seta
 
 import pytest
 import torch
-from builders import MAX_POSITIONS, make_comments, write_csv
+from builders import MAX_POSITIONS, make_comments, write_comments
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -103,9 +104,7 @@ def model_dir(tmp_path, tiny_model, tokenizer) -> Path:
 @pytest.fixture
 def comments_csv(tmp_path) -> Path:
     """120 comments with the columns of the Kaggle file."""
-    path = tmp_path / "comments.csv"
-    write_csv(path, ["id", "comment_text", "target"], [[i + 1000, *row] for i, row in enumerate(make_comments(120))])
-    return path
+    return write_comments(tmp_path / "comments.csv", first_id=1000)
 
 
 @pytest.fixture
@@ -180,3 +179,49 @@ def job(model_dir, tmp_path, monkeypatch):
     ledger = Ledger(tmp_path / "out", describe_job("m", scorer, options))
     ledger.start()
     return scorer, ledger, options
+
+
+@pytest.fixture
+def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
+    """Make a trainer on 64 comments or a dataset; keyword arguments go to `TrainingArguments`."""
+    from accelerate.state import AcceleratorState
+    from training_steps import dataset_of, objective_with
+
+    from toxicity.core.training_arguments import TrainingArguments
+    from toxicity.data.token_dataset import TokenRows
+    from toxicity.hardware.timing import PhaseClock
+    from toxicity.hub.publisher import Publisher
+    from toxicity.training.trainer import ToxicityTrainer
+
+    def make(model=None, precision="no", auxiliary=(), dataset=None, objective=None, **options):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+        dataset = train_dataset = dataset_of(tokenizer) if dataset is None else dataset
+        if auxiliary:
+            objective = objective_with(dataset, auxiliary)
+        if objective is not None:
+            train_dataset = objective.add_targets(dataset.remove_columns("labels"))
+        options = {
+            "output_dir": str(tmp_path / "run"),
+            "num_train_epochs": 1,
+            "per_device_train_batch_size": 8,
+            "train_sampling_strategy": "group_by_length",
+            "learning_rate": 1e-3,
+            "save_strategy": "no",
+            "use_cpu": True,
+            "disable_tqdm": True,
+        } | options
+        args, clock = TrainingArguments(**options), PhaseClock()
+        return ToxicityTrainer(
+            model=copy.deepcopy(tiny_model) if model is None else model,
+            args=args,
+            processing_class=tokenizer,
+            train_dataset=TokenRows(train_dataset),
+            eval_dataset=TokenRows(dataset),
+            clock=clock,
+            coefficients=None if objective is None else objective.coefficients,
+            callbacks=[Publisher(args, clock)],
+        )
+
+    yield make
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -304,7 +304,7 @@ def test_all_options_at_once_train_a_model_with_one_label(checkpoint, tmp_path, 
         *("--train_file", tmp_path / "all.csv", "--model_name_or_path", checkpoint, "--output_dir", tmp_path / "run"),
         *("--max_seq_length", 16, "--num_train_epochs", 3, "--learning_rate", 3e-3, "--targets", "smoothed"),
         *("--identity_weights", "any", "--auxiliary_targets", "subtypes", "identities", "--init_head_bias", True),
-        *("--head_tail_truncation", True, "--layerwise_lr_decay", 0.9, "--ema_decay", 0.9, "--later_negatives", 0.5),
+        *("--head_tail_truncation", True, "--layerwise_lr_decay", 0.9, "--later_negatives", 0.5),
         *("--early_stopping_patience", 3, "--per_device_train_batch_size", 8),
     )
     row = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -315,7 +315,6 @@ def test_all_options_at_once_train_a_model_with_one_label(checkpoint, tmp_path, 
         "init_head_bias": True,
         "head_tail_truncation": True,
         "layerwise_lr_decay": 0.9,
-        "ema_decay": 0.9,
         "later_negatives": 0.5,
         "early_stopping_patience": 3,
     }

@@ -1,4 +1,6 @@
-from toxicity.core.console import printable
+import pytest
+
+from toxicity.core.console import h_mm_ss, printable
 
 
 def test_plain_text_stays_as_it_is():
@@ -17,3 +19,11 @@ def test_long_comments_end_in_an_ellipsis():
     assert printable("x" * 200) == "x" * 200
     assert printable("x" * 201) == "x" * 199 + "…"
     assert len(printable("\x00" * 10**6)) == 200
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00:00"), (2081, "0:34:41"), (20970, "5:49:30"), (59.6, "0:01:00"), (360000, "100:00:00")],
+)
+def test_h_mm_ss(seconds, text):
+    assert h_mm_ss(seconds) == text

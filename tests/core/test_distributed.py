@@ -7,10 +7,10 @@ from toxicity.core.errors import RequestError
 def test_a_process_alone_has_nobody_to_wait_for(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    with distributed.joined():
-        assert (distributed.rank(), distributed.count()) == (0, 1)
+    with distributed.process_group():
+        assert (distributed.rank(), distributed.world_size()) == (0, 1)
         assert distributed.gather("x") == ["x"]
-        assert distributed.once(lambda: 7) == 7
+        assert distributed.run_on_main(lambda: 7) == 7
 
 
 def test_what_one_is_refused_all_are(monkeypatch):
@@ -18,21 +18,53 @@ def test_what_one_is_refused_all_are(monkeypatch):
         raise RequestError("mine")
 
     with pytest.raises(RequestError, match="mine"):
-        distributed.all_or_none(refuse)
+        distributed.run_on_all(refuse)
     # As it looks to a process that was well, beside one that was not.
     monkeypatch.setattr(distributed, "gather", lambda value: [value, RequestError("the other's")])
     with pytest.raises(RequestError, match="the other's"):
-        distributed.all_or_none(lambda: "fine")
+        distributed.run_on_all(lambda: "fine")
 
 
 def test_the_first_process_works_and_all_know(monkeypatch):
     calls = []
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(distributed, "gather", lambda value: [None, value])
-    assert distributed.once(lambda: calls.append("worked")) is None
+    assert distributed.run_on_main(lambda: calls.append("worked")) is None
     assert calls == []
 
 
 def test_a_build_for_cuda_on_a_machine_without_a_card_has_no_accelerator(torch_build):
     assert distributed.accelerator() is None
     assert distributed.device() is None
+
+
+@pytest.fixture
+def launched_alone(monkeypatch):
+    """The environment that Accelerate's launcher, asked for two processes on a CPU, gives the one that it starts."""
+    for variable in distributed.RANK_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.setattr("psutil.Process.environ", lambda self: {})
+
+
+def test_one_process_where_several_were_asked_for_is_refused_with_torchrun_named(launched_alone):
+    with pytest.raises(RequestError, match="started one, .*`torchrun --standalone --nproc_per_node 2"):
+        distributed.require_all_processes()
+
+
+@pytest.mark.parametrize("variable", ["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"])
+def test_one_of_several_goes_on(launched_alone, monkeypatch, variable):
+    monkeypatch.setenv(variable, "0")
+    distributed.require_all_processes()
+
+
+def test_one_process_that_was_asked_for_goes_on(launched_alone, monkeypatch):
+    # The port of a cluster's job script, which is there whatever the launcher was asked for.
+    monkeypatch.setattr("psutil.Process.environ", lambda self: {"MASTER_PORT": "29500"})
+    distributed.require_all_processes()
+    monkeypatch.delenv("MASTER_PORT")
+    distributed.require_all_processes()
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
+    distributed.require_all_processes()

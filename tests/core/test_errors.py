@@ -1,6 +1,6 @@
 import pytest
 
-from toxicity.core.errors import SECONDS_FOR_THE_FIRST, PublishError, RequestError, RunFailure, refusals_exit_cleanly
+from toxicity.core.errors import HEAD_START_SECONDS, PublishError, RequestError, RunFailure, refusals_exit_cleanly
 
 
 def test_a_refusal_is_its_message_and_exit_code_2(capsys):
@@ -24,7 +24,7 @@ def test_another_process_says_what_it_alone_found_once_the_first_had_its_time(ca
     with pytest.raises(SystemExit) as stop, refusals_exit_cleanly():
         raise RequestError("no such file")
     assert stop.value.code == 2
-    assert waited == [SECONDS_FOR_THE_FIRST]
+    assert waited == [HEAD_START_SECONDS]
     assert capsys.readouterr().err == "error in process 1: no such file\n"
 
 

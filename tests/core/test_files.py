@@ -3,13 +3,13 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from toxicity.core.errors import RunFailure
+from toxicity.core.errors import RequestError
 from toxicity.core.files import (
     digest,
     digest_of,
     flush,
     folder_written_whole,
-    full_disk_explained,
+    installed_file,
     write_text,
     written_whole,
 )
@@ -56,46 +56,6 @@ def test_a_digest_is_of_every_byte(tmp_path):
     assert digest_of(one) == digest_of(one) != digest_of(other)
 
 
-def kept():
-    return "The last one is whole. Make room."
-
-
-def test_a_disk_that_is_too_small_is_known_beforehand(tmp_path):
-    with pytest.raises(RunFailure, match=r"needs 1,\d{3},\d{3},\d{3}.\d MiB, and .* were free(.|\n)*Make room"):
-        with full_disk_explained(tmp_path / "not" / "there", "the model", kept, needed=2**50 + 2**49):
-            pytest.fail("it was tried")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(28, "No space left on device"),
-        OSError(122, "Disk quota exceeded"),
-        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0 (PytorchStreamWriter failed)"),
-        ValueError("Error while serializing: I/O error: No space left on device (os error 28)"),
-    ],
-)
-def test_a_disk_that_fills_up_is_told_with_numbers_and_leaves_nothing(tmp_path, error):
-    unfinished = tmp_path / "unfinished"
-    unfinished.mkdir()
-    with pytest.raises(RunFailure, match="cannot write checkpoint-8 .*it needs 3.0 MiB.*MiB were free"):
-        with full_disk_explained(tmp_path, "checkpoint-8", kept, needed=3 * 2**20, cleanup=unfinished):
-            raise error
-    assert not unfinished.exists()
-
-
-def test_what_nobody_knows_the_size_of_is_not_said_to_need_nothing(tmp_path):
-    with pytest.raises(RunFailure, match=r"^cannot write the report in \S+: [\d,.]+ MiB were free"):
-        with full_disk_explained(tmp_path, "the report", kept):
-            raise OSError(28, "No space left on device")
-
-
-def test_other_troubles_stay_what_they_are(tmp_path):
-    with pytest.raises(PermissionError), full_disk_explained(tmp_path, "checkpoint-8", kept):
-        raise PermissionError(13, "Permission denied")
-
-
 def test_a_folder_is_seen_when_it_is_whole_and_replaces_what_was_there(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
@@ -126,3 +86,18 @@ def test_a_digest_is_of_all_bytes_however_they_come(tmp_path):
     assert digest([b"tox", np.frombuffer(b"icity", np.uint8)]) == digest_of(tmp_path / "file")
     assert digest([b"toxicity"]) == digest_of(tmp_path / "file") != digest([b"toxicitY"])
     assert len(digest([])) == 32
+
+
+def test_a_missing_package_says_how_to_install_it():
+    with pytest.raises(RequestError, match=r"not installed: pip install no-such-package==1.0"):
+        installed_file("no-such-package==1.0", "data.csv", "0" * 64)
+
+
+def test_a_file_that_the_package_does_not_carry():
+    with pytest.raises(RequestError, match=r"pytest/data.csv is not installed: pip install pytest==9"):
+        installed_file("pytest==9", "pytest/data.csv", "0" * 64)
+
+
+def test_a_file_of_other_content():
+    with pytest.raises(RequestError, match=r"was altered: pip install --force-reinstall --no-deps pytest==9"):
+        installed_file("pytest==9", "pytest/__init__.py", "0" * 64)

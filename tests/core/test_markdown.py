@@ -6,7 +6,7 @@ from hypothesis import given
 from markup import HOSTILE, MARKDOWN
 
 from toxicity.core.console import printable
-from toxicity.core.markdown import code_span, collapse_blank_lines
+from toxicity.core.markdown import code_span, collapse_blank_lines, markdown_table
 
 
 def rendered(text):
@@ -61,6 +61,10 @@ def test_spans(text, span):
 
 def test_long_text_is_cut_before_it_is_fenced():
     assert code_span("`" * 1000, width=4) == "```` ```… ````"
+
+
+def test_columns_line_up():
+    assert markdown_table(("a", "bb"), [("ccc", "d")]).splitlines() == ["| a   | bb |", "|-----|----|", "| ccc | d  |"]
 
 
 def test_parts_left_out_of_a_template_leave_no_blank_lines():

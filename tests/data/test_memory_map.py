@@ -1,46 +1,48 @@
-"""Tables that stay on the disk."""
-
 import resource
-from pathlib import Path
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from toxicity.core.errors import RequestError
-from toxicity.data.memory_map import spooled
+from toxicity.data import memory_map
+from toxicity.data.memory_map import mapped_from_disk, take_to_disk
+
+pytestmark = pytest.mark.usefixtures("cache_dir")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def test_tables_of_any_schema_come_back_in_their_order() -> None:
+def test_tables_of_any_schema_come_back_in_their_order():
     tables = [
         pa.table({"text": ["a", None, "ü"], "target": [0.0, 1.0, None]}),
         pa.table({"other": pa.array([], pa.int64())}),
         pa.table({"text": pa.chunked_array([["b"], ["c", "d"]])}),
     ]
-    assert spooled(iter(tables)) == tables
-    assert spooled(iter([])) == []
+    assert mapped_from_disk(iter(tables)) == tables
+    assert mapped_from_disk(iter([])) == []
 
 
-def test_rows_take_no_memory_and_leave_no_file(cache: Path) -> None:
+def test_rows_take_no_memory_and_leave_no_file(cache_dir):
     before = pa.total_allocated_bytes()
-    (table,) = spooled(pa.table({"number": np.zeros(1_000_000)}) for _ in range(1))
+    (table,) = mapped_from_disk(pa.table({"number": np.zeros(1_000_000)}) for _ in range(1))
     assert pa.total_allocated_bytes() - before < 100_000
-    assert list(cache.iterdir()) == []
+    assert list(cache_dir.parent.iterdir()) == []
     assert len(table) == 1_000_000
 
 
-def test_a_disk_without_room_is_named() -> None:
+def test_rows_are_copied_in_the_order_asked_for_from_any_chunks(monkeypatch):
+    monkeypatch.setattr(memory_map, "ROWS_PER_COPY", 3)
+    texts = pa.chunked_array([["a", "b"], [], ["c", "d", "e"], ["f"]])
+    table = pa.table({"id": range(6), "text": texts})
+    rows = np.array([5, 0, 3, 1, 4, 0, 2])
+    assert take_to_disk(table, rows).to_pylist() == table.take(pa.array(rows)).to_pylist()
+    assert take_to_disk(table, rows[:0]).schema == table.schema
+
+
+def test_a_disk_without_room_is_named():
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
     try:
         with pytest.raises(RequestError, match="File too large.*HF_DATASETS_CACHE"):
-            spooled([pa.table({"number": np.zeros(1_000_000)})])
+            mapped_from_disk([pa.table({"number": np.zeros(1_000_000)})])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -233,7 +233,7 @@ def test_a_file_that_is_not_there():
 def test_all_nine_identities_are_told_of_where_one_is_annotated(tmp_path):
     rows = [["thank you", 0, 0.7, ""], ["you liar", 1, "", ""]] * 3
     path = write_csv(tmp_path / "some.csv", ["text", "target", "muslim", "female"], rows)
-    train = load_splits(DataArguments(train_file=str(path))).train
+    train = splits_of(path).train
     identities = identities_of(train)
     assert list(identities) == list(IDENTITIES)
     assert np.isnan(identities["black"]).all()
@@ -243,4 +243,4 @@ def test_all_nine_identities_are_told_of_where_one_is_annotated(tmp_path):
 
 
 def test_a_source_without_identities_has_none(comments_csv):
-    assert identities_of(load_splits(DataArguments(train_file=str(comments_csv))).train) == {}
+    assert identities_of(splits_of(comments_csv).train) == {}

@@ -1,10 +1,11 @@
 import pyarrow as pa
 import pytest
+from builders import training_flags
 from datasets import Dataset
 
 from toxicity.data.row_checks import check_rows
 from toxicity.data.sources import Splits
-from toxicity.data.summary import describe_data
+from toxicity.data.summary import summarize_data
 from toxicity.data.tokenization import tokenize
 
 
@@ -23,7 +24,7 @@ def splits():
 def test_it_tells_what_was_found(splits, tokenizer, cache_dir):
     train = tokenize(splits.train, tokenizer, 4, cache_dir=cache_dir)
     validation = tokenize(splits.validation, tokenizer, 4, cache_dir=cache_dir)
-    lines = describe_data(splits, train, validation, 4).splitlines()
+    lines = summarize_data(splits, train, validation, 4).splitlines()
     assert lines[0] == "Source: mine.csv"
     assert "Train: 4 rows, 2 (50.00%) toxic" in lines
     assert "Validation: 2 rows, 0 (0.00%) toxic" in lines
@@ -37,7 +38,6 @@ def test_it_tells_what_was_found(splits, tokenizer, cache_dir):
 
 
 def test_the_command_stops_after_it(comments_csv, checkpoint, tmp_path, run_main, capsys):
-    model = ["--model_name_or_path", checkpoint, "--max_seq_length", 32]
-    run_main("--train_file", comments_csv, "--dry_run", *model, "--output_dir", tmp_path / "run")
+    run_main(*training_flags(checkpoint, comments_csv, output_dir=tmp_path / "run"), "--dry_run")
     assert "Train: 80 rows, 2" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()

@@ -1,15 +1,11 @@
 import copy
-import os
-import subprocess
-import sys
+from multiprocessing import Pipe
 
-import numpy as np
 import pytest
-from builders import ROOT, make_comments
+from builders import make_comments
 from datasets import Dataset, List, Value, concatenate_datasets
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tokenizers.pre_tokenizers import Metaspace
+from processes import start
+from tokenizing import tokenize_slowly
 
 from toxicity.data import tokenization
 from toxicity.data.tokenization import tokenize
@@ -39,7 +35,7 @@ def test_ids_take_the_least_space_that_holds_the_vocabulary(tokenizer, cache_dir
 def test_the_second_time_is_a_hit(tokenizer, cache_dir, monkeypatch):
     first = tokenized(TEXTS, tokenizer, cache_dir)
     tokenizer(TEXTS[:2], padding=True, truncation=True, max_length=7)  # leaves its settings in the tokenizer
-    monkeypatch.setattr("toxicity.data.tokenization.encode", lambda *args: pytest.fail("tokenised again"))
+    monkeypatch.setattr("toxicity.data.tokenization.encode", lambda *args, **options: pytest.fail("tokenised again"))
     second = tokenized(TEXTS, tokenizer, cache_dir)
     assert (first.cache_hit, second.cache_hit) == (False, True)
     assert first.dataset[:] == second.dataset[:]
@@ -89,61 +85,13 @@ def test_cut_comments_are_counted(tokenizer, cache_dir):
 @pytest.fixture
 def small_shards(monkeypatch):
     monkeypatch.setattr(tokenization, "ROWS_PER_SHARD", 20)
-    monkeypatch.setattr(tokenization, "ROWS_PER_BATCH", 7)
-
-
-# Words, spaces of several kinds, marks that belong to what is before them, and runs without any space.
-LONG_TEXTS = st.lists(
-    st.sampled_from(
-        ["you", "liar", "a", " ", "  ", "\n", "\u3000", "\u0301", "é", "[SEP]", "x" * 60, "日本", "!", "\u200b"]
-    ),
-    max_size=120,
-).map("".join)
-
-
-@given(st.lists(LONG_TEXTS, min_size=1, max_size=8))
-@settings(deadline=None)
-def test_long_comments_get_the_ids_of_the_whole_comment(tokenizer, texts):
-    backend = tokenization.cutting_backend(tokenizer, 8)
-    batch, cut_rows = tokenization.encode(texts, backend, np.dtype("uint16"))
-    assert batch.column("input_ids").to_pylist() == tokenizer(texts, truncation=True, max_length=8)["input_ids"]
-    assert cut_rows == sum(len(ids) > 8 for ids in tokenizer(texts)["input_ids"])
-
-
-@given(st.lists(LONG_TEXTS, min_size=1, max_size=8), st.integers(4, 12))
-@settings(deadline=None)
-def test_long_comments_keep_head_and_tail(tokenizer, texts, limit):
-    backend = tokenization.cutting_backend(tokenizer, limit)
-    batch, cut_rows = tokenization.encode(texts, backend, np.dtype("uint16"), head_tail=True)
-    head = limit // 2
-    whole = tokenizer(texts)["input_ids"]
-    expected = [ids if len(ids) <= limit else ids[:head] + ids[-(limit - head) :] for ids in whole]
-    assert batch.column("input_ids").to_pylist() == expected
-    assert cut_rows == sum(len(ids) > limit for ids in whole)
-
-
-@pytest.mark.parametrize("limit", [129, 220, 300])
-def test_the_head_is_of_128_tokens_where_there_is_room(tokenizer, limit):
-    backend = tokenization.cutting_backend(tokenizer, limit)
-    text = " ".join(["you"] * 200 + ["liar"] * 200)
-    batch, _ = tokenization.encode([text], backend, np.dtype("uint16"), head_tail=True)
-    you, liar = tokenizer.convert_tokens_to_ids(["you", "liar"])
-    ids = batch.column("input_ids")[0].as_py()
-    # [CLS] and 127 words, then the last words and [SEP].
-    assert ids[1:-1] == [you] * 127 + [liar] * (limit - 129)
+    monkeypatch.setattr(tokenization, "ROWS_PER_ENCODE", 7)
 
 
 def test_heads_and_tails_are_cached_apart(tokenizer, cache_dir):
     comments = Dataset.from_dict({"text": TEXTS})
     for head_tail, hit in ((False, False), (True, False), (False, True), (True, True)):
         assert tokenize(comments, tokenizer, 8, cache_dir=cache_dir, head_tail=head_tail).cache_hit is hit
-
-
-def test_most_of_a_very_long_comment_is_left_alone(tokenizer, monkeypatch):
-    backend = tokenization.cutting_backend(tokenizer, 8)
-    assert tokenization._shorten(["liar " * 1000, "short"], 8) == {0: ("liar " * 1000)[:49]}
-    backend.pre_tokenizer = Metaspace()
-    assert not tokenization._reads_word_by_word(backend)
 
 
 def test_shards_are_bounded_and_in_order(tokenizer, cache_dir, small_shards):
@@ -201,47 +149,24 @@ def test_a_damaged_index_is_not_believed(tokenizer, cache_dir, caplog, spoil):
     assert tokenized(TEXTS, tokenizer, cache_dir).cache_hit
 
 
-TOKENIZE = """
-import sys, time
-from datasets import Dataset
-from pathlib import Path
-from transformers import AutoTokenizer
-from toxicity.data import tokenization
-tokenization.ROWS_PER_SHARD = 20
-encode = tokenization.encode
-def slow_encode(*args):
-    print("encoding", flush=True)
-    time.sleep(float(sys.argv[3]))
-    return encode(*args)
-tokenization.encode = slow_encode
-texts = Path(sys.argv[1]).read_text().splitlines()
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[2])
-tokens = tokenization.tokenize(Dataset.from_dict({"text": texts}), tokenizer, 32)
-print("hit" if tokens.cache_hit else "made", len(tokens.dataset), flush=True)
-"""
-
-
 @pytest.fixture
-def start(tmp_path, checkpoint, cache_dir):
-    (tmp_path / "texts").write_text("\n".join(TEXTS))
+def start_tokenizing(checkpoint, cache_dir):
+    """Start a process that tokenises `TEXTS`; returns it and where its messages arrive."""
 
-    def start_process(seconds_per_shard):
-        return subprocess.Popen(
-            [sys.executable, "-c", TOKENIZE, tmp_path / "texts", checkpoint, str(seconds_per_shard)],
-            env=os.environ | {"HF_DATASETS_CACHE": str(cache_dir.parent), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"},
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def start_process(seconds_per_batch):
+        messages, sender = Pipe(duplex=False)
+        process = start(tokenize_slowly, TEXTS, checkpoint, cache_dir, seconds_per_batch, sender)
+        sender.close()
+        return process, messages
 
     return start_process
 
 
-def test_a_killed_process_leaves_no_cache_that_is_believed(start, cache_dir, tokenizer, small_shards):
-    killed = start(seconds_per_shard=60)
-    assert killed.stdout.readline() == "encoding\n"
+def test_a_killed_process_leaves_no_cache_that_is_believed(start_tokenizing, cache_dir, tokenizer, small_shards):
+    killed, messages = start_tokenizing(seconds_per_batch=60)
+    assert messages.recv() == "encoding"
     killed.kill()
-    killed.wait()
+    killed.join()
     assert not list(cache_dir.glob("tokens-*/index.json"))
     tokens = tokenized(TEXTS, tokenizer, cache_dir)
     assert not tokens.cache_hit
@@ -249,9 +174,14 @@ def test_a_killed_process_leaves_no_cache_that_is_believed(start, cache_dir, tok
     assert not list(cache_dir.glob("*.unfinished"))
 
 
-def test_two_runs_at_once_share_the_work(start):
-    outputs = sorted(process.communicate()[0].split("\n")[-2] for process in [start(0.5), start(0.5)])
-    assert outputs == ["hit 50", "made 50"]
+def test_two_runs_at_once_share_the_work(start_tokenizing):
+    results = []
+    for process, messages in [start_tokenizing(0.3), start_tokenizing(0.3)]:
+        process.join(120)
+        while messages.poll() and (message := messages.recv()) == "encoding":
+            pass
+        results.append(message)
+    assert sorted(results) == [("hit", 50), ("made", 50)]
 
 
 def test_a_shard_is_mended_as_long_as_it_was(tokenizer, cache_dir, small_shards, monkeypatch):
@@ -276,6 +206,6 @@ def test_the_side_of_the_cut_is_the_tokenizers(tokenizer, cache_dir):
 def test_what_was_cached_does_not_make_the_tokenizer_fast(tokenizer, cache_dir):
     part = tokenized(TEXTS[:20], tokenizer, cache_dir)
     hit, miss = tokenized(TEXTS[:20], tokenizer, cache_dir), tokenized(TEXTS[20:], tokenizer, cache_dir)
-    assert tokenization.rows_behind_the_time(part, miss) == 50
-    assert tokenization.rows_behind_the_time(hit, miss) == 30
-    assert tokenization.rows_behind_the_time(hit, hit) == 40
+    assert tokenization.timed_rows(part, miss) == 50
+    assert tokenization.timed_rows(hit, miss) == 30
+    assert tokenization.timed_rows(hit, hit) == 40

@@ -1,16 +1,13 @@
 import pytest
-from builders import write_comments
+from builders import training_flags, write_comments
 from processes import Run, ended_well
 
 
 @pytest.fixture(scope="module")
 def flags(checkpoint, tmp_path_factory):
     path = write_comments(tmp_path_factory.mktemp("data") / "comments.csv")
-    return [
-        *("--model_name_or_path", checkpoint, "--config_overrides", "hidden_dropout_prob=0.1"),
-        *("--train_file", path, "--max_seq_length", 32, "--num_train_epochs", 2, "--learning_rate", 1e-3),
-        *("--per_device_train_batch_size", 8, "--save_strategy", "no"),
-    ]
+    options = {"config_overrides": "hidden_dropout_prob=0.1", "learning_rate": 1e-3}
+    return training_flags(checkpoint, path, num_train_epochs=2, save_strategy="no", **options)
 
 
 def weights(folder, *flags, **environment):

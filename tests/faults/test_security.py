@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import make_comments, write_comments, write_csv
+from builders import make_comments, training_flags, write_comments, write_csv
 from processes import Run, ended_well
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -27,11 +27,8 @@ def comments(tmp_path_factory):
 
 
 def flags_for(output_dir, checkpoint, comments):
-    return [
-        *("--model_name_or_path", checkpoint, "--train_file", comments, "--output_dir", output_dir),
-        *("--max_seq_length", 32, "--num_train_epochs", 1, "--per_device_train_batch_size", 8),
-        *("--save_strategy", "steps", "--save_steps", 5),
-    ]
+    saving = {"save_strategy": "steps", "save_steps": 5}
+    return training_flags(checkpoint, comments, output_dir=output_dir, num_train_epochs=1, **saving)
 
 
 @pytest.fixture

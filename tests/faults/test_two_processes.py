@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 import pyarrow.parquet
 import pytest
-from builders import ROOT, make_comments, write_comments
+from builders import ROOT, make_comments, training_flags, write_comments
 from processes import Run, ended_well, free_port, two_ranks
 from sklearn.metrics import roc_auc_score
 
@@ -28,12 +28,9 @@ def comments(tmp_path_factory):
 @pytest.fixture(scope="module")
 def flags(checkpoint, comments):
     """77 rows to train on and 41 to validate on, ten steps of eight rows at the most an epoch, without dropout."""
-    return [
-        *("--model_name_or_path", checkpoint, "--train_file", comments, "--max_seq_length", 32),
-        *("--config_overrides", "hidden_dropout_prob=0", "--max_eval_samples", 41),
-        *("--num_train_epochs", 2, "--learning_rate", 1e-3, "--logging_steps", 1, "--save_strategy", "epoch"),
-        *("--train_sampling_strategy", "group_by_length"),
-    ]
+    options = {"config_overrides": "hidden_dropout_prob=0", "max_eval_samples": 41, "learning_rate": 1e-3}
+    options |= {"logging_steps": 1, "save_strategy": "epoch", "train_sampling_strategy": "group_by_length"}
+    return training_flags(checkpoint, comments, num_train_epochs=2, **options)
 
 
 ONE, TWO = ["--per_device_train_batch_size", 8], ["--per_device_train_batch_size", 4]
@@ -148,16 +145,29 @@ def launched(tmp_path, *command):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("how", [["--multi_gpu"], []], ids=["torch's launcher", "plain"])
-def test_accelerate_launches_two(flags, alone, comments, tmp_path, how):
+@pytest.mark.parametrize("how", ["accelerate launch --multi_gpu", "torchrun"])
+def test_launchers_start_two(flags, alone, comments, tmp_path, how):
     options = [*flags, *TWO, "--output_dir", tmp_path / "run", "--use_cpu"]
-    two = [*LAUNCH, *how, "--num_processes", 2, "--main_process_port", free_port()]
+    two = [*LAUNCH, "--multi_gpu", "--num_processes", 2, "--main_process_port", free_port()]
+    if how == "torchrun":
+        two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
     run = launched(tmp_path, *two, "run_toxicity.py", *options)
     _, errors = run.communicate(timeout=400)
     assert run.returncode == 0, errors
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(alone), atol=1e-4)
     _, row = check_scores(tmp_path / "run", comments)
     assert row["machine"]["device_count"] == 2
+
+
+@pytest.mark.long
+def test_accelerate_that_starts_one_of_two_is_told_to_be_torchrun(flags, tmp_path):
+    options = [*flags, *TWO, "--output_dir", tmp_path / "run", "--use_cpu"]
+    run = launched(tmp_path, *LAUNCH, "--num_processes", 2, "run_toxicity.py", *options)
+    _, errors = run.communicate(timeout=200)
+    assert run.returncode == 1, "the launcher's own code"
+    assert "error: accelerate launch was asked for several processes and started one" in errors
+    assert "`torchrun --standalone --nproc_per_node 2 run_toxicity.py ...`" in errors
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.long
@@ -183,7 +193,7 @@ def test_one_that_dies_stops_the_other_and_shows_its_own_error(flags, tmp_path, 
         textwrap.dedent(
             f"""\
             import os, sys, runpy
-            sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+            sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "support")!r}]
             import faults
             if os.environ["RANK"] == "{rank}":
                 faults.raise_at_step(5, "the card fell off the bus")

@@ -1,8 +1,7 @@
 """Every config trains as Accelerate reads it if one process on a CPU can."""
 
-from pathlib import Path
-
 import pytest
+import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from builders import ROOT
@@ -10,56 +9,51 @@ from launcher import launcher_environment
 from processes import LAUNCH, Run, ended_well, flags, run
 
 from toxicity.hardware.kinds import KINDS
+from toxicity.hardware.precision import fastest_precision
 
 CONFIGS = {path.stem: path for path in (ROOT / "accelerate_configs").glob("*.yaml")}
-MIXED_PRECISION = {
-    "cpu": "bf16",
-    "p100": "fp16",
-    "v100": "fp16",
-    "t4": "fp16",
-    "ampere": "bf16",
-    "hopper": "bf16",
-    "multi_gpu": "fp16",
-    "multi_node": "fp16",
-    "fsdp": "bf16",
-}
+MIXED_PRECISION = {name: load_config_from_file(str(path)).mixed_precision for name, path in CONFIGS.items()}
+GPUS = sorted(KINDS.keys() - {"cpu"})
 
 
-@pytest.mark.parametrize("name", MIXED_PRECISION)
-def test_accelerate_reads_it(name):
+@pytest.mark.parametrize("name", GPUS)
+def test_a_kinds_config_has_the_fastest_precision_of_its_cards(name, monkeypatch):
+    for capability in KINDS[name].capabilities:
+        found = tuple(map(int, capability.split(".")))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=found: found)
+        assert fastest_precision(torch.device("cuda")) == MIXED_PRECISION[name]
+
+
+def test_a_cpu_computes_in_bf16_where_it_can():
+    assert MIXED_PRECISION["cpu"] == "bf16"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_one_card_is_one_process(name):
     config = load_config_from_file(str(CONFIGS[name]))
-    assert config.mixed_precision == MIXED_PRECISION[name]
-    if name in KINDS:
-        assert (config.distributed_type, config.num_processes) == ("NO", 1)
-        # Without this the Trainer would spread a one-card run over every card in the machine.
-        assert config.gpu_ids == (None if name == "cpu" else "0")
-    else:
-        assert config.num_processes > 1
+    assert (config.distributed_type, config.num_processes) == ("NO", 1)
+    # Without this the Trainer would spread a one-card run over every card in the machine.
+    assert config.gpu_ids == (None if name == "cpu" else "0")
 
 
-def test_none_is_left_out():
-    assert CONFIGS.keys() == MIXED_PRECISION.keys()
+def test_kinds_of_gpu_differ_in_precision_alone():
+    settings = [yaml.safe_load(CONFIGS[name].read_text()) | {"mixed_precision": "any"} for name in GPUS]
+    assert settings == [settings[0]] * len(GPUS)
 
 
 def test_several_cards_are_launched_as_such():
-    assert load_config_from_file(str(CONFIGS["multi_gpu"])).distributed_type == "MULTI_GPU"
-    nodes = load_config_from_file(str(CONFIGS["multi_node"]))
+    several = {name: load_config_from_file(str(CONFIGS[name])) for name in CONFIGS.keys() - KINDS.keys()}
+    assert several.keys() == {"multi_gpu", "multi_node", "fsdp"}
+    assert all(config.num_processes > 1 for config in several.values())
+    # The one that cards before Ampere have, too.
+    assert MIXED_PRECISION["multi_gpu"] == MIXED_PRECISION["multi_node"] == "fp16"
+    # The one without a loss scale, which would have to be agreed on across shards.
+    assert MIXED_PRECISION["fsdp"] == "bf16"
+    assert several["multi_gpu"].distributed_type == "MULTI_GPU"
+    nodes, sharded = several["multi_node"], several["fsdp"]
     assert (nodes.distributed_type, nodes.num_machines, nodes.machine_rank) == ("MULTI_GPU", 2, 0)
-    sharded = load_config_from_file(str(CONFIGS["fsdp"]))
     assert sharded.distributed_type == "FSDP"
     assert sharded.fsdp_config["fsdp_version"] == 2
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_key_has_its_reason(name):
-    lines = Path(CONFIGS[name]).read_text().splitlines()
-    assert lines[0].startswith("# ")
-    settings = [number for number, line in enumerate(lines) if not line.strip().startswith("#")]
-    assert len(settings) <= 12
-    for number in settings:
-        # main_process_port goes with the address above it.
-        if not lines[number].startswith(("main_process_port", "fsdp_config", "  fsdp_version", "use_cpu")):
-            assert lines[number - 1].strip().startswith("#"), lines[number]
 
 
 # A launch takes seconds, so configs that say the same are launched once, under the first one's name.

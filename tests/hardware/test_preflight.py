@@ -110,7 +110,6 @@ def arguments(**changes):
             "world_size": 2,
             "fsdp": None,
             "max_tokens_per_batch": None,
-            "ema_decay": 0.0,
             "average_tokens_across_devices": True,
             "accelerator_config": SimpleNamespace(split_batches=False),
         }
@@ -128,7 +127,6 @@ SHARING_REFUSED = {
     "FSDP on a CPU": ({"device": torch.device("cpu")}, FSDP, ["FSDP shards a model over GPUs", "--use_fsdp"]),
     "FSDP, cut by tokens": ({"max_tokens_per_batch": "4096"}, FSDP, ["--max_tokens_per_batch", "leave it out"]),
     "FSDP by a flag, cut by tokens": ({"fsdp": True, "max_tokens_per_batch": "auto"}, {}, ["--max_tokens_per_batch"]),
-    "FSDP and an average of the weights": ({"ema_decay": 0.99}, FSDP, ["--ema_decay", "leave one of them out"]),
     "a mean of means": ({"average_tokens_across_devices": False}, {}, ["leave out --average_tokens_across_devices"]),
     "batches cut": ({"accelerator_config": SimpleNamespace(split_batches=True)}, {}, ["leave out", "split_batches"]),
 }

@@ -1,4 +1,4 @@
-"""What tests make: comments, files of them, and rows of runs."""
+"""What tests make: comments, files of them, and flags of runs."""
 
 import csv
 import random
@@ -22,12 +22,30 @@ def make_comments(count: int, seed: int = 0) -> list[tuple[str, int]]:
     return comments
 
 
-def write_comments(path: Path, count: int = 120) -> Path:
-    """Comments numbered from 0, with the columns of the Kaggle file."""
-    return write_csv(path, ["id", "comment_text", "target"], [[i, *row] for i, row in enumerate(make_comments(count))])
+def write_comments(path: Path, count: int = 120, first_id: int = 0) -> Path:
+    """Comments with the columns of the Kaggle file."""
+    rows = [[number, *row] for number, row in enumerate(make_comments(count), first_id)]
+    return write_csv(path, ["id", "comment_text", "target"], rows)
 
 
 def write_csv(path: Path, header: list[str], rows: list[list]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return path
+
+
+def choose_all(names: list[str], source: str) -> list[str]:
+    """All columns of a file, for readers that ask which to read."""
+    return names
+
+
+def training_flags(checkpoint: Path, comments: Path, **options: object) -> list[object]:
+    """Flags of a run of `run_toxicity.py` with 32 tokens and batches of eight rows; `options` replace or add flags."""
+    flags = {
+        "model_name_or_path": checkpoint,
+        "train_file": comments,
+        "max_seq_length": 32,
+        "per_device_train_batch_size": 8,
+        **options,
+    }
+    return [part for name, value in flags.items() for part in (f"--{name}", value)]

@@ -109,13 +109,13 @@ def small_disk(folder, kibibytes):
 
 
 def slow_scoring(seconds):
-    original = ToxicityTrainer._tell_batch
+    original = ToxicityTrainer._on_scored_batch
 
-    def tell_batch(self, *args):
+    def on_scored_batch(self, *args):
         time.sleep(seconds)
         original(self, *args)
 
-    ToxicityTrainer._tell_batch = tell_batch
+    ToxicityTrainer._on_scored_batch = on_scored_batch
 
 
 def note_rows(path):

@@ -4,6 +4,8 @@ They are forked from a server that has imported everything and started no thread
 busy machines do not slow the many threads of tiny models down.
 """
 
+import base64
+import gc
 import json
 import multiprocessing
 import os
@@ -13,12 +15,18 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from builders import ROOT
+from builders import ROOT, training_flags
 
-PRELOADED = ["run_toxicity", "faults", "transformers.models.bert.modeling_bert", "transformers.integrations"]
+PRELOADED = ["run_toxicity", "faults", "training_steps", "matplotlib.figure"]
+PRELOADED += ["transformers.models.bert.modeling_bert", "transformers.integrations"]
+# A single white pixel.
+BLANK_PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="
+)
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
 
 
@@ -72,6 +80,22 @@ def ended_well(run: Run) -> Run:
     return run
 
 
+def run_ranks(count: int, function: Callable[..., None], *arguments: object) -> None:
+    """Call a function of a module beside this one in so many processes of one job, each on a core of its own."""
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    common |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    processes = []
+    for rank in range(count):
+        environment = common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        processes.append(_context().Process(target=_call, args=(environment, function, arguments)))
+        processes[-1].start()
+    for process in processes:
+        process.join(240)
+        if process.exitcode is None:
+            process.kill()
+    assert [process.exitcode for process in processes] == [0] * count
+
+
 def free_port() -> str:
     """A port of loopback that nobody listens at."""
     with socket.socket() as free:
@@ -97,20 +121,36 @@ def _context() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def _main(argv: list[str], files: list[Path], environment: dict[str, str], fault: tuple) -> None:
-    for descriptor, path in zip((1, 2), files, strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+def _call(environment: dict[str, str], function: Callable[..., None], arguments: tuple) -> None:
+    _take_one_core(environment)
+    function(*arguments)
+
+
+def _take_one_core(environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    # What was imported before the fork need not be searched whenever the Trainer collects garbage.
+    gc.freeze()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(environment.get("RANK", 0)) % 2 - 1]})
-    import datasets
-
-    datasets.config.HF_DATASETS_CACHE = Path(environment["HF_DATASETS_CACHE"])
-    import faults
     import torch
 
     # It found more cores when it was imported.
     torch.set_num_threads(1)
+
+
+def _main(argv: list[str], files: list[Path], environment: dict[str, str], fault: tuple) -> None:
+    for descriptor, path in zip((1, 2), files, strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    _take_one_core(environment)
+    import datasets
+    import faults
+    from matplotlib.figure import Figure
+
+    # Of the time of a run half goes into drawing; what becomes of pictures is for other tests.
+    Figure.savefig = lambda self, path, **options: Path(path).write_bytes(BLANK_PNG)
+    # What a process has written outlives its death; flushing is for machines that lose their power.
+    os.fsync = lambda descriptor: None
+    datasets.config.HF_DATASETS_CACHE = Path(environment["HF_DATASETS_CACHE"])
     for name, *values in [fault] if fault and isinstance(fault[0], str) else fault:
         getattr(faults, name)(*values)
     sys.argv = ["run_toxicity.py", *argv, "--use_cpu"]
@@ -130,9 +170,13 @@ def run(*command, **environment):
     )
 
 
+def start(function, *arguments):
+    """Start a function of `tests/support` in a process of its own, and return the process."""
+    process = _context().Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
 def flags(checkpoint, comments, output_dir):
-    return [
-        *("--model_name_or_path", checkpoint, "--config_overrides", "hidden_dropout_prob=0.1"),
-        *("--train_file", comments, "--output_dir", output_dir, "--max_seq_length", 32),
-        *("--per_device_train_batch_size", 8, "--learning_rate", 1e-3, "--num_train_epochs", 6),
-    ]
+    options = {"config_overrides": "hidden_dropout_prob=0.1", "learning_rate": 1e-3, "num_train_epochs": 6}
+    return training_flags(checkpoint, comments, output_dir=output_dir, **options)

@@ -4,8 +4,15 @@ import numpy as np
 import torch
 from builders import make_comments
 from datasets import Dataset
+from sklearn.metrics import roc_auc_score
 
+from toxicity.core.arguments import ModelArguments
+from toxicity.core.training_arguments import TrainingArguments
+from toxicity.data.token_dataset import TokenRows
+from toxicity.hardware.timing import PhaseClock
+from toxicity.models.classifier import load_model, load_tokenizer
 from toxicity.training.targets import Objective
+from toxicity.training.trainer import ToxicityTrainer
 
 ONE_STEP = {
     "max_steps": 1,
@@ -46,3 +53,47 @@ def loss_and_gradient(trainer):
     trainer.optimizer.register_step_pre_hook(lambda *args: keep(*args))
     trainer.train()
     return trainer.state.log_history[0]["loss"], seen["gradient"].clone()
+
+
+def steps_of_this_process(checkpoint, folder, batch_size):
+    """Loss, gradient and scores of a step without and with auxiliary targets; the first rank saves them."""
+    arguments = ModelArguments(str(checkpoint))
+    config, tokenizer = load_tokenizer(arguments, 64)
+    dataset = dataset_of(tokenizer)
+    objective = objective_with(dataset, ("insult", "male"))
+    taught = objective.add_targets(dataset.remove_columns("labels"))
+    steps = []
+    for train_dataset, names, coefficients in ((dataset, (), None), (taught, objective.names, objective.coefficients)):
+        torch.manual_seed(0)
+        trainer = ToxicityTrainer(
+            model=load_model(arguments, config, names),
+            args=TrainingArguments(
+                output_dir=str(folder),
+                use_cpu=True,
+                disable_tqdm=True,
+                save_strategy="no",
+                per_device_train_batch_size=batch_size,
+                **ONE_STEP,
+            ),
+            processing_class=tokenizer,
+            train_dataset=TokenRows(train_dataset),
+            eval_dataset=TokenRows(dataset),
+            clock=PhaseClock(),
+            coefficients=coefficients,
+        )
+        steps.append((*loss_and_gradient(trainer), torch.from_numpy(trainer.score(trainer.eval_dataset))))
+    if trainer.args.process_index == 0:
+        torch.save((steps, trainer.args.world_size), folder / "steps.pt")
+
+
+def ids_of(rows):
+    """Token ids of `TokenRows`, a list for each row."""
+    return [ids.tolist() for ids in rows.tokens_of(range(len(rows)))]
+
+
+def weights_of(trainer):
+    return torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
+
+
+def auc_of(trainer):
+    return roc_auc_score(trainer.eval_dataset.targets["labels"], trainer.score(trainer.eval_dataset))

@@ -170,7 +170,7 @@ def test_weights_and_auxiliary_targets_stay_with_their_comments():
     objective = Objective(
         np.array([0, 0.5, 1], np.float32), np.array([1, 2, 3], np.float32), ("a", "b"), auxiliary, np.ones(2)
     )
-    rows = TokenRows(objective.beside(dataset).select([2, 0, 1]))
+    rows = TokenRows(objective.add_targets(dataset).select([2, 0, 1]))
     batch = Collator(Layout(packed=True), max_tokens=4)(rows.__getitems__([0, 1, 2]))
     parts = [part["labels"] for part in batch["parts"]]
     assert [part["labels"].tolist() for part in parts] == [[[1.0]], [[0.5], [0.0]]]
@@ -181,5 +181,5 @@ def test_weights_and_auxiliary_targets_stay_with_their_comments():
 def test_filler_beside_weights_has_no_part_in_the_loss():
     dataset = Dataset.from_dict({"input_ids": [[1]], "length": [1]})
     objective = Objective(np.ones(1, np.float32), np.full(1, 2, np.float32), ("a",), np.ones((1, 1), np.float32), None)
-    part = Collator(Layout(packed=True))(TokenRows(objective.beside(dataset)).__getitems__([FILLER]))["parts"][0]
+    part = Collator(Layout(packed=True))(TokenRows(objective.add_targets(dataset)).__getitems__([FILLER]))["parts"][0]
     assert training_loss(torch.ones(1, 2), **part["labels"], coefficients=torch.ones(1), num_items_in_batch=1) == 0

@@ -8,7 +8,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from builders import ROOT
+from builders import ROOT, training_flags
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from toxicity.core.arguments import parse_arguments
@@ -17,10 +17,8 @@ from toxicity.core.training_arguments import TrainingArguments, require_trackers
 
 
 def flags(checkpoint, comments, output_dir):
-    return [
-        *("--model_name_or_path", checkpoint, "--train_file", comments, "--output_dir", output_dir),
-        *("--max_seq_length", 16, "--per_device_train_batch_size", 8, "--num_train_epochs", 1, "--logging_steps", 2),
-    ]
+    options = {"max_seq_length": 16, "num_train_epochs": 1, "logging_steps": 2}
+    return training_flags(checkpoint, comments, output_dir=output_dir, **options)
 
 
 def scalars(output_dir):

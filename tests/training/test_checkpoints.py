@@ -10,7 +10,7 @@ from toxicity.training.checkpoints import (
     clear_leftovers,
     fault_of,
     newest_whole,
-    publish,
+    put_in_place,
     rotate,
     seal,
     unfinished_path,
@@ -27,7 +27,7 @@ def save(tmp_path):
         (folder / "model.safetensors").write_bytes(content)
         (folder / "state" / "shard-0").write_bytes(b"moments")
         seal(folder, {"step": step, "run_id": run_id})
-        return publish(folder)
+        return put_in_place(folder)
 
     return call
 

@@ -6,23 +6,20 @@ import sys
 import time
 
 import pytest
-from builders import ROOT, write_comments
+from builders import ROOT, training_flags, write_comments
 from processes import Run, ended_well
 
 from toxicity.core.errors import Interrupted
 from toxicity.training.checkpoints import fault_of
-from toxicity.training.interruption import defer_stop, sigterm_saves, stop_requested
+from toxicity.training.interruption import defer_stop, is_launcher, sigterm_saves, stop_requested
 
 
 @pytest.fixture(scope="module")
 def flags(checkpoint, tmp_path_factory):
     path = write_comments(tmp_path_factory.mktemp("data") / "comments.csv")
-    return [
-        *("--model_name_or_path", checkpoint, "--config_overrides", "hidden_dropout_prob=0.1"),
-        *("--train_file", path, "--max_seq_length", 32, "--num_train_epochs", 2, "--learning_rate", 1e-3),
-        *("--per_device_train_batch_size", 8, "--logging_steps", 2, "--save_strategy", "no"),
-        *("--per_device_eval_batch_size", 4),
-    ]
+    options = {"config_overrides": "hidden_dropout_prob=0.1", "learning_rate": 1e-3, "logging_steps": 2}
+    options |= {"save_strategy": "no", "per_device_eval_batch_size": 4}
+    return training_flags(checkpoint, path, num_train_epochs=2, **options)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +103,14 @@ def test_later_it_is_noted():
         assert stop_requested()
     assert not stop_requested()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_mentions_a_launcher_is_none():
+    assert is_launcher(["python3", "-u", "-m", "accelerate.commands.launch", "run_toxicity.py"])
+    assert is_launcher(["/venv/bin/python", "/venv/bin/torchrun", "run_toxicity.py"])
+    assert not is_launcher(["bash", "-c", "cd accelerate && python run_toxicity.py"])
+    assert not is_launcher(["python", "sweep.py", "accelerate"])
+    assert not is_launcher([])
 
 
 @pytest.mark.long

@@ -2,7 +2,7 @@ import csv
 
 import pytest
 import torch
-from builders import make_comments, write_csv
+from builders import make_comments, training_flags, write_csv
 from processes import Run, ended_well
 
 from toxicity.training.checkpoints import fault_of
@@ -13,10 +13,7 @@ from toxicity.training.monitor import all_finite
 def flags(checkpoint, tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "comments.csv"
     write_csv(path, ["id", "comment_text", "target"], [[f"c{i}", *row] for i, row in enumerate(make_comments(120))])
-    return [
-        *("--model_name_or_path", checkpoint, "--train_file", path, "--max_seq_length", 32),
-        *("--num_train_epochs", 2, "--per_device_train_batch_size", 8, "--save_strategy", "steps", "--save_steps", 3),
-    ]
+    return training_flags(checkpoint, path, num_train_epochs=2, save_strategy="steps", save_steps=3)
 
 
 def named_ids(errors):

@@ -44,7 +44,7 @@ def make_trainer(tmp_path, tiny_model):
 
 
 def steps_saved(trainer):
-    return [int(folder.name.split("-")[1]) for folder in checkpoints_in(trainer.checkpoints.output_dir)]
+    return [int(folder.name.split("-")[1]) for folder in checkpoints_in(trainer.checkpoints.run_folder.path)]
 
 
 BEST = {"eval_strategy": "epoch", "metric_for_best_model": "auc"}
@@ -61,7 +61,7 @@ def test_a_best_checkpoint_that_is_torn_does_not_become_the_result(make_trainer)
     class Tear(TrainerCallback):
         def on_epoch_begin(self, args, state, control, **kwargs):
             if state.global_step == 8:
-                path = trainer.checkpoints.path_of(4) / "model.safetensors"
+                path = trainer.checkpoints.run_folder.checkpoint(4) / "model.safetensors"
                 content = bytearray(path.read_bytes())
                 content[-1] ^= 1
                 path.write_bytes(content)
@@ -82,7 +82,7 @@ def test_a_note_that_cannot_be_written_stops_nothing(make_trainer, tmp_path, cap
     assert steps_saved(trainer) == [4]
     assert caplog.text.count("cannot be written, and the run goes on") == 1
     with pytest.raises(Interrupted, match="75"):
-        trainer.watch._stop()
+        trainer.monitor.stop()
 
 
 def test_scoring_that_was_cut_off_is_not_on_the_account(make_trainer):
@@ -90,14 +90,14 @@ def test_scoring_that_was_cut_off_is_not_on_the_account(make_trainer):
     trainer.train()
     with trainer.clock.phase("inference"):
         trainer.save_before_stop()
-    seconds = read_index(trainer.checkpoints.path_of(4))["progress"]["seconds"]
+    seconds = read_index(trainer.checkpoints.run_folder.checkpoint(4))["progress"]["seconds"]
     assert "inference" not in seconds
     assert seconds["checkpoint"] > 0
 
 
 def stopped(trainer):
     with pytest.raises(Interrupted) as stop:
-        trainer.watch._stop()
+        trainer.monitor.stop()
     return stop.value.message
 
 
@@ -120,9 +120,9 @@ class NoNumber(ResumableTrainer):
 
     seen = ()
 
-    def train_on_batch(self, model, inputs, *args, **kwargs):
+    def compute_loss(self, model, inputs, *args, **kwargs):
         self.seen = [*self.seen, [row[1] - 5 for row in inputs["input_ids"].tolist()]]
-        loss = super().train_on_batch(model, inputs, *args, **kwargs)
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
         return loss * float("nan") if len(self.seen) == 4 else loss
 
 
@@ -157,7 +157,7 @@ class Trap:
 def test_a_pickle_in_the_state_of_the_scaler_runs_no_code(make_trainer):
     whole = make_trainer(num_train_epochs=1)
     whole.train()
-    folder = whole.checkpoints.path_of(4)
+    folder = whole.checkpoints.run_folder.checkpoint(4)
     torch.save(Trap(), folder / "scaler.pt")
     facts = {name: value for name, value in read_index(folder).items() if name != "files"}
     seal(folder, facts)

@@ -91,7 +91,7 @@ def test_it_stands_beside_the_tokens():
     objective = Objective(
         np.array([1, 0], np.float32), np.array([1.5, 0.5], np.float32), ("a", "b"), auxiliary, np.ones(2, np.float32)
     )
-    table = objective.beside(tokens).with_format("arrow")[:]
+    table = objective.add_targets(tokens).with_format("arrow")[:]
     assert table.column_names == ["input_ids", "length", "labels", "weights", "auxiliary"]
     assert table["weights"].to_pylist() == [1.5, 0.5]
     np.testing.assert_array_equal(table["auxiliary"].to_pylist(), auxiliary)

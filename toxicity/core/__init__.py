@@ -1,1 +1,1 @@
-"""What every room builds on: the request, the schema of the data, files, processes, errors and the console."""
+"""What every other room builds on: arguments, column names, files, processes, errors and the console."""

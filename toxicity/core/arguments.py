@@ -1,4 +1,4 @@
-"""What a run is asked to do: a YAML recipe first, then the flags on top, parsed once and validated once."""
+"""The command line and the YAML recipe of a run, parsed into dataclasses and checked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import difflib
 import json
 import re
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import HubStrategy
 
 from toxicity.core.errors import RequestError
@@ -20,74 +22,68 @@ from toxicity.core.training_arguments import TrainingArguments
 
 SAMPLE_RECIPE = bundled("recipes") / "sample.yaml"
 
-# What a recipe says of its own data or model does not hold for those that a flag names instead.
-SOURCES = ("dataset_name", "train_file")
-OF_THE_SOURCE = (
-    *SOURCES,
-    *("dataset_revision", "validation_file", "text_column_name", "label_column_name"),
-    *("max_train_samples", "max_eval_samples"),
-)
-OF_THE_MODEL = ("model_name_or_path", "model_revision", "config_overrides")
-# Chosen for its comments and its model together; other recipes were written by those who run them.
-OF_THE_SAMPLE = ("max_seq_length", "init_head_bias")
+# Keys of a recipe that describe its own data or its own model: dropped when a flag names other data or another model.
+DATA_SOURCES = {"dataset_name", "train_file"}
+DATA_KEYS = DATA_SOURCES | {
+    "dataset_revision",
+    "validation_file",
+    "text_column_name",
+    "label_column_name",
+    "max_train_samples",
+    "max_eval_samples",
+}
+MODEL_KEYS = {"model_name_or_path", "model_revision", "config_overrides"}
+# Values of the sample recipe that were chosen for its comments together with its model.
+SAMPLE_KEYS = {"max_seq_length", "init_head_bias"}
 
 
 @dataclass
 class DataArguments:
-    """Which comments to train and validate on, and how to cut them into tokens."""
+    """Which comments to train and validate on, and how to tokenise them."""
 
-    dataset_name: str | None = field(
+    dataset_name: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "`sample`, the real comments that requirements.txt installs, or the id of a dataset on the Hub, "
-            "such as google/civil_comments."
-        },
+        help="`sample` (real comments, installed with requirements.txt), or the id of a dataset on the Hub, such as "
+        "google/civil_comments.",
     )
-    dataset_revision: str | None = field(
-        default=None, metadata={"help": "Branch, tag or commit of a dataset on the Hub."}
-    )
-    train_file: str | None = field(
+    dataset_revision: str | None = HfArg(default=None, help="Branch, tag or commit of a dataset on the Hub.")
+    train_file: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Comments with their toxicity: CSV (also .gz, .zip), JSON lines (also .gz) or parquet, a file or a "
-            "folder of shards."
-        },
+        help="Comments with their toxicity: a file in CSV (also .gz, .zip), JSON lines (also .gz) or parquet, or a "
+        "folder of such files.",
     )
-    validation_file: str | None = field(
-        default=None, metadata={"help": "The same for validation. Without it the train file is split."}
+    validation_file: str | None = HfArg(
+        default=None, help="Validation comments, in the same formats. Without it the training file is split."
     )
-    text_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the comment, where its name is not one of the published ones."}
+    text_column_name: str | None = HfArg(
+        default=None, help="Name of the text column, if it is not one of the published names."
     )
-    label_column_name: str | None = field(
-        default=None, metadata={"help": "Column of the toxicity, a number from 0 to 1; toxic from 0.5 on."}
+    label_column_name: str | None = HfArg(
+        default=None, help="Name of the toxicity column: numbers from 0 to 1, toxic from 0.5 on."
     )
-    max_seq_length: int = field(
-        default=220, metadata={"help": "Tokens a comment is cut to, [CLS] and [SEP] counted in."}
+    max_seq_length: int = HfArg(
+        default=220, help="Most tokens per comment, [CLS] and [SEP] included; longer comments are truncated."
     )
-    head_tail_truncation: bool = field(
+    head_tail_truncation: bool = HfArg(
         default=False,
-        metadata={"help": "Of comments that are too long keep the first 128 tokens and, to fill up, the last ones."},
+        help="Truncate long comments in the middle: keep the first 128 tokens and fill up with the last ones.",
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on this many rows at most."})
-    max_eval_samples: int | None = field(
-        default=None,
-        metadata={"help": "Validate on this many rows at most. By default half as many as are trained on."},
+    max_train_samples: int | None = HfArg(default=None, help="Train on at most this many rows.")
+    max_eval_samples: int | None = HfArg(
+        default=None, help="Validate on at most this many rows. By default half as many as are trained on."
     )
-    preprocessing_num_workers: int | None = field(
-        default=None, metadata={"help": "Threads of the tokenizer. By default one a core."}
+    preprocessing_num_workers: int | None = HfArg(
+        default=None, help="Number of tokenizer threads. By default one per core."
     )
-    on_bad_rows: Literal["refuse", "drop"] = field(
+    on_bad_rows: Literal["refuse", "drop"] = HfArg(
         default="refuse",
-        metadata={"help": "What to do about rows with blank text, targets outside 0..1 and the like."},
+        help="Whether unusable rows (blank text, toxicity outside 0..1, ...) end the run or are dropped.",
     )
-    keep_identical_texts_together: bool = field(
-        default=False, metadata={"help": "Split so that no comment of the validation rows was also trained on."}
+    keep_identical_texts_together: bool = HfArg(
+        default=False, help="Split so that no text is both in the training and in the validation rows."
     )
-    dry_run: bool = field(
-        default=False, metadata={"help": "Load, check, split and tokenise, tell what was found, and stop."}
-    )
-    overwrite_cache: bool = field(default=False, metadata={"help": "Tokenise again, even where the cache has it."})
+    dry_run: bool = HfArg(default=False, help="Load, check, split and tokenise the data, print a summary, and stop.")
+    overwrite_cache: bool = HfArg(default=False, help="Tokenise again, even if the tokens are cached.")
 
     def __post_init__(self) -> None:
         if self.dataset_name and self.train_file:
@@ -96,12 +92,8 @@ class DataArguments:
             raise RequestError("--validation_file needs a --train_file beside it.")
         if not self.dataset_name and not self.train_file:
             raise RequestError("no data: give --train_file FILE, or --dataset_name sample.")
-        for name, least in (
-            ("max_seq_length", 3),
-            ("max_train_samples", 1),
-            ("max_eval_samples", 1),
-            ("preprocessing_num_workers", 1),
-        ):
+        minima = {"max_seq_length": 3, "max_train_samples": 1, "max_eval_samples": 1, "preprocessing_num_workers": 1}
+        for name, least in minima.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise RequestError(f"--{name} is {value}; the least that works is {least}.")
@@ -109,14 +101,14 @@ class DataArguments:
 
 @dataclass
 class ModelArguments:
-    """Which pretrained checkpoint to start from."""
+    """Which pretrained model to start from."""
 
-    model_name_or_path: str = field(
-        default="google-bert/bert-base-uncased", metadata={"help": "Folder or Hub id of a pretrained checkpoint."}
+    model_name_or_path: str = HfArg(
+        default="google-bert/bert-base-uncased", help="Folder or Hub id of a pretrained model."
     )
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a checkpoint on the Hub."})
-    config_overrides: str | None = field(
-        default=None, metadata={"help": "Changes to the model's config: `hidden_dropout_prob=0,...`."}
+    model_revision: str = HfArg(default="main", help="Branch, tag or commit of a model on the Hub.")
+    config_overrides: str | None = HfArg(
+        default=None, help="Changes to the model's config, such as `hidden_dropout_prob=0,...`."
     )
 
 
@@ -124,12 +116,11 @@ class ModelArguments:
 class MachineArguments:
     """Which machine the run is meant for."""
 
-    gpu: str | None = field(
-        default=None,
-        metadata={"help": "Kind of machine asked for, checked before anything is read, and the label of the row."},
+    gpu: str | None = HfArg(
+        default=None, help="Kind of machine the run is meant for: checked at the start, and the label of its results."
     )
-    allow_other_gpu: bool = field(
-        default=False, metadata={"help": "Run on another GPU than --gpu names; the label says so."}
+    allow_other_gpu: bool = HfArg(
+        default=False, help="Run on another GPU than --gpu names; the label of the results says so."
     )
 
 
@@ -137,23 +128,19 @@ class MachineArguments:
 class ObjectiveArguments:
     """What training minimises."""
 
-    targets: Literal["hard", "soft", "smoothed"] = field(
+    targets: Literal["hard", "soft", "smoothed"] = HfArg(
         default="hard",
-        metadata={
-            "help": "Toxicity as training sees it: 0 or 1, the share of annotators who said toxic, or that share drawn "
-            "to one half the more the fewer they were."
-        },
+        help="Training targets: `hard`, 0 or 1; `soft`, the share of annotators who said toxic; `smoothed`, "
+        "that share moved towards one half, the further the fewer annotators there were.",
     )
-    identity_weights: Literal["none", "any", "share", "detoxify"] = field(
-        default="none",
-        metadata={"help": "Let civil comments that mention an identity, and toxic ones that mention none, count more."},
+    identity_weights: Literal["none", "any", "share", "detoxify"] = HfArg(
+        default="none", help="Weight civil comments that mention an identity, and toxic ones that mention none, higher."
     )
-    auxiliary_targets: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Learn the six `subtypes`, the nine `identities` or both beside toxicity, or `none`."},
+    auxiliary_targets: list[str] = HfArg(
+        default_factory=list, help="Also learn the six `subtypes`, the nine `identities` or both, or `none` of them."
     )
-    init_head_bias: bool = field(
-        default=False, metadata={"help": "Start from the log odds of the base rate instead of from one half."}
+    init_head_bias: bool = HfArg(
+        default=False, help="Initialise the classifier's bias to the log odds of the share of toxic comments, not to 0."
     )
 
     def __post_init__(self) -> None:
@@ -166,7 +153,7 @@ class ObjectiveArguments:
 
 @dataclass
 class Arguments:
-    """The parsed request. `recipe` is the name of the recipe file without its ending."""
+    """The parsed command line. `recipe` is the name of the recipe file without its ending."""
 
     recipe: str
     data: DataArguments
@@ -174,6 +161,14 @@ class Arguments:
     machine: MachineArguments
     objective: ObjectiveArguments
     training: TrainingArguments
+
+    def __post_init__(self) -> None:
+        publishes_checkpoints = self.training.push_to_hub and self.training.hub_strategy == HubStrategy.EVERY_SAVE
+        if publishes_checkpoints and self.objective.auxiliary_targets:
+            raise RequestError(
+                "a checkpoint holds logits of auxiliary targets, too; with --auxiliary_targets choose --hub_strategy "
+                "end, which publishes the model itself."
+            )
 
 
 class _Parser(HfArgumentParser):
@@ -188,8 +183,8 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
         argv: command line without the program's name; by default that of the process.
 
     Raises:
-        RequestError: for a recipe that cannot be read, a key or flag that is not known, a value of the wrong
-            type, or values that do not go together.
+        RequestError: for a recipe that cannot be read, an unknown key or flag, a value of the wrong type, or values
+            that do not go together.
         SystemExit: with code 0 after `--help`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -204,32 +199,30 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     for flag in flags:
         if flag not in (*known, "help"):
             raise RequestError(_unknown_message("flag", f"--{flag}", known))
-    left_out: tuple[str, ...] = ()
-    if recipe.keys() & set(SOURCES) and set(flags) & set(SOURCES):
-        left_out += OF_THE_SOURCE
-    if "model_name_or_path" in flags:
-        left_out += OF_THE_MODEL
-    if left_out and recipe_path.resolve() == SAMPLE_RECIPE:
-        left_out += OF_THE_SAMPLE
-    recipe = {key: value for key, value in recipe.items() if key not in left_out}
+    replaced = _replaced_keys(recipe, flags, is_sample=recipe_path.resolve() == SAMPLE_RECIPE)
+    recipe_flags = _as_flags({key: value for key, value in recipe.items() if key not in replaced})
 
+    # The recipe alone first, so that an error in it is reported as such.
     try:
-        parser.parse_known_args(_as_flags(recipe))
+        parser.parse_known_args(recipe_flags)
     except RequestError as error:
         raise RequestError(f"{recipe_path}: {error}") from error
     *arguments, unknown = parser.parse_args_into_dataclasses(
-        _as_flags(recipe) + argv, return_remaining_strings=True, look_for_args_file=False
+        recipe_flags + argv, return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
         raise RequestError(f"cannot place `{unknown[0]}`: the recipe comes first, then `--flag value`.")
-    parsed = Arguments(recipe_path.stem, *arguments)
-    taught = parsed.training.ema_decay or parsed.objective.auxiliary_targets
-    if parsed.training.push_to_hub and parsed.training.hub_strategy == HubStrategy.EVERY_SAVE and taught:
-        raise RequestError(
-            "a checkpoint holds the weights before they are averaged, and logits of auxiliary targets; with "
-            "--ema_decay or --auxiliary_targets choose --hub_strategy end, which publishes the model itself."
-        )
-    return parsed
+    return Arguments(recipe_path.stem, *arguments)
+
+
+def _replaced_keys(recipe: Iterable[str], flags: Iterable[str], is_sample: bool) -> set[str]:
+    """Keys of the recipe that do not apply, because a flag names other data or another model than the recipe does."""
+    replaced: set[str] = set()
+    if DATA_SOURCES.intersection(recipe) and DATA_SOURCES.intersection(flags):
+        replaced |= DATA_KEYS
+    if "model_name_or_path" in flags:
+        replaced |= MODEL_KEYS
+    return replaced | SAMPLE_KEYS if replaced and is_sample else replaced
 
 
 def _read_recipe(path: Path, known: list[str]) -> dict[str, Any]:
@@ -248,7 +241,7 @@ def _read_recipe(path: Path, known: list[str]) -> dict[str, Any]:
 
 
 def _as_flags(recipe: dict[str, Any]) -> list[str]:
-    """Recipe values as a command line, so that one parser checks the types of both."""
+    """A recipe as command-line flags, so that one parser checks the types of both."""
     flags: list[str] = []
     for key, value in recipe.items():
         if value is None:

@@ -1,4 +1,4 @@
-"""What people see while a run goes on, and how a comment is shown without harm."""
+"""Logging and progress bars of a run, and comments made safe to print."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ SHOWN_CHARACTERS = 200
 
 
 def set_up_console(is_main_process: bool, progress_bars: bool) -> None:
-    """Log lines on standard error from one process, and progress bars only where somebody watches them.
+    """Send log lines to standard error, and switch progress bars off where nobody watches them.
 
     Args:
-        is_main_process: whether this process speaks for all of them; the others log errors only.
+        is_main_process: whether this is rank 0; the other ranks log errors only.
         progress_bars: whether `datasets` and `transformers` may draw bars.
     """
     handler = logging.StreamHandler(sys.stderr)
@@ -28,12 +28,12 @@ def set_up_console(is_main_process: bool, progress_bars: bool) -> None:
 
         datasets.disable_progress_bars()
         transformers_logging.disable_progress_bar()
-    # A terminal that cannot show a character of a comment gets an escape instead of a crash.
+    # A terminal that cannot encode a character of a comment prints an escape instead of raising an error.
     sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def printable(text: str, width: int = SHOWN_CHARACTERS) -> str:
-    """A comment on one line that does nothing to a terminal: control characters as escapes, the rest cut with `…`."""
+    """A comment on one line, control characters as escapes, cut to `width` characters with `…` at the end."""
     shown = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text[: width + 1]
@@ -42,7 +42,7 @@ def printable(text: str, width: int = SHOWN_CHARACTERS) -> str:
 
 
 def h_mm_ss(seconds: float) -> str:
-    """Write a duration as the published tables do, `0:34:41`, rounded to whole seconds."""
+    """A duration as the published tables write it, `0:34:41`, rounded to whole seconds."""
     minutes, whole_seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{whole_seconds:02d}"

@@ -1,4 +1,4 @@
-"""The processes that a launcher started for one job: who this one is, and what they tell each other."""
+"""The processes of one job: their ranks, their devices, and the objects they exchange."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
+import psutil
 import torch
 from torch import distributed
 
 from toxicity.core.errors import RequestError
 
-# The last shard of another process may take long.
-PATIENCE = timedelta(days=7)
+# One rank may wait this long for another to finish its last file.
+TIMEOUT = timedelta(days=7)
+# Launchers set one of these to the number of a process among several: torch's the first, those of MPI the others.
+RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 T = TypeVar("T")
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Join the other processes of `accelerate launch` or `torchrun`, over gloo: nothing but messages is passed."""
-    if count() == 1:
+def process_group() -> Iterator[None]:
+    """Join the other processes of `accelerate launch` or `torchrun`, over gloo: only small objects are exchanged."""
+    if world_size() == 1:
         yield
         return
-    distributed.init_process_group("gloo", timeout=PATIENCE)
+    distributed.init_process_group("gloo", timeout=TIMEOUT)
     try:
         yield
     finally:
@@ -33,11 +36,11 @@ def joined() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Number of this process, from 0; 0 speaks for all."""
+    """Number of this process, from 0; rank 0 is the main process."""
     return int(os.environ.get("RANK", "0"))
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes work on the job."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -59,19 +62,19 @@ def device() -> torch.device | None:
 
 
 def gather(value: T) -> list[T]:
-    """What each process gives, in the order of their numbers; all have it when the last has given."""
-    if count() == 1:
+    """The value of each rank, in the order of the ranks, on all of them; waits for all ranks."""
+    if world_size() == 1:
         return [value]
-    values: list[T | None] = [None] * count()
+    values: list[T | None] = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
-def all_or_none(work: Callable[[], T]) -> T:
-    """Do what every process must do; if one is refused its request, all are, and none waits for it.
+def run_on_all(work: Callable[[], T]) -> T:
+    """Run `work` on every rank; if it raises `RequestError` on any rank, raise that on all, so that none waits.
 
     Raises:
-        RequestError: the first process's that met one.
+        RequestError: that of the lowest rank that raised one.
     """
     result, refusal = None, None
     try:
@@ -84,6 +87,30 @@ def all_or_none(work: Callable[[], T]) -> T:
     return result
 
 
-def once(work: Callable[[], T]) -> T:
-    """Do something in the first process alone; what comes of it, or its `RequestError`, comes to all."""
-    return gather(all_or_none(lambda: work() if rank() == 0 else None))[0]
+def run_on_main(work: Callable[[], T]) -> T:
+    """Run `work` on rank 0 alone; every rank gets its result, or its `RequestError`."""
+    return gather(run_on_all(lambda: work() if rank() == 0 else None))[0]
+
+
+def require_all_processes() -> None:
+    """Refuse to run alone where Accelerate's launcher was asked for several processes and started a single one.
+
+    Without GPUs `accelerate launch --num_processes 2` does that silently: half of the machine would be idle, and the
+    batch half as large as asked for. The launcher then sets MASTER_PORT, as for several processes, but no rank. Where
+    its own environment has that port already, this is no proof, and the run goes on.
+
+    Raises:
+        RequestError: naming the command that starts several processes on a CPU.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
+    if not launched or any(name in os.environ for name in RANK_VARIABLES):
+        return
+    try:
+        asked_for_several = "MASTER_PORT" not in psutil.Process().parent().environ()
+    except (psutil.Error, AttributeError):
+        return
+    if asked_for_several:
+        raise RequestError(
+            "accelerate launch was asked for several processes and started one, as it does without GPUs. Start two on "
+            "a CPU with `torchrun --standalone --nproc_per_node 2 run_toxicity.py ...`, or ask for one process."
+        )

@@ -1,38 +1,32 @@
-"""Files that are seen under their names only when they are whole, and told apart by digests; and full disks."""
+"""Files and folders written completely or not at all, digests of their content, and paths of installed files."""
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import importlib.metadata
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from toxicity.core.errors import RequestError, RunFailure, one_line
+from toxicity.core.errors import RequestError
 
-BLOCK_BYTES = 2**22
-# What the writers of torch and safetensors say where the disk is full, for they raise no OSError.
-DISK_TROUBLE = re.compile(
-    r"no space left|quota exceeded|file too large|os error (27|28|122)|PytorchStreamWriter|inline_container", re.I
-)
+READ_BYTES = 2**22
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a hidden name to write to, and rename it when the block ends well; a reader finds a whole file or none.
+    """Yield a hidden path to write to, and rename it to `path` at the end, so that readers see a complete file or none.
 
-    If the block raises, what it wrote is removed, and what was there under the name before is left. Nothing is flushed
-    to the disk: what must outlive a machine that loses its power asks for `flush` itself.
+    If the block raises, what it wrote is removed and an older file at `path` stays. The file is not flushed to the
+    disk: call `flush` for what must survive a power failure.
     """
-    unfinished = path.with_name(f".{path.name.lstrip('.')}.unfinished")
+    unfinished = _hidden(path)
     try:
         yield unfinished
     except BaseException:
@@ -43,8 +37,8 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
-    """The same for a folder: a hidden, empty one to fill, which takes the place of `path` when the block ends well."""
-    unfinished = path.with_name(f".{path.name.lstrip('.')}.unfinished")
+    """The same for a folder: yield a hidden, empty folder to fill, which replaces the folder `path` at the end."""
+    unfinished = _hidden(path)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
@@ -56,17 +50,22 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
     unfinished.rename(path)
 
 
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name.lstrip('.')}.unfinished")
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, whole or not at all."""
+    """Write a text in UTF-8, completely or not at all."""
     with written_whole(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def digest(parts: Iterable[Any]) -> str:
-    """32 hexadecimal digits, xxh3 of all bytes in their order, that tell a content from any other.
+    """The xxh3 digest of a sequence of bytes, 32 hexadecimal digits.
 
     Args:
-        parts: bytes, or what holds them contiguously, as NumPy arrays and memory views do.
+        parts: the bytes in pieces: `bytes`, or contiguous buffers such as NumPy arrays and memory views. How they are
+            divided into pieces makes no difference.
     """
     state = xxhash.xxh3_128()
     for part in parts:
@@ -75,13 +74,13 @@ def digest(parts: Iterable[Any]) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """The `digest` of a file."""
+    """The `digest` of a file's content."""
     with path.open("rb") as file:
-        return digest(iter(lambda: file.read(BLOCK_BYTES), b""))
+        return digest(iter(lambda: file.read(READ_BYTES), b""))
 
 
 def flush(path: Path) -> None:
-    """Make sure that a file or folder is on the disk, not in memory alone."""
+    """Force a file or folder from memory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -89,53 +88,9 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def full_disk_explained(
-    folder: Path, what: str, kept: Callable[[], str], needed: int = 0, cleanup: Path | None = None
-) -> Iterator[None]:
-    """Turn the many ways to say that a disk is full into one message with the numbers.
-
-    Args:
-        folder: where something is written, there or not yet.
-        what: it is called in the message.
-        kept: tells, when it has come to that, what is whole all the same and how to go on.
-        needed: bytes that it takes, about; 0 if nobody knows.
-        cleanup: folder to remove if it could not be finished.
-
-    Raises:
-        RunFailure: if the disk is, or would get, full, or a quota is used up.
-    """
-    free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
-    try:
-        if free < needed:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        yield
-    except Exception as error:
-        if cleanup is not None:
-            shutil.rmtree(cleanup, ignore_errors=True)
-        if not is_disk_trouble(error):
-            raise
-        reason = getattr(error, "strerror", None) or one_line(error)
-        takes = f"it needs {_mebibytes(needed)}, and " if needed else ""
-        raise RunFailure(
-            f"cannot write {what} in {folder}: {takes}{_mebibytes(free)} were free ({reason}).\n{kept()}"
-        ) from error
-
-
-def is_disk_trouble(error: Exception) -> bool:
-    """Whether an error says that a disk is full, or a quota used up."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return bool(DISK_TROUBLE.search(str(error)))
-
-
-def _mebibytes(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB"
-
-
 @functools.cache
 def installed_file(requirement: str, name: str, sha256: str) -> Path:
-    """Path of a file that an installed package carries, without importing the package.
+    """Path of a data file of an installed package; the package is not imported.
 
     Args:
         requirement: the package with its version, as pip takes it.
@@ -143,7 +98,7 @@ def installed_file(requirement: str, name: str, sha256: str) -> Path:
         sha256: hexadecimal digest that the file must have.
 
     Raises:
-        RequestError: if the package or file is missing or the file is another one.
+        RequestError: if the package or the file is missing, or the file has another content.
     """
     package = requirement.split("==")[0]
     try:
@@ -160,7 +115,7 @@ def installed_file(requirement: str, name: str, sha256: str) -> Path:
 
 
 def bundled(folder: str) -> Path:
-    """A folder of this project's own files, `recipes` or `accelerate_configs`: in a checkout or as it is installed."""
+    """Path of `recipes` or `accelerate_configs`: in the root of a checkout, or inside the installed package."""
     package = Path(__file__).resolve().parents[1]
-    beside = package.parent / folder
-    return beside if beside.is_dir() else package / folder
+    in_checkout = package.parent / folder
+    return in_checkout if in_checkout.is_dir() else package / folder

@@ -1,4 +1,4 @@
-"""The canonical column names, what each published edition of the data calls them, and where toxic begins."""
+"""The canonical column names, their names in the published datasets, and the threshold of a toxic label."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TARGET = "target"
 
 SUBTYPES = ("severe_toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit")
 
-# The nine that the competition scores, of the 24 in its file.
+# The nine of the 24 identities in the file of the competition of 2019 that its metric uses.
 IDENTITIES = (
     "male",
     "female",
@@ -29,10 +29,10 @@ IDENTITIES = (
 
 ANNOTATOR_COUNTS = ("toxicity_annotator_count", "identity_annotator_count")
 
-# Canonical name → its names in the published editions, in the order they are looked for:
+# Canonical name → its names in the published datasets, in the order in which they are tried:
 # the competition of 2019 (`train.csv`: comment_text, target; `all_data.csv`: comment_text, toxicity),
 # `google/civil_comments` on the Hub (text, toxicity), the competition of 2018 (comment_text, toxic, severe_toxic,
-# identity_hate), and the sample (text, is_offensive). Others go by their canonical name alone.
+# identity_hate), and the sample (text, is_offensive). All other columns have their canonical name everywhere.
 NAMES: dict[str, tuple[str, ...]] = {
     ID: (ID,),
     TEXT: (TEXT, "comment_text"),
@@ -42,12 +42,12 @@ NAMES: dict[str, tuple[str, ...]] = {
     "identity_attack": ("identity_attack", "identity_hate"),
 }
 
-# The competition counts a label or identity at >= 0.5; several teams lost places to > 0.5.
+# The competition counts a label or identity as present at >= 0.5; with > 0.5 several teams lost places.
 TOXIC_THRESHOLD = 0.5
 
 
 def hard_labels(target: np.ndarray) -> np.ndarray:
-    """Binarise toxicity.
+    """Toxicity as a binary label.
 
     Args:
         target: float array of any shape, the share of annotators who called the comment toxic, 0 to 1.
@@ -66,25 +66,25 @@ def canonical_columns(
     id_name: str | None = None,
     wanted: Sequence[str] = tuple(NAMES),
 ) -> dict[str, str]:
-    """Which column of a source is which canonical one.
+    """Match the columns of a source to the canonical names.
 
     Args:
-        names: the columns that there are.
-        source: what they are columns of, for the message.
-        text_name: the column of the comment, by default the first known name.
-        target_name: the column of its toxicity, likewise.
-        id_name: the column of its id, likewise.
+        names: the columns of the source.
+        source: its name, for error messages.
+        text_name: the column of the comment; by default the first of its known names that the source has.
+        target_name: the column of the toxicity, likewise.
+        id_name: the column of the id, likewise.
         wanted: the canonical names to look for.
 
     Returns:
-        Canonical name → name in the source, for those that it has.
+        Canonical name → name in the source, for each wanted column that the source has.
 
     Raises:
-        RequestError: if it has no text or no toxicity and that is wanted, or lacks a column that was named.
+        RequestError: if the text or the toxicity is wanted and missing, or a column named by an argument is.
     """
     flags = {TEXT: (text_name, "text"), TARGET: (target_name, "label"), ID: (id_name, "id")}
     columns = {}
-    # Those that a flag may name come first, so that no other canonical name takes their column.
+    # The columns that a flag may name come first, so that no other canonical name takes one of them.
     for canonical in sorted(wanted, key=[*flags, *NAMES].index):
         override, flag = flags.get(canonical, (None, ""))
         candidates = (override,) if override else NAMES[canonical]

@@ -1,4 +1,4 @@
-"""How to train: what `transformers` takes, and what this package takes beside it."""
+"""The options of training: those of `transformers.TrainingArguments`, our own, and the checks of both."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import difflib
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import TrainingArguments as HfTrainingArguments
+from transformers.hf_argparser import HfArg
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy
 
 from toxicity.core.errors import RequestError
 
-# What changes what is learnt and is off by default, and which value that is.
+# Options that change what is learnt, with the values that turn them off, which are their defaults.
 OPTIONS_OF_TRAINING = {
     "layerwise_lr_decay": 1.0,
-    "ema_decay": 0.0,
     "later_negatives": 1.0,
     "early_stopping_patience": 0,
 }
@@ -30,64 +30,72 @@ OPTIONS_OF_TRAINING = {
 
 @dataclass
 class TrainingArguments(HfTrainingArguments):
-    """`transformers.TrainingArguments`, with bars on a terminal and plain lines elsewhere."""
+    """`transformers.TrainingArguments` with options of our own; progress bars only on a terminal."""
 
-    max_tokens_per_batch: str | None = field(
+    max_tokens_per_batch: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Most tokens that go through the model at once, in training and in scoring, or `auto`: as many as "
-            "fit the card, and 16,384 on a processor. An optimiser step keeps its comments, and is cut by tokens "
-            "instead of gradient_accumulation_steps. Without it: per_device_train_batch_size comments, and in scoring "
-            "as many tokens as per_device_eval_batch_size of the longest comments have."
-        },
+        help="Most tokens per forward pass, in training and in scoring: a number, or `auto`, as many as fit on "
+        "the GPU, and 16,384 on a CPU. An optimiser step keeps its rows, and is divided by tokens instead of by "
+        "gradient_accumulation_steps. Without it: per_device_train_batch_size rows, and in scoring as many tokens "
+        "as per_device_eval_batch_size comments of the greatest length have.",
     )
-    # Looking at every loss makes the processor wait for the GPU at every step.
-    logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Leave losses that are not finite out of the log."}
-    )
-    save_minutes: float = field(
+    # The filter would make the CPU wait for the GPU at every step.
+    logging_nan_inf_filter: bool = HfArg(default=False, help="Leave losses that are NaN or infinite out of the log.")
+    save_minutes: float = HfArg(
         default=15.0,
-        metadata={
-            "help": "Save a checkpoint when so many minutes have gone by since the last one, whatever --save_strategy; "
-            "0 for never."
-        },
+        help="Save a checkpoint this many minutes after the last one, whatever --save_strategy says; 0 is off.",
     )
-    layerwise_lr_decay: float = field(
+    layerwise_lr_decay: float = HfArg(
+        default=1.0, help="Learning rate of each layer as a share of the next layer's, from the head down; 1 is off."
+    )
+    later_negatives: float = HfArg(
         default=1.0,
-        metadata={
-            "help": "Learning rate of each layer as a share of the layer's above it, from the head down; 1 is off."
-        },
+        help="Share of the civil comments that each epoch after the first trains on, drawn anew each time; 1 is all.",
     )
-    ema_decay: float = field(
-        default=0.0,
-        metadata={
-            "help": "Validate and save an exponential moving average of the weights, which keeps this share of itself "
-            "at each step; 0 is off."
-        },
-    )
-    later_negatives: float = field(
-        default=1.0,
-        metadata={
-            "help": "Share of the civil comments, drawn anew for each pass, that is trained on again after the first "
-            "epoch; 1 for all."
-        },
-    )
-    early_stopping_patience: int = field(
+    early_stopping_patience: int = HfArg(
         default=0,
-        metadata={
-            "help": "Stop after so many evaluations without a better AUC, and keep the best weights; 0 is off. It "
-            "evaluates by --eval_strategy, by default at the end of an epoch."
-        },
+        help="Stop after this many evaluations without a better AUC, and keep the best weights; 0 is off. "
+        "Evaluates as --eval_strategy says, by default after each epoch.",
     )
-    # By default every_save: a model half trained, and its card not yet there.
-    hub_strategy: HubStrategy | str = field(
+    # The default of transformers, every_save, would publish a model before it is trained and has a model card.
+    hub_strategy: HubStrategy | str = HfArg(
         default="end",
-        metadata={"help": "When to publish: at the `end`, or the model of each checkpoint, too: `every_save`."},
+        help="When to publish: `end`, or `every_save`, which publishes the model of each checkpoint, too.",
     )
 
     def __post_init__(self) -> None:
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
+        self._check_batches()
+        self._check_optimiser()
+        if self.early_stopping_patience:
+            self._keep_best_by_auc()
+        if self.output_dir and Path(self.output_dir).is_file():
+            raise RequestError(f"--output_dir {self.output_dir} is a file: name a folder.")
+        if self.hub_token is not None:
+            raise RequestError(
+                "--hub_token would leave the token in files and in the list of processes: leave it out, and run "
+                "`hf auth login` or set HF_TOKEN."
+            )
+        # The collator picks the columns that the model takes, and the sampler needs the length of each row.
+        self.remove_unused_columns = False
+        # With --push_to_hub, Trackio would publish its record as a Space, local paths included, without being asked.
+        if self.trackio_static_space_id is None:
+            self.trackio_static_space_id = False
+        # Memory is pinned for copies to an accelerator; without one torch warns.
+        self.dataloader_pin_memory &= torch.accelerator.is_available()
+        if self.dataloader_pin_memory and self.accelerator_config is None:
+            # So that the copies of a batch overlap with computation.
+            self.accelerator_config = {"non_blocking": True}
+        try:
+            super().__post_init__()
+        except (ValueError, ImportError) as error:
+            raise RequestError(str(error)) from error
+        require_trackers(self.report_to)
+        if self.push_to_hub:
+            self._check_publishing()
+
+    def _check_batches(self) -> None:
         if self.label_smoothing_factor:
             raise RequestError("--label_smoothing_factor has no effect on one label: leave it out.")
         if self.prediction_loss_only or self.batch_eval_metrics or not self.eval_do_concat_batches:
@@ -107,80 +115,50 @@ class TrainingArguments(HfTrainingArguments):
             self.gradient_accumulation_steps = 1
         if not self.save_minutes >= 0:
             raise RequestError(f"--save_minutes is {self.save_minutes}; it should be 0 (never) or more.")
-        self._check_recipe_of_optimiser()
-        if self.early_stopping_patience:
-            self._choose_best_by_auc()
-        if self.output_dir and Path(self.output_dir).is_file():
-            raise RequestError(f"--output_dir {self.output_dir} is a file: name a folder.")
-        if self.hub_token is not None:
-            raise RequestError(
-                "--hub_token would leave the token in files and in the list of processes: leave it out, and run "
-                "`hf auth login` or set HF_TOKEN."
-            )
-        # The collator picks what the model takes; the length column must reach the sampler.
-        self.remove_unused_columns = False
-        # With --push_to_hub, Trackio would publish its record as a Space, local paths included, without being asked.
-        if self.trackio_static_space_id is None:
-            self.trackio_static_space_id = False
-        # Without an accelerator there is nothing to pin memory for, and torch would warn of it.
-        self.dataloader_pin_memory &= torch.accelerator.is_available()
-        if self.dataloader_pin_memory and self.accelerator_config is None:
-            # Otherwise every tensor of a batch is waited for.
-            self.accelerator_config = {"non_blocking": True}
-        try:
-            super().__post_init__()
-        except (ValueError, ImportError) as error:
-            raise RequestError(str(error)) from error
-        require_trackers(self.report_to)
-        if self.push_to_hub:
-            require_repo_name(self.hub_model_id or Path(self.output_dir).absolute().name)
-            if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-                raise RequestError(
-                    f"--hub_strategy {self.hub_strategy.value} would publish the optimizer's state and local paths: "
-                    "choose every_save, which publishes the model of each checkpoint, or end."
-                )
 
-    def _check_recipe_of_optimiser(self) -> None:
-        for name, least, most, off in (
-            ("layerwise_lr_decay", 0, 1, 1),
-            ("ema_decay", 0, 1, 0),
-            ("later_negatives", 0, 1, 1),
-        ):
+    def _check_optimiser(self) -> None:
+        for name, off in (("layerwise_lr_decay", 1), ("later_negatives", 1)):
             value = getattr(self, name)
-            if value != off and not least < value < most:
-                raise RequestError(f"--{name} is {value}; give a number between {least} and {most}, or {off} for off.")
+            if value != off and not 0 < value < 1:
+                raise RequestError(f"--{name} is {value}; give a number between 0 and 1, or {off} for off.")
         if self.early_stopping_patience < 0:
             raise RequestError(f"--early_stopping_patience is {self.early_stopping_patience}; the least is 0, for off.")
         if self.later_negatives != 1 and (self.max_steps > 0 or self.dataloader_drop_last):
             raise RequestError(
                 "--later_negatives decides how many steps there are: leave --max_steps and --dataloader_drop_last out."
             )
-        strategies = ("random", "group_by_length") + (("sequential",) if self.later_negatives == 1 else ())
+        strategies = ["random", "group_by_length"]
+        if self.later_negatives == 1:
+            strategies.append("sequential")
         if self.train_sampling_strategy not in strategies:
             raise RequestError(
                 f"--train_sampling_strategy is {self.train_sampling_strategy}; what works here is "
                 f"{', '.join(strategies)}."
             )
 
-    def _choose_best_by_auc(self) -> None:
-        """Evaluate and save together, and keep the best: what early stopping takes."""
+    def _keep_best_by_auc(self) -> None:
+        """Set what early stopping needs: evaluate and save at the same steps, and load the best weights at the end."""
         if self.metric_for_best_model not in (None, "auc", "eval_auc") or self.greater_is_better is False:
             raise RequestError("--early_stopping_patience goes by the AUC: leave --metric_for_best_model out.")
         if self.eval_strategy == "no":
             self.eval_strategy = "epoch"
-        # The Trainer's own default, which it would set after the steps of saving are compared with it.
+        # The default of transformers, which it sets only after it has compared eval_steps with save_steps.
         self.eval_steps = self.eval_steps or self.logging_steps
         self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
         self.load_best_model_at_end = True
         self.metric_for_best_model, self.greater_is_better = "auc", True
 
+    def _check_publishing(self) -> None:
+        require_repo_name(self.hub_model_id or Path(self.output_dir).absolute().name)
+        if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            raise RequestError(
+                f"--hub_strategy {self.hub_strategy.value} would publish the optimizer's state and local paths: "
+                "choose every_save, which publishes the model of each checkpoint, or end."
+            )
+
 
 def require_repo_name(name: str) -> None:
-    """Refuse a name that no repo can have.
-
-    Raises:
-        RequestError: for anything but `name` or `owner/name`.
-    """
+    """Raise `RequestError` unless the Hub allows this name for a model: `name` or `owner/name`."""
     try:
         validate_repo_id(name)
     except HFValidationError as error:
@@ -190,13 +168,13 @@ def require_repo_name(name: str) -> None:
 
 
 def require_trackers(names: Sequence[str]) -> None:
-    """Raise `RequestError` unless each of `--report_to` is known and installed."""
+    """Raise `RequestError` unless each tracker of `--report_to` is known to transformers and installed."""
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:
             nearest = difflib.get_close_matches(name, INTEGRATION_TO_CALLBACK, n=1, cutoff=0)[0]
             raise RequestError(
                 f"unknown tracker `--report_to {name}`; the nearest known one is `{nearest}`. Without it, none is used."
             )
-        # Of flyte transformers does not tell.
+        # transformers does not list flyte among the available integrations, installed or not.
         if name != "flyte" and name not in get_available_reporting_integrations():
             raise RequestError(f"--report_to {name} needs a package that is not installed: pip install {name}")

@@ -1,1 +1,1 @@
-"""Comments: read, checked, split and tokenised."""
+"""From files of comments to token ids: reading, checking, splitting and tokenising."""

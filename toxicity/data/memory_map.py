@@ -1,4 +1,4 @@
-"""Arrow tables that stay on the disk: as many rows as there are cost memory only while they are looked at."""
+"""Arrow tables in memory-mapped files: rows are loaded only when they are used, so tables may exceed the memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pyarrow as pa
 
 from toxicity.core.errors import RequestError
+from toxicity.core.schema import TEXT
+
+ROWS_PER_COPY = 50_000
 
 
-def spooled(tables: Iterable[pa.Table]) -> list[pa.Table]:
-    """Write tables to one file in the cache of `datasets`, each as it comes, and map them back from there.
+def mapped_from_disk(tables: Iterable[pa.Table]) -> list[pa.Table]:
+    """Write tables one by one to a file in the cache of `datasets`, and return them memory-mapped from there.
 
-    The file has no name, so that nothing is left of it however the process ends.
+    The file has no name, so nothing is left of it, however the process ends.
 
     Args:
         tables: of any schemas.
@@ -25,7 +29,7 @@ def spooled(tables: Iterable[pa.Table]) -> list[pa.Table]:
         The same tables in the same order.
 
     Raises:
-        RequestError: if the file cannot be written, for want of room say.
+        RequestError: if the file cannot be written, for example because the disk is full.
     """
     folder = Path(datasets.config.HF_DATASETS_CACHE)
     count = 0
@@ -47,3 +51,21 @@ def spooled(tables: Iterable[pa.Table]) -> list[pa.Table]:
         ) from error
     source = pa.BufferReader(pa.py_buffer(mapped))
     return [pa.ipc.open_stream(source).read_all() for _ in range(count)]
+
+
+def take_to_disk(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """These rows (numbers from 0) of a table with a column `text`, in this order, memory-mapped from a file."""
+    starts = range(0, max(len(rows), 1), ROWS_PER_COPY)
+    return pa.concat_tables(mapped_from_disk(_take(table, rows[start : start + ROWS_PER_COPY]) for start in starts))
+
+
+def _take(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """The same as `table.take(rows)`, which would first copy all chunks of the text, the largest column, into one."""
+    chunk_starts = np.cumsum([0, *(len(chunk) for chunk in table[TEXT].chunks)])
+    chunks = np.searchsorted(chunk_starts, rows, side="right") - 1
+    taken = [table[:0]]
+    for chunk in np.unique(chunks):
+        part = table[chunk_starts[chunk] : chunk_starts[chunk + 1]]
+        taken.append(part.take(pa.array(rows[chunks == chunk] - chunk_starts[chunk])))
+    in_order = np.argsort(np.argsort(chunks, kind="stable"))
+    return pa.concat_tables(taken).combine_chunks().take(pa.array(in_order))

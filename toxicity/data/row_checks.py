@@ -1,4 +1,4 @@
-"""Raw columns → canonical types, every row either usable or bad for a reason."""
+"""Checks of the rows that were read: columns get their canonical types, and each unusable row a reason."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ import pyarrow.compute as pc
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import ANNOTATOR_COUNTS, ID, IDENTITIES, SUBTYPES, TARGET, TEXT
 
-# More than a hundred times the longest comment of any edition: a file of another kind, or two rows run together.
+# Over a hundred times the longest published comment: such a text comes from a file of another kind, or merged rows.
 MAX_COMMENT_BYTES = 1_000_000
 
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 WHOLE_NUMBER = r"^(0|[1-9]\d{0,17})$"
 
-# Takes where rows are bad, and why.
-Blame = Callable[[pa.Array | pa.ChunkedArray, str], None]
+# Takes a boolean for each row, whether it is bad (null is no), and the reason.
+MarkBad = Callable[[pa.Array | pa.ChunkedArray, str], None]
 
 
 def check_rows(table: pa.Table, source: str, broken: dict[int, str] | None = None) -> tuple[pa.Table, dict[int, str]]:
-    """Give the columns their canonical types and find the rows that cannot be used.
+    """Convert the columns to their canonical types and find the rows that training cannot use.
 
     Args:
         table: columns under canonical names, at least `text` and `target`; text as strings or bytes, numbers as
             numbers or as text.
-        source: what it was read from, for messages.
-        broken: rows that are known to be bad (counted from 0), and why.
+        source: what the table was read from, for error messages.
+        broken: rows that the reader found to be broken, numbered from 0, with the reason.
 
     Returns:
-        A table of all columns of `schema.NAMES` (types as `data.Splits` says, null where absent or unreadable)
-        with as many rows, and for each bad row (counted from 0, ascending) the first reason found.
+        A table of the same rows with all columns of `schema.NAMES` (for the types see `sources.Splits`; null where a
+        value is missing or unreadable), and for each bad row, by ascending number from 0, the first reason found.
 
     Raises:
-        RequestError: if the table is empty, or the type of a column does not suit it.
+        RequestError: if the table is empty, or a column has a type that cannot be converted.
     """
     rows = len(table)
     if rows == 0:
         raise RequestError(f"{source} holds no rows, which leaves every split empty.")
     reasons = dict(broken or {})
-    blame = _blame_in(reasons)
-    text = _checked_text(table[TEXT], source, blame)
-    columns = {ID: _checked_ids(table, source, blame), TEXT: text}
-    columns[TARGET] = _as_float(table[TARGET], TARGET, source, blame)
-    blame(pc.is_null(columns[TARGET]), "the target is missing")
+    mark_bad = _marker(reasons)
+    text = _checked_text(table[TEXT], source, mark_bad)
+    columns = {ID: _checked_ids(table, source, mark_bad), TEXT: text}
+    columns[TARGET] = _as_float(table[TARGET], TARGET, source, mark_bad)
+    mark_bad(pc.is_null(columns[TARGET]), "the target is missing")
     for name in (*SUBTYPES, *IDENTITIES):
         columns[name] = pa.nulls(rows, pa.float32())
         if name in table.column_names:
-            columns[name] = _as_float(table[name], name, source, blame).cast(pa.float32())
+            columns[name] = _as_float(table[name], name, source, mark_bad).cast(pa.float32())
     for name in ANNOTATOR_COUNTS:
         columns[name] = pa.nulls(rows, pa.int32())
         if name in table.column_names:
-            counts = _as_float(table[name], name, source, blame, most=2**31 - 1)
-            blame(pc.not_equal(counts, pc.floor(counts)), f"the {name} is not a whole number")
+            counts = _as_float(table[name], name, source, mark_bad, most=2**31 - 1)
+            mark_bad(pc.not_equal(counts, pc.floor(counts)), f"the {name} is not a whole number")
             columns[name] = counts.cast(pa.int32(), safe=False)
     return pa.table(columns), dict(sorted(reasons.items()))
 
@@ -62,63 +62,67 @@ def check_rows(table: pa.Table, source: str, broken: dict[int, str] | None = Non
 def check_comments(
     table: pa.Table, source: str, broken: dict[int, str] | None = None, first_row: int = 0
 ) -> tuple[pa.Table, dict[int, str]]:
-    """Find the rows of a window of a file that cannot be scored, by the rules of `check_rows` but one.
+    """Find the rows of a part of a file that cannot be scored, by the rules that `check_rows` has for text and id.
 
-    Whether an id was there before is not asked: that would take a memory of all of them.
+    Repeated ids are not looked for: that would need all ids of the file in memory.
 
     Args:
         table: columns `text` and perhaps `id`.
-        source: what it was read from, for messages.
-        broken: rows that are known to be bad (counted from 0 in the table), and why.
-        first_row: number in the file of the table's first row; numbers are the ids where there are no others.
+        source: what the table was read from, for error messages.
+        broken: rows that the reader found to be broken, numbered from 0 in the table, with the reason.
+        first_row: number of the table's first row in the file; row numbers are the ids of a file without ids.
 
     Returns:
-        A table of `id` (int64 where the source holds integers or no ids, uint64 where it holds those, else string) and
-        `text` (string), null where they cannot be read, and for each bad row (counted from 0 in the table, ascending)
-        the first reason found.
+        A table of `id` (int64 where the source has integers or no ids, uint64 where it has those, else string) and
+        `text` (string), null where unreadable, and for each bad row, by ascending number from 0 in the table, the
+        first reason found.
 
     Raises:
-        RequestError: if the type of a column does not suit it.
+        RequestError: if a column has a type that cannot be converted.
     """
     reasons = dict(broken or {})
-    blame = _blame_in(reasons)
-    text = _checked_text(table[TEXT], source, blame)
+    mark_bad = _marker(reasons)
+    text = _checked_text(table[TEXT], source, mark_bad)
     if ID not in table.column_names:
         ids = pa.chunked_array([pa.array(np.arange(first_row, first_row + len(table)))])
     elif pa.types.is_integer(table.schema.field(ID).type):
         ids = table[ID] if pa.types.is_uint64(table[ID].type) else table[ID].cast(pa.int64())
-        blame(pc.is_null(ids), "the id is missing")
+        mark_bad(pc.is_null(ids), "the id is missing")
     else:
-        ids = _ids_as_text(table[ID], source, blame)
+        ids = _ids_as_text(table[ID], source, mark_bad)
     return pa.table({ID: ids, TEXT: text}), dict(sorted(reasons.items()))
 
 
-def _blame_in(reasons: dict[int, str]) -> Blame:
-    def blame(bad: pa.Array | pa.ChunkedArray, reason: str) -> None:
+def _marker(reasons: dict[int, str]) -> MarkBad:
+    """A function that notes the reason of each bad row in `reasons`, unless it has one already."""
+
+    def mark_bad(bad: pa.Array | pa.ChunkedArray, reason: str) -> None:
         for row in np.flatnonzero(pc.fill_null(bad, False).to_numpy(zero_copy_only=False)):
             reasons.setdefault(int(row), reason)
 
-    return blame
+    return mark_bad
 
 
-def _checked_text(column: pa.ChunkedArray, source: str, blame: Blame) -> pa.ChunkedArray:
+def _checked_text(column: pa.ChunkedArray, source: str, mark_bad: MarkBad) -> pa.ChunkedArray:
     as_bytes = _as_bytes(column)
     if as_bytes is None:
         raise RequestError(
             f"{source}: the text column holds no text but {column.type}. Name another with --text_column_name."
         )
-    blame(pc.is_null(as_bytes), "the text is missing")
-    text = _decoded(as_bytes, "text", blame)
-    # Chunk by chunk: trimming copies the text.
+    mark_bad(pc.is_null(as_bytes), "the text is missing")
+    text = _decoded(as_bytes, "text", mark_bad)
+    # Chunk by chunk, as trimming makes a copy of the text.
     blanks = [pc.equal(pc.utf8_trim_whitespace(chunk), "") for chunk in text.chunks]
-    blame(pa.chunked_array(blanks, pa.bool_()), "the text is blank")
-    blame(pc.match_substring(text, "\0"), "the text holds a NUL character")
-    blame(pc.greater(pc.binary_length(text), MAX_COMMENT_BYTES), f"the text is longer than {MAX_COMMENT_BYTES:,} bytes")
+    mark_bad(pa.chunked_array(blanks, pa.bool_()), "the text is blank")
+    mark_bad(pc.match_substring(text, "\0"), "the text holds a NUL character")
+    mark_bad(
+        pc.greater(pc.binary_length(text), MAX_COMMENT_BYTES), f"the text is longer than {MAX_COMMENT_BYTES:,} bytes"
+    )
     return text
 
 
 def _as_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Any column of text as bytes, None if it holds something else."""
+    """A column of text of any Arrow type as bytes; None if it is no text."""
     types = pa.types
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -128,13 +132,13 @@ def _as_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     return column.cast(pa.large_binary())
 
 
-def _decoded(column: pa.ChunkedArray, name: str, blame: Blame) -> pa.ChunkedArray:
-    """Bytes as text, null where they are not UTF-8, which is blamed."""
+def _decoded(column: pa.ChunkedArray, name: str, mark_bad: MarkBad) -> pa.ChunkedArray:
+    """Bytes as text, null and marked as bad where they are not UTF-8."""
     try:
         return column.cast(pa.large_string())
     except pa.ArrowInvalid:
         text = pa.chunked_array([pa.array(map(_text_or_none, column.to_pylist()), pa.large_string())])
-        blame(pa.array(pc.is_null(text).to_numpy() & pc.is_valid(column).to_numpy()), f"the {name} is not UTF-8")
+        mark_bad(pa.array(pc.is_null(text).to_numpy() & pc.is_valid(column).to_numpy()), f"the {name} is not UTF-8")
         return text
 
 
@@ -145,41 +149,41 @@ def _text_or_none(value: bytes | None) -> str | None:
         return None
 
 
-def _checked_ids(table: pa.Table, source: str, blame: Blame) -> pa.Array | pa.ChunkedArray:
-    """The ids as they stand, int64 where all of them are plain whole numbers; row numbers where there are none."""
+def _checked_ids(table: pa.Table, source: str, mark_bad: MarkBad) -> pa.Array | pa.ChunkedArray:
+    """The ids: int64 if all are plain whole numbers, else strings; the row numbers if there is no such column."""
     if ID not in table.column_names:
         return pa.array(np.arange(len(table)))
-    ids = _ids_as_text(table[ID], source, blame)
+    ids = _ids_as_text(table[ID], source, mark_bad)
     positions = ids.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
     _, first, inverse = np.unique(positions, return_index=True, return_inverse=True)
-    blame(pa.array((first[inverse] != np.arange(len(ids))) & (positions >= 0)), "the id was there before")
+    mark_bad(pa.array((first[inverse] != np.arange(len(ids))) & (positions >= 0)), "the id was there before")
     whole = pc.all(pc.match_substring_regex(ids, WHOLE_NUMBER)).as_py()
     return ids.cast(pa.int64()) if whole else ids
 
 
-def _ids_as_text(column: pa.ChunkedArray, source: str, blame: Blame) -> pa.ChunkedArray:
+def _ids_as_text(column: pa.ChunkedArray, source: str, mark_bad: MarkBad) -> pa.ChunkedArray:
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
     as_bytes = _as_bytes(column)
     if as_bytes is None:
         raise RequestError(f"{source}: the column `{ID}` holds {column.type}; ids should be text or whole numbers.")
-    blame(pc.is_null(as_bytes), "the id is missing")
-    return _decoded(as_bytes, ID, blame)
+    mark_bad(pc.is_null(as_bytes), "the id is missing")
+    return _decoded(as_bytes, ID, mark_bad)
 
 
-def _as_float(column: pa.ChunkedArray, name: str, source: str, blame: Blame, most: float = 1.0) -> pa.ChunkedArray:
-    """A column as float64, null where it is missing or bad; blames what is no number or not within 0 to `most`."""
+def _as_float(column: pa.ChunkedArray, name: str, source: str, mark_bad: MarkBad, most: float = 1.0) -> pa.ChunkedArray:
+    """A column as float64, null where missing or bad; marks what is no number, or not from 0 to `most`."""
     types = pa.types
     as_bytes = _as_bytes(column)
     if as_bytes is not None:
-        text = _decoded(as_bytes, name, blame)
+        text = _decoded(as_bytes, name, mark_bad)
         number = pc.match_substring_regex(text, NUMBER)
-        blame(pc.invert(number), f"the {name} is not a number")
+        mark_bad(pc.invert(number), f"the {name} is not a number")
         values = pc.cast(pc.utf8_trim_whitespace(pc.if_else(pc.fill_null(number, False), text, None)), pa.float64())
     elif any(test(column.type) for test in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)):
         values = column.cast(pa.float64(), safe=False)
     else:
         raise RequestError(f"{source}: the column of the {name} is not numeric but {column.type}.")
     outside = pc.invert(pc.and_(pc.greater_equal(values, 0.0), pc.less_equal(values, most)))
-    blame(outside, f"the {name} is not from 0 to {most:g}")
+    mark_bad(outside, f"the {name} is not from 0 to {most:g}")
     return pc.if_else(outside, None, values)

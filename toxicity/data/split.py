@@ -1,4 +1,4 @@
-"""Which rows are trained on and which validate."""
+"""The split into training and validation rows, drawn as the published protocol draws it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
-# random_state of the published split. The seed of a run is another matter: it must not change the rows.
+# random_state of the published split. It is not the seed of a run, which must not change the rows.
 SPLIT_SEED = 1234
 
 
@@ -17,12 +17,12 @@ def split_sizes(rows: int, max_train: int | None, max_eval: int | None) -> tuple
     """How many rows to train and to validate on.
 
     Args:
-        rows: how many there are.
-        max_train: rows to train on; by default what validation leaves.
+        rows: number of rows in the source.
+        max_train: rows to train on; by default all that are not for validation.
         max_eval: rows to validate on; by default half as many as are trained on, as published.
 
     Returns:
-        Both numbers; where rows run short, both shrink in proportion, and the log says so.
+        Both numbers. If the source has too few rows, both are reduced in proportion, and a warning is logged.
     """
     if max_train is None and max_eval is None:
         max_eval = rows // 3
@@ -41,17 +41,17 @@ def split_sizes(rows: int, max_train: int | None, max_eval: int | None) -> tuple
 def published_split(
     rows: int, train_rows: int, eval_rows: int, keep_together: pa.ChunkedArray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the rows that pandas' `sample(train_rows + eval_rows, random_state=1234)` picks, in its order.
+    """Draw the rows that pandas' `sample(train_rows + eval_rows, random_state=1234)` draws, in its order.
 
     Args:
-        rows: how many there are to draw from.
-        train_rows: the first so many of the draw are for training.
-        eval_rows: the rest, for validation.
-        keep_together: texts of all rows; rows of one text then go where the first of them in the draw goes, so
-            that the parts share no text (and their sizes change a little).
+        rows: number of rows to draw from.
+        train_rows: how many rows at the beginning of the draw are for training.
+        eval_rows: how many of the rest are for validation.
+        keep_together: texts of all rows. All rows with the same text then follow the first of them in the draw, so
+            that the splits share no text (and their sizes change a little).
 
     Returns:
-        Two int64 arrays of row numbers.
+        Two int64 arrays of row numbers, for training and for validation.
     """
     picked = np.random.RandomState(SPLIT_SEED).choice(rows, train_rows + eval_rows, replace=False)
     in_train = np.arange(len(picked)) < train_rows

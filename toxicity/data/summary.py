@@ -1,4 +1,4 @@
-"""What a run would work on, told without training."""
+"""The summary of the data that `--dry_run` prints."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from toxicity.data.tokenization import Tokens
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
 
 
-def describe_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_length: int) -> str:
-    """Rows, labels, lengths, duplicates, identities and cache of both splits, as lines for people.
+def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_length: int) -> str:
+    """Rows, labels, lengths, duplicates, identities and token cache of both splits, as lines for people.
 
     Args:
         splits: the comments.
         train: the tokens of `splits.train`.
         validation: the tokens of `splits.validation`.
-        max_seq_length: the limit that comments were cut at.
+        max_seq_length: the length limit, in tokens, that comments were truncated to.
     """
     tables = [split.with_format("arrow")[:] for split in (splits.train, splits.validation)]
     both = pa.concat_tables(tables)
@@ -41,12 +41,12 @@ def describe_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_len
     ]
     lines += [f"Left out: {rows:,} rows: {reason}" for reason, rows in splits.dropped_rows.items()]
     for kind, names in (("Subtypes", SUBTYPES), ("Identities", IDENTITIES)):
-        told = [name for name in names if both[name].null_count < len(both)]
-        lines.append(f"{kind} (rows with a value, of them at >= {TOXIC_THRESHOLD}):{'' if told else ' none'}")
+        annotated = [name for name in names if both[name].null_count < len(both)]
+        lines.append(f"{kind} (rows with a value, of them at >= {TOXIC_THRESHOLD}):{'' if annotated else ' none'}")
         lines += [
             f"  {name}: {len(both) - both[name].null_count:,}, "
             f"{pc.sum(pc.greater_equal(both[name], TOXIC_THRESHOLD)).as_py():,}"
-            for name in told
+            for name in annotated
         ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Tokenised comments where Arrow has them, and how the loader takes them from there."""
+"""The training dataset: tokenised comments and their targets, read from Arrow without copying the token ids."""
 
 from __future__ import annotations
 
@@ -10,39 +10,38 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import Dataset
 
-# Label of a row that has no part in the loss; the Trainer leaves it out of `num_items_in_batch`, too.
+# Label of a row that is not part of the loss. The Trainer does not count it in `num_items_in_batch` either.
 IGNORED = -100.0
-
-
-# In place of a row's number: no row, only so that all processes have equally many to ask for.
+# Stands for no row in an index batch, so that all ranks have index batches of the same size.
 FILLER = -1
 TARGETS = ("labels", "weights", "auxiliary")
 
 
 @dataclass
 class Rows:
-    """Token ids of some comments, one array each, and their targets by name, float32 `(rows,)` or `(rows, targets)`."""
+    """Token ids of some comments, an array for each, and their targets by name, float32 `(rows,)` or `(rows, n)`."""
 
     tokens: list[np.ndarray]
     targets: dict[str, np.ndarray]
 
 
 class TokenRows(Dataset):
-    """Tokenised comments where Arrow has them: no copy of the tokens, and the lengths read once.
+    """Tokenised comments as a torch dataset that hands out views of the token ids.
 
     Args:
-        dataset: with `input_ids` (lists of integers) and `length`, for training also with `labels` (0 to 1), and with
-            the `weights` and `auxiliary` targets of `objective.Objective`.
+        dataset: columns `input_ids` (lists of integers) and `length`; for training also `labels` (0 to 1), and
+            `weights` and `auxiliary` if the `Objective` of `training.targets` has them.
 
     Attributes:
         lengths: tokens of each row, int32 `(rows,)`.
-        targets: those of the last three columns that there are, float32 `(rows,)` and `(rows, auxiliary targets)`.
+        targets: those of `labels`, `weights` and `auxiliary` that the dataset has, float32 `(rows,)` or
+            `(rows, auxiliary targets)`.
     """
 
     def __init__(self, dataset: datasets.Dataset) -> None:
-        self._take(dataset.with_format("arrow")[:])
+        self._set_table(dataset.with_format("arrow")[:])
 
-    def _take(self, table: pa.Table) -> None:
+    def _set_table(self, table: pa.Table) -> None:
         self.lengths = table.column("length").to_numpy().astype(np.int32)
         self.targets = {name: _numbers(table.column(name)) for name in TARGETS if name in table.column_names}
         chunks = [chunk for chunk in table.column("input_ids").chunks if len(chunk)]
@@ -52,14 +51,14 @@ class TokenRows(Dataset):
 
     @classmethod
     def from_table(cls, table: pa.Table) -> TokenRows:
-        """Rows of a table with the columns that a dataset would have."""
+        """The same from an Arrow table with these columns."""
         rows = cls.__new__(cls)
-        rows._take(table)
+        rows._set_table(table)
         return rows
 
     @classmethod
     def from_lists(cls, input_ids: Iterable[Sequence[int]]) -> TokenRows:
-        """Rows that were tokenised a moment ago."""
+        """Rows without targets, from the token ids of each."""
         ids = pa.array(input_ids, pa.list_(pa.int32()))
         return cls.from_table(pa.table({"input_ids": ids, "length": ids.value_lengths()}))
 
@@ -67,7 +66,7 @@ class TokenRows(Dataset):
         return len(self.lengths)
 
     def tokens_of(self, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-        """Views of the token ids of these rows, one array a row."""
+        """Views of the token ids of these rows, one array per row."""
         rows = np.asarray(rows, dtype=np.int64)
         chunks = np.searchsorted(self._chunk_starts, rows, side="right") - 1
         places = rows - self._chunk_starts[chunks]
@@ -77,22 +76,20 @@ class TokenRows(Dataset):
         ]
 
     def __getitems__(self, rows: list[int]) -> Rows:
-        """What the loader hands to the collator: these rows without `FILLER`.
+        """The rows of an index batch, without `FILLER`: what the data loader passes to the data collator.
 
-        If there are none but those, it is a row whose label is `IGNORED`: the model must be called all the same,
-        as other processes wait for this one's gradients.
+        A batch of fillers alone becomes one row with the label `IGNORED`: this rank must still run a forward and a
+        backward pass, as the other ranks wait for its gradients.
         """
-        real = [row for row in rows if row != FILLER]
-        if not real:
-            labels = np.array([IGNORED], dtype=np.float32)
-            return Rows(
-                self.tokens_of([0]), {name: column[:1] for name, column in self.targets.items()} | {"labels": labels}
-            )
-        return Rows(self.tokens_of(real), {name: column[real] for name, column in self.targets.items()})
+        rows = [row for row in rows if row != FILLER]
+        if rows:
+            return Rows(self.tokens_of(rows), {name: column[rows] for name, column in self.targets.items()})
+        targets = {name: column[:1] for name, column in self.targets.items()}
+        return Rows(self.tokens_of([0]), targets | {"labels": np.array([IGNORED], dtype=np.float32)})
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """float32 `(rows,)`, or `(rows, width)` of lists that are all as long."""
+    """A column as float32 `(rows,)`, or `(rows, width)` if it holds lists of a fixed width."""
     if not isinstance(column.type, pa.FixedSizeListType):
         return column.to_numpy().astype(np.float32)
     flat = np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])

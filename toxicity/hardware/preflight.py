@@ -107,7 +107,7 @@ def require_working_sharing(args: TrainingArguments) -> None:
         # Accelerate leaves it out there, and all processes but one get a model without weights.
         raise RequestError(
             "FSDP shards a model over GPUs, and this run is on a CPU: leave fsdp.yaml (or --use_fsdp) out, and start "
-            "several processes with accelerate launch --num_processes."
+            "several processes with torchrun --standalone --nproc_per_node 2 run_toxicity.py."
         )
     if sharded and args.max_tokens_per_batch is not None:
         # A process that has more parts in its step than another would wait for it for ever.
@@ -116,8 +116,6 @@ def require_working_sharing(args: TrainingArguments) -> None:
             "model equally often: leave it out, and set --per_device_train_batch_size and "
             "--gradient_accumulation_steps."
         )
-    if sharded and args.ema_decay:
-        raise RequestError("--ema_decay keeps a copy of whole weights, which FSDP has nowhere: leave one of them out.")
     if args.world_size > 1 and (not args.average_tokens_across_devices or args.accelerator_config.split_batches):
         raise RequestError(
             "the loss is the mean over the comments of all processes: leave out --average_tokens_across_devices, and "

@@ -1,90 +1,82 @@
-"""A Trainer that publishes what `toxicity.hub` allows, and that no Hub can keep from training."""
+"""Callback: publishes the model of each checkpoint during training, and the finished run; no Hub can stop training."""
 
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerCallback
 from transformers.trainer_utils import HubStrategy
-from transformers.utils import PushInProgress
 
 from toxicity.core.errors import PublishError
+from toxicity.core.run_folder import RunFolder
+from toxicity.core.training_arguments import TrainingArguments
+from toxicity.hardware.timing import PhaseClock
 from toxicity.hub.push import check_access, push_checkpoint, push_run
-from toxicity.training.resumable_trainer import ResumableTrainer
 
 logger = logging.getLogger(__name__)
 
 
-class PublishingTrainer(ResumableTrainer):
-    """Publishes the finished run, and the model of each checkpoint where `--hub_strategy every_save` asks for it."""
+class Publisher(TrainerCallback):
+    """Publishes what the allow-lists of `push` name, from the main process, if `--push_to_hub` asks for it.
 
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make the repo and see that it can be written to; if not, warn before hours are spent, and train all the same.
+    Args:
+        args: the options `hub_*` among them say where, and when: at the `end`, or also at `every_save`.
+        clock: the phase `checkpoint` is charged for the start of an upload, which then goes on beside the training.
 
-        The Trainer's own would end the run. The token is the client's, whatever is given here.
-        """
-        if not self.is_world_process_zero():
+    Attributes:
+        uploads: of checkpoints, those under way and those that wait for them.
+    """
+
+    def __init__(self, args: TrainingArguments, clock: PhaseClock) -> None:
+        self.args = args
+        self.clock = clock
+        self.active = args.push_to_hub and args.process_index == 0
+        self.repo = args.hub_model_id or RunFolder(args.output_dir).default_repo
+        self.uploads: list[Future[None]] = []
+
+    def on_init_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Make the repo and check write access; if that fails, warn before hours are spent, and train all the same."""
+        if not self.active:
             return
-        self.push_in_progress = None
-        self.hub_model_id = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
         try:
-            self.hub_model_id = check_access(self.hub_model_id, self.args.hub_private_repo)
+            self.repo = check_access(self.repo, args.hub_private_repo)
         except PublishError as error:
             logger.warning(f"--push_to_hub would fail now: {error} Training goes on; publishing is tried at its end.")
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save as the Trainer does, and publish nothing: the report and the card are not there yet."""
-        super().save_model(output_dir, _internal_call=True)
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the upload of the checkpoint's model, unless one is under way (`--hub_always_push` queues it then)."""
+        if not self.active or args.hub_strategy == HubStrategy.END:
+            return
+        self.uploads = [upload for upload in self.uploads if not upload.done()]
+        if self.uploads and not args.hub_always_push:
+            return
+        folder = RunFolder(args.output_dir).checkpoint(state.global_step)
+        message = f"Training in progress, step {state.global_step}"
+        try:
+            with self.clock.phase("checkpoint"):
+                self.uploads.append(
+                    push_checkpoint(folder, self.repo, args.hub_private_repo, args.hub_revision, message)
+                )
+        except OSError as error:
+            logger.warning(f"{folder} was not published, and training goes on: {error}")
 
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> str | None:
-        """Publish the finished run in `output_dir` by the allow-list of `toxicity.hub`, from the main process.
-
-        The Trainer's own uploads nearly all of that folder, comments too, and writes a card of its own over ours.
-        What it takes as arguments comes from `TrainingArguments` alone.
+    def publish_run(self) -> str | None:
+        """Publish the finished run in `output_dir`, after the uploads of checkpoints that are under way.
 
         Returns:
-            The address of the model, None on the other processes.
+            The address of the model; None without `--push_to_hub`, and on the other processes.
 
         Raises:
             PublishError: if the Hub did not take all of it. The message names the command that goes on.
         """
-        if not self.is_world_process_zero():
+        if not self.active:
             return None
-        repo = self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).absolute().name
-        in_progress = getattr(self, "push_in_progress", None)
+        args = self.args
         address = push_run(
-            Path(self.args.output_dir),
-            repo,
-            self.args.hub_private_repo,
-            self.args.hub_revision,
-            in_progress.jobs if in_progress else (),
+            Path(args.output_dir), self.repo, args.hub_private_repo, args.hub_revision, checkpoints=self.uploads
         )
         logger.info(f"Published: {address}")
         return address
-
-    def _finish_current_push(self) -> None:
-        """Wait for no upload at the end of `train()`, but in `push_to_hub`, when all is saved.
-
-        The Trainer's own waits on the main process without end, while the others are on their way to score, where they
-        wait for it no longer than `ddp_timeout`.
-        """
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
-            return
-        in_progress = self.push_in_progress is not None and not self.push_in_progress.is_done()
-        if in_progress and not self.args.hub_always_push:
-            return
-        try:
-            job = push_checkpoint(
-                Path(checkpoint_folder),
-                self.hub_model_id,
-                self.args.hub_private_repo,
-                self.args.hub_revision,
-                f"Training in progress, step {self.state.global_step}",
-            )
-        except OSError as error:
-            logger.warning(f"{checkpoint_folder} was not published, and training goes on: {error}")
-            return
-        self.push_in_progress = PushInProgress([*(self.push_in_progress.jobs if in_progress else []), job])

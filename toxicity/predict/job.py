@@ -65,11 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare_cpu(scoring=True)
     arguments = parse_arguments(argv)
     set_up_console(distributed.rank() == 0, progress_bars=sys.stderr.isatty())
-    with distributed.joined():
+    with distributed.process_group():
         if arguments.export:
             from toxicity.predict.export.onnx import export_and_compare
 
-            distributed.once(
+            distributed.run_on_main(
                 lambda: export_and_compare(
                     arguments.model,
                     arguments.model_revision,
@@ -124,7 +124,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise RequestError("nothing to score: name files as --input, or - for lines on standard input.")
     if arguments.export and len(arguments.input or []) > 1:
         raise RequestError("an export is measured on one --input: a file or folder of comments with their toxicity.")
-    if STANDARD_INPUT in (arguments.input or []) and distributed.count() > 1:
+    if STANDARD_INPUT in (arguments.input or []) and distributed.world_size() > 1:
         raise RequestError(
             "--input - is read by one process alone: start it with python -m, or write the lines to a file."
         )
@@ -149,21 +149,23 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
     Raises:
         RequestError: if nothing could start.
     """
-    shards = distributed.once(lambda: list_shards(arguments.input, arguments.output))
-    scorer = distributed.all_or_none(lambda: _scorer(arguments))
+    shards = distributed.run_on_main(lambda: list_shards(arguments.input, arguments.output))
+    scorer = distributed.run_on_all(lambda: _scorer(arguments))
     options = _options(arguments, scorer)
     ledger = _started_ledger(arguments.output, describe_job(arguments.model, scorer, options), shards, options)
 
-    waiting = distributed.once(lambda: _not_done(shards, ledger, options))
+    waiting = distributed.run_on_main(lambda: _not_done(shards, ledger, options))
     if len(waiting) < len(shards):
         logger.info(f"Done before, and skipped: {len(shards) - len(waiting):,} of {len(shards):,} shards.")
     total = sum(shard.bytes or 0 for shard in waiting)
-    with progress_shown(total, distributed.count(), distributed.rank() == 0) as progress:
+    with progress_shown(total, distributed.world_size(), distributed.rank() == 0) as progress:
         taken = score_shards(waiting, scorer, ledger, options, progress)
 
     failed = _failures_of_all(waiting, taken, ledger, options)
     rows, seconds = sum(distributed.gather(progress.rows)), max(distributed.gather(progress.seconds))
-    manifest = distributed.once(lambda: ledger.finish({address: failure.reason for address, failure in failed.items()}))
+    manifest = distributed.run_on_main(
+        lambda: ledger.finish({address: failure.reason for address, failure in failed.items()})
+    )
     if failed and not manifest["shards"] and all(failure.refused for failure in failed.values()):
         first, *others = failed.values()
         raise RequestError(first.reason + (f" {len(others):,} other shards could not be scored." if others else ""))
@@ -194,9 +196,9 @@ def _options(arguments: argparse.Namespace, scorer: Scorer) -> Options:
 def _started_ledger(folder: Path, job: dict[str, Any], shards: Sequence[Shard], options: Options) -> Ledger:
     """The output folder, when it is sure that the job may write to it."""
     _require_alike(distributed.gather(job))
-    ledger = distributed.all_or_none(lambda: Ledger(folder, job))
-    distributed.once(lambda: _require_safe_to_write(shards, ledger, options))
-    distributed.once(ledger.start)
+    ledger = distributed.run_on_all(lambda: Ledger(folder, job))
+    distributed.run_on_main(lambda: _require_safe_to_write(shards, ledger, options))
+    distributed.run_on_main(ledger.start)
     return ledger
 
 
@@ -239,7 +241,7 @@ def _failures_of_all(
     """What failed, by address: in any of the processes, or because none of them came to it."""
     outcomes = {address: outcome for part in distributed.gather(taken) for address, outcome in part.items()}
     untaken = [shard for shard in waiting if shard.address not in outcomes]
-    held = distributed.once(lambda: _not_done(untaken, ledger, options))
+    held = distributed.run_on_main(lambda: _not_done(untaken, ledger, options))
     outcomes |= {shard.address: HELD for shard in held}
     return {shard.address: failure for shard in waiting if (failure := outcomes.get(shard.address)) is not None}
 

@@ -21,8 +21,8 @@ from transformers import (
 from toxicity.core import distributed
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.files import digest
+from toxicity.data.encoding import ROWS_PER_ENCODE, encode, truncating_backend
 from toxicity.data.token_dataset import TokenRows
-from toxicity.data.tokenization import ROWS_PER_BATCH, cutting_backend, encode
 from toxicity.evaluation.calibration import Calibration
 from toxicity.hardware.precision import fastest_precision
 from toxicity.models.classifier import length_limit, refuse_pickled_weights
@@ -112,7 +112,7 @@ class Scorer:
         self._take_settings(config, tokenizer, model_name_or_path)
         self.labels = labels_in(config, model_name_or_path)
         self.subtypes = tuple(self.labels.subtypes)
-        self._backend = cutting_backend(tokenizer, self.max_seq_length)
+        self._backend = truncating_backend(tokenizer, self.max_seq_length)
         self.tokenizer_digest = digest([self._backend.to_str().encode()])
         self._id_type = np.min_scalar_type(max(self._backend.get_vocab().values()))
         on_cpu = self.device.type == "cpu"
@@ -166,8 +166,8 @@ class Scorer:
         """
         if isinstance(texts, str):
             raise TypeError("a Scorer takes a list of texts: give [text] instead of text")
-        starts = range(0, max(1, len(texts)), ROWS_PER_BATCH)
-        pieces = (list(texts[start : start + ROWS_PER_BATCH]) for start in starts)
+        starts = range(0, max(1, len(texts)), ROWS_PER_ENCODE)
+        pieces = (list(texts[start : start + ROWS_PER_ENCODE]) for start in starts)
         return pa.Table.from_batches(
             [encode(piece, self._backend, self._id_type, self.head_tail_truncation)[0] for piece in pieces]
         )

@@ -17,8 +17,9 @@ from scipy.special import expit
 
 from toxicity.bench.runs import benchmark_table
 from toxicity.core.console import printable
+from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import one_line
-from toxicity.core.files import is_disk_trouble, write_text, written_whole
+from toxicity.core.files import write_text, written_whole
 from toxicity.core.run_folder import RunFolder
 from toxicity.core.schema import ID, TEXT
 from toxicity.data.sources import labels_of
@@ -122,7 +123,7 @@ def _draw(folder: Path, drawings: Mapping[str, Callable[[Path], None]]) -> dict[
             with written_whole(path) as unfinished:
                 drawings[name](unfinished)
         except Exception as error:  # whatever matplotlib raises, a picture is not worth a run
-            if is_disk_trouble(error):
+            if is_full_disk(error):
                 raise
             logger.warning(f"{name} was not drawn: {one_line(error)}")
         else:

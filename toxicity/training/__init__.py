@@ -1,1 +1,1 @@
-"""From a pretrained checkpoint to a classifier, through interruptions."""
+"""Training: targets, losses, batches, the Trainer, and resumption after interruptions."""

@@ -1,37 +1,44 @@
-"""Which comments go together: the order of an epoch, batches under a budget of tokens, the parts of a step."""
+"""Samplers and data collator: the order of rows in an epoch, and a batch cut into parts under a token budget."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
+from toxicity.core.schema import TOXIC_THRESHOLD
+from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import FILLER, IGNORED, Rows
 from toxicity.models.packing import Layout, fill_batches, longest_first
 
-# Rows are sorted within pools of this many batches: long enough for even lengths, short enough to stay random.
+# Rows are sorted by length within pools of this many batches: large enough that the rows of a batch are about equally
+# long, small enough that an epoch stays random.
 BATCHES_PER_POOL = 100
 
 
 class EpochSampler(Sampler[int]):
-    """All rows once per epoch in an order that depends on the seed and the epoch alone.
+    """All rows once per epoch, in an order that depends on the seed and the epoch alone.
 
-    Every process draws the same order and a resumed run finds its place in it; torch's own random numbers, which
-    dropout takes, are left alone. Grouped by length, rows come in random batches of similar length, in random order
-    of batches; unlike those of the sampler of `transformers` they do not run from long to short.
+    Every process draws the same order, and a resumed run finds its place in it. Torch's random state, from which
+    dropout draws, is not used. Grouped by length, an epoch is a random sequence of batches whose rows are about equally
+    long; unlike with the sampler of `transformers` the batches do not run from long to short.
+
+    With `sparse` rows, passes over the data after the first are shorter: each takes all other rows and a new sample of
+    the sparse ones. The Trainer counts steps by `len(sampler)`, so an epoch keeps that length: after the first epoch
+    the shorter passes are put end to end, and each epoch is the next `len(sampler)` rows of that sequence.
 
     Args:
         lengths: tokens of each row.
-        batch_size: rows that will be taken together, the accumulation steps and processes counted in.
+        batch_size: rows of an optimiser step, over all accumulation steps and processes.
         seed: of the shuffling.
-        group_by_length: whether rows of like length go together, or every order is as likely as any other.
-        sparse: bool `(rows,)`, those of which later passes take a share. An epoch stays as many rows as there are, so
-            that those after the first hold more than one such pass, and are cut where they are full.
-        later_share: of the `sparse` rows, drawn anew for each pass after the first.
+        group_by_length: whether rows of similar length go together; otherwise all orders are equally likely.
+        sparse: bool `(rows,)`, the rows of which later passes take only a share.
+        later_share: share of the `sparse` rows in each pass after the first.
     """
 
     def __init__(
@@ -52,7 +59,7 @@ class EpochSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration gives; the Trainer calls it."""
+        """Choose the epoch, counted from 0, of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -60,7 +67,7 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = self._order_of_epoch()
-        for start in range(0, len(order), 1_000):  # Python's own integers take more memory than a whole run's lengths
+        for start in range(0, len(order), 1_000):  # a list of all rows would take several times the array's memory
             yield from order[start : start + 1_000].tolist()
 
     def _order_of_epoch(self) -> np.ndarray:
@@ -68,10 +75,11 @@ class EpochSampler(Sampler[int]):
         if self.epoch == 0 or not self.left_out:
             order = rng.permutation(len(self.lengths))
         else:
-            of_later_pass = len(self) - self.left_out
-            first, start = divmod((self.epoch - 1) * len(self), of_later_pass)
-            passes = range(first, first - (-(start + len(self)) // of_later_pass))
-            order = np.concatenate([self._order_of_later_pass(number) for number in passes])[start : start + len(self)]
+            rows_per_pass = len(self) - self.left_out
+            first_pass, skipped = divmod((self.epoch - 1) * len(self), rows_per_pass)
+            passes = first_pass + np.arange(math.ceil((skipped + len(self)) / rows_per_pass))
+            order = np.concatenate([self._order_of_later_pass(number) for number in passes.tolist()])
+            order = order[skipped : skipped + len(self)]
         return self._grouped(order, rng) if self.group_by_length else order
 
     def _order_of_later_pass(self, number: int) -> np.ndarray:
@@ -81,7 +89,7 @@ class EpochSampler(Sampler[int]):
 
     def _grouped(self, shuffled: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         pool_size = self.batch_size * BATCHES_PER_POOL
-        # Whole batches only are moved about: a short last batch must stay last, or it would shift all others.
+        # A short last batch stays last: the loader cuts batches by count, so in the middle it would shift all others.
         whole = len(shuffled) - len(shuffled) % self.batch_size
         pools = [shuffled[start : min(start + pool_size, whole)] for start in range(0, whole, pool_size)]
         batches = [pool[np.argsort(self.lengths[pool], kind="stable")].reshape(-1, self.batch_size) for pool in pools]
@@ -91,15 +99,15 @@ class EpochSampler(Sampler[int]):
 
 
 class EvenSampler(Sampler[int]):
-    """Another sampler's order, filled up at its end so that all processes get equally many batches.
+    """Another sampler's order, padded at its end so that all processes get equally many batches.
 
-    Accelerate deals whole batches out to the processes in turn, and would fill up by training some rows twice. Here
-    the last rows are dealt out one by one, and `FILLER` follows them in each process's batch.
+    Accelerate deals whole batches to the processes in turn, and would pad by training some rows twice. Here the last
+    rows are dealt one by one, and each process's last batch is padded with `FILLER`.
 
     Args:
-        sampler: gives every row once.
-        batch_size: rows that a process takes together.
-        processes: how many share the rows.
+        sampler: yields every row once.
+        batch_size: rows of a batch of one process.
+        processes: number of processes that share the rows.
     """
 
     def __init__(self, sampler: Sampler[int], batch_size: int, processes: int) -> None:
@@ -108,27 +116,57 @@ class EvenSampler(Sampler[int]):
         self.processes = processes
 
     def __len__(self) -> int:
-        return -(-len(self.sampler) // self._rows_of_all) * self._rows_of_all
+        return math.ceil(len(self.sampler) / self._rows_per_turn) * self._rows_per_turn
 
     def __iter__(self) -> Iterator[int]:
         rows = iter(self.sampler)
-        yield from islice(rows, len(self.sampler) // self._rows_of_all * self._rows_of_all)
+        yield from islice(rows, len(self.sampler) // self._rows_per_turn * self._rows_per_turn)
         if last := list(rows):
             dealt = np.full((self.batch_size, self.processes), FILLER)
             dealt.flat[: len(last)] = last
             yield from dealt.T.ravel().tolist()
 
     @property
-    def _rows_of_all(self) -> int:
+    def _rows_per_turn(self) -> int:
         return self.batch_size * self.processes
 
 
-class Collator:
-    """Comments of a training step to what the model is called with, in as many parts as the memory needs.
+def set_epoch(loader: DataLoader, epoch: int) -> None:
+    """Set the epoch of all samplers inside a loader that Accelerate may have wrapped."""
+    sampler = getattr(loader, "batch_sampler", None)
+    while sampler is not None:
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        sampler = getattr(sampler, "batch_sampler", None) or getattr(sampler, "sampler", None)
+
+
+def steps_per_epoch(loader: DataLoader, args: TrainingArguments) -> int:
+    """Optimiser steps of an epoch, counted as the Trainer does."""
+    return max(1, math.ceil(len(loader) / args.gradient_accumulation_steps))
+
+
+def steps_with_later_negatives(args: TrainingArguments, labels: np.ndarray) -> int:
+    """Optimiser steps of all passes over the data, of which those after the first leave out some civil comments.
 
     Args:
-        layout: of each part.
-        max_tokens: of a part, None to keep the rows together.
+        args: number of passes (`num_train_epochs`), share of the civil comments in those after the first
+            (`later_negatives`), and batch sizes.
+        labels: of the training rows, `(rows,)`, 0 to 1.
+    """
+    civil = int((labels < TOXIC_THRESHOLD).sum())
+    left_out = civil - round(args.later_negatives * civil)
+    epochs, rows = args.num_train_epochs, len(labels)
+    whole, rest = divmod(round(epochs * rows - max(0, epochs - 1) * left_out), rows)
+    rows_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return whole * math.ceil(rows / rows_per_step) + math.ceil(rest / rows_per_step)
+
+
+class Collator:
+    """Data collator: lays the rows of a batch out for the model, in several parts where they exceed a token budget.
+
+    Args:
+        layout: how the model takes the rows of a part, packed or padded.
+        max_tokens: largest number of tokens in a part; None to keep all rows together.
     """
 
     def __init__(self, layout: Layout, max_tokens: int | None = None) -> None:
@@ -136,12 +174,12 @@ class Collator:
         self.max_tokens = max_tokens
 
     def __call__(self, rows: Rows) -> dict[str, Any]:
-        """Sort the rows by length and lay them out.
+        """Sort the rows by length, cut them into parts and lay these out.
 
         Returns:
-            `labels`, float32 `(rows, 1)`, of all rows; `parts`, dicts of what the model takes, and as `labels` all
-            targets of those rows by name, float32 `(rows, targets)`; `rows` and `tokens`, how many comments there are,
-            and tokens in them, those left out whose label is `IGNORED`.
+            `labels`, float32 `(rows, 1)`, of all rows; `parts`, a list of dicts with the arguments of the model and,
+            as `labels`, a dict of all targets of those rows, each float32 `(rows, targets)`; `rows` and `tokens`, the
+            number of rows and of tokens in them, without rows whose label is `IGNORED`.
         """
         lengths = np.array([len(tokens) for tokens in rows.tokens])
         order = longest_first(lengths)

@@ -1,8 +1,8 @@
-"""Checkpoints on disk: written whole or not at all, recognised as whole, and thrown away only when others are there.
+"""Checkpoint folders on disk: written whole or not at all, verified by an index of digests, rotated.
 
-A checkpoint is a folder `checkpoint-STEP` with what the Trainer saves and an index, `checkpoint.json`, of all its files
-with their sizes and digests. It is made under a hidden name, flushed to the disk, and renamed when its index is there,
-so that whatever stops the machine leaves either the whole folder or none.
+A checkpoint is a folder `checkpoint-STEP` with the files of the Trainer and `checkpoint.json`, an index of all these
+files with their sizes and digests. It is written under a hidden name, flushed to the disk, and renamed after its index
+is written: whatever stops the machine, the folder is whole or not there.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
-from toxicity.core.files import digest_of, flush
+from toxicity.core.files import digest, digest_of, flush
+from toxicity.core.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -26,24 +25,25 @@ FORMAT = 1
 NAME = re.compile(r"checkpoint-(\d+)")
 UNFINISHED = re.compile(r"\.(checkpoint-\d+)\.unfinished")
 REPLACED = re.compile(r"\.(checkpoint-\d+)\.replaced")
-# What reading an index raises that is not one; the last for one nested without end.
+# Raised by reading a damaged index; RecursionError by one that is nested very deeply.
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def unfinished_path(output_dir: Path, step: int) -> Path:
-    """Where the checkpoint of a step is made."""
-    return output_dir / f".checkpoint-{step}.unfinished"
+    """Hidden name under which the checkpoint of a step is written."""
+    folder = RunFolder(output_dir).checkpoint(step)
+    return folder.with_name(f".{folder.name}.unfinished")
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:
-    """Write the index of a folder that holds all files of a checkpoint, and flush all of it to the disk.
+    """Write the index of a folder that holds all files of a checkpoint, and flush everything to the disk.
 
     Args:
-        folder: the checkpoint, under its unfinished name.
-        facts: what else the index tells, as JSON.
+        folder: the checkpoint, under its hidden name.
+        facts: further entries of the index, JSON values.
     """
     files = {}
-    for path in _files_in(folder):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / INDEX):
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "xxh3": digest_of(path)}
         flush(path)
     index = {"format": FORMAT, "written_at": time.time(), **facts, "files": files}
@@ -52,8 +52,8 @@ def seal(folder: Path, facts: dict[str, Any]) -> None:
     flush(folder)
 
 
-def publish(unfinished: Path) -> Path:
-    """Give a sealed checkpoint its name, in place of one of the same step that may be there; returns its path."""
+def put_in_place(unfinished: Path) -> Path:
+    """Rename a sealed checkpoint to its final name, replacing an earlier one of the same step; returns its path."""
     name = UNFINISHED.fullmatch(unfinished.name)[1]
     folder = unfinished.with_name(name)
     replaced = unfinished.with_name(f".{name}.replaced")
@@ -66,7 +66,7 @@ def publish(unfinished: Path) -> Path:
 
 
 def fault_of(folder: Path) -> str | None:
-    """Why a checkpoint is not whole, None if it is. Reads every byte of it."""
+    """Why a checkpoint is torn, None if it is whole. Reads every byte of it."""
     try:
         index = read_index(folder)
     except FileNotFoundError:
@@ -82,10 +82,10 @@ def fault_of(folder: Path) -> str | None:
         if path.stat().st_size != known["bytes"]:
             return f"{name} has {path.stat().st_size:,} bytes instead of {known['bytes']:,}"
         try:
-            digest = digest_of(path)
+            found = digest_of(path)
         except OSError as error:
             return f"{name} cannot be read: {error.strerror}"
-        if digest != known["xxh3"]:
+        if found != known["xxh3"]:
             return f"{name} is not what was written"
     return None
 
@@ -94,7 +94,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The index of a checkpoint.
 
     Raises:
-        Any of `DAMAGE`: where it is missing or damaged.
+        Any of `DAMAGE`: if it is missing or damaged.
     """
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     if index["format"] != FORMAT or index.pop("xxh3") != _digest_of(index):
@@ -106,10 +106,10 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def checkpoints_in(output_dir: Path) -> list[Path]:
-    """All checkpoint folders, whole or torn: runs in the order in which they last wrote one, each by its steps."""
+    """All checkpoint folders, whole or torn: ordered by when their run last saved, then by step."""
     if not output_dir.is_dir():
         return []
-    # Within a run steps are surer than clocks: the machine may be another one each time.
+    # Within a run steps are more reliable than clocks: each part of it may have run on another machine.
     folders = {path: _run_and_time(path) for path in output_dir.iterdir() if NAME.fullmatch(path.name)}
     last_of_run: dict[str, float] = {}
     for run, written_at in folders.values():
@@ -118,7 +118,7 @@ def checkpoints_in(output_dir: Path) -> list[Path]:
 
 
 def newest_whole(output_dir: Path) -> Path | None:
-    """The checkpoint that was written last and is whole; newer ones that are torn are named in the log."""
+    """The whole checkpoint that was saved last; newer ones that are torn are named in the log."""
     for folder in reversed(checkpoints_in(output_dir)):
         fault = fault_of(folder)
         if fault is None:
@@ -128,7 +128,7 @@ def newest_whole(output_dir: Path) -> Path | None:
 
 
 def clear_leftovers(output_dir: Path) -> None:
-    """Remove what an interrupted save left, and put back a checkpoint that was about to be replaced."""
+    """Remove what an interrupted save left behind, and restore a checkpoint that it was about to replace."""
     for path in list(output_dir.iterdir()) if output_dir.is_dir() else []:
         if match := REPLACED.fullmatch(path.name):
             if not path.with_name(match[1]).exists():
@@ -141,13 +141,13 @@ def clear_leftovers(output_dir: Path) -> None:
 
 
 def rotate(output_dir: Path, limit: int | None, newest: Path, best: str | None = None) -> None:
-    """Delete the oldest checkpoints beyond a limit, never the newest nor the best, and a torn one before a whole one.
+    """Delete the oldest checkpoints beyond a limit, torn ones first, and never the newest or the best.
 
     Args:
-        output_dir: where they are.
-        limit: how many to keep, all if None or below 1.
+        output_dir: the run's folder.
+        limit: number of checkpoints to keep; None or below 1 for all.
         newest: the one just written, known to be whole.
-        best: path of the one with the best metric.
+        best: path of the one with the best metric, if known.
     """
     if limit is None or limit < 1:
         return
@@ -159,7 +159,7 @@ def rotate(output_dir: Path, limit: int | None, newest: Path, best: str | None =
 
 
 def _run_and_time(folder: Path) -> tuple[str, float]:
-    """Which run a checkpoint is of, and when it was written, in seconds since 1970."""
+    """Id of a checkpoint's run, and when the checkpoint was written, in seconds since 1970."""
     try:
         index = read_index(folder)
         return str(index["run_id"]), float(index["written_at"])
@@ -168,7 +168,7 @@ def _run_and_time(folder: Path) -> tuple[str, float]:
 
 
 def seems_whole(folder: Path) -> bool:
-    """Whether all files are there in their sizes: a look at the index, not at every byte."""
+    """Whether all files of the index are there with their sizes; their contents are not read."""
     try:
         files = read_index(folder)["files"]
         return all((folder / name).stat().st_size == known["bytes"] for name, known in files.items())
@@ -176,9 +176,5 @@ def seems_whole(folder: Path) -> bool:
         return False
 
 
-def _files_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / INDEX)
-
-
 def _digest_of(index: dict[str, Any]) -> str:
-    return xxhash.xxh3_128(json.dumps(index, sort_keys=True).encode()).hexdigest()
+    return digest([json.dumps(index, sort_keys=True).encode()])

@@ -1,21 +1,22 @@
-"""SIGTERM, by which a machine that is about to vanish asks for an end."""
+"""SIGTERM and the death of the launcher: the run saves a checkpoint and ends with exit code 75."""
 
 from __future__ import annotations
 
 import ctypes
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import psutil
 
 from toxicity.core.errors import Interrupted
-from toxicity.core.launching import is_launcher
 
 # From linux/prctl.h.
 PR_SET_PDEATHSIG = 1
+LAUNCHERS = ("accelerate", "accelerate-launch", "accelerate.commands.launch", "torchrun", "torch.distributed.run")
 
 _stop_requested = False
 _deferred = False
@@ -25,7 +26,7 @@ _deferred = False
 def sigterm_saves() -> Iterator[None]:
     """Make SIGTERM end the run in an orderly way: at once before training, after saving a checkpoint from then on.
 
-    A launcher that is told to end passes nothing on, or dies itself; so the death of a launcher counts as SIGTERM.
+    Launchers do not forward SIGTERM, or die of it themselves, so the death of a launcher counts as SIGTERM.
     """
     global _stop_requested, _deferred
     _stop_requested = _deferred = False
@@ -39,7 +40,7 @@ def sigterm_saves() -> Iterator[None]:
 
 
 def defer_stop() -> None:
-    """From now on SIGTERM is only noted, for somebody asks `stop_requested` about once a second."""
+    """From now on only note a SIGTERM: the caller checks `stop_requested` about once a second."""
     global _deferred
     _deferred = True
 
@@ -47,6 +48,14 @@ def defer_stop() -> None:
 def stop_requested() -> bool:
     """Whether SIGTERM has come."""
     return _stop_requested
+
+
+def is_launcher(command: Sequence[str]) -> bool:
+    """Whether a process with this command line is Accelerate's or torch's launcher, not one that mentions it."""
+    programs = [part for part in command if not part.startswith("-")]
+    if programs and Path(programs[0]).name.startswith("python"):
+        del programs[0]
+    return bool(programs) and Path(programs[0]).name in LAUNCHERS
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
@@ -57,7 +66,7 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def _follow_the_launcher() -> None:
-    """On Linux, get SIGTERM when the launcher dies. A shell is none: what it started may outlive it."""
+    """On Linux, ask the kernel for SIGTERM when the launcher dies; other parents, such as shells, do not count."""
     if sys.platform != "linux":
         return
     try:

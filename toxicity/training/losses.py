@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""The training loss: weighted binary cross-entropy of toxicity, plus that of auxiliary targets."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def training_loss(
     auxiliary: torch.Tensor | None = None,
     coefficients: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Loss of toxicity and of what is learnt beside it, the mean over comments.
+    """Loss of toxicity and of the auxiliary targets, averaged over rows.
 
-    `w BCE(toxicity) + sum over auxiliary targets of c BCE(target)`: the sum that the fourth place of the competition of
-    2019 trained on, there with the six subtypes, c = 1/6 each, and eleven identities, c = 1/4/11 of those annotated.
+    `w BCE(toxicity) + sum over auxiliary targets of c BCE(target)`: the loss of the fourth place of the competition of
+    2019, there with the six subtypes, c = 1/6 each, and eleven identities, c = 1/4/11, the latter on annotated rows.
 
     Args:
         logits: `(rows, 1 + auxiliary targets)`, any float dtype; toxicity's first.
-        labels: of toxicity, as in `mean_binary_cross_entropy`; rows that are `IGNORED` have no part in the rest, too.
+        labels: of toxicity, as in `mean_binary_cross_entropy`; `IGNORED` rows count for no auxiliary target.
         num_items_in_batch: as there.
         weights: w, as there.
-        auxiliary: float `(rows, auxiliary targets)`, 0 to 1, NaN for what has no part in the loss.
+        auxiliary: float `(rows, auxiliary targets)`, 0 to 1, NaN where a target does not count.
         coefficients: c, float `(auxiliary targets,)`.
 
     Returns:
@@ -49,18 +49,17 @@ def mean_binary_cross_entropy(
     num_items_in_batch: torch.Tensor | int | None = None,
     weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Binary cross-entropy, the mean over comments, whatever the accumulation, batch shape or process count.
+    """Binary cross-entropy averaged over rows, the same for any accumulation, batch shape or number of processes.
 
     Computed in fp32 under any autocast.
 
     Args:
         logits: `(rows, 1)`, any float dtype.
-        labels: `(rows, 1)`, float, 0 to 1, or `IGNORED` for rows without a part in it.
-        num_items_in_batch: comments in the whole optimiser step, over its accumulation steps and processes.
-            The sum over these rows is divided by it, so that accumulated micro-batches add up to the mean.
-            Without it: the mean over these rows.
-        weights: float `(rows, 1)` by which each comment's loss is multiplied, of mean one over all comments; the sum is
-            divided by the number of comments all the same.
+        labels: `(rows, 1)`, float, 0 to 1, or `IGNORED` for rows that do not count.
+        num_items_in_batch: rows in the whole optimiser step, over all accumulation steps and processes. The sum over
+            the rows here is divided by it, so that micro-batches add up to the mean. None for the mean over these rows.
+        weights: float `(rows, 1)` that multiply each row's loss, with mean 1 over the whole dataset; the divisor stays
+            the number of rows.
 
     Returns:
         Scalar fp32 tensor.

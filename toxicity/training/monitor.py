@@ -1,163 +1,201 @@
-"""An eye on the training while it goes on: is a checkpoint due, was it asked to stop, is the loss still a number."""
+"""Callback: saves a checkpoint when one is due, stops on SIGTERM, and fails on a loss that is not a finite number."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-from transformers import TrainerCallback
+from accelerate import Accelerator
+from transformers import TrainerCallback, TrainerState
 
 from toxicity.core.console import printable
 from toxicity.core.errors import Interrupted, RunFailure
+from toxicity.core.training_arguments import TrainingArguments
 from toxicity.training.interruption import defer_stop, stop_requested
+from toxicity.training.resume import Checkpoints
 
-if TYPE_CHECKING:
-    from toxicity.training.resumable_trainer import ResumableTrainer
-
-SECONDS_BETWEEN_LOOKS = 1.0
-MOST_STEPS_BETWEEN_LOOKS = 100
-# A save that takes long is made seldom, so that saving stays below 2 % of the time whatever the disk.
+SECONDS_BETWEEN_CHECKS = 1.0
+MOST_STEPS_BETWEEN_CHECKS = 100
+# Slow saves are made less often, so that saving takes at most 2 % of the time whatever the disk.
 LEAST_INTERVAL_PER_SAVE = 50
-# A gradient scaler leaves out a step whose gradients are no numbers. One such loss is its business, several are not.
-BAD_STEPS_LEFT_TO_THE_SCALER = 3
+# A gradient scaler (fp16) skips the optimiser step of a bad loss by itself; the run fails on the third in a row.
+BAD_STEPS_WITH_SCALER = 3
 NEVER = 2**62
 
 
-class Watch(TrainerCallback):
-    """Looks about once a second, in all processes at the same step, and acts on what any of them saw.
+class MonitoredTrainer(Protocol):
+    """What the monitor uses of `ResumableTrainer`."""
 
-    Between looks it costs nothing: losses stay on the device, and no process waits for another.
+    args: TrainingArguments
+    state: TrainerState
+    model: torch.nn.Module
+    accelerator: Accelerator
+    checkpoints: Checkpoints
+    is_in_train: bool
+    saved: bool
+    is_world_process_zero: Callable[[], bool]
+    restore_progress: Callable[[], None]
+    make_up_for_evaluation: Callable[[], None]
+    save_before_stop: Callable[[], None]
+    ids_of_batch: Callable[[int, int], list[Any]]
+    last_good: Callable[[], str]
+
+
+class Monitor(TrainerCallback):
+    """Checks about once a second, in all processes at the same step, and acts on what any of them found.
+
+    Between checks it costs nothing: losses stay on the device, and no process waits for another.
     """
 
-    def __init__(self, trainer: ResumableTrainer) -> None:
+    def __init__(self, trainer: MonitoredTrainer) -> None:
         self.trainer = trainer
         self._stopping = False
+        self._batch = 0
         self._losses: list[tuple[int, int, torch.Tensor]] = []
         self._bad_steps: list[tuple[int, int]] = []
-        self._gradients: dict[int, torch.Tensor | float] = {}
-        self._steps_since_look = 0
-        self._steps_between_looks = 1
-        self._last_look = self._last_save = monotonic()
+        self._gradient_norms: dict[int, torch.Tensor | float] = {}
+        self._steps_since_check = 0
+        self._steps_between_checks = 1
+        self._last_check = self._last_save = monotonic()
         self._save_seconds = 0.0
         self._activity = ""
-        self._resumed = False
+        self._evaluation_may_be_due = False
 
-    def note_loss(self, step: int, part: int, loss: torch.Tensor) -> None:
-        """Keep the loss of a batch, on its device, until the next look.
+    def note_loss(self, loss: torch.Tensor) -> None:
+        """Keep the loss of a batch, or of a part of it, on its device until the next check."""
+        self._losses.append((self.trainer.state.global_step, self._batch, loss))
 
-        Args:
-            step: optimiser steps done before it.
-            part: which batch of that step it is, 0 but for gradient accumulation.
-            loss: scalar.
-        """
-        self._losses.append((step, part, loss))
+    def note_gradient(self, norm: torch.Tensor | float) -> None:
+        """Keep the norm of this step's gradient on its device: an infinite one explains a bad loss in the next step."""
+        self._gradient_norms[self.trainer.state.global_step] = norm
 
-    def note_gradient(self, step: int, norm: torch.Tensor | float) -> None:
-        """Keep the norm of a step's gradient, on its device, for as long as that step can be to blame for the next."""
-        self._gradients[step] = norm
-
-    def saved(self, seconds: float) -> None:
-        """Take note that a checkpoint was written, and how long it took."""
+    def note_save(self, seconds: float) -> None:
+        """Note that a checkpoint was written, and how long that took."""
         self._last_save = monotonic()
         self._save_seconds = seconds
 
-    def require_numbers(self) -> None:
-        """Stop the run if a loss was not a number; every process calls it at the same step.
+    def require_finite(self) -> None:
+        """Fail the run if a loss or the weights are not finite; every process calls it at the same step.
 
         Raises:
-            RunFailure: naming the step and the ids of the batch, in the process that had it; or naming the step after
-            which the weights are no numbers any more, though the loss was one.
+            RunFailure: naming the step and the ids of the batch, in the process that had it; or the step after which
+                the weights are not finite, although the loss was.
         """
         bad_weights = int(not all_finite(self.trainer.model))
-        bad, bad_weights = self._agree(-self._first_bad_step(), bad_weights)
-        self._act_on_bad_loss(bad)
+        bad, bad_weights = self._largest(-self._first_bad_step(), bad_weights)
+        self._fail_on_bad_loss(bad)
         if bad_weights:
             if not self.trainer.is_world_process_zero():
-                raise SystemExit(1)  # all have the same weights; one tells
+                raise SystemExit(1)  # all have the same weights, so the main process reports them
             raise RunFailure(
                 f"the weights are not finite numbers after step {self.trainer.state.global_step:,}, though the loss is."
                 f"\n{self.trainer.last_good()} Lower --learning_rate, or give a --max_grad_norm."
             )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """From here on there is something to save."""
+        """From here on SIGTERM is deferred, because there is something to save."""
         defer_stop()
-        self._resumed = state.global_step > 0
-        self.trainer.resumed()
-        self._last_look = self._last_save = monotonic()
+        self._evaluation_may_be_due = state.global_step > 0
+        self.trainer.restore_progress()
+        self._last_check = self._last_save = monotonic()
         self._note_progress()
         if state.global_step >= state.max_steps:
             self.on_step_begin(args, state, control)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Make up for the evaluation that an interruption cut off, before the first step after it."""
-        if self._resumed:
-            self._resumed = False
+        if self._evaluation_may_be_due:
+            self._evaluation_may_be_due = False
             self.trainer.make_up_for_evaluation()
 
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count the batches that are accumulated in a step."""
+        self._batch += 1
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look, if it is time."""
-        if not self._look_is_due("training"):
+        """Check, if it is time."""
+        self._batch = 0
+        if not self._check_is_due("training"):
             return
         interval = max(60 * args.save_minutes, LEAST_INTERVAL_PER_SAVE * self._save_seconds)
         save = args.save_minutes > 0 and monotonic() - self._last_save >= interval
-        bad, stop, save = self._look(save)
-        self._act_on_bad_loss(bad)
+        bad, stop, save = self._check(save)
+        self._fail_on_bad_loss(bad)
         if stop:
-            # The evaluation that may be due can take longer than there is time; it is made up for.
+            # An evaluation that is due now may take longer than the machine has; the resumed run makes up for it.
             self._stopping = True
             control.should_evaluate = False
         control.should_save = bool(control.should_save or stop or save)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop, if that is what the checkpoint was for."""
+        """Stop, if the checkpoint was saved for that."""
         if self._stopping:
-            self._stop()
+            self.stop()
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look while scoring too; what was scored so far will be scored again."""
-        if not self._look_is_due("scoring"):
+        """Check while scoring too; an interrupted scoring starts over."""
+        if not self._check_is_due("scoring"):
             return
-        _, stop, _ = self._look(False)
+        _, stop, _ = self._check(save=False)
         if stop:
             self.trainer.save_before_stop()
-            self._stop()
+            self.stop()
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note how far the training is, for the account of what an interruption cost."""
+        """Note the number of steps done, from which a resumed run tells how many an interruption cost."""
         if self.trainer.is_in_train:
             self._note_progress()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look for the last time."""
-        self.require_numbers()
+        """Check for the last time."""
+        self.require_finite()
         self._note_progress()
 
-    def _look_is_due(self, activity: str) -> bool:
-        if activity != self._activity:
-            # A batch of the one may take much longer than one of the other.
-            self._activity, self._steps_between_looks = activity, 1
-        self._steps_since_look += 1
-        alone = self.trainer.args.world_size == 1
-        return self._steps_since_look >= self._steps_between_looks or (alone and stop_requested())
+    def stop(self) -> None:
+        """End the run.
 
-    def _look(self, save: bool) -> tuple[int, bool, bool]:
-        """Minus the first bad step of any process, whether any is to stop, whether the main one wants to save."""
-        seconds = max(monotonic() - self._last_look, 1e-6)
-        wanted = int(SECONDS_BETWEEN_LOOKS / seconds * self._steps_since_look)
-        wanted = max(1, min(wanted, 2 * self._steps_between_looks, MOST_STEPS_BETWEEN_LOOKS))
+        Raises:
+            Interrupted: naming what is saved and how to go on.
+        """
+        trainer = self.trainer
+        step = trainer.state.global_step
+        if trainer.is_world_process_zero():
+            trainer.checkpoints.note_progress(step, cause="SIGTERM")
+        folder = trainer.checkpoints.run_folder.checkpoint(step)
+        saved = f", saved as {folder}." if trainer.saved else f". {trainer.last_good()}"
+        advice = "Start the same command again with --resume_from_checkpoint auto."
+        if trainer.args.save_only_model:
+            advice = (
+                "Without the optimiser (--save_only_model) nothing goes on from it: start again from the beginning, "
+                "without --resume_from_checkpoint."
+            )
+        raise Interrupted(f"Interrupted by SIGTERM after step {step:,}{saved} {advice}")
+
+    def _check_is_due(self, activity: str) -> bool:
+        if activity != self._activity:
+            # The steps of training and of scoring may take very different times.
+            self._activity, self._steps_between_checks = activity, 1
+        self._steps_since_check += 1
+        alone = self.trainer.args.world_size == 1
+        return self._steps_since_check >= self._steps_between_checks or (alone and stop_requested())
+
+    def _check(self, save: bool) -> tuple[int, bool, bool]:
+        """Minus the first bad step of any process, whether any has to stop, whether the main one wants to save."""
+        seconds = max(monotonic() - self._last_check, 1e-6)
+        wanted = int(SECONDS_BETWEEN_CHECKS / seconds * self._steps_since_check)
+        wanted = max(1, min(wanted, 2 * self._steps_between_checks, MOST_STEPS_BETWEEN_CHECKS))
         main = self.trainer.is_world_process_zero()
-        bad, stop, save, wanted = self._agree(
+        bad, stop, save, wanted = self._largest(
             -self._first_bad_step(), int(stop_requested()), int(save and main), wanted if main else 0
         )
-        self._steps_between_looks, self._steps_since_look = wanted, 0
-        self._last_look = monotonic()
+        self._steps_between_checks, self._steps_since_check = wanted, 0
+        self._last_check = monotonic()
         return bad, bool(stop), bool(save)
 
-    def _agree(self, *values: int) -> list[int]:
+    def _largest(self, *values: int) -> list[int]:
         """The largest of each value over all processes."""
         if self.trainer.args.world_size == 1:
             return list(values)
@@ -166,41 +204,41 @@ class Watch(TrainerCallback):
         return shared.tolist()
 
     def _first_bad_step(self) -> int:
-        """The step from which on this process's loss is no number, after the scaler has had its chance; or NEVER."""
+        """First of as many steps with a bad loss in a row as the run fails on, in this process; `NEVER` if none."""
         if self._losses:
-            numbers = torch.stack([loss.float() for *_, loss in self._losses]).isfinite().tolist()
-            bad = {}
-            for (step, part, _), finite in zip(self._losses, numbers, strict=True):
-                if not finite:
-                    bad.setdefault(step, part)
+            finite = torch.stack([loss.float() for *_, loss in self._losses]).isfinite().tolist()
+            bad: dict[int, int] = {}
+            for (step, batch, _), is_finite in zip(self._losses, finite, strict=True):
+                if not is_finite:
+                    bad.setdefault(step, batch)
             for step in dict.fromkeys(step for step, *_ in self._losses):
                 if len(self._bad_steps) >= self._patience():
                     break
                 self._bad_steps = [*self._bad_steps, (step, bad[step])] if step in bad else []
             self._losses.clear()
-        if not self._bad_steps and self._gradients:
-            last = max(self._gradients)
-            self._gradients = {last: self._gradients[last]}
+        if not self._bad_steps and self._gradient_norms:
+            last = max(self._gradient_norms)
+            self._gradient_norms = {last: self._gradient_norms[last]}
         return self._bad_steps[0][0] if len(self._bad_steps) >= self._patience() else NEVER
 
     def _patience(self) -> int:
-        return 1 if self.trainer.accelerator.scaler is None else BAD_STEPS_LEFT_TO_THE_SCALER
+        return 1 if self.trainer.accelerator.scaler is None else BAD_STEPS_WITH_SCALER
 
-    def _act_on_bad_loss(self, negative_step: int) -> None:
+    def _fail_on_bad_loss(self, negative_step: int) -> None:
         if -negative_step == NEVER:
             return
         if self._first_bad_step() != -negative_step:
-            raise SystemExit(1)  # the process that had it tells
-        step, part = self._bad_steps[0]
-        # Weights that an infinite gradient spoiled give no loss from the next step on.
-        if self._patience() == 1 and not math.isfinite(self._gradients.get(step - 1, 0.0)):
-            parts = range(self.trainer.args.gradient_accumulation_steps)
-            ids = [name for each in parts for name in self.trainer.ids_of_batch(step - 1, each)]
+            raise SystemExit(1)  # the process that had the bad loss reports it
+        step, batch = self._bad_steps[0]
+        # After an infinite gradient the weights are not finite, and from the next step on no loss is.
+        if self._patience() == 1 and not math.isfinite(self._gradient_norms.get(step - 1, 0.0)):
+            batches = range(self.trainer.args.gradient_accumulation_steps)
+            ids = [name for each in batches for name in self.trainer.ids_of_batch(step - 1, each)]
             raise RunFailure(
                 f"the gradient is not finite in step {step:,}, though the loss is; the ids of that batch: "
                 f"{_shown(ids)}.\n{self.trainer.last_good()} Look at those rows, or lower --learning_rate."
             )
-        ids = _shown(self.trainer.ids_of_batch(step, part))
+        ids = _shown(self.trainer.ids_of_batch(step, batch))
         again = f" and in the {self._patience() - 1} after it" if self._patience() > 1 else ""
         raise RunFailure(
             f"the loss is not a finite number in step {step + 1:,}{again}; the ids of that batch: {ids}.\n"
@@ -211,22 +249,6 @@ class Watch(TrainerCallback):
         state = self.trainer.state
         if self.trainer.is_world_process_zero():
             self.trainer.checkpoints.note_progress(state.global_step, trained=state.global_step >= state.max_steps)
-
-    def _stop(self) -> None:
-        trainer = self.trainer
-        step = trainer.state.global_step
-        if trainer.is_world_process_zero():
-            trainer.checkpoints.note_progress(step, cause="SIGTERM")
-        saved = f", saved as {trainer.checkpoints.path_of(step)}." if trainer.saved else f". {trainer.last_good()}"
-        raise Interrupted(
-            f"Interrupted by SIGTERM after step {step:,}{saved} "
-            + (
-                "Without the optimiser (--save_only_model) nothing goes on from it: start again from the beginning, "
-                "without --resume_from_checkpoint."
-                if trainer.args.save_only_model
-                else "Start the same command again with --resume_from_checkpoint auto."
-            )
-        )
 
 
 def _shown(ids: Iterable[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Learning rates that fall from the head of a model to its embeddings."""
+"""Layer-wise learning rate decay: the learning rate falls from the head of a model to its embeddings."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from toxicity.core.errors import RequestError
 
 # `bert.encoder.layer.3.`, `model.layers.3.`, `distilbert.transformer.layer.3.`, `transformer.h.3.`
 LAYER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
-# What of an encoder comes after its last layer.
+# Modules of an encoder that come after its last layer.
 AFTER_THE_LAYERS = re.compile(r"pooler\.|(final_norm|ln_f|norm)\.")
 
 
 def depths(model: PreTrainedModel) -> dict[str, int]:
-    """How far each parameter is from the logits: 0 for the head and the pooler, 1 for the last layer, and so on.
+    """Distance of each parameter from the logits: 0 for the head and the pooler, 1 for the last layer, and so on.
 
-    What the layers share, embeddings first of all, comes below the lowest.
+    Parameters outside of the layers, such as the embeddings, are one below the lowest layer.
 
     Raises:
-        RequestError: if the model has no numbered layers, as where one is used again and again, or two stacks of them.
+        RequestError: if the model has no single stack of numbered layers: one shared layer, or encoder and decoder.
     """
     names, encoder = [name for name, _ in model.named_parameters()], f"{model.base_model_prefix}."
     numbers = {name: int(match[1]) for name in names if (match := LAYER.search(name))}
@@ -42,24 +42,24 @@ def depths(model: PreTrainedModel) -> dict[str, int]:
 
 
 def decay_layer_rates(optimizer: torch.optim.Optimizer, model: PreTrainedModel, decay: float) -> None:
-    """Divide the groups of an optimiser by layers, each with a learning rate of `decay` times the one above it.
+    """Split the parameter groups of an optimiser by layer, each with `decay` times the learning rate of the one above.
 
-    The head has the rate that the optimiser was made with, and comes first, so that it is the one in the log. (Howard
-    and Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", section 3.2.)
+    The head keeps the optimiser's learning rate, and its group comes first, which is the one that the Trainer logs.
+    (Howard and Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", section 3.2.)
 
     Args:
         optimizer: of the model's parameters, before its first step.
-        model: whose names tell the layers.
+        model: the layers are recognised by the names of its parameters.
         decay: above 0, below 1.
 
     Raises:
         RequestError: as `depths`.
     """
-    of_name = depths(model)
-    of_parameter = {parameter: of_name[name] for name, parameter in model.named_parameters()}
+    depth_by_name = depths(model)
+    depth_of = {parameter: depth_by_name[name] for name, parameter in model.named_parameters()}
     groups = []
-    for depth in sorted(set(of_name.values())):
+    for depth in sorted(set(depth_by_name.values())):
         for group in optimizer.param_groups:
-            if members := [parameter for parameter in group["params"] if of_parameter[parameter] == depth]:
+            if members := [parameter for parameter in group["params"] if depth_of[parameter] == depth]:
                 groups.append(group | {"params": members, "lr": group["lr"] * decay**depth})
     optimizer.param_groups[:] = groups

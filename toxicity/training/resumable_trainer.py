@@ -1,4 +1,4 @@
-"""A Trainer whose training outlives its process: saved whole, taken up where it was, stopped before it spoils."""
+"""A Trainer whose runs survive interruptions: whole checkpoints, exact resumption, no saving of broken weights."""
 
 from __future__ import annotations
 
@@ -14,33 +14,39 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer
+from transformers import DefaultFlowCallback, Trainer, TrainerControl
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.trainer_utils import SaveStrategy
 
 from toxicity.core import distributed
+from toxicity.core.disk import full_disk_explained
 from toxicity.core.errors import RequestError, RunFailure
-from toxicity.core.files import flush, full_disk_explained
+from toxicity.core.files import flush
 from toxicity.data.token_dataset import FILLER
 from toxicity.hardware.timing import PhaseClock
-from toxicity.training.checkpoints import UNFINISHED, fault_of, unfinished_path
-from toxicity.training.monitor import Watch
+from toxicity.training.batching import set_epoch, steps_per_epoch
+from toxicity.training.callbacks import EpochCallback
+from toxicity.training.checkpoints import fault_of, unfinished_path
+from toxicity.training.monitor import Monitor
 from toxicity.training.resume import Checkpoints
 
 logger = logging.getLogger(__name__)
 
-# The tokenizer, the configuration and the schedule beside the weights and the optimiser's state.
-BYTES_OF_THE_REST = 4 * 2**20
+# An upper estimate for what a checkpoint holds beside weights and optimiser: tokenizer, configuration, schedule.
+BYTES_OF_SMALL_FILES = 4 * 2**20
 
 
 class ResumableTrainer(Trainer):
-    """Writes checkpoints by `Checkpoints.save` and goes on from them to the weights of an uninterrupted training.
+    """Writes checkpoints through `Checkpoints.save`; a resumed run ends with the weights of an uninterrupted one.
+
+    It never contacts the Hub, whatever `--push_to_hub` says: the callback `hub.publisher.Publisher` publishes.
 
     Args:
-        clock: its seconds are saved with a checkpoint and restored from it; saving is charged to `checkpoint`.
-        checkpoints: of this run; by default of one that nobody will go on with.
-        train_ids: ids of the training rows, for messages; by default their numbers.
+        clock: its seconds are saved with a checkpoint and restored from it. The training loop is charged to the phase
+            `training`, saving to `checkpoint`.
+        checkpoints: of this run; by default a new run's.
+        train_ids: ids of the training rows, for messages; by default their indices.
         options: of the Trainer.
     """
 
@@ -56,30 +62,41 @@ class ResumableTrainer(Trainer):
         self.clock = clock
         self.checkpoints = checkpoints or Checkpoints(Path(self.args.output_dir))
         self.train_ids = train_ids
-        self.watch = Watch(self)
-        self.add_callback(self.watch)
-        self._step_of_parts, self._parts = -1, 0
+        self.monitor = Monitor(self)
+        self.add_callback(EpochCallback(clock))
+        self.add_callback(self.monitor)
+        self._limit = self.args.save_total_limit
         self._saved_step = 0
-        self._random_state: tuple[Any, ...] | None = None
+        self._state_before_evaluation: tuple[Any, ...] | None = None
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Do nothing; the Trainer's own would contact the Hub, and end the run if that fails."""
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse; the Trainer's own would upload nearly all of `output_dir`, comments in the report too."""
+        raise RequestError("a run is published by the callback Publisher, or by python -m toxicity.hub.")
 
     def counts(self) -> dict[str, int]:
-        """What a checkpoint remembers of the work that was done, over all processes."""
+        """What a checkpoint records of the work that was done, over all processes."""
         return {}
 
     def restore_counts(self, counts: dict[str, int]) -> None:
-        """Take over what `counts` gave when the checkpoint was written."""
+        """Take over what `counts` returned when the checkpoint was written."""
 
     def train(self, resume_from_checkpoint: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train as the Trainer does, with the times and counts of the parts before.
+        """Train as the Trainer does; times and counts of the parts before an interruption are included.
 
         Raises:
             RequestError: if the checkpoint holds a pickle of anything but tensors and plain values.
-            RunFailure: if the loss stops being a number, the disk is full, or the best checkpoint is wanted and torn.
+            RunFailure: if the loss is no longer finite, the disk is full, or the best checkpoint is wanted and torn.
             Interrupted: after SIGTERM, when a checkpoint is saved.
         """
         if resume_from_checkpoint is not None and self.checkpoints.progress is not None:
             self.clock.seconds.update(self.checkpoints.progress["seconds"])
             self.restore_counts(self.checkpoints.progress["counts"])
+        # Hidden from the Trainer, which with a limit of 1 deletes all checkpoints but the best at the end, the newest
+        # too, before the validation rows are scored.
+        self.args.save_total_limit = None
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         except pickle.UnpicklingError as error:
@@ -87,105 +104,112 @@ class ResumableTrainer(Trainer):
                 f"{resume_from_checkpoint} holds a pickle of more than tensors, which may be code, and is not read "
                 "further. Go on from a checkpoint that you trust."
             ) from error
+        finally:
+            self.args.save_total_limit = self._limit
 
-    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Train on a batch, and hand its loss to the watch."""
-        loss = self.train_on_batch(model, inputs, *args, **kwargs)
-        if self._step_of_parts != self.state.global_step:
-            self._step_of_parts, self._parts = self.state.global_step, 0
-        self.watch.note_loss(self.state.global_step, self._parts, loss)
-        self._parts += 1
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Compute loss and gradients of a batch as the Trainer does, and hand the loss to the monitor."""
+        loss = super().training_step(*args, **kwargs)
+        self.monitor.note_loss(loss)
         return loss
 
-    def train_on_batch(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Train on a batch as the Trainer does."""
-        return super().training_step(model, inputs, *args, **kwargs)
-
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate as the Trainer does; an interruption then saves the state from before."""
-        self._random_state = _random_state() if self.is_in_train else None
+        """Evaluate as the Trainer does; an interruption then saves the random state from before it."""
+        self._state_before_evaluation = _random_state() if self.is_in_train else None
         try:
             return super().evaluate(*args, **kwargs)
         finally:
-            self._random_state = None
+            self._state_before_evaluation = None
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the trained model and its tokenizer, each file whole or not at all; all processes call it."""
+        state_dict = self.accelerator.get_state_dict(self.model)
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        unfinished = folder / ".model.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        with self.full_disk_explained(folder, "the model", self._bytes_of_model(), cleanup=unfinished):
+            self.write_model(unfinished, state_dict)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(unfinished)
+            for path in sorted(unfinished.iterdir()):
+                flush(path)
+                path.replace(folder / path.name)
+            unfinished.rmdir()
+
+    def write_model(self, folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
+        """Write weights and configuration of the trained model into a folder."""
+        self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
 
     @property
     def saved(self) -> bool:
-        """Whether there is a checkpoint of the step that the training has come to."""
+        """Whether there is a checkpoint of the current step."""
         return self._saved_step == self.state.global_step > 0
 
     def save_before_stop(self) -> None:
-        """Save where the training is, from the midst of an evaluation; nothing if that is saved already."""
-        # With the best weights loaded at the end, those of the last step are gone.
+        """Save a checkpoint in the middle of an evaluation, unless this step has one already."""
+        # After the best weights are loaded, at the end of the training, those of the last step are gone.
         if self._saved_step == self.state.global_step or (not self.is_in_train and self.args.load_best_model_at_end):
             return
-        if self._random_state is not None:
-            _restore_random_state(self._random_state)
-        self._save_checkpoint(self.model_wrapped, trial=None)
+        if self._state_before_evaluation is not None:
+            _restore_random_state(self._state_before_evaluation)
+        self._save_now()
 
     def make_up_for_evaluation(self) -> None:
-        """Do the evaluation that was due at the step of the checkpoint and is not in its log."""
-        args, state = self.args, self.state
-        if args.eval_strategy == IntervalStrategy.STEPS:
-            due = state.global_step % state.eval_steps == 0 and args.eval_delay <= state.global_step
-        elif args.eval_strategy == IntervalStrategy.EPOCH:
-            due = state.global_step % self._steps_per_epoch() == 0 and args.eval_delay <= state.epoch
-        else:
-            due = False
+        """Do the evaluation that was due at the step of the checkpoint, if its log does not have it."""
+        state, control, flow = self.state, TrainerControl(), DefaultFlowCallback()
+        flow.on_step_end(self.args, state, control)
+        if state.global_step % steps_per_epoch(self.get_train_dataloader(), self.args) == 0:
+            flow.on_epoch_end(self.args, state, control)
         done = any(entry["step"] == state.global_step and "eval_loss" in entry for entry in state.log_history)
-        if due and not done:
+        if control.should_evaluate and not done:
             best = self._determine_best_metric(self._evaluate(None, None), trial=None)
-            if best and args.save_strategy == SaveStrategy.BEST:
-                self._save_checkpoint(self.model_wrapped, trial=None)
+            if best and self.args.save_strategy == SaveStrategy.BEST:
+                self._save_now()
 
-    def resumed(self) -> None:
-        """Restore what the Trainer does not: the loss since it was last logged, so that the curve goes on as it was."""
+    def restore_progress(self) -> None:
+        """Restore the loss since it was last logged, which the Trainer does not, so that the loss curve continues."""
         self._saved_step = self.state.global_step
         if self.state.global_step and self.checkpoints.progress is not None:
             loss = self.checkpoints.progress["loss"]
             self._tr_loss = torch.tensor(loss["since_logged"], device=self.args.device)
             self._total_loss_scalar, self._globalstep_last_logged = loss["logged"], loss["last_logged_step"]
 
-    def ids_of_batch(self, step: int, part: int) -> list[Any]:
+    def ids_of_batch(self, step: int, batch: int) -> list[Any]:
         """Ids of the rows in a batch of this process.
 
         Args:
             step: optimiser steps done before it, since the first epoch began.
-            part: which of the batches that are accumulated in that step.
+            batch: index among the batches that are accumulated in that step.
         """
-        epoch, step_of_epoch = divmod(step, self._steps_per_epoch())
         loader = self.get_train_dataloader()
-        _set_epoch(loader, epoch)
-        wanted = step_of_epoch * self.args.gradient_accumulation_steps + part
+        epoch, step_of_epoch = divmod(step, steps_per_epoch(loader, self.args))
+        set_epoch(loader, epoch)
+        wanted = step_of_epoch * self.args.gradient_accumulation_steps + batch
         rows = next((rows for index, rows in enumerate(loader.batch_sampler) if index == wanted), [])
         return [row if self.train_ids is None else self.train_ids[row] for row in rows if row != FILLER]
 
     def last_good(self) -> str:
-        """A sentence on the checkpoint that there is."""
+        """A sentence that names the newest whole checkpoint."""
         folder = self.checkpoints.last_good()
         return f"The last good checkpoint is {folder}." if folder else "No checkpoint was written before."
 
     def full_disk_explained(
         self, folder: Path, what: str, needed: int = 0, cleanup: Path | None = None, kept: str = ""
     ) -> AbstractContextManager[None]:
-        """`files.full_disk_explained` for a part of this run: tells the last checkpoint, and how the run goes on.
+        """`disk.full_disk_explained`; the message says what is `kept`, names the last checkpoint, and how to go on."""
+        advice = "Make room, or raise the quota, and start again with --resume_from_checkpoint auto."
 
-        Args:
-            folder, what, needed, cleanup: as there.
-            kept: a sentence on what else is whole.
-        """
+        def message() -> str:
+            return f"{kept} {self.last_good()} {advice}".lstrip()
 
-        def advice() -> str:
-            return (
-                f"{kept} {self.last_good()} Make room, or raise the quota, and start again with "
-                "--resume_from_checkpoint auto."
-            ).lstrip()
-
-        return full_disk_explained(folder, what, advice, needed, cleanup)
+        return full_disk_explained(folder, what, message, needed, cleanup)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        # The log has the norm only every `logging_steps`; the monitor needs that of the step before a bad loss.
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        self.watch.note_gradient(self.state.global_step, grad_norm)
+        self.monitor.note_gradient(grad_norm)
         return grad_norm
 
     def _load_best_model(self) -> None:
@@ -197,48 +221,33 @@ class ResumableTrainer(Trainer):
             )
         super()._load_best_model()
 
-    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
-        # With a limit of 1 the Trainer's own deletes all checkpoints but the best, the newest too, before the scoring.
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            return super()._finalize_training(*args, **kwargs)
-        finally:
-            self.args.save_total_limit = limit
-
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        # Accelerate's wrappers for skipped batches and for several processes do not pass the epoch on to the sampler.
-        _set_epoch(kwargs["train_dataloader"], kwargs["epoch"])
-        super()._run_epoch(*args, **kwargs)
-
-    def _steps_per_epoch(self) -> int:
-        return max(1, -(-len(self.get_train_dataloader()) // self.args.gradient_accumulation_steps))
+    def _save_now(self) -> None:
+        self._save_checkpoint(self.model_wrapped, trial=None)
+        self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        self.watch.require_numbers()
+        self.monitor.require_finite()
         started, step, writer = monotonic(), self.state.global_step, self.args.should_save
-        output_dir = self.checkpoints.output_dir
+        folder = self.checkpoints.run_folder.checkpoint(step)
+        cleanup = unfinished_path(folder.parent, step) if writer else None
         with self.clock.phase("checkpoint"):
             self.store_flos()
-            with self.full_disk_explained(
-                output_dir,
-                f"checkpoint-{step}",
-                needed=self._bytes_of_training() if writer else 0,
-                cleanup=unfinished_path(output_dir, step) if writer else None,
-            ):
+            needed = self._bytes_of_training() if writer else 0
+            with self.full_disk_explained(folder.parent, folder.name, needed, cleanup):
                 self.checkpoints.save(step, self._write_checkpoint, self._facts, writer)
             if writer:
-                self.checkpoints.rotate(step, self.args.save_total_limit, self.state.best_model_checkpoint)
-            if self.args.push_to_hub:
-                self._push_from_checkpoint(str(self.checkpoints.path_of(step)))
+                self.checkpoints.rotate(step, self._limit, self.state.best_model_checkpoint)
         self._saved_step = step
-        self.watch.saved(monotonic() - started)
-        logger.info(f"Saved {self.checkpoints.path_of(step)} in {monotonic() - started:.1f} seconds.")
+        self.monitor.note_save(monotonic() - started)
+        logger.info(f"Saved {folder} in {monotonic() - started:.1f} seconds.")
 
     def _write_checkpoint(self, folder: Path) -> None:
-        """Write what belongs to this process of a checkpoint, as `Trainer._save_checkpoint` does, into a folder."""
-        self.save_model(str(folder), _internal_call=True)
+        """Write this process's files of a checkpoint into a folder, the same ones as `Trainer._save_checkpoint`."""
+        super().save_model(str(folder), _internal_call=True)
+        # The arguments as a pickle: everything on the command line, tokens too, and nobody reads it.
+        (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         if self.state.best_global_step:
-            best = self.checkpoints.path_of(self.state.best_global_step)
+            best = self.checkpoints.run_folder.checkpoint(self.state.best_global_step)
             if best.exists() or self.state.best_global_step == self.state.global_step:
                 self.state.best_model_checkpoint = str(best)
         if not self.args.save_only_model:
@@ -253,61 +262,24 @@ class ResumableTrainer(Trainer):
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
     def _facts(self) -> dict[str, Any]:
-        # Entering the phase again charges what it took so far.
+        # Entering the phase again charges the time that it took so far.
         with self.clock.phase("checkpoint"):
-            # Scoring that is cut off starts over.
+            # A scoring that is cut off starts over.
             seconds = {phase: spent for phase, spent in self.clock.seconds.items() if phase != "inference"}
-        loss = self.accelerator.reduce(self._tr_loss.detach().clone(), reduction="mean").item()
-        return {
-            "resumable": not self.args.save_only_model,
-            "progress": {
-                "seconds": seconds,
-                "counts": self.counts(),
-                "loss": {
-                    "since_logged": loss,
-                    "logged": self._total_loss_scalar,
-                    "last_logged_step": self._globalstep_last_logged,
-                },
-            },
+        loss = {
+            "since_logged": self.accelerator.reduce(self._tr_loss.detach().clone(), reduction="mean").item(),
+            "logged": self._total_loss_scalar,
+            "last_logged_step": self._globalstep_last_logged,
         }
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Save the model as the Trainer does, each file whole or not at all, and no pickle of the arguments."""
-        folder = Path(output_dir or self.args.output_dir)
-        if UNFINISHED.fullmatch(folder.name) or not self.args.should_save:
-            super()._save(str(folder), state_dict)
-            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-            return
-        unfinished = folder / ".model.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        with self.full_disk_explained(folder, "the model", self._bytes_of_model(), cleanup=unfinished):
-            self._save_model(unfinished, state_dict)
-            # It holds all that was on the command line, tokens too, and nobody reads it.
-            (unfinished / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-            for path in sorted(unfinished.iterdir()):
-                flush(path)
-                path.replace(folder / path.name)
-            unfinished.rmdir()
-
-    def _save_model(self, folder: Path, state_dict: dict[str, torch.Tensor] | None) -> None:
-        """Write the trained model and the tokenizer into a folder, as the Trainer does."""
-        super()._save(str(folder), state_dict)
+        progress = {"seconds": seconds, "counts": self.counts(), "loss": loss}
+        return {"resumable": not self.args.save_only_model, "progress": progress}
 
     def _bytes_of_model(self) -> int:
-        return BYTES_OF_THE_REST + sum(parameter.nbytes for parameter in self.model.parameters())
+        return BYTES_OF_SMALL_FILES + sum(parameter.nbytes for parameter in self.model.parameters())
 
     def _bytes_of_training(self) -> int:
         moments = (value for state in self.optimizer.state.values() for value in state.values())
         return self._bytes_of_model() + sum(value.nbytes for value in moments if isinstance(value, torch.Tensor))
-
-
-def _set_epoch(loader: Any, epoch: int) -> None:
-    """Tell all samplers inside of a loader which epoch it is."""
-    sampler = getattr(loader, "batch_sampler", None)
-    while sampler is not None:
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
-        sampler = getattr(sampler, "batch_sampler", None) or getattr(sampler, "sampler", None)
 
 
 def _random_state() -> tuple[Any, ...]:

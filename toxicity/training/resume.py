@@ -1,27 +1,22 @@
-"""Going on where a run was interrupted: from which checkpoint, whether it is of the same run, what went before."""
+"""Resuming: which checkpoint to go on from, whether it belongs to the same run, and the record of interruptions."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import platform
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
-import xxhash
-from datasets import Dataset
-from transformers import TrainingArguments as HfTrainingArguments
 
 from toxicity.core import distributed
-from toxicity.core.arguments import Arguments
 from toxicity.core.errors import RequestError
 from toxicity.core.files import write_text
+from toxicity.core.run_folder import RunFolder
 from toxicity.models.classifier import refuse_pickled_weights
 from toxicity.training.checkpoints import (
     DAMAGE,
@@ -30,125 +25,77 @@ from toxicity.training.checkpoints import (
     clear_leftovers,
     fault_of,
     newest_whole,
-    publish,
+    put_in_place,
     read_index,
     rotate,
     seal,
     seems_whole,
     unfinished_path,
 )
+from toxicity.training.request import differences
 
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 PROGRESS = ".progress.json"
+# Keys of that file, and the types of their values.
 NOTED = {
-    **{"run_id": str, "step": int, "cause": str, "trained": bool},
-    **{"interruptions": list, "request": dict, "tokenizing": dict},
+    "run_id": str,
+    "step": int,
+    "cause": str,
+    "trained": bool,
+    "interruptions": list,
+    "request": dict,
+    "tokenizing": dict,
 }
 FINISHED = "finished"
-ROWS_PER_BATCH = 100_000
-
-# Fields of transformers' TrainingArguments that change the weights, beside those that make up `batch_size`.
-FIELDS_THAT_TRAIN = (
-    *("num_train_epochs", "max_steps", "seed", "data_seed", "train_sampling_strategy", "dataloader_drop_last"),
-    *("optim", "optim_args", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
-    *("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "neftune_noise_alpha"),
-)
-# Those that with `load_best_model_at_end` decide which weights a run ends with.
-FIELDS_THAT_CHOOSE = (
-    *("metric_for_best_model", "greater_is_better", "eval_strategy", "eval_steps", "eval_delay"),
-    *("save_strategy", "save_steps"),
-)
-# Fields of our own that do not.
-FIELDS_THAT_DO_NOT = ("save_minutes",)
-
-
-def describe_request(arguments: Arguments, train: Dataset, validation: Dataset) -> dict[str, Any]:
-    """All that decides which weights a training ends with, and on which rows they are judged.
-
-    Data count by their content: the same comments in another file are the same request.
-
-    Args:
-        arguments: the parsed request.
-        train: rows with `input_ids`, `length` and their targets.
-        validation: likewise.
-
-    Returns:
-        Facts as JSON has them, named as the flags are where there is one.
-    """
-    options = arguments.training
-    facts = {
-        "training comments": _digest(train),
-        "validation comments": _digest(validation),
-        "max_seq_length": arguments.data.max_seq_length,
-        "batch size": options.train_batch_size * options.gradient_accumulation_steps * options.world_size,
-        "mixed_precision": options.mixed_precision,
-        "load_best_model_at_end": options.load_best_model_at_end,
-    }
-    for group in (getattr(arguments, field.name) for field in dataclasses.fields(arguments)):
-        if dataclasses.is_dataclass(group) and group not in (arguments.data, arguments.machine, options):
-            facts |= dataclasses.asdict(group)
-    of_transformers = {field.name for field in dataclasses.fields(HfTrainingArguments)}
-    own = [field.name for field in dataclasses.fields(options) if field.name not in of_transformers]
-    chosen_by = FIELDS_THAT_CHOOSE if options.load_best_model_at_end else ()
-    names = (*FIELDS_THAT_TRAIN, *chosen_by, *own)
-    facts |= {name: getattr(options, name) for name in names if name not in FIELDS_THAT_DO_NOT}
-    return json.loads(json.dumps(facts, default=lambda value: getattr(value, "value", str(value))))
-
-
-def differences(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """What sets two requests apart, as parts of a sentence."""
-    return [
-        f"the {name} are others" if name.endswith("comments") else f"{name} was {saved.get(name)} and is {value}"
-        for name, value in asked.items()
-        if saved.get(name) != value
-    ]
 
 
 class Checkpoints:
-    """The checkpoints of one run, and its history over all its parts.
+    """The checkpoints of one run, and its history from its first start on.
 
     Args:
-        output_dir: where they are kept.
-        request: of `describe_request`.
-        tokenizing: `seconds` of the tokenizer, and `cache_hit` and `rows` behind them; those of the first part once
-            `choose` found it.
+        output_dir: the run's folder.
+        request: from `request.describe_request`.
+        tokenizing: the tokenizer's `seconds`, `cache_hit`, and the `rows` these are about; once `choose` has found a
+            checkpoint, those of the run's first start.
 
-    `interruptions` lists, for each time that the run was taken up again: `step` it went on from, the `checkpoint` of
-    it, its `cause` (`SIGTERM`, or `unknown` where it could not say goodbye), `resumed_at` (UTC) and `repeated_steps`,
-    those that had to be computed again.
+    Attributes:
+        interruptions: one dict for each time that the run was resumed: the `step` it went on from, the `checkpoint` of
+            that step, the `cause` of the interruption (`SIGTERM`, or `unknown` after a kill), `resumed_at` (UTC), and
+            `repeated_steps`, the number of steps that had to be computed again.
+        progress: what the chosen checkpoint tells of the training so far, None without one.
     """
 
     def __init__(
         self, output_dir: Path, request: dict[str, Any] | None = None, tokenizing: dict[str, Any] | None = None
     ) -> None:
-        self.output_dir = output_dir
+        self.run_folder = RunFolder(output_dir)
         self.request = request or {}
         self.tokenizing = tokenizing or {}
         self.interruptions: list[dict[str, Any]] = []
         self.progress: dict[str, Any] | None = None
         self.run_id = secrets.token_hex(8)
-        self._told_of_notes = False
+        self._warned_of_notes = False
 
     def choose(self, wanted: str | None) -> str | None:
-        """Choose the checkpoint to go on from, and take over the history that it holds.
+        """Choose the checkpoint to resume from, and take over the history that it holds.
 
-        The first process looks, and the others follow it.
+        The main process chooses, and the others follow it.
 
         Args:
-            wanted: None to start anew, `auto` for the newest whole checkpoint if there is one, or its path.
+            wanted: None to start anew, `auto` for the newest whole checkpoint if there is one, or a path.
 
         Returns:
             Path of the checkpoint, None to start from the beginning.
 
         Raises:
-            RequestError: if the one that was named is torn, of another request, holds pickled weights, or is not on
-                every machine.
+            RequestError: if the named one is torn, of another request, holds pickled weights, or is not on every
+                machine.
         """
-        decision = distributed.once(lambda: self._decide(wanted))
+        decision = distributed.run_on_main(lambda: self._decide(wanted))
         folder = decision["folder"]
-        distributed.all_or_none(lambda: _require_here(folder))
+        distributed.run_on_all(lambda: _require_here(folder))
         for name in ("tokenizing", "interruptions", "progress", "run_id"):
             setattr(self, name, decision.get(name, getattr(self, name)))
         return folder
@@ -159,61 +106,59 @@ class Checkpoints:
         Args:
             step: optimiser steps done.
             write: writes the files of this process into a folder.
-            facts: gives what else is to be remembered: `progress` for one, and `cause` of the save.
-            writer: whether this process names the folder when all are done.
+            facts: returns what else the index records, `progress` among it; called after `write`.
+            writer: whether this process completes the folder when all have written.
         """
-        unfinished = unfinished_path(self.output_dir, step)
+        unfinished = unfinished_path(self.run_folder.path, step)
         unfinished.mkdir(parents=True, exist_ok=True)
         write(unfinished)
-        told = facts()
+        recorded = facts()
         _wait_for_all()
         if writer:
             history = {
                 "step": step,
                 "run_id": self.run_id,
-                "processes": distributed.count(),
+                "processes": distributed.world_size(),
                 "request": self.request,
                 "tokenizing": self.tokenizing,
                 "interruptions": self.interruptions,
             }
-            seal(unfinished, history | told)
-            publish(unfinished)
+            seal(unfinished, history | recorded)
+            put_in_place(unfinished)
         _wait_for_all()
 
     def rotate(self, step: int, limit: int | None, best: str | None) -> None:
         """Delete old checkpoints beyond the limit, now that the one of this step is whole."""
-        rotate(self.output_dir, limit, self.path_of(step), best)
-
-    def path_of(self, step: int) -> Path:
-        """Where the checkpoint of a step is, or would be."""
-        return self.output_dir / f"checkpoint-{step}"
+        rotate(self.run_folder.path, limit, self.run_folder.checkpoint(step), best)
 
     def last_good(self) -> Path | None:
-        """The newest checkpoint that is whole, as far as the names and sizes of its files tell."""
-        return next((folder for folder in reversed(checkpoints_in(self.output_dir)) if seems_whole(folder)), None)
+        """The newest checkpoint that is whole, judged by the names and sizes of its files."""
+        return next((folder for folder in reversed(checkpoints_in(self.run_folder.path)) if seems_whole(folder)), None)
 
     def note_progress(self, step: int, cause: str = "unknown", trained: bool = False) -> None:
-        """Remember outside of checkpoints how far the run came, its interruptions, and why it stops here if it does.
+        """Write outside of checkpoints how far the run has come, and why it stops here if it does.
 
-        Only the account of interruptions hangs on it, so a disk that does not take it is told of and stops nothing.
+        Only the record of interruptions depends on this file, so a disk that refuses it causes a warning and no more.
 
         Args:
             step: optimiser steps done.
-            cause: why it stops here if it does: `unknown`, `SIGTERM`, or `FINISHED`.
-            trained: whether these are all steps there were to do.
+            cause: why the run stops here if it does: `unknown`, `SIGTERM`, or `FINISHED`.
+            trained: whether all steps are done.
         """
         note = {"run_id": self.run_id, "step": step, "cause": cause, "trained": trained}
         note |= {"interruptions": self.interruptions, "request": self.request, "tokenizing": self.tokenizing}
+        path = self.run_folder.path / PROGRESS
         try:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            write_text(self.output_dir / PROGRESS, json.dumps(note))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(note))
         except OSError as error:
-            if not self._told_of_notes:
-                logger.warning(f"{self.output_dir / PROGRESS} cannot be written, and the run goes on: {error}")
-            self._told_of_notes = True
+            if not self._warned_of_notes:
+                logger.warning(f"{path} cannot be written, and the run goes on: {error}")
+            self._warned_of_notes = True
 
     def _decide(self, wanted: str | None) -> dict[str, Any]:
-        clear_leftovers(self.output_dir)
+        """The chosen `folder`, None for none, and the attributes to take over from it."""
+        clear_leftovers(self.run_folder.path)
         if wanted is None:
             if earlier := self.last_good():
                 logger.warning(
@@ -223,9 +168,9 @@ class Checkpoints:
                 )
             return {"folder": None, "run_id": self.run_id}
         if wanted == AUTO:
-            folder = newest_whole(self.output_dir)
+            folder = newest_whole(self.run_folder.path)
             if folder is None:
-                logger.warning(f"There is no whole checkpoint in {self.output_dir}: starting from the beginning.")
+                logger.warning(f"There is no whole checkpoint in {self.run_folder}: starting from the beginning.")
                 return self._from_the_beginning()
         else:
             folder = Path(wanted)
@@ -246,9 +191,9 @@ class Checkpoints:
             )
         if not index["resumable"]:
             raise RequestError(f"{folder} was written with --save_only_model: without the optimiser nothing goes on.")
-        if index.get("processes", distributed.count()) != distributed.count():
+        if index.get("processes", distributed.world_size()) != distributed.world_size():
             logger.warning(
-                f"{folder} is of {index['processes']} processes, and these are {distributed.count()}: the random "
+                f"{folder} is of {index['processes']} processes, and these are {distributed.world_size()}: the random "
                 "numbers of dropout are others from here on, and so are the weights at the end."
             )
         logger.info(f"Going on from {folder}, after {index['step']:,} steps.")
@@ -261,34 +206,34 @@ class Checkpoints:
         }
 
     def _interruptions_until(self, folder: Path, index: dict[str, Any]) -> list[dict[str, Any]]:
-        """What interrupted the run of a checkpoint up to now."""
-        interruptions, came_to, cause = index["interruptions"], index["step"], "unknown"
-        note = self._noted()
+        """All interruptions of a checkpoint's run, the one that this start ends included."""
+        interruptions, last_step, cause = index["interruptions"], index["step"], "unknown"
+        note = self._read_note()
         if note.get("run_id") == index["run_id"]:
-            interruptions, came_to, cause = note["interruptions"], max(came_to, note["step"]), note["cause"]
-            if cause == FINISHED and came_to == index["step"]:
+            interruptions, last_step, cause = note["interruptions"], max(last_step, note["step"]), note["cause"]
+            if cause == FINISHED and last_step == index["step"]:
                 return interruptions
         elif note:
             logger.warning(
-                f"The last run in {self.output_dir} left no whole checkpoint. {folder} is of the one before it, which "
+                f"The last run in {self.run_folder} left no whole checkpoint. {folder} is of the one before it, which "
                 "is gone on with, times and all; to start anew, take another --output_dir."
             )
         cause = "unknown" if cause == FINISHED else cause
-        return [*interruptions, _interruption(index["step"], folder.name, cause, came_to - index["step"])]
+        return [*interruptions, _interruption(index["step"], folder.name, cause, last_step - index["step"])]
 
     def _from_the_beginning(self) -> dict[str, Any]:
-        """A start after a run that did not come as far as its first checkpoint."""
-        decision, note = {"folder": None, "run_id": self.run_id}, self._noted()
+        """Start without a checkpoint, as the same run if it was interrupted before it saved its first one."""
+        decision, note = {"folder": None, "run_id": self.run_id}, self._read_note()
         if note and not note["trained"] and note["request"] == self.request:
             again = _interruption(0, None, "unknown", note["step"])
             decision |= {"run_id": note["run_id"], "interruptions": [*note["interruptions"], again]}
             decision |= {"tokenizing": note["tokenizing"]}
         return decision
 
-    def _noted(self) -> dict[str, Any]:
-        """What `note_progress` wrote last, empty where there is nothing that it could have written."""
+    def _read_note(self) -> dict[str, Any]:
+        """What `note_progress` wrote last; empty if the file is missing or damaged."""
         try:
-            note = json.loads((self.output_dir / PROGRESS).read_text(encoding="utf-8"))
+            note = json.loads((self.run_folder.path / PROGRESS).read_text(encoding="utf-8"))
             return {name: kind(note[name]) for name, kind in NOTED.items()}
         except DAMAGE:
             return {}
@@ -304,19 +249,6 @@ def _interruption(step: int, checkpoint: str | None, cause: str, repeated_steps:
     }
 
 
-def _digest(rows: Dataset) -> str:
-    """32 hexadecimal digits of the token ids of a dataset and of their targets, in their order."""
-    digest = xxhash.xxh3_128()
-    for batch in rows.remove_columns("length").with_format("arrow").iter(ROWS_PER_BATCH):
-        for name in batch.column_names:
-            for chunk in batch[name].chunks:
-                if name == "input_ids":
-                    digest.update(chunk.value_lengths().to_numpy(zero_copy_only=False))
-                numbers = chunk if pa.types.is_floating(chunk.type) else chunk.flatten()
-                digest.update(numbers.to_numpy(zero_copy_only=False))
-    return digest.hexdigest()
-
-
 def _require_here(folder: str | None) -> None:
     if folder is not None and not (Path(folder) / INDEX).is_file():
         raise RequestError(
@@ -326,5 +258,5 @@ def _require_here(folder: str | None) -> None:
 
 
 def _wait_for_all() -> None:
-    if distributed.count() > 1:
+    if distributed.world_size() > 1:
         torch.distributed.barrier()

@@ -1,4 +1,4 @@
-"""What each comment should teach: its target, how much it counts, and what else is learnt from it."""
+"""Training targets: labels of toxicity, the weight of each row in the loss, and auxiliary targets."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from toxicity.core.arguments import ObjectiveArguments
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import ANNOTATOR_COUNTS, IDENTITIES, SUBTYPES, TARGET, TOXIC_THRESHOLD, hard_labels
 
-# The prior of the third place: Beta(1, 1), as if one more annotator had said toxic, and one civil.
+# The prior of the third place of the competition: Beta(1, 1), as if one more annotator had said toxic, and one civil.
 PRIOR_TOXIC = PRIOR_CIVIL = 1.0
-# Of the mean loss over the subtypes and over the identities, beside the 1 of toxicity: the fourth place's.
+# Coefficients of the fourth place for the mean loss over subtypes and over identities; that of toxicity is 1.
 COEFFICIENTS = {"subtypes": 1.0, "identities": 0.25}
 COLUMNS = {"subtypes": SUBTYPES, "identities": IDENTITIES}
 TOXICITY_ANNOTATORS = ANNOTATOR_COUNTS[0]
-# A base rate is kept this far from 0 and 1, where its log odds would be infinite.
+# Base rates are clipped this far from 0 and 1, where their log odds would be infinite.
 LEAST_RATE = 1e-4
 
 
 @dataclass
 class Objective:
-    """Targets of the comments to train on, in their order.
+    """Targets of the training rows, in their order.
 
     Attributes:
         labels: toxicity, float32 `(rows,)`, 0 to 1.
-        weights: of each comment's loss, float32 `(rows,)` of mean one; None where all count the same.
-        names: of the auxiliary targets, canonical column names.
-        auxiliary: float32 `(rows, names)`, 0 to 1, NaN where nobody said; None without names.
-        coefficients: of each auxiliary target in the sum over a comment's losses, float32 `(names,)`.
+        weights: of each row in the loss, float32 `(rows,)` with mean 1; None where all count the same.
+        names: canonical column names of the auxiliary targets.
+        auxiliary: float32 `(rows, names)`, 0 to 1, NaN where not annotated; None without names.
+        coefficients: of each auxiliary target in the loss of a row, float32 `(names,)`.
     """
 
     labels: np.ndarray
@@ -44,14 +44,14 @@ class Objective:
 
     @property
     def base_rates(self) -> np.ndarray:
-        """Mean target of toxicity and of each auxiliary one, where it is known: float64 `(1 + names,)`."""
+        """Mean of toxicity and of each auxiliary target over the annotated rows, float64 `(1 + names,)`."""
         rates = [self.labels.mean(dtype=np.float64)]
         if self.auxiliary is not None:
             rates += np.nanmean(self.auxiliary, axis=0, dtype=np.float64).tolist()
         return np.clip(rates, LEAST_RATE, 1 - LEAST_RATE)
 
-    def beside(self, tokens: Dataset) -> Dataset:
-        """The tokenised comments with these targets as columns: `labels`, and `weights` and `auxiliary` if any."""
+    def add_targets(self, tokens: Dataset) -> Dataset:
+        """The tokenised comments with their targets as columns: `labels`, and `weights` and `auxiliary` if any."""
         columns = {"labels": pa.array(self.labels)}
         if self.weights is not None:
             columns["weights"] = pa.array(self.weights)
@@ -63,14 +63,14 @@ class Objective:
 
 
 def objective_of(comments: Dataset, arguments: ObjectiveArguments) -> Objective:
-    """Read from the comments what they should teach.
+    """Read the training targets from the columns of the comments.
 
     Args:
-        comments: rows with the columns of `data.Splits`.
-        arguments: the targets, weights and auxiliary targets that are asked for.
+        comments: rows with the columns of `data.sources.Splits`.
+        arguments: which targets, weights and auxiliary targets are asked for.
 
     Raises:
-        RequestError: if the source lacks what that takes, naming the columns.
+        RequestError: if the source lacks columns that these need, naming them.
     """
     asked = {
         "--targets smoothed": (TOXICITY_ANNOTATORS,) if arguments.targets == "smoothed" else (),
@@ -92,34 +92,34 @@ def objective_of(comments: Dataset, arguments: ObjectiveArguments) -> Objective:
         np.full(len(COLUMNS[kind]), COEFFICIENTS[kind] / len(COLUMNS[kind])) for kind in arguments.auxiliary_targets
     ]
     if auxiliary is not None:
-        # The mean over the comments that were annotated, whichever of them are in a batch.
+        # Averages over the annotated rows of the whole dataset, however many of them a batch has.
         coefficients = np.concatenate(coefficients) / (1 - np.isnan(auxiliary).mean(0))
     return Objective(labels.astype(np.float32), weights, names, auxiliary, np.asarray(coefficients, np.float32))
 
 
 def smoothed(target: np.ndarray, annotators: np.ndarray) -> np.ndarray:
-    """Share of annotators who called a comment toxic, drawn to one half the more the fewer they were.
+    """Share of annotators who called a comment toxic, smoothed towards one half, the more the fewer they were.
 
-    `(t n + a) / (n + a + b)` with `a = b = 1`, as the third place of the competition of 2019 did: 1/12 where ten of ten
-    said civil, 2/3 where a single one said toxic. Where their number is not known the share stays as it is.
+    `(t n + a) / (n + a + b)` with `a = b = 1`, as the third place of the competition of 2019 did: 1/12 if none of ten
+    said toxic, 2/3 if the only one did. Where their number is not known, the share stays as it is.
 
     Args:
-        target: the share, float `(rows,)`, 0 to 1.
-        annotators: how many there were, float `(rows,)`, NaN where not known.
+        target: the share t, float `(rows,)`, 0 to 1.
+        annotators: their number n, float `(rows,)`, NaN where not known.
     """
-    drawn = (target * annotators + PRIOR_TOXIC) / (annotators + PRIOR_TOXIC + PRIOR_CIVIL)
-    return np.where(np.isnan(annotators), target, drawn)
+    smooth = (target * annotators + PRIOR_TOXIC) / (annotators + PRIOR_TOXIC + PRIOR_CIVIL)
+    return np.where(np.isnan(annotators), target, smooth)
 
 
 def identity_weights(target: np.ndarray, identities: np.ndarray, variant: str) -> np.ndarray:
-    """Weights by which civil comments that mention an identity, and toxic ones that mention none, count for more.
+    """Weights that give civil comments which mention an identity, and toxic ones which mention none, a larger share.
 
-    Those are the rows that BPSN and BNSP AUC are about. With i: an identity is mentioned, t: the comment is toxic, both
-    from 0.5 on, identities that nobody annotated taken as not mentioned:
+    These are the rows that BPSN and BNSP AUC are computed on. Let t mean that the comment is toxic, and i that it
+    mentions an identity, both from 0.5 on; identities that were not annotated count as not mentioned.
 
     - `any` (7th and 10th place of the competition of 2019; the 4th in steps of one instead of a quarter): 1/4 +
-      1/4 [i] + 1/4 [t, and any identity is not mentioned] + 1/4 [not t, and i]. As hardly a comment mentions all, that
-      is 1/4 for civil ones without identities, 1/2 for toxic ones, 3/4 for both with.
+      1/4 [i] + 1/4 [t, and some identity is not mentioned] + 1/4 [not t, and i]. As hardly any comment mentions all
+      identities, that is 1/4 for civil and 1/2 for toxic comments without identities, and 3/4 for both with.
     - `share` (3rd place): the same, with the share of the identities that are mentioned in place of [i] in the second
       term.
     - `detoxify` (the library of that name): 1/4 + 1/4 [i] + 1/4 [t and not i, or i and not t].
@@ -127,20 +127,20 @@ def identity_weights(target: np.ndarray, identities: np.ndarray, variant: str) -
     Args:
         target: float `(rows,)`, 0 to 1.
         identities: float `(rows, identities)`, 0 to 1, NaN where not annotated.
-        variant: which of these.
+        variant: one of these names.
 
     Returns:
         float32 `(rows,)`, divided by their mean.
     """
     toxic = target >= TOXIC_THRESHOLD
     mentioned = identities >= TOXIC_THRESHOLD  # NaN is not
-    one, all_of_them = mentioned.any(1), mentioned.all(1)
-    # In quarters, which dividing by the mean takes out.
-    quarters = {
-        "any": lambda: 1.0 + one + (toxic & ~all_of_them) + (~toxic & one),
-        "share": lambda: 1.0 + mentioned.mean(1) + (toxic & ~all_of_them) + (~toxic & one),
-        "detoxify": lambda: 1.0 + one + (toxic ^ one),
-    }[variant]()
+    some, every = mentioned.any(1), mentioned.all(1)
+    # Without the common factor of 1/4, which cancels in the division by the mean.
+    if variant == "detoxify":
+        quarters = 1.0 + some + (toxic ^ some)
+    else:
+        second = some if variant == "any" else mentioned.mean(1)
+        quarters = 1.0 + second + (toxic & ~every) + (~toxic & some)
     return (quarters / quarters.mean()).astype(np.float32)
 
 

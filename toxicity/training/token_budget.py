@@ -1,4 +1,4 @@
-"""How many tokens of a training step a GPU has room for."""
+"""How many tokens go through the model at once: as asked for, or as many as the memory of a GPU has room for."""
 
 from __future__ import annotations
 
@@ -7,28 +7,55 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from toxicity.core.errors import RequestError
+from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.models.classifier import logits_of
 from toxicity.models.packing import Layout, longest_first
 
-# Of what is free, the part to plan with: allocators leave holes, and steps differ.
+# Share of the free memory to plan with: the allocator leaves gaps, and steps differ.
 USABLE_SHARE = 0.85
+# On a CPU more tokens at once take memory and gain no speed.
+CPU_TOKENS = 16_384
+
+
+def choose_token_budget(
+    args: TrainingArguments, model: nn.Module, layout: Layout, rows: TokenRows, accelerator: Accelerator
+) -> int | None:
+    """Most tokens that go through the model at once, None where the number of rows alone limits a batch.
+
+    Args:
+        args: `max_tokens_per_batch` is a number, None or `auto`: 16,384 on a CPU, measured on a GPU.
+        model, layout, rows: as `measure_token_budget` takes them.
+        accelerator: of the processes that share the work; all get the smallest budget of any.
+
+    Raises:
+        RequestError: if the device is too small.
+    """
+    asked = args.max_tokens_per_batch
+    if asked != "auto":
+        return None if asked is None else int(asked)
+    if args.device.type != "cuda":
+        return CPU_TOKENS
+    most = args.train_batch_size * int(rows.lengths.max())
+    budget = measure_token_budget(model, layout, rows, most, accelerator.autocast, distributed=args.world_size > 1)
+    return int(accelerator.gather(torch.tensor([budget], device=args.device)).min())
 
 
 def fitting_tokens(
     peak_bytes: Callable[[int], tuple[int, int]], free_bytes: int, probes: tuple[int, int], most: int
 ) -> int:
-    """The most tokens whose forward and backward pass fit, from two small passes: memory grows with tokens in a line.
+    """Largest number of tokens whose forward and backward pass fit, extrapolated linearly from two small passes.
 
     Args:
-        peak_bytes: runs a pass over at least so many tokens, and gives how many they were and what it took at its
-            highest, in bytes; or raises `torch.OutOfMemoryError`.
-        free_bytes: what there is.
-        probes: tokens of the two passes, the fewer first.
-        most: never more than this.
+        peak_bytes: runs a pass over at least this many tokens. Returns (tokens, peak bytes), or raises
+            `torch.OutOfMemoryError`.
+        free_bytes: free memory of the device.
+        probes: tokens of the two passes, the smaller number first.
+        most: upper limit of the result.
 
     Raises:
         RequestError: if not even the first pass's tokens fit.
@@ -52,15 +79,16 @@ def fitting_tokens(
 
 
 def usual_rows(lengths: np.ndarray, tokens: int, padded: bool) -> np.ndarray:
-    """Rows of all lengths that there are, as often as there are, with at least so many tokens together.
+    """A sample of rows with the given distribution of lengths and at least `tokens` tokens in all.
 
     Args:
         lengths: tokens of each row.
-        tokens: how many are wanted.
-        padded: whether all rows of a batch take as much room as its longest.
+        tokens: number of tokens wanted.
+        padded: whether every row of a batch takes as much room as its longest.
 
     Returns:
-        int64 `(rows,)` indices, longest first; the longest of all is always among them, and small `lengths` repeat.
+        int64 `(rows,)` indices, longest row first. The longest row of all is always among them; where `lengths` has
+        too few rows, they repeat.
     """
     order = longest_first(lengths)
     count = -(-tokens // int(lengths.max() if padded else lengths.mean()))
@@ -75,16 +103,16 @@ def measure_token_budget(
     autocast: Callable[[], AbstractContextManager],
     distributed: bool,
 ) -> int:
-    """Try how many tokens a CUDA device can train on at once; neither weights nor random numbers notice.
+    """Measure how many tokens a CUDA device can train on at once; weights and random state stay as they are.
 
     Args:
-        model: on the device, with no gradients.
-        layout: how it takes comments.
-        rows: the comments of the training. What is tried are batches with their lengths: to attend, a GPU gives short
-            comments the room of long ones, and masks what is not theirs.
-        most: tokens that a whole step has at the most.
-        autocast: gives the context to compute in.
-        distributed: whether gradients are exchanged between processes.
+        model: on the device, without gradients.
+        layout: how it takes rows, packed or padded.
+        rows: the training rows. The batches tried have their distribution of lengths, because attention gives short
+            rows as much memory as long ones and masks the difference.
+        most: upper limit of the result, the tokens of a whole optimiser step.
+        autocast: makes the context to compute in.
+        distributed: whether processes exchange gradients.
 
     Raises:
         RequestError: if the device is too small.
@@ -106,14 +134,14 @@ def measure_token_budget(
         tokens = int(rows.lengths[tried].sum()) if layout.packed else len(tried) * longest
         return tokens, torch.cuda.max_memory_allocated(device) - before
 
-    # What comes later and stays: the two moments of AdamW, and a copy of the gradients to exchange them from.
+    # Allocated later, and kept: the two moments of AdamW, and a copy of the gradients where processes exchange them.
     later = sum(weight.numel() * 4 for weight in model.parameters()) * (3 if distributed else 2)
     was_training = model.training
     model.train()
     try:
         with torch.random.fork_rng([device], device_type=device.type):
             probes = 4 * longest, 16 * longest
-            # What torch keeps for itself but does not use is free too.
+            # Memory that torch has reserved and does not use is free too.
             unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             free = torch.cuda.mem_get_info(device)[0] + unused - later
             return fitting_tokens(peak_bytes, free, probes, most)

@@ -14,7 +14,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from builders import make_comments, write_csv
+from builders import make_comments, training_flags, write_csv
 from datasets import Dataset
 
 from toxicity.core.arguments import DataArguments
@@ -83,6 +83,10 @@ def write(path, texts):
     return path
 
 
+def read(path):
+    return read_file(str(path), DataArguments(train_file="any"))
+
+
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory, tokenizer, tiny_config):
     from transformers import BertForSequenceClassification
@@ -96,7 +100,7 @@ def scorer(tmp_path_factory, tokenizer, tiny_config):
 @pytest.mark.parametrize("name", ["odd.csv", "odd.jsonl", "odd.jsonl.gz", "odd.parquet"])
 def test_every_odd_comment_comes_through_in_its_place(tmp_path, tokenizer, scorer, name):
     texts = odd_texts(COUNT)
-    source = read_file(str(write(tmp_path / name, texts)), DataArguments(train_file="x"))
+    source = read(write(tmp_path / name, texts))
     assert source.bad_rows == {}
     assert source.table[TEXT].to_pylist() == texts
     assert source.table[ID].to_pylist() == list(range(COUNT))
@@ -126,13 +130,11 @@ def test_long_comments_come_through_to_the_limit_and_no_further(tmp_path, tokeni
         "x\n" * 400_000,
     ]
     texts = ["thank you", *long, "stupid"]
-    source = read_file(str(write(tmp_path / "long.csv", texts)), DataArguments(train_file="x"))
+    source = read(write(tmp_path / "long.csv", texts))
     assert source.bad_rows == {}
     assert len(tokenize(Dataset(source.table), tokenizer, 32, cache_dir=tmp_path / "cache").dataset) == len(texts)
     assert np.isfinite(scorer(texts)).all()
-    too_long = read_file(
-        str(write(tmp_path / "longer.csv", [*texts, "x" * (MAX_COMMENT_BYTES + 1)])), DataArguments("sample")
-    )
+    too_long = read(write(tmp_path / "longer.csv", [*texts, "x" * (MAX_COMMENT_BYTES + 1)]))
     assert list(too_long.bad_rows) == [len(texts)]
 
 
@@ -140,7 +142,7 @@ def test_what_is_no_text_is_named_by_row_and_changes_no_count(tmp_path):
     bad = ["nul \0 inside", " ", "\u3000\u2028", "\ud83d", "\udc00 half"]
     lines = [json.dumps({"id": i, "text": text, "target": 0}) for i, text in enumerate(["fine", *bad, "fine too"])]
     (tmp_path / "bad.jsonl").write_text("\n".join(lines))
-    source = read_file(str(tmp_path / "bad.jsonl"), DataArguments(train_file="x"))
+    source = read(tmp_path / "bad.jsonl")
     assert len(source.table) == 7
     assert list(source.bad_rows) == [1, 2, 3, 4, 5]
 
@@ -152,7 +154,7 @@ def test_nuls_and_half_surrogates_anywhere_are_named_and_change_no_count(tmp_pat
     for row in bad:
         place = rng.randint(0, len(texts[row]))
         texts[row] = texts[row][:place] + rng.choice(["\0", chr(rng.randrange(0xD800, 0xE000))]) + texts[row][place:]
-    source = read_file(str(write(tmp_path / "bad.jsonl", texts)), DataArguments(train_file="x"))
+    source = read(write(tmp_path / "bad.jsonl", texts))
     assert len(source.table) == len(texts)
     assert list(source.bad_rows) == bad
 
@@ -232,7 +234,7 @@ DAMAGED = {
 def test_a_damaged_file_ends_in_exit_code_2(checkpoint, tmp_path, run_main, capsys, name):
     (tmp_path / name).write_bytes(DAMAGED[name])
     with pytest.raises(SystemExit) as stop:
-        run_main("--train_file", tmp_path / name, "--model_name_or_path", checkpoint, "--output_dir", tmp_path / "run")
+        run_main(*training_flags(checkpoint, tmp_path / name, output_dir=tmp_path / "run"))
     errors = capsys.readouterr().err
     assert stop.value.code == 2, errors
     assert "error: " in errors
@@ -258,7 +260,7 @@ def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path, ending):
     limit = limited_memory(400 * 2**20)
     try:
         with pytest.raises(RequestError, match="longer than|no JSON lines"):
-            reject_bad_rows(read_file(str(path), DataArguments(train_file="x")))
+            reject_bad_rows(read(path))
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limit)
 

@@ -1,1 +1,1 @@
-"""One reader for each format of files."""
+"""Readers of files of comments, one module per format."""

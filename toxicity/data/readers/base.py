@@ -1,4 +1,4 @@
-"""Parts of files of comments: what every reader takes and gives, whatever the format."""
+"""What the readers of all formats share: parts of files, limits on their size, and lines of bounded length."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pyarrow as pa
 
 from toxicity.core.errors import RequestError
 
-# Arrow reads up to 32 blocks ahead, so they should be small; what does not fit into one is read with care instead.
+# Arrow's CSV reader reads up to 32 blocks ahead, so blocks are small; a file with a longer row is read by Python's.
 BLOCK_BYTES = 2**21
 LINE_TOO_LONG = f"its line is longer than {BLOCK_BYTES:,} bytes"
 
-# Takes the column names of a file, and the file for its messages; gives those to read.
+# Takes the column names of a file, and the file's name for error messages; returns the columns to read.
 ChooseColumns = Callable[[list[str], str], list[str]]
 
 
 class Part(NamedTuple):
-    """Rows of a file that follow each other.
+    """Consecutive rows of a file.
 
-    `broken` tells why those of them are broken that are (by their number in the table from 0; they are all null), and
-    `share` how much of the file is read by now, from 0 to 1.
+    `broken` gives the reason for each row of the table that could not be read, by its number from 0; such a row is
+    null in all columns. `share` is the fraction of the file that has been read by the end of the part.
     """
 
     table: pa.Table
@@ -34,7 +34,7 @@ class Part(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """The most that is in memory at a time: rows, and bytes of the text in them (one row may have more)."""
+    """The most that a part may hold: rows, and bytes of text; a single row may have more bytes."""
 
     rows: int
     bytes: int
@@ -46,10 +46,10 @@ T = TypeVar("T")
 
 
 def choose_columns(path: Path, names: list[str], choose: ChooseColumns) -> list[str]:
-    """Those of the columns `names` of the file that are to be read.
+    """The columns to read, of the columns `names` of a file.
 
     Raises:
-        RequestError: if it has one of them twice.
+        RequestError: if the file has two columns of a name that is to be read.
     """
     wanted = choose(names, str(path))
     doubles = [name for name in wanted if names.count(name) > 1]
@@ -59,7 +59,10 @@ def choose_columns(path: Path, names: list[str], choose: ChooseColumns) -> list[
 
 
 def batched(items: Iterator[T], limit: Limit | None, size: Callable[[T], int]) -> Iterator[list[T]]:
-    """The same in lists that each go to the limit, the last one less; in one list if there is none; `size` in bytes."""
+    """Group items into lists, each of which ends with the item that reaches the limit; one list without a limit.
+
+    `size` returns the bytes of an item.
+    """
     batch, taken = [], 0
     for item in items:
         batch.append(item)
@@ -73,7 +76,7 @@ def batched(items: Iterator[T], limit: Limit | None, size: Callable[[T], int]) -
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
-    """A plain, gzipped or zipped file, open for reading, and what tells the share of it that was read."""
+    """Open a plain, gzipped or zipped file; yields it, and a function that returns the fraction read so far."""
     with path.open("rb") as raw:
         size = path.stat().st_size
 
@@ -98,18 +101,18 @@ def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
 
 
 def is_cut(line: AnyStr) -> bool:
-    """Whether `readline(BLOCK_BYTES)` gave but the beginning of a line."""
+    """Whether `readline(BLOCK_BYTES)` returned only the beginning of a line."""
     return len(line) == BLOCK_BYTES and line == line.rstrip("\r\n" if isinstance(line, str) else b"\r\n")
 
 
 def skip_rest_of_line(file: IO[AnyStr]) -> None:
-    """Go to the next line, wherever in a line the file stands."""
+    """Read on to the beginning of the next line."""
     while is_cut(file.readline(BLOCK_BYTES)):
         pass
 
 
 def bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:
-    """The lines of a file, None in the place of one that is too long."""
+    """The lines of a file, with None for each line that is longer than `BLOCK_BYTES`."""
     while line := file.readline(BLOCK_BYTES):
         if is_cut(line):
             skip_rest_of_line(file)

@@ -1,4 +1,4 @@
-"""CSV files, plain, gzipped or zipped, in which a broken row keeps its place."""
+"""Reader of CSV files, plain, gzipped or zipped; a broken row becomes a row of nulls with a reason."""
 
 from __future__ import annotations
 
@@ -25,15 +25,20 @@ from toxicity.data.readers.base import (
     skip_rest_of_line,
 )
 
-# No comment is longer, by far.
+# Far longer than any comment.
 LONGEST_FIELD_BYTES = 2**24
 
 
 def read_csv(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
-    """A file in parts, of whatever size suits its format, row by row within the limit if there is one.
+    """Read a file in parts: by Arrow in blocks of its own size if it can read the file, else row by row.
+
+    Args:
+        path: the file.
+        choose: picks the columns to read; values come as bytes.
+        limit: of the parts that are read row by row.
 
     Raises:
-        RequestError: for what is not separated by commas, or has a first line that is not UTF-8.
+        RequestError: if the columns are not separated by commas, or the first line is not UTF-8.
     """
     with opened(path) as (file, _):
         header = next((row for row in _csv_rows(file) if not isinstance(row, csv.Error)), [])
@@ -46,15 +51,15 @@ def read_csv(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator
         raise RequestError(f"{path} is not UTF-8, its first line for one: convert it, with iconv say.") from None
     wanted = choose_columns(path, header, choose)
 
-    # Arrow's parser is fast, but stops at a broken row, and takes the end of a file for the end of a quoted text.
-    # It reads all of the file or nothing: the two parsers need not agree on which row a broken file is in.
+    # Arrow's parser is fast, but stops at a broken row, and accepts a file that ends inside a quoted text.
+    # It reads the whole file or none of it, as the two parsers may count the rows of a broken file differently.
     if _arrow_can_read(path, wanted) and not _has_odd_quotes(path):
         with opened(path) as (file, share), _arrow_reader(file, wanted) as batches:
             yield Part(batches.schema.empty_table(), {}, 0.0)
             for batch in batches:
                 yield Part(pa.Table.from_batches([batch]), {}, share())
     else:
-        yield from _read_csv_with_care(path, header, wanted, limit)
+        yield from _read_row_by_row(path, header, wanted, limit)
 
 
 def _arrow_reader(file: IO[bytes], wanted: list[str]) -> pyarrow.csv.CSVStreamingReader:
@@ -90,8 +95,8 @@ def _has_odd_quotes(path: Path) -> bool:
     return quotes % 2 == 1
 
 
-def _read_csv_with_care(path: Path, header: list[str], wanted: list[str], limit: Limit | None) -> Iterator[Part]:
-    """Read a CSV file row by row, each in its place, slower than Arrow by an order of magnitude."""
+def _read_row_by_row(path: Path, header: list[str], wanted: list[str], limit: Limit | None) -> Iterator[Part]:
+    """Read a file with Python's parser, which goes on after a broken row; ten times slower than Arrow."""
     places = [header.index(name) for name in wanted]
     with opened(path) as (file, share):
         lines = _csv_rows(file)
@@ -116,14 +121,16 @@ def _length_of_row(row: list[str] | csv.Error) -> int:
 
 
 def _csv_rows(file: IO[bytes]) -> Iterator[list[str] | csv.Error]:
-    """The rows of a CSV file, an error in the place of one that is not CSV.
+    """The rows of a CSV file, with the error in place of each row that is not CSV.
 
-    A line with nothing in it is no row, as pandas and Arrow have it too, also where the file has one column.
+    An empty line is not a row, even in a file of one column; pandas and Arrow do the same.
     """
     csv.field_size_limit(LONGEST_FIELD_BYTES)
-    # Bytes that are not UTF-8 pass through as surrogates: they are the business of whoever wants that column.
+    # Bytes that are not UTF-8 pass through as surrogates, as they may be in a column that is not read.
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.reader(_CsvLines(text), strict=True)
+        # Not a generator, which could not go on after an error.
+        lines = iter(lambda: _bounded_line(text), "")
+        reader = csv.reader(lines, strict=True)
         while True:
             try:
                 row = next(reader)
@@ -136,20 +143,14 @@ def _csv_rows(file: IO[bytes]) -> Iterator[list[str] | csv.Error]:
                     yield row
 
 
-class _CsvLines:
-    """Lines of a file, each in bounds: a packed file of some kilobytes can hold one that fills the memory."""
+def _bounded_line(file: IO[str]) -> str:
+    """The next line of a file, empty at its end; unpacked, a small file may have a line that fills the memory.
 
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-
-    def __iter__(self) -> _CsvLines:
-        return self
-
-    def __next__(self) -> str:
-        line = self._file.readline(BLOCK_BYTES)
-        if not line:
-            raise StopIteration
-        if is_cut(line):
-            skip_rest_of_line(self._file)
-            raise csv.Error(f"a line is longer than {BLOCK_BYTES:,} characters")
-        return line
+    Raises:
+        csv.Error: if the line is longer than `BLOCK_BYTES`; the file then stands at the next line.
+    """
+    line = file.readline(BLOCK_BYTES)
+    if is_cut(line):
+        skip_rest_of_line(file)
+        raise csv.Error(f"a line is longer than {BLOCK_BYTES:,} characters")
+    return line

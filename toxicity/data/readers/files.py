@@ -1,4 +1,4 @@
-"""Files of comments → Arrow tables in which every row of the files has its place, also those that are broken."""
+"""Files of comments in any format → Arrow tables that keep a place for every row, broken ones included."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gzip
 import zipfile
 import zlib
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import TEXT
-from toxicity.data.memory_map import spooled
+from toxicity.data.memory_map import mapped_from_disk
 from toxicity.data.readers.base import (
     LINE_TOO_LONG,
     ChooseColumns,
@@ -38,21 +38,22 @@ TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, 
 def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[str, int]], dict[int, str]]:
     """Read a file, or all files of a folder and its subfolders in the order of their names.
 
-    CSV (also .gz and .zip), JSON lines (also .gz) and parquet, by the ending of the name.
+    The ending of a name tells the format: CSV (also .gz and .zip), JSON lines (also .gz) or parquet.
 
     Args:
         path: file or folder.
-        choose: picks the columns to read; those of CSV and JSON come as bytes, uninterpreted.
+        choose: picks the columns to read; values of CSV and JSON files come as bytes.
 
     Returns:
-        The table, the name and number of rows of each file in it, and the broken rows of the table (counted
-        from 0, null in all columns) with the reason.
+        The table, the name and number of rows of each file, and the reason for each broken row by its number from 0
+        in the table, where it is null in all columns.
 
     Raises:
-        RequestError: for what is missing, empty, cut off, or not what its ending says.
+        RequestError: for a file that is missing, empty, cut off, or not of the format that its ending names.
     """
     files = _files_of(Path(path))
-    broken, file_of_part = {}, []
+    broken: dict[int, str] = {}
+    part_counts = [0] * len(files)
 
     def read() -> Iterator[pa.Table]:
         rows = 0
@@ -60,14 +61,11 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
             for part in _parts(file, choose, None):
                 broken.update({rows + row: reason for row, reason in part.broken.items()})
                 rows += len(part.table)
-                file_of_part.append(number)
+                part_counts[number] += 1
                 yield part.table
 
-    parts = spooled(read())
-    tables = [
-        pa.concat_tables([part for part, owner in zip(parts, file_of_part, strict=True) if owner == number])
-        for number in range(len(files))
-    ]
+    parts = iter(mapped_from_disk(read()))
+    tables = [pa.concat_tables(islice(parts, count)) for count in part_counts]
     names = tables[0].column_names
     for file, table in zip(files, tables, strict=True):
         if sorted(table.column_names) != sorted(names):
@@ -82,36 +80,33 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
 
 
 def read_windows(path: Path, choose: ChooseColumns, rows: int, max_bytes: int) -> Iterator[Part]:
-    """Read a file of any size in flat memory, `rows` rows at a time, the last time fewer; at least one table comes.
+    """Read a file of any size in constant memory, in parts of `rows` rows, or of fewer if those exceed `max_bytes`.
 
-    There are fewer rows too where they take `max_bytes` bytes. Columns are chosen once. Those that a JSON file first
-    mentions after so many rows are not seen.
+    At least one part comes, and the last one may be smaller. Columns are chosen once, at the beginning: keys that do
+    not occur in the first part of a JSON lines file are not seen.
 
     Raises:
-        RequestError: as `read_files`, but only when the reading gets there.
+        RequestError: as `read_files`, when the reading gets to the fault.
     """
     limit = Limit(rows, max_bytes)
-    return _cut(_parts(path, choose, limit), limit)
+    return _resized(_parts(path, choose, limit), limit)
 
 
 def read_lines(file: IO[bytes], rows: int, max_bytes: int) -> Iterator[Part]:
-    """Read comments from a stream, one a line, as `read_windows` does a file; the column `text` comes as bytes."""
+    """Read comments from a stream, one per line, as `read_windows` reads a file; `text` comes as bytes."""
     for lines in chain(batched(bounded_lines(file), Limit(rows, max_bytes), length_of), [[]]):
-        table = _text_table([(line and line.rstrip(b"\r\n")) or None for line in lines])
+        texts = [(line and line.rstrip(b"\r\n")) or None for line in lines]
+        table = pa.table({TEXT: pa.array(texts, pa.binary())})
         yield Part(table, {row: LINE_TOO_LONG for row, line in enumerate(lines) if line is None}, float(not lines))
 
 
 def is_readable(name: str) -> bool:
-    """Whether a file of this name can be read, going by its ending."""
+    """Whether the ending of a file's name is that of a format that can be read."""
     return _reader_of(name) is not None
 
 
-def _text_table(lines: list[bytes | None]) -> pa.Table:
-    return pa.table({TEXT: pa.array(lines, pa.binary())})
-
-
-def _cut(parts: Iterator[Part], limit: Limit) -> Iterator[Part]:
-    """The same rows in parts that each go to the limit, the last one less."""
+def _resized(parts: Iterator[Part], limit: Limit) -> Iterator[Part]:
+    """The same rows in parts that are as large as the limit allows; the last one may be smaller."""
     held, broken = None, {}
     for part in parts:
         before = 0 if held is None else len(held)
@@ -125,7 +120,7 @@ def _cut(parts: Iterator[Part], limit: Limit) -> Iterator[Part]:
 
 
 def _rows_within(table: pa.Table, max_bytes: int) -> int:
-    """How many rows from the first on take no more text than that; one at least."""
+    """How many rows from the first on have at most `max_bytes` bytes of text; one at least."""
     if table.nbytes <= max_bytes:
         return len(table)
     lengths = np.zeros(len(table), dtype=np.int64)
@@ -155,7 +150,7 @@ def _reader_of(name: str) -> ReadParts | None:
 
 
 def _parts(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
-    """A file in parts of whatever size suits its reader, at most the limit if there is one."""
+    """Read a file in the parts that its reader makes, and turn the errors of all libraries into `RequestError`."""
     try:
         if path.stat().st_size == 0:
             raise RequestError(f"{path} is empty.")

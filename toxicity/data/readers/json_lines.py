@@ -1,4 +1,4 @@
-"""JSON lines, plain or gzipped, in which a broken line keeps its place."""
+"""Reader of JSON lines, plain or gzipped; a broken line becomes a row of nulls with a reason."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from toxicity.data.readers.base import (
 
 
 def read_json_lines(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
-    """A file in parts, of whatever size suits its format, at most the limit if there is one.
+    """Read a file in parts that the limit allows, or in one part; values become bytes, as those of a CSV file.
 
     Raises:
-        RequestError: if it is blank, or its first part holds nothing but broken lines.
+        RequestError: if the file is blank, or all lines of its first part are broken.
     """
     wanted = None
     with opened(path) as (file, share):
@@ -53,7 +53,7 @@ def read_json_lines(path: Path, choose: ChooseColumns, limit: Limit | None) -> I
 
 
 def _parse_lines(lines: list[bytes | None]) -> tuple[list[dict[str, object]], dict[int, str]]:
-    """One record a line, an empty one where it is broken, and why those are."""
+    """The record of each line, an empty one for a broken line, and the reason for each of those by number."""
     records: list[dict[str, object]] = []
     broken: dict[int, str] = {}
     for number, line in enumerate(lines):
@@ -70,11 +70,11 @@ def _parse_lines(lines: list[bytes | None]) -> tuple[list[dict[str, object]], di
 
 
 def _as_bytes(value: object) -> bytes | None:
-    """A JSON value as a CSV file would have it."""
+    """A JSON value as it would stand in a CSV file."""
     if value is None:
         return None
     if isinstance(value, str):
-        # Half of a surrogate pair is no text: as bytes it will be found not to be UTF-8.
+        # Half of a surrogate pair becomes bytes that are not UTF-8, for which the checks of rows have a message.
         return value.encode("utf-8", "surrogatepass")
     if isinstance(value, bool | int | float):
         return repr(int(value) if isinstance(value, bool) else value).encode()

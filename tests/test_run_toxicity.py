@@ -13,7 +13,7 @@ import pytest
 from builders import MAX_POSITIONS, make_comments, write_csv
 from hub_server import WRITE_TOKEN
 from launcher import launcher_environment
-from processes import LAUNCH, Run, ended_well, flags, run
+from processes import LAUNCH, Run, ended_well, flags, run, two_ranks
 from sklearn.metrics import roc_auc_score
 
 from toxicity.core.schema import IDENTITIES, SUBTYPES
@@ -237,19 +237,18 @@ def test_two_processes_score_every_comment_once_in_order_and_publish_once(
     assert hub.files("tester/toxic-comments")["model.safetensors"] == weights
 
 
-def test_two_processes_that_the_hub_refuses_come_to_their_end_and_lose_nothing(
-    checkpoint, comments_csv, tmp_path, hub, on_the_hub
-):
+def test_two_processes_that_the_hub_refuses_come_to_their_end_and_lose_nothing(checkpoint, comments_csv, tmp_path, hub):
     hub.fail("POST", "/commit/", 403)
-    options = ["--use_cpu", "--num_train_epochs", 2, "--save_strategy", "epoch", "--hub_strategy", "every_save", *PUSH]
-    done = run(*TWO_PROCESSES, *flags(checkpoint, comments_csv, tmp_path / "run"), *options, **on_the_hub)
-    assert done.returncode == 1
-    assert "was not published, and training goes on: the token may not write to tester/toxic-comments" in done.stderr
-    assert done.stderr.count("error: the token may not write to tester/toxic-comments") == 1
+    options = ["--num_train_epochs", 2, "--save_strategy", "epoch", "--hub_strategy", "every_save", *PUSH]
+    options = [*flags(checkpoint, comments_csv, tmp_path / "run"), *options]
+    use_hub = ("use_hub", hub.endpoint)
+    first, second = two_ranks(tmp_path, *options, faults=(use_hub, use_hub), HF_TOKEN=WRITE_TOKEN)
+    assert [first.ended(), second.ended()] == [1, 0], first.errors + second.errors
+    assert "was not published, and training goes on: the token may not write to tester/toxic-comments" in first.errors
+    assert (first.errors + second.errors).count("error: the token may not write to tester/toxic-comments") == 1
     command = f"python -m toxicity.hub {tmp_path / 'run'} --repo tester/toxic-comments"
-    assert f"The run is whole in {tmp_path / 'run'}. To publish it: {command}" in done.stderr
-    row = json.loads(done.stdout.splitlines()[-1])
-    assert row == json.loads((tmp_path / "run" / "report" / "benchmark.json").read_text())
+    assert f"The run is whole in {tmp_path / 'run'}. To publish it: {command}" in first.errors
+    assert first.row == json.loads((tmp_path / "run" / "report" / "benchmark.json").read_text())
     assert hub.files("tester/toxic-comments") == {}
     hub.heal()
     push_run(tmp_path / "run", "toxic-comments")

@@ -144,3 +144,12 @@ def tell_whether_deterministic():
             print(told[0], file=sys.stderr, flush=True)
 
     _before_step(act)
+
+
+def use_hub(endpoint):
+    """Have the client, which was imported long ago, talk to a Hub on loopback, as the fixture `hub` does."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True
+    constants.ENDPOINT = endpoint
+    constants.HUGGINGFACE_CO_URL_TEMPLATE = endpoint + "/{repo_id}/resolve/{revision}/{filename}"

@@ -103,12 +103,17 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-def two_ranks(folder: Path, *flags: object, faults: tuple = ((), ())) -> list[Run]:
+def two_ranks(folder: Path, *flags: object, faults: tuple = ((), ()), **environment: str) -> list[Run]:
     """The two processes of one run, without a launcher over them."""
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    cache = {"HF_DATASETS_CACHE": str(folder / "cache")}
+    common = environment | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
+    common |= {"HF_DATASETS_CACHE": str(folder / "cache")} | environment
     return [
-        Run(folder / f"rank{rank}", *flags, fault=faults[rank], RANK=str(rank), LOCAL_RANK=str(rank), **common, **cache)
+        Run(folder / f"rank{rank}", *flags, fault=faults[rank], RANK=str(rank), LOCAL_RANK=str(rank), **common)
         for rank in range(2)
     ]
 

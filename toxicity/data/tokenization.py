@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -25,9 +25,11 @@ from datasets.utils import tqdm
 from filelock import FileLock
 from transformers import PreTrainedTokenizerFast
 
+from toxicity.core.arguments import DataArguments
 from toxicity.core.files import digest, digest_of, folder_written_whole, write_text, written_whole
 from toxicity.core.schema import TEXT
 from toxicity.data.encoding import HEAD_TOKENS, ROWS_PER_ENCODE, encode, truncating_backend
+from toxicity.data.sources import Splits
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,44 @@ class Tokens:
     def bytes_on_disk(self) -> int:
         """Size of the shards and their index."""
         return sum(path.stat().st_size for path in self.folder.iterdir())
+
+
+class SplitTokens(NamedTuple):
+    """Tokens of the rows to train on and of those to validate on."""
+
+    train: Tokens
+    validation: Tokens
+
+    def timing(self, seconds: float) -> dict[str, Any]:
+        """What the tokenizer's time is about: `seconds`, `cache_hit` (of either split), and the `rows` they cover.
+
+        The rows are those that were tokenised, or all rows if all were in the cache.
+        """
+        made = sum(len(tokens.dataset) for tokens in self if not tokens.cache_hit)
+        return {
+            "seconds": seconds,
+            "cache_hit": any(tokens.cache_hit for tokens in self),
+            "rows": made or sum(len(tokens.dataset) for tokens in self),
+        }
+
+
+def tokenize_splits(
+    splits: Splits, tokenizer: PreTrainedTokenizerFast, arguments: DataArguments, overwrite_cache: bool
+) -> SplitTokens:
+    """Tokenise both splits as the arguments say; see `tokenize`."""
+    return SplitTokens(
+        *(
+            tokenize(
+                comments,
+                tokenizer,
+                arguments.max_seq_length,
+                overwrite_cache,
+                threads=arguments.preprocessing_num_workers,
+                head_tail=arguments.head_tail_truncation,
+            )
+            for comments in (splits.train, splits.validation)
+        )
+    )
 
 
 def tokenize(
@@ -118,12 +158,6 @@ def tokenize(
             _write_index(folder, shards)
         dataset = concatenate_datasets([Dataset.from_file(str(folder / shard["name"])) for shard in shards])
     return Tokens(dataset, sum(shard["cut_rows"] for shard in shards), folder, cache_hit)
-
-
-def timed_rows(*splits: Tokens) -> int:
-    """Number of rows that the time of the tokenizer covers: those that were tokenised, or all if all were cached."""
-    tokenized = sum(len(split.dataset) for split in splits if not split.cache_hit)
-    return tokenized or sum(len(split.dataset) for split in splits)
 
 
 def _write_shards(folder: Path, comments: Dataset, encode_batch: EncodeBatch) -> list[dict[str, Any]]:

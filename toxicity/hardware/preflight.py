@@ -23,12 +23,35 @@ from toxicity.hardware.kinds import kind_of, known_kind
 from toxicity.hardware.machine import describe_machine
 
 if TYPE_CHECKING:  # it would bring transformers along, which takes seconds
+    from toxicity.core.arguments import MachineArguments
     from toxicity.core.training_arguments import TrainingArguments
 
 CONFIGS = bundled("accelerate_configs")
 
 # torch 2.7.1, the oldest that transformers and this package run on, starts here.
 OLDEST_CAPABILITY = "5.0"
+
+
+def check_machine(asked: MachineArguments, args: TrainingArguments) -> dict[str, Any]:
+    """Describe this machine, labelled for the table, or refuse a request that cannot work on it.
+
+    Returns:
+        The dictionary of `machine.describe_machine`.
+
+    Raises:
+        RequestError: as the two functions below.
+    """
+    require_working_sharing(args)
+    machine = describe_machine(args.device, args.world_size)
+    machine["label"] = require_working_machine(
+        machine,
+        asked.gpu,
+        asked.allow_other_gpu,
+        mixed_precision=args.mixed_precision,
+        torch_compile=args.torch_compile,
+        use_cpu=args.use_cpu or os.environ.get("ACCELERATE_USE_CPU") == "True",
+    )
+    return machine
 
 
 def require_working_machine(

@@ -126,6 +126,8 @@ def load_tokenizer(
             f"--max_seq_length {max_seq_length} is more than the {limit} positions of "
             f"{arguments.model_name_or_path}: lower it to {limit}."
         )
+    # Saved with the model, so that a pipeline cuts comments where this run did.
+    tokenizer.model_max_length = max_seq_length
     return config, tokenizer
 
 

@@ -14,6 +14,7 @@ from toxicity.bench.runs import SCHEMA_VERSION
 from toxicity.core.arguments import Arguments, ObjectiveArguments
 from toxicity.core.training_arguments import OPTIONS_OF_TRAINING, TrainingArguments
 from toxicity.data.sources import Splits, labels_of
+from toxicity.training.evaluate import Evaluation
 from toxicity.training.trainer import ToxicityTrainer
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "evaluate", "scikit-learn")
@@ -49,6 +50,35 @@ class RunResult:
     probe: Mapping[str, Any] | None = None
     dropped_rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
     interruptions: Sequence[Mapping[str, Any]] = ()
+
+
+def result_of_run(
+    arguments: Arguments, machine: Mapping[str, Any], splits: Splits, trainer: ToxicityTrainer, evaluation: Evaluation
+) -> RunResult:
+    """Collect what a run measured, when its model is evaluated; every process calls it."""
+    tokenizing, rows, tokens = trainer.checkpoints.tokenizing, len(splits.validation), int(trainer.eval_dataset.lengths.sum())
+    trained_rows, trained_tokens = trainer.trained_rows, trainer.trained_tokens
+    return RunResult(
+        machine=machine,
+        protocol=describe_protocol(arguments, splits, trainer),
+        # A run that was resumed found its tokens in the cache: the time is that of its first start.
+        seconds=trainer.clock.seconds | {"tokenizer": tokenizing["seconds"]},
+        counts={
+            "tokenized_rows": tokenizing["rows"],
+            "trained_rows": trained_rows,
+            "trained_tokens": trained_tokens,
+            "scored_rows": rows,
+            "scored_tokens": tokens,
+            "trained_flops": trainer.encoder.training_flops(trained_rows, trained_tokens),
+            "scored_flops": trainer.encoder.forward_flops(rows, tokens),
+        },
+        metrics=evaluation.metrics,
+        tokenizer_cache_hit=tokenizing["cache_hit"],
+        calibration=evaluation.calibration.measured,
+        probe=evaluation.probe,
+        dropped_rows=splits.dropped_rows,
+        interruptions=trainer.checkpoints.interruptions,
+    )
 
 
 def build_benchmark(result: RunResult) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from toxicity.hardware.machine import describe_machine
 from toxicity.hardware.precision import judge_precision
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.cpu_layers import use_faster_layers
+from toxicity.models.flops import encoder_of
 from toxicity.models.padding_free import layout_for
 from toxicity.models.scoring import in_bfloat16, score_rows
 from toxicity.training.batching import Collator, EpochSampler, EvenSampler, steps_with_later_negatives
@@ -69,6 +70,8 @@ class ToxicityTrainer(ResumableTrainer):
             **options,
         )
         self.metric = ToxicityMetric()
+        # Before FSDP divides the weights.
+        self.encoder = encoder_of(self.model)
         self._trained_rows = self._trained_tokens = 0
         self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id)
         if args.torch_compile:

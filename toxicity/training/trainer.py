@@ -22,8 +22,7 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
-from toxicity.hardware.machine import describe_machine
-from toxicity.hardware.precision import judge_precision
+from toxicity.hardware.precision import best_precision, compute_capability, precision_name
 from toxicity.hardware.timing import PhaseClock
 from toxicity.hub.publisher import PublishingTrainer
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
@@ -335,15 +334,14 @@ class ToxicityTrainer(PublishingTrainer):
         """Say in the log how this machine is used, and why."""
         device, precision = self.args.device, self.mixed_precision
         if device.type in ("cpu", "cuda"):
-            capability = describe_machine(device, 1)["compute_capability"]
-            reason, better = judge_precision(precision, capability)
-            name = {"no": "fp32"}.get(precision, precision)
-            if better is None:
+            best, reason = best_precision(compute_capability(device))
+            name = precision_name(precision)
+            if best == precision:
                 logger.info(f"Computing in {name}: {reason}.")
             else:
                 logger.warning(
                     f"Computing in {name}, as the Accelerate config or its default says, but {reason}: "
-                    f"`mixed_precision: {better}` is the better choice here."
+                    f"`mixed_precision: {best}` is the better choice here."
                 )
         if device.type == "cpu":
             logger.info(describe_cpu_settings())

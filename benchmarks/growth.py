@@ -29,7 +29,7 @@ from toxicity.data.tokenization import tokenize
 from toxicity.models.classifier import SAMPLE_MODEL, load_tokenizer
 from toxicity.models.packing import Layout
 from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
-from toxicity.models.scoring import score_rows
+from toxicity.models.scoring import BatchScorer
 from toxicity.training.batching import Collator, EpochSampler
 
 LEAST_SECONDS = 2.0
@@ -67,14 +67,14 @@ def main() -> None:
         )
     )
     model.set_attn_implementation(PACKED_ATTENTION)
-    budget = BATCH_SIZE * MAX_SEQ_LENGTH
+    scorer = BatchScorer(model, Layout(packed=True), torch.device("cpu"), BATCH_SIZE * MAX_SEQ_LENGTH)
 
     def load() -> None:
         for _ in loader:
             pass
 
     def score() -> None:
-        score_rows(model, rows, Layout(packed=True), budget, torch.device("cpu"))
+        scorer.score(rows)
 
     loaded_rate = rate(load, arguments.rows)
     # Without the pages of mapped files, which the system takes back at will, and before scoring, whose batches the

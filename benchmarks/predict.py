@@ -182,7 +182,6 @@ def _score_with_a_small_model(folder: str, rows: int) -> None:
     torch.set_num_threads(1)  # two would only wait for each other over products this small
     transformers_logging.disable_progress_bar()
     _, tokenizer = load_tokenizer(ModelArguments(SAMPLE_MODEL), MAX_SEQ_LENGTH)
-    tokenizer.model_max_length = MAX_SEQ_LENGTH
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer),

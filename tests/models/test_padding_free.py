@@ -11,8 +11,8 @@ from toxicity.models.padding_free import (
     PACKED_ATTENTION,
     BertForSequenceClassification,
     layout_for,
+    padding_free_class,
     takes_packed_batches,
-    unpadded_class,
 )
 
 LENGTHS = (40, 38, 38, 20, 19, 7, 1)
@@ -119,8 +119,8 @@ def test_what_is_saved_is_a_model_of_transformers(models, tokenizer, tmp_path):
 
 def test_which_models_need_no_padding(tiny_config, models):
     theirs, ours = models
-    assert unpadded_class(tiny_config) is BertForSequenceClassification
-    assert unpadded_class(DistilBertConfig()) is None
+    assert padding_free_class(tiny_config) is BertForSequenceClassification
+    assert padding_free_class(DistilBertConfig()) is None
     assert takes_packed_batches(ours)
     assert not takes_packed_batches(theirs)
 

@@ -28,7 +28,7 @@ from toxicity.hub.publisher import PublishingTrainer
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.padding_free import layout_for
-from toxicity.models.scoring import in_bfloat16, score_rows
+from toxicity.models.scoring import BatchScorer, in_bfloat16
 from toxicity.training.batching import Collator, EpochSampler, EvenSampler
 from toxicity.training.callbacks import keep_runs_whole
 from toxicity.training.log_lines import LogLines
@@ -254,7 +254,7 @@ class ToxicityTrainer(PublishingTrainer):
         return EvenSampler(sampler, batch_size, processes)
 
     def _get_eval_sampler(self, eval_dataset: TokenRows) -> None:
-        """None: `score_rows` goes through the rows its own way."""
+        """None: `BatchScorer` chooses the order of the rows."""
 
     def train_on_batch(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
@@ -296,18 +296,15 @@ class ToxicityTrainer(PublishingTrainer):
         # Autocast would convert the weights again for every batch; a GPU hardly notices, and shards are not copied.
         twin = self.mixed_precision == "bf16" and self.args.device.type == "cpu" and not self.is_fsdp_enabled
         model = self.model if self.average is None else self.average.model_with_it()
-        logits = score_rows(
+        scorer = BatchScorer(
             in_bfloat16(model, self.layout) if twin else model,
-            rows,
             self.layout,
-            self.max_tokens or self.args.per_device_eval_batch_size * int(rows.lengths.max()),
             self.args.device,
+            self.max_tokens or self.args.per_device_eval_batch_size * int(rows.lengths.max()),
             nullcontext if twin else self.accelerator.autocast,
-            self.args.process_index,
-            self.args.world_size,
-            on_batch,
-            in_halves=not self.is_fsdp_enabled,
+            halve_when_full=not self.is_fsdp_enabled,
         )
+        logits = scorer.score(rows, self.args.process_index, self.args.world_size, on_batch)
         logits = self.accelerator.reduce(logits).cpu()
         return logits if self.coefficients is None else logits[:, :1]
 

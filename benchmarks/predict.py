@@ -36,7 +36,7 @@ from toxicity.core.schema import ID, TEXT
 from toxicity.data.sources import labels_of, load_splits, read_sample
 from toxicity.hardware.cpu import prepare_cpu
 from toxicity.models.classifier import SAMPLE_MODEL, load_tokenizer
-from toxicity.predict.export.onnx import SAMPLE, export
+from toxicity.predict.export.onnx import FORMS, SAMPLE, export
 from toxicity.predict.job import describe_job
 from toxicity.predict.ledger import Ledger
 from toxicity.predict.progress import Progress
@@ -107,7 +107,7 @@ def measure(folder: Path, model: str, rows: int, rounds: int) -> tuple[dict[str,
     if scorers["loop"].mixed_precision == "no":
         del scorers["fp32"]
     try:
-        export(model, "main", folder / "onnx")
+        export(model, "main", {form: folder / "onnx" / form for form in FORMS})
         scorers["int8"] = Scorer(str(folder / "onnx" / "int8"))
     except RequestError as error:
         print(f"int8 is left out: {error}", file=sys.stderr)

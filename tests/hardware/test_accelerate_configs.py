@@ -1,13 +1,15 @@
-"""Every config is launched if one process on a CPU can, and read as Accelerate reads it if not."""
+"""Every config is trained with if one process on a CPU can, and read as Accelerate reads it if not."""
 
-import json
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_simple_launcher_cmd_env
 from builders import ROOT
-from processes import LAUNCH, flags, run
+from processes import LAUNCH, Run, ended_well, flags, run
 
 from toxicity.hardware.kinds import KINDS
 
@@ -62,22 +64,23 @@ def test_every_key_has_its_reason(name):
             assert lines[number - 1].strip().startswith("#"), lines[number]
 
 
-def launch(name, *arguments):
-    return run(*LAUNCH, "--config_file", CONFIGS[name], *arguments, CUDA_VISIBLE_DEVICES="")
+def launched_environment(name):
+    """What `accelerate launch --cpu` with a config adds to the environment of the one process that it starts."""
+    arguments = launch_command_parser().parse_args(["--config_file", str(CONFIGS[name]), "--cpu", "run_toxicity.py"])
+    _, environment = prepare_simple_launcher_cmd_env(_validate_launch_command(arguments)[0])
+    return {name: value for name, value in environment.items() if os.environ.get(name) != value}
 
 
-# A launch takes seconds, so configs that say the same are launched once, under the first one's name.
+# A run takes seconds, so of configs that say the same the first one is enough.
 DISTINCT = {str(sorted(yaml.safe_load(CONFIGS[name].read_text()).items())): name for name in reversed(KINDS)}
 
 
 @pytest.mark.parametrize("name", [*reversed(DISTINCT.values())])
-def test_one_process_trains_with_it(checkpoint, comments_csv, tmp_path, monkeypatch, name):
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+def test_one_process_trains_with_it(checkpoint, comments_csv, tmp_path, name):
     # --cpu puts a GPU's config on the processor, with its precision: fp16 and its gradient scaler too.
     short = ["--max_steps", 2, "--max_train_samples", 16, "--max_eval_samples", 16]
-    done = launch(name, "--cpu", "run_toxicity.py", *flags(checkpoint, comments_csv, tmp_path / "run"), *short)
-    assert done.returncode == 0, done.stderr
-    row = json.loads(done.stdout.splitlines()[-1])
+    arguments = [*flags(checkpoint, comments_csv, tmp_path / "run"), *short]
+    row = ended_well(Run(tmp_path / "process", *arguments, **launched_environment(name))).row
     # A processor without bf16 instructions works in fp32.
     expected = {"fp16"} if MIXED_PRECISION[name] == "fp16" else {"bf16", "no"}
     assert row["protocol"]["mixed_precision"] in expected
@@ -85,7 +88,8 @@ def test_one_process_trains_with_it(checkpoint, comments_csv, tmp_path, monkeypa
 
 
 def test_a_gpu_config_does_not_start_without_a_gpu(checkpoint, comments_csv, tmp_path):
-    refused = launch("v100", "run_toxicity.py", *flags(checkpoint, comments_csv, tmp_path / "run"))
+    command = [*LAUNCH, "--config_file", CONFIGS["v100"], "run_toxicity.py"]
+    refused = run(*command, *flags(checkpoint, comments_csv, tmp_path / "run"), CUDA_VISIBLE_DEVICES="")
     assert refused.returncode != 0
     assert "fp16, which is for GPUs, was asked for" in refused.stderr
     assert not (tmp_path / "run").exists()

@@ -2,28 +2,24 @@ import gzip
 import io
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
-import time
 import zipfile
 
 import fsspec
 import numpy as np
 import pandas
-import psutil
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
-from builders import ROOT, make_comments, write_csv
+from builders import make_comments, write_csv
 from transformers import BertConfig, BertForSequenceClassification
 
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.models.labels import Labels
 from toxicity.predict import job as job_module
 from toxicity.predict import score_shards as score_shards_module
+from toxicity.predict.__main__ import main
 from toxicity.predict.progress import Progress
 from toxicity.predict.score_shards import score_shards
 from toxicity.predict.scorer import Scorer
@@ -48,7 +44,7 @@ def score(model_dir, tmp_path, monkeypatch):
     def call(*arguments, output=tmp_path / "out", model=model_dir):
         try:
             with refusals_exit_cleanly():
-                job_module.main(["--model", str(model), "--output", str(output), *map(str, arguments)])
+                main(["--model", str(model), "--output", str(output), *map(str, arguments)])
         except SystemExit as stop:
             return stop.code
         return 0
@@ -361,8 +357,8 @@ def test_processes_that_are_not_alike(job):
     ours = job_module.describe_job("m", scorer, options)
     theirs = ours | {"versions": ours["versions"] | {"torch": "0.1"}}
     with pytest.raises(RequestError, match="process 1 has versions.torch 0.1 instead of"):
-        job_module._require_alike([ours, theirs])
-    job_module._require_alike([ours, ours | {"model": "the same by another name"}])
+        job_module._require_same_scores([ours, theirs])
+    job_module._require_same_scores([ours, ours | {"model": "the same by another name"}])
 
 
 def test_what_another_job_left_half_done_is_told_apart(job, tmp_path):
@@ -371,14 +367,16 @@ def test_what_another_job_left_half_done_is_told_apart(job, tmp_path):
     assert set(score_shards(shards[:1], scorer, ledger, options, Progress(0)).values()) == {None}
     broken = job_module.Failure("broken", True)
     # This process scored b and failed at c; a has the scores of one that is not of this job, and d has nobody's.
-    failed = job_module._failures_of_all(shards, {shards[1].address: None, shards[2].address: broken}, ledger, options)
-    assert failed == {shards[2].address: broken, shards[3].address: job_module.HELD}
+    failed = job_module._failures_of_all_processes(
+        shards, {shards[1].address: None, shards[2].address: broken}, ledger, options
+    )
+    assert failed == {shards[2].address: broken, shards[3].address: job_module.LOCKED_BY_ANOTHER}
 
 
 def test_standard_input_is_for_one_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RequestError, match="read by one process alone: start it with python -m"):
-        job_module.parse_arguments(["--model", "m", "--input", "-", "--output", "out"])
+        main(["--model", "m", "--input", "-", "--output", "out"])
 
 
 def test_a_shard_that_fails_is_named_and_done_alone_when_mended(score, tmp_path, capsys):
@@ -473,59 +471,3 @@ def test_no_such_model(score, tmp_path, capsys):
     write_comments(tmp_path / "in.csv")
     assert score("--input", tmp_path / "in.csv", model=tmp_path / "nowhere") == 2
     assert "a folder that a run left" in capsys.readouterr().err
-
-
-def launch(model, inputs, output, processes=2):
-    # Of two processes without a GPU, `accelerate launch` starts both only if told that there are several GPUs.
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--multi_gpu"]
-    command += ["--num_processes", str(processes), "--main_process_port", "0", "-m", "toxicity.predict"]
-    command += ["--model", str(model), "--input", str(inputs), "--output", str(output)]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def kill(job):
-    """Kill the launcher and what it launched: its processes are in sessions of their own."""
-    for process in [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]:
-        process.kill()
-    job.communicate()
-
-
-def test_killed_in_the_middle_and_repeated_it_leaves_the_same_bytes(model_dir, score, tmp_path, monkeypatch):
-    monkeypatch.setattr(score_shards_module, "ROWS_PER_WINDOW", job_module.ROWS_PER_WINDOW)
-    inputs = tmp_path / "in"
-    inputs.mkdir()
-    for number in range(20):
-        write_comments(inputs / f"part-{number:02d}.csv", [text for text, _ in make_comments(300, seed=number)])
-    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    assert score("--input", inputs, output=undisturbed) == 0
-
-    job = launch(model_dir, inputs, disturbed)
-    while job.poll() is None and len(list(disturbed.glob("*.parquet"))) < 3:
-        time.sleep(0.002)
-    kill(job)
-    assert 3 <= len(list(disturbed.glob("*.parquet"))) < 20, "killed in the middle"
-    assert not (disturbed / "manifest.json").exists()
-
-    job = launch(model_dir, inputs, disturbed)
-    log = job.communicate()[0].decode()
-    assert job.returncode == 0, log
-    assert "Done before, and skipped" in log
-    assert files_in(disturbed) == files_in(undisturbed)
-
-
-def test_where_one_of_two_processes_fails_the_other_goes_on(model_dir, tmp_path):
-    inputs = tmp_path / "in"
-    inputs.mkdir()
-    for number in range(6):
-        write_comments(inputs / f"part-{number}.csv", ["", "x"] if number == 2 else COMMENTS)
-    job = launch(model_dir, inputs, tmp_path / "out")
-    log = job.communicate()[0].decode()
-    assert job.returncode == 1, log
-    assert "part-2.csv, row 1: the text is missing" in log
-    assert len(list((tmp_path / "out").glob("*.parquet"))) == 5

@@ -4,7 +4,7 @@ import threading
 from builders import make_comments, write_csv
 
 from toxicity.predict.progress import Progress
-from toxicity.predict.score_shards import _ahead, score_shards
+from toxicity.predict.score_shards import _prefetched, score_shards
 from toxicity.predict.shards import list_shards
 
 
@@ -46,6 +46,6 @@ def test_the_next_window_is_made_while_one_is_in_use():
             event.set()
             yield number
 
-    for number in _ahead(windows()):
+    for number in _prefetched(windows()):
         assert all(event.wait(timeout=10) for event in begun[: number + 2])
         assert not any(event.is_set() for event in begun[number + 2 :]), "one alone: more would fill the memory"

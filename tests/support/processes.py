@@ -19,11 +19,14 @@ import pytest
 from builders import ROOT
 
 PRELOADED = ["run_toxicity", "faults", "transformers.models.bert.modeling_bert", "transformers.integrations"]
+PRELOADED += ["toxicity.predict.job"]
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
 
 
 class Run:
     """A run of `run_toxicity.py` with its flags; `fault` is a function of `faults` with its arguments, or several."""
+
+    script = "run_toxicity.py"
 
     def __init__(self, folder: Path, *flags: object, fault: tuple = (), **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +34,7 @@ class Run:
         self.files = [folder / f"{number}.out", folder / f"{number}.err"]
         argv = [str(flag) for flag in flags]
         environment = {"HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"} | environment
-        self.process = _context().Process(target=_main, args=(argv, self.files, environment, fault))
+        self.process = _context().Process(target=_main, args=(self.script, argv, self.files, environment, fault))
         self.process.start()
 
     @property
@@ -66,6 +69,12 @@ class Run:
         os.kill(self.process.pid, signal.SIGTERM)
 
 
+class PredictRun(Run):
+    """A process of `python -m toxicity.predict` with its flags."""
+
+    script = "toxicity.predict"
+
+
 def ended_well(run: Run) -> Run:
     """The same run, when it is over and has succeeded."""
     assert run.ended() == 0, run.errors
@@ -79,12 +88,12 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-def two_ranks(folder: Path, *flags: object, faults: tuple = ((), ())) -> list[Run]:
+def two_ranks(folder: Path, *flags: object, faults: tuple = ((), ()), kind: type[Run] = Run) -> list[Run]:
     """The two processes of one run, without a launcher over them."""
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    cache = {"HF_DATASETS_CACHE": str(folder / "cache")}
+    common["HF_DATASETS_CACHE"] = str(folder / "cache")
     return [
-        Run(folder / f"rank{rank}", *flags, fault=faults[rank], RANK=str(rank), LOCAL_RANK=str(rank), **common, **cache)
+        kind(folder / f"rank{rank}", *flags, fault=faults[rank], RANK=str(rank), LOCAL_RANK=str(rank), **common)
         for rank in range(2)
     ]
 
@@ -97,7 +106,7 @@ def _context() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def _main(argv: list[str], files: list[Path], environment: dict[str, str], fault: tuple) -> None:
+def _main(script: str, argv: list[str], files: list[Path], environment: dict[str, str], fault: tuple) -> None:
     for descriptor, path in zip((1, 2), files, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.environ.update(environment)
@@ -113,8 +122,12 @@ def _main(argv: list[str], files: list[Path], environment: dict[str, str], fault
     torch.set_num_threads(1)
     for name, *values in [fault] if fault and isinstance(fault[0], str) else fault:
         getattr(faults, name)(*values)
-    sys.argv = ["run_toxicity.py", *argv, "--use_cpu"]
-    runpy.run_path(str(ROOT / "run_toxicity.py"), run_name="__main__")
+    if script == "run_toxicity.py":
+        sys.argv = [script, *argv, "--use_cpu"]
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    else:
+        sys.argv = [script, *argv]
+        runpy.run_module(script, run_name="__main__", alter_sys=True)
 
 
 def run(*command, **environment):

@@ -180,3 +180,31 @@ def job(model_dir, tmp_path, monkeypatch):
     ledger = Ledger(tmp_path / "out", describe_job("m", scorer, options))
     ledger.start()
     return scorer, ledger, options
+
+
+@pytest.fixture
+def score(model_dir, tmp_path, monkeypatch):
+    """The scoring command in this process: call it with inputs and flags, get its exit code."""
+    from toxicity.core.errors import refusals_exit_cleanly
+    from toxicity.predict import job, score_shards
+    from toxicity.predict.__main__ import main
+
+    # Windows far smaller than the files, so that rows cross them.
+    monkeypatch.setattr(score_shards, "ROWS_PER_WINDOW", 16)
+    # Threads are no help to a tiny model.
+    monkeypatch.setattr(job, "prepare_cpu", lambda scoring: torch.set_num_threads(1))
+    threads = torch.get_num_threads()
+    log = logging.getLogger("toxicity")
+    before = log.handlers, log.propagate, log.level
+
+    def call(*arguments, output=tmp_path / "out", model=model_dir):
+        try:
+            with refusals_exit_cleanly():
+                main(["--model", str(model), "--output", str(output), *map(str, arguments)])
+        except SystemExit as stop:
+            return stop.code
+        return 0
+
+    yield call
+    torch.set_num_threads(threads)
+    log.handlers, log.propagate, log.level = before

@@ -2,12 +2,10 @@
 
 import os
 import subprocess
-import sys
-import textwrap
 import time
 
 import pytest
-from builders import ROOT, make_comments, write_csv
+from builders import COMMENTS, ROOT, files_in, make_comments, write_texts
 from processes import LAUNCH, PredictRun, ended_well, two_ranks
 
 
@@ -17,17 +15,9 @@ def inputs(tmp_path):
     return tmp_path / "in"
 
 
-def write_comments(path, texts):
-    return write_csv(path, ["id", "comment_text"], [[f"c{i}", text] for i, text in enumerate(texts)])
-
-
-def files_in(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_killed_in_the_middle_and_repeated_it_leaves_the_same_bytes(model_dir, inputs, tmp_path):
     for number in range(20):
-        write_comments(inputs / f"part-{number:02d}.csv", [text for text, _ in make_comments(300, seed=number)])
+        write_texts(inputs / f"part-{number:02d}.csv", [text for text, _ in make_comments(300, seed=number)])
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     flags = ["--model", model_dir, "--input", inputs, "--output"]
     ended_well(PredictRun(tmp_path / "alone", *flags, undisturbed))
@@ -48,8 +38,8 @@ def test_killed_in_the_middle_and_repeated_it_leaves_the_same_bytes(model_dir, i
 
 def test_where_one_of_two_processes_fails_the_other_goes_on(model_dir, inputs, tmp_path):
     for number in range(6):
-        texts = ["", "x"] if number == 2 else [text for text, _ in make_comments(50)]
-        write_comments(inputs / f"part-{number}.csv", texts)
+        texts = ["", "x"] if number == 2 else COMMENTS
+        write_texts(inputs / f"part-{number}.csv", texts)
     # Of two processes without a GPU, `accelerate launch` starts both only if told that there are several GPUs.
     command = [*LAUNCH, "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m", "toxicity.predict"]
     command += ["--model", str(model_dir), "--input", str(inputs), "--output", str(tmp_path / "out")]
@@ -58,21 +48,3 @@ def test_where_one_of_two_processes_fails_the_other_goes_on(model_dir, inputs, t
     assert done.returncode == 1, done.stderr
     assert "part-2.csv, row 1: the text is missing" in done.stderr
     assert len(list((tmp_path / "out").glob("*.parquet"))) == 5
-
-
-def test_a_wrong_flag_exits_with_2_before_torch_is_loaded():
-    code = """
-        import sys
-        from toxicity.predict.__main__ import command
-        sys.argv[1:] = ["--modle", "x"]
-        try:
-            command()
-        finally:
-            assert "torch" not in sys.modules
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert "--model" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -1,15 +1,11 @@
 import dataclasses
 import threading
 
-from builders import make_comments, write_csv
+from builders import make_comments, write_texts
 
 from toxicity.predict.progress import Progress
 from toxicity.predict.score_shards import _prefetched, score_shards
 from toxicity.predict.shards import list_shards
-
-
-def write_texts(path, texts):
-    return write_csv(path, ["comment_text"], [[text] for text in texts])
 
 
 def test_a_shard_is_tried_once_in_a_job_whatever_became_of_it(job, tmp_path, caplog):

@@ -31,3 +31,16 @@ def write_csv(path: Path, header: list[str], rows: list[list]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return path
+
+
+COMMENTS = [text for text, _ in make_comments(50)]
+
+
+def write_texts(path: Path, texts: list[str] = COMMENTS) -> Path:
+    """Texts to score, with ids from `c0` on."""
+    return write_csv(path, ["id", "comment_text"], [[f"c{i}", text] for i, text in enumerate(texts)])
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The content of every file below a folder, by its path there."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -12,7 +12,6 @@ from toxicity.models.padding_free import (
     BertForSequenceClassification,
     layout_for,
     padding_free_class,
-    takes_packed_batches,
 )
 
 LENGTHS = (40, 38, 38, 20, 19, 7, 1)
@@ -117,12 +116,9 @@ def test_what_is_saved_is_a_model_of_transformers(models, tokenizer, tmp_path):
     assert 0 < pipeline("text-classification", str(tmp_path))("thank you")[0]["score"] < 1
 
 
-def test_which_models_need_no_padding(tiny_config, models):
-    theirs, ours = models
+def test_which_models_need_no_padding(tiny_config):
     assert padding_free_class(tiny_config) is BertForSequenceClassification
     assert padding_free_class(DistilBertConfig()) is None
-    assert takes_packed_batches(ours)
-    assert not takes_packed_batches(theirs)
 
 
 def test_the_layout_for_a_device(models):

@@ -35,17 +35,11 @@ def margins(logits: np.ndarray, toxic: np.ndarray) -> np.ndarray:
 
 @dataclass
 class ReliabilityBins:
-    """The data of a reliability diagram: arrays `(bins,)` for the bins that are not empty, lowest scores first.
+    """The data of a reliability diagram: arrays `(bins,)` for the bins that are not empty, lowest scores first."""
 
-    Attributes:
-        rows: number of rows.
-        mean_score: mean predicted probability of being toxic.
-        toxic_share: share of rows that are toxic.
-    """
-
-    rows: np.ndarray
-    mean_score: np.ndarray
-    toxic_share: np.ndarray
+    rows: np.ndarray  # number of rows
+    mean_score: np.ndarray  # mean predicted probability
+    toxic_share: np.ndarray  # share of rows that are toxic
 
 
 def reliability_bins(logits: np.ndarray, toxic: np.ndarray, bins: int = BINS) -> ReliabilityBins:

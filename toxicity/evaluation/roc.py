@@ -1,7 +1,8 @@
 """How well scores rank toxic above civil rows: ROC AUC with a confidence interval, and average precision.
 
-All of them are computed from the number of toxic and of civil rows at each distinct score. The scores are sorted once;
-each subset of the rows then needs only one pass over its counts, and ties are handled exactly.
+All of them are computed from the number of toxic and of civil rows at each distinct score, the arguments `toxic` and
+`civil`: int64 `(scores,)`, lowest score first. The scores are sorted once; each subset of the rows then needs only one
+pass over its counts, and ties are handled exactly.
 """
 
 from __future__ import annotations
@@ -16,26 +17,16 @@ MINIMUM_CLASS_ROWS = 10
 
 
 def score_ranks(scores: np.ndarray) -> np.ndarray:
-    """Number the distinct scores.
-
-    Args:
-        scores: finite floats `(rows,)`.
-
-    Returns:
-        int64 `(rows,)`: 0 for the lowest score, 1 for the next higher one, and so on; equal scores have equal ranks.
-    """
+    """Ranks of finite scores, int64 `(rows,)`: 0 for the lowest score, and 1 more for each distinct higher one."""
     return np.unique(scores, return_inverse=True)[1]
 
 
 def count_by_score(ranks: np.ndarray, toxic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count the rows at each score.
+    """Count the toxic and the civil rows at each score.
 
     Args:
         ranks: the result of `score_ranks`, `(rows,)`.
         toxic: bool `(rows,)`.
-
-    Returns:
-        Numbers of toxic and of civil rows at each score, int64 `(scores,)` each, lowest score first.
     """
     civil, toxic = count_groups_by_score(ranks, toxic.astype(np.int64), 2)
     return toxic, civil
@@ -72,11 +63,8 @@ def auc_of_counts(toxic: np.ndarray, civil: np.ndarray) -> float:
     """Area under the ROC curve: the share of pairs in which the toxic row scores above the civil one; ties count half.
 
     This is the Mann-Whitney statistic divided by the number of pairs (Hanley and McNeil 1982, "The meaning and use of
-    the area under a ROC curve"). The pairs are counted in integers, so only the division rounds.
-
-    Args:
-        toxic: toxic rows by score, int64 `(scores,)`, lowest score first; at least one row.
-        civil: civil rows likewise.
+    the area under a ROC curve"). The pairs are counted in integers, so only the division rounds. Both classes need at
+    least one row.
     """
     half_pairs = int((toxic * (2 * np.cumsum(civil) - civil)).sum())
     return half_pairs / (2 * int(toxic.sum()) * int(civil.sum()))
@@ -89,11 +77,7 @@ def delong_standard_error(toxic: np.ndarray, civil: np.ndarray) -> float:
     characteristic curves", Biometrics 44: the squared error is the variance, over toxic rows, of the share of civil
     rows below each, divided by the number of toxic rows, plus the same with toxic and civil rows exchanged. The shares
     come from ranks instead of pairs, as in Sun and Xu 2014, "Fast implementation of DeLong's algorithm", IEEE Signal
-    Processing Letters 21.
-
-    Args:
-        toxic: toxic rows by score, int64 `(scores,)`, lowest score first; at least two rows.
-        civil: civil rows likewise.
+    Processing Letters 21. Both classes need at least two rows.
     """
     toxic_rows, civil_rows = int(toxic.sum()), int(civil.sum())
     auc = auc_of_counts(toxic, civil)
@@ -107,10 +91,7 @@ def delong_standard_error(toxic: np.ndarray, civil: np.ndarray) -> float:
 def auc_interval(toxic: np.ndarray, civil: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
     """Confidence interval of the AUC: symmetric by DeLong's standard error and the normal distribution, cut to 0 to 1.
 
-    Args:
-        toxic: toxic rows by score, int64 `(scores,)`, lowest score first; at least two rows.
-        civil: civil rows likewise.
-        confidence: the share of such intervals that contain the true AUC.
+    A share `confidence` of such intervals contains the true AUC. Both classes need at least two rows.
     """
     auc = auc_of_counts(toxic, civil)
     margin = NormalDist().inv_cdf((1 + confidence) / 2) * delong_standard_error(toxic, civil)
@@ -121,11 +102,8 @@ def average_precision(toxic: np.ndarray, civil: np.ndarray) -> float:
     """Mean precision over all thresholds, weighted by the increase in recall: scikit-learn's definition.
 
     The sum over thresholds of `(recall − recall at the next higher threshold) × precision`, with no interpolation
-    (https://scikit-learn.org/stable/modules/generated/sklearn.metrics.average_precision_score.html).
-
-    Args:
-        toxic: toxic rows by score, int64 `(scores,)`, lowest score first; at least one row.
-        civil: civil rows likewise; may be all 0.
+    (https://scikit-learn.org/stable/modules/generated/sklearn.metrics.average_precision_score.html). It needs at least
+    one toxic row.
     """
     toxic_flagged = np.cumsum(toxic[::-1])
     flagged = np.cumsum((toxic + civil)[::-1])

@@ -8,19 +8,14 @@ from toxicity.core.errors import RequestError
 
 
 class Kind(NamedTuple):
-    """How to recognise a kind of GPU, and its peak speed according to the data sheet.
+    """How to recognise a kind of GPU, and its peak FLOP/s on dense matrix products according to the data sheet.
 
-    Attributes:
-        capabilities: CUDA compute capabilities of this kind.
-        word: must be part of the device's name, in lower case.
-        peak_flops: FLOP/s of dense matrix products in the format `peak_format`. For a family of cards, those of its
-            fastest common card.
-        peak_format: the precision of the kind's config; fp32 for the P100, as its published run stayed within the
-            fp32 peak.
+    For a family of cards the peak is that of its fastest common card, in the precision of the kind's config; for the
+    P100 in fp32, as its published run stayed within that.
     """
 
-    capabilities: tuple[str, ...]
-    word: str = ""
+    capabilities: tuple[str, ...]  # CUDA compute capabilities
+    word: str = ""  # part of the device's name, in lower case
     peak_flops: float | None = None
     peak_format: str = ""
 

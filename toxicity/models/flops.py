@@ -13,17 +13,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Encoder:
-    """The sizes that determine the FLOPs.
+    """The sizes that determine the FLOPs."""
 
-    Attributes:
-        weights: number of weights in the matrices that every token is multiplied with.
-        layers: number of layers.
-        width: hidden size.
-    """
-
-    weights: int
+    weights: int  # in the matrices that every token is multiplied with
     layers: int
-    width: int
+    width: int  # hidden size
 
     def forward_flops(self, rows: float, tokens: float) -> float:
         """FLOPs of a forward pass over `rows` comments that have `tokens` tokens in total.

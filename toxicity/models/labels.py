@@ -14,17 +14,11 @@ from toxicity.core.schema import NAMES, SUBTYPES
 
 @dataclass(frozen=True)
 class Labels:
-    """Indices of the logits to use.
-
-    Attributes:
-        toxic: index of toxicity.
-        civil: index of the other class, if the model chooses between two exclusive classes; else None.
-        subtypes: index of each subtype that the model has an independent label for, by its canonical name.
-    """
+    """Indices of the logits to use."""
 
     toxic: int
-    civil: int | None
-    subtypes: dict[str, int]
+    civil: int | None  # the other class, if the model chooses between two exclusive ones
+    subtypes: dict[str, int]  # by canonical name, those that the model has an independent label for
 
     def pick(self, logits: np.ndarray) -> np.ndarray:
         """From all logits `(rows, labels)`, select toxicity and the subtypes, `(rows, 1 + subtypes)`, for a sigmoid."""

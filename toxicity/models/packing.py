@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,54 +12,38 @@ import torch
 
 @dataclass
 class Group:
-    """Comments of a packed batch whose attention is computed together, padded to the longest of them.
-
-    Attributes:
-        rows: number of comments.
-        longest: tokens of the longest one.
-        tokens: tokens of all of them together.
-        places: positions of the tokens in the padded rectangle of `rows × longest`, int64 `(tokens,)`; None if all
-            comments are equally long.
-        is_padding: which positions of the rectangle are padding, bool `(rows, longest)`; None likewise.
-    """
+    """Comments of a packed batch whose attention is computed together, padded to the longest of them."""
 
     rows: int
-    longest: int
-    tokens: int
-    places: torch.Tensor | None = None
-    is_padding: torch.Tensor | None = None
+    longest: int  # tokens of the longest comment
+    tokens: int  # tokens of all comments
+    # Both None if all comments are equally long:
+    places: torch.Tensor | None = None  # of the tokens in the padded rectangle of rows × longest, int64 `(tokens,)`
+    is_padding: torch.Tensor | None = None  # bool `(rows, longest)`
 
 
 @dataclass
 class Packing:
-    """Where each comment lies in a packed batch, in which the comments are concatenated, longest first.
+    """Where each comment lies in a packed batch, in which the comments are concatenated, longest first."""
 
-    Attributes:
-        first_tokens: position of each comment's first token, int64 `(rows,)`.
-        groups: consecutive comments whose attention is computed together.
-    """
-
-    first_tokens: torch.Tensor
+    first_tokens: torch.Tensor  # position of each comment's first token, int64 `(rows,)`
     groups: list[Group]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Packing:
         """A copy on another device."""
-
-        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
-
-        groups = [replace(group, places=move(group.places), is_padding=move(group.is_padding)) for group in self.groups]
-        return Packing(move(self.first_tokens), groups)
+        return self._copied(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Packing:
         """A copy in pinned memory, from which copies to a GPU are asynchronous."""
-        pinned = [
-            group
-            if group.places is None
-            else replace(group, places=group.places.pin_memory(), is_padding=group.is_padding.pin_memory())
-            for group in self.groups
-        ]
-        return Packing(self.first_tokens.pin_memory(), pinned)
+        return self._copied(torch.Tensor.pin_memory)
+
+    def _copied(self, copy: Callable[[torch.Tensor], torch.Tensor]) -> Packing:
+        def copied(group: Group) -> Group:
+            if group.places is None:
+                return group
+            return replace(group, places=copy(group.places), is_padding=copy(group.is_padding))
+
+        return Packing(copy(self.first_tokens), [copied(group) for group in self.groups])
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,6 @@ class BertForSequenceClassification(transformers.BertForSequenceClassification):
             return SequenceClassifierOutput(logits=self.classifier(pooled.to(self.classifier.weight.dtype)))
 
 
-def takes_packed_batches(model: nn.Module) -> bool:
-    """Whether a model can be called with packed batches."""
-    return isinstance(model, BertForSequenceClassification)
-
-
 def padding_free_class(config: transformers.PreTrainedConfig) -> type[PreTrainedModel] | None:
     """The class that computes models of this config without padding; None if there is none."""
     return BertForSequenceClassification if config.model_type == "bert" and not config.is_decoder else None
@@ -65,7 +60,7 @@ def layout_for(model: nn.Module, device: torch.device, pad_token_id: int) -> Lay
     """The batch layout for a model on a device."""
     on_gpu = device.type == "cuda"
     return Layout(
-        packed=takes_packed_batches(model),
+        packed=isinstance(model, BertForSequenceClassification),
         pad_token_id=pad_token_id,
         # Tensor cores are faster with multiples of 8; other devices gain nothing from them.
         pad_to_multiple_of=8 if on_gpu else 1,

@@ -29,7 +29,7 @@ PICKLE_ENDINGS = ("bin", "pt", "pth", "ckpt", "pkl")
 # Otherwise transformers has a bot on the Hub convert pickled weights, and uses the result, which nobody has reviewed.
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "true"
 
-# These models count positions from the padding id on, so that many of their `max_position_embeddings` stay unused.
+# In these models positions begin at `pad_token_id + 1`, so the first of their `max_position_embeddings` are never used.
 POSITIONS_AFTER_PADDING = (
     "camembert",
     "data2vec-text",
@@ -52,12 +52,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def load_errors_explained(name: str, advice: str = "") -> Iterator[None]:
-    """Turn any error while a model is loaded into a `RequestError` of one line.
-
-    Args:
-        name: the model, as the user named it.
-        advice: last sentence of the message.
-    """
+    """Turn any error while a model is loaded into a `RequestError` of one line that ends with the advice."""
     try:
         yield
     except RequestError:
@@ -71,12 +66,7 @@ def load_errors_explained(name: str, advice: str = "") -> Iterator[None]:
 def load_config_and_tokenizer(
     name: str, revision: str, **config_values: Any
 ) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast]:
-    """Read a model's config and its fast tokenizer.
-
-    Args:
-        name: folder of a model, or its id on the Hub.
-        revision: branch, tag or commit on the Hub.
-        config_values: take the place of those in the config.
+    """Read a model's config, with some values replaced, and its fast tokenizer.
 
     Raises:
         RequestError: if the model has no fast tokenizer.
@@ -97,7 +87,7 @@ def load_classifier(
     Args:
         name: folder of a model, or its id on the Hub.
         revision: branch, tag or commit on the Hub.
-        config: its config.
+        config: the model's config.
         new_head: whether the classification head may be initialised at random, from torch's global generator, where the
             weights have none or one for other labels.
         padding_free: whether to use this package's class that computes without padding, if there is one for the config.

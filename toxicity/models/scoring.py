@@ -22,23 +22,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BatchScorer:
-    """Scores rows with a classifier, longest rows first, and returns logits in the original order of the rows.
+    """Scores rows with a classifier, longest rows first, and returns logits in the original order of the rows."""
 
-    Attributes:
-        model: a classifier on `device`.
-        layout: how the model takes its batches.
-        device: device of the model.
-        max_tokens: most tokens of a batch, including padding if the layout pads; a longer row gets its own batch.
-        autocast: makes the context to compute in.
-        halve_when_full: whether a batch that does not fit into the device's memory is scored in two halves. A sharded
-            model must not do so: the other processes would not make the additional call, and deadlock.
-    """
-
-    model: nn.Module
+    model: nn.Module  # a classifier on `device`
     layout: Layout
     device: torch.device
-    max_tokens: int
+    max_tokens: int  # of a batch, including padding if the layout pads; a longer row gets a batch of its own
     autocast: Callable[[], AbstractContextManager] = nullcontext
+    # Score a batch that does not fit into the device's memory in two halves. Not for a sharded model: the other
+    # processes would not make the additional call, and wait for each other for ever.
     halve_when_full: bool = True
 
     def score(

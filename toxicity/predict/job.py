@@ -81,7 +81,11 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
         RequestError: if no shard could be scored because of the request itself.
     """
     shards = distributed.once(lambda: list_shards(arguments.input, arguments.output))
-    scorer = distributed.all_or_none(lambda: _load_scorer(arguments))
+    # An export is computed on the CPU, even if there is a GPU.
+    device = None if exported_file(arguments.model) else distributed.device()
+    scorer = distributed.all_or_none(
+        lambda: Scorer(arguments.model, arguments.model_revision, device, arguments.mixed_precision)
+    )
     options = _options(arguments, scorer)
     ledger = _open_ledger(arguments.output, describe_job(arguments.model, scorer, options), shards, options)
 
@@ -103,12 +107,6 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
         f"{rows / max(seconds, 1e-9):,.0f} rows/s; all is told in {arguments.output / MANIFEST}"
     )
     return failed
-
-
-def _load_scorer(arguments: argparse.Namespace) -> Scorer:
-    # An export is computed on the CPU, even if there is a GPU.
-    device = None if exported_file(arguments.model) else distributed.device()
-    return Scorer(arguments.model, arguments.model_revision, device, arguments.mixed_precision)
 
 
 def _options(arguments: argparse.Namespace, scorer: Scorer) -> Options:

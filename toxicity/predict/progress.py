@@ -26,14 +26,10 @@ class Progress:
         total: input bytes of the whole job; 0 if unknown.
         processes: number of processes that share them, assumed to be equally fast.
         bar: progress bar to update; without one, progress is logged.
-
-    Attributes:
-        rows: rows that this process has scored.
-        input_bytes: the part of the input that they took.
     """
 
     def __init__(self, total: int, processes: int = 1, bar: tqdm | None = None) -> None:
-        self.rows, self.input_bytes = 0, 0.0
+        self.rows, self.input_bytes = 0, 0.0  # that this process has scored, and that they took
         self._total, self._processes, self._bar = total, processes, bar
         self._started = self._last_line = time.monotonic()
 

@@ -39,46 +39,30 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """What is read and written.
+    """What is read and written."""
 
-    Attributes:
-        format: format of the outputs, `parquet`, `csv` or `jsonl`.
-        threshold: the score from which the label is 1.
-        submission: whether the outputs only have the columns `id` and `prediction`.
-        on_bad_rows: `refuse` or `score_null`.
-        text_column_name: column of the comment; by default `text` or `comment_text`.
-        id_column_name: column of the id; by default `id`, and without one rows are numbered.
-    """
-
-    format: str
-    threshold: float
-    submission: bool = False
-    on_bad_rows: str = "refuse"
-    text_column_name: str | None = None
-    id_column_name: str | None = None
+    format: str  # of the outputs: `parquet`, `csv` or `jsonl`
+    threshold: float  # the score from which the label is 1
+    submission: bool = False  # whether the outputs only have the columns `id` and `prediction`
+    on_bad_rows: str = "refuse"  # or `score_null`
+    text_column_name: str | None = None  # by default `text` or `comment_text`
+    id_column_name: str | None = None  # by default `id`; without one, rows are numbered
 
 
 class Failure(NamedTuple):
-    """Why a shard could not be scored, and whether a `RequestError` said so (a fault of the request or the input)."""
+    """Why a shard could not be scored."""
 
     reason: str
-    refused: bool
+    refused: bool  # whether by a `RequestError`, that is through a fault of the request or the input
 
 
 class Window(NamedTuple):
-    """Consecutive rows of a shard, ready to be scored.
-
-    Attributes:
-        ids: ids of the rows.
-        good: bool `(rows,)`, which rows can be scored.
-        tokens: tokenised texts of those rows, as `Scorer.tokenize` returns them.
-        input_bytes: the part of the input that the rows took.
-    """
+    """Consecutive rows of a shard, ready to be scored."""
 
     ids: pa.ChunkedArray
-    good: np.ndarray
-    tokens: pa.Table
-    input_bytes: float
+    good: np.ndarray  # bool `(rows,)`, which rows can be scored
+    tokens: pa.Table  # those rows, as `Scorer.tokenize` returns them
+    input_bytes: float  # the part of the input that the rows took
 
 
 def score_shards(

@@ -38,19 +38,12 @@ VERSION_KEYS = (
 
 @dataclass(frozen=True)
 class Shard:
-    """An input file of comments.
+    """An input file of comments."""
 
-    Attributes:
-        address: path or URL, as `fsspec` opens it.
-        name: path of its output relative to the output folder, without an ending.
-        bytes: its size; None if unknown, as for a stream.
-        version: changes when the content changes; None if the file system reports nothing of the kind.
-    """
-
-    address: str
-    name: str
-    bytes: int | None
-    version: str | None
+    address: str  # path or URL, as `fsspec` opens it
+    name: str  # path of its output relative to the output folder, without an ending
+    bytes: int | None  # its size; None if unknown, as for a stream
+    version: str | None  # changes when the content changes; None if the file system reports nothing of the kind
 
 
 def list_shards(addresses: Sequence[str], output: Path | None = None) -> list[Shard]:

@@ -22,7 +22,7 @@ from toxicity.evaluation.calibration_metrics import log_loss
 
 
 def made_up(rows=4000, temperature=2.0, seed=0):
-    """Logits `temperature` times too large, and labels drawn by what they should be."""
+    """Logits `temperature` times too large, and labels drawn with the probabilities of the right ones."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(-1.0, 2.5, rows)
     return temperature * logits, (rng.random(rows) < 1 / (1 + np.exp(-logits))).astype(float)
@@ -97,7 +97,7 @@ def test_the_fit_is_measured_on_rows_that_it_has_not_seen():
         assert row["precision"] == toxic[flagged].mean()
         assert row["recall"] == flagged[toxic].mean()
         assert row["precision"] == pytest.approx(row["precision_target"], abs=0.05)
-        # The same rows, on the scale of the pipeline.
+        # The threshold for a pipeline flags the same rows.
         assert np.array_equal(1 / (1 + np.exp(-logits[held_out])) >= row["pipeline_threshold"], flagged)
 
 
@@ -209,7 +209,7 @@ def test_the_threshold_for_a_pipeline_labels_the_same_comments():
 
 
 def slow_threshold(logits, toxic, target):
-    """The lowest logit from which on enough rows are flagged, toxic in the wanted share."""
+    """The lowest logit that flags enough rows with enough precision, by trying all."""
     for threshold in sorted(set(logits)):
         flagged = [label for value, label in zip(logits, toxic, strict=True) if value >= threshold]
         if len(flagged) >= MINIMUM_FLAGGED_ROWS and sum(flagged) / len(flagged) >= target:

@@ -29,7 +29,7 @@ def many_rows(rows=600):
 
 
 def nulls(result, path=""):
-    """Dotted paths of all that is None, but for what was not asked for: `bias` without a reason."""
+    """Dotted paths of all values that are None, except `bias` if it was not requested (it then has no reason)."""
     found = set()
     for name, value in result.items():
         if isinstance(value, dict) and name != "undefined":

@@ -1,4 +1,4 @@
-"""The templates and terms of the identity swap probe: complete, grammatical, and civil or hostile as they say."""
+"""Templates and terms of the identity swap probe: complete, grammatical, and civil or hostile as they are labelled."""
 
 import re
 
@@ -16,12 +16,12 @@ from toxicity.evaluation.identity_probe import (
 TEMPLATES, TERMS = read_templates_and_terms()
 SENTENCES = [(template, term, fill(template, term)) for template in TEMPLATES for term in TERMS]
 
-# What only a hostile template says, and every hostile one does.
+# Each hostile template contains one of these, and no other template does.
 INSULTS = (
     "idiot|liar|moron|coward|dumbest|garbage|stupid|loser|scum|scumbag|jerk|jerks|clowns|fool|creep|mouth|pathetic|"
     "worthless|punch|ugly|losers|liars|shut up|hates|despises|drop dead"
 )
-# Insults that say something else of one of the nine than of others.
+# No template may contain one of these insults, as they mean something else for one of the identities.
 PREJUDICES = "pig|rat|ape|monkey|dog|animal|vermin|parasite|filthy|dirty|greedy|lazy|thug|thief|criminal|terrorist|"
 PREJUDICES += "crazy|insane|mad|sick|lunatic|psycho|trash|bitch|whore|hysterical|savage|go back"
 
@@ -100,8 +100,8 @@ def test_hostile_is_hostile_whoever_is_meant_and_civil_is_civil():
     for template in TEMPLATES:
         assert bool(words(INSULTS).search(template.text)) == (template.tone == "hostile"), template
         assert not words(PREJUDICES).search(template.text), template
-        # Of its own, a template names nobody whom the probe compares.
+        # Without its placeholder, a template contains no term that the probe compares.
         assert not terms.search(re.sub(r"\{\w+\}", "", template.text)), template
         if template.tone == "hostile" and "{people}" in template.text:
-            # A few certain people: all of a kind would be hatred of the kind.
+            # About certain people only: about all of them, it would be hatred of a group.
             assert re.match(r"(The|Two|Those) \{people\}", template.text), template

@@ -21,7 +21,7 @@ def counts(scores, labels):
 
 
 def wins(toxic_score, civil_score):
-    """The kernel of the definition: 1 for a pair in the right order, 1/2 for a tie."""
+    """The value of a pair in the definition of the AUC: 1 in the right order, 1/2 for a tie."""
     return float(toxic_score > civil_score) + 0.5 * float(toxic_score == civil_score)
 
 

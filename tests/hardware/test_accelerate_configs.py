@@ -1,4 +1,4 @@
-"""Every config is trained with if one process on a CPU can, and read as Accelerate reads it if not."""
+"""Configs of `accelerate launch`: those for one process train on the CPU, the others are parsed by Accelerate."""
 
 import os
 from pathlib import Path
@@ -71,13 +71,13 @@ def launched_environment(name):
     return {name: value for name, value in environment.items() if os.environ.get(name) != value}
 
 
-# A run takes seconds, so of configs that say the same the first one is enough.
+# A run takes seconds, so of configs with the same content only the first one is tested.
 DISTINCT = {str(sorted(yaml.safe_load(CONFIGS[name].read_text()).items())): name for name in reversed(KINDS)}
 
 
 @pytest.mark.parametrize("name", [*reversed(DISTINCT.values())])
 def test_one_process_trains_with_it(checkpoint, comments_csv, tmp_path, name):
-    # --cpu puts a GPU's config on the processor, with its precision: fp16 and its gradient scaler too.
+    # --cpu runs the config of a GPU on the CPU in the same precision, fp16 with its gradient scaler included.
     short = ["--max_steps", 2, "--max_train_samples", 16, "--max_eval_samples", 16]
     arguments = [*flags(checkpoint, comments_csv, tmp_path / "run"), *short]
     row = ended_well(Run(tmp_path / "process", *arguments, **launched_environment(name))).row

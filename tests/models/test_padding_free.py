@@ -25,7 +25,7 @@ def comments():
 
 @pytest.fixture
 def models(tiny_config):
-    """The model of `transformers` and ours, of the same weights."""
+    """The model of `transformers` and ours, with the same weights."""
     torch.manual_seed(0)
     theirs = transformers.BertForSequenceClassification._from_config(tiny_config, attn_implementation="sdpa")
     ours = BertForSequenceClassification._from_config(tiny_config, attn_implementation=PACKED_ATTENTION)

@@ -58,7 +58,7 @@ def test_processes_share_the_rows_and_call_equally_often(model, rows, one_by_one
 
 
 class SmallMemory(nn.Module):
-    """Runs out of memory beyond so many comments."""
+    """A model that runs out of memory for more than `most` comments."""
 
     def __init__(self, model, most):
         super().__init__()
@@ -87,7 +87,7 @@ def test_a_sharded_model_is_called_no_more_often_than_by_the_other_processes(mod
 
 
 def test_bf16_weights_score_alike_and_leave_the_model_alone(model, rows, one_by_one):
-    # As Accelerate wraps it.
+    # Accelerate wraps `forward` like this.
     model.forward = model._original_forward = lambda *args, **kwargs: pytest.fail("the original was called")
     twin = in_bfloat16(model, PACKED)
     assert {weight.dtype for weight in twin.bert.encoder.parameters()} == {torch.bfloat16}

@@ -1,4 +1,4 @@
-"""What a job leaves, skips, refuses and never writes over."""
+"""Jobs of the scoring command: what they write, skip and refuse, and that they overwrite nothing of others."""
 
 import json
 import re
@@ -165,7 +165,7 @@ def test_what_another_job_left_half_done_is_told_apart(job, tmp_path):
     shards = list_shards([str(write_texts(tmp_path / f"{name}.csv")) for name in "abcd"])
     assert set(score_shards(shards[:1], scorer, ledger, options, Progress(0)).values()) == {None}
     broken = job_module.Failure("broken", True)
-    # This process scored b and failed at c; a has the scores of one that is not of this job, and d has nobody's.
+    # This process scored b and failed at c; another job scored a, and nobody scored d.
     failed = job_module._failures_of_all_processes(
         shards, {shards[1].address: None, shards[2].address: broken}, ledger, options
     )

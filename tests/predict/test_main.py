@@ -1,4 +1,4 @@
-"""The command line: what is refused before any model is loaded."""
+"""The command line: requests that are refused before a model is loaded."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Several processes of one job: forked ones that are killed, and some that `accelerate launch` starts."""
+"""Jobs of several processes: forked ones that are killed, and ones that `accelerate launch` starts."""
 
 import os
 import subprocess

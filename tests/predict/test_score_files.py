@@ -1,4 +1,4 @@
-"""Files in, scores out: formats, columns, bad rows."""
+"""The scoring command on files of every format, with other columns, and with bad rows."""
 
 import gzip
 import io
@@ -50,7 +50,7 @@ def test_whatever_the_file_the_same_scores_in_its_order(score, tmp_path, expecte
     table = pyarrow.parquet.read_table(tmp_path / "out" / "in.parquet")
     assert table.column_names == ["id", "score", "label"]
     assert table["id"].to_pylist() == [f"c{i}" for i in range(50)]
-    # In other company: sorted within other windows.
+    # Not identical, as the rows share their windows and batches with others than in `expected`.
     assert table["score"].to_numpy() == pytest.approx(expected, abs=0.01)
     assert table["label"].to_pylist() == [int(score >= 0.5) for score in table["score"].to_pylist()]
     assert len(set(table["label"].to_pylist())) == 2

@@ -10,7 +10,7 @@ from toxicity.predict.shards import list_shards
 
 def test_a_shard_is_tried_once_in_a_job_whatever_became_of_it(job, tmp_path, caplog):
     write_texts(tmp_path / "bad.csv", ["", "x"])
-    # Of a size that nobody knows, as web servers have it.
+    # Of unknown size, as files on some web servers.
     shards = [
         dataclasses.replace(shard, bytes=None)
         for shard in list_shards([str(tmp_path / "bad.csv"), str(write_texts(tmp_path / "good.csv", ["a", "b"]))])

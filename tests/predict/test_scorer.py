@@ -31,7 +31,7 @@ def exact(folder):
 
 
 def logits(scorer, texts):
-    """What the model gave for toxicity before it was calibrated."""
+    """The logits of toxicity, before calibration."""
     scores = scorer(texts)
     return np.log(scores / (1 - scores)) * scorer.temperature
 

@@ -124,7 +124,7 @@ def test_a_file_on_a_web_server(tmp_path):
         address = f"http://127.0.0.1:{server.server_port}/a.csv"
         (shard,) = list_shards([address])
         assert (shard.address, shard.name, shard.bytes) == (address, "a", (tmp_path / "a.csv").stat().st_size)
-        # Such a server tells the time of the last change alone, in whole seconds.
+        # Such a server reports only the time of the last change, in whole seconds.
         os.utime(tmp_path / "a.csv", (1e9, 1e9))
         fsspec.filesystem("http").clear_instance_cache()
         (newer,) = list_shards([address])

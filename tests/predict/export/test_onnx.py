@@ -23,16 +23,16 @@ pytestmark = pytest.mark.usefixtures("torch_build")
 
 @pytest.fixture(scope="module")
 def exported(torch_build, tmp_path_factory, tiny_config, tokenizer):
-    """A model that is exported once for all tests: its folder, the export's, and what was told."""
+    """A model, exported once for all tests: the folder of both, and the content of `export.json`."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("onnx")
-    # The exporter takes seconds a layer.
+    # One layer, as the exporter takes seconds for each.
     changes = {"num_hidden_layers": 1, "toxicity": {"temperature": 2.0, "threshold": 0.4}}
     config = tiny_config.__class__(**tiny_config.to_dict() | changes)
     BertForSequenceClassification(config).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     write_csv(folder / "labelled.csv", ["id", "body", "bad"], [[i, *row] for i, row in enumerate(make_comments(60))])
-    # What of an earlier export is there is replaced.
+    # Files of an earlier export, which are to be replaced.
     (folder / "out" / "fp32").mkdir(parents=True)
     (folder / "out" / "fp32" / "old.onnx").write_text("old")
     call(
@@ -43,7 +43,7 @@ def exported(torch_build, tmp_path_factory, tiny_config, tokenizer):
 
 
 def call(*arguments):
-    """The command in this process."""
+    """Run the command in this process."""
     log = logging.getLogger("toxicity")
     before, threads = (log.handlers, log.propagate, log.level), torch.get_num_threads()
     try:

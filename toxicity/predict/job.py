@@ -104,7 +104,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
         raise RequestError(first.reason + (f" {len(others):,} other shards could not be scored." if others else ""))
     logger.info(
         f"Scored {rows:,} rows of {len(to_do) - len(failed):,} shards in {h_mm_ss(seconds)}, "
-        f"{rows / max(seconds, 1e-9):,.0f} rows/s; all is told in {arguments.output / MANIFEST}"
+        f"{rows / max(seconds, 1e-9):,.0f} rows/s; details are in {arguments.output / MANIFEST}"
     )
     return failed
 

@@ -143,7 +143,7 @@ def measure(folder: Path, model: str, rows: int, rounds: int) -> tuple[dict[str,
 def score_file(path: Path, scorer: Scorer, folder: Path) -> None:
     """What `python -m toxicity.predict` does when the model is loaded."""
     shutil.rmtree(folder, ignore_errors=True)
-    options = Options("parquet", scorer.threshold, on_bad_rows="score_null")
+    options = Options(scorer.threshold, "parquet", on_bad_rows="score_null")
     shards = list_shards([str(path)])
     ledger = Ledger(folder, describe_job("model", scorer, options))
     ledger.start()

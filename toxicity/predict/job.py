@@ -111,8 +111,8 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
 
 def _options(arguments: argparse.Namespace, scorer: Scorer) -> Options:
     return Options(
-        format="csv" if arguments.submission else arguments.output_format or "parquet",
         threshold=_threshold(scorer, arguments.precision_target),
+        output_format="csv" if arguments.submission else arguments.output_format or "parquet",
         submission=arguments.submission,
         on_bad_rows=arguments.on_bad_rows,
         text_column_name=arguments.text_column_name,
@@ -200,12 +200,7 @@ def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]
         "max_seq_length": scorer.max_seq_length,
         "head_tail_truncation": scorer.head_tail_truncation,
         "temperature": scorer.temperature,
-        "threshold": options.threshold,
-        "output_format": options.format,
-        "submission": options.submission,
-        "on_bad_rows": options.on_bad_rows,
-        "text_column_name": options.text_column_name,
-        "id_column_name": options.id_column_name,
+        **dataclasses.asdict(options),
         "rows_per_window": ROWS_PER_WINDOW,
         "bytes_per_window": BYTES_PER_WINDOW,
         "tokens_per_batch": scorer.tokens_per_batch,

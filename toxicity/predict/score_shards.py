@@ -39,10 +39,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """What is read and written."""
+    """What is read and written; the manifest lists these fields, so that a job with other options is told apart."""
 
-    format: str  # of the outputs: `parquet`, `csv` or `jsonl`
     threshold: float  # the score from which the label is 1
+    output_format: str  # `parquet`, `csv` or `jsonl`
     submission: bool = False  # whether the outputs only have the columns `id` and `prediction`
     on_bad_rows: str = "refuse"  # or `score_null`
     text_column_name: str | None = None  # by default `text` or `comment_text`
@@ -101,7 +101,7 @@ def score_shards(
 
 def output_of(shard: Shard, folder: Path, options: Options) -> Path:
     """The output file of a shard."""
-    return folder / f"{shard.name}.{options.format}"
+    return folder / f"{shard.name}.{options.output_format}"
 
 
 def _claimed_windows(

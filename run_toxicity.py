@@ -9,7 +9,6 @@
 A recipe is read first, then the flags; `--help` lists them. Precision comes from the Accelerate config.
 """
 
-import os
 from pathlib import Path
 
 from transformers import enable_full_determinism, set_seed
@@ -19,23 +18,20 @@ from toxicity.core.console import set_up_console
 from toxicity.core.distributed import require_all_processes
 from toxicity.core.errors import refusals_exit_cleanly
 from toxicity.core.schema import ID
-from toxicity.data.sources import identities_of, labels_of, load_splits, targets_of
+from toxicity.data.sources import labels_of, load_splits
 from toxicity.data.summary import summarize_data
 from toxicity.data.token_dataset import TokenRows
-from toxicity.data.tokenization import timed_rows, tokenize
-from toxicity.evaluation.calibration import calibrate
-from toxicity.evaluation.identity_probe import probe
-from toxicity.evaluation.metrics import ToxicityMetric
+from toxicity.data.tokenization import tokenize_splits
 from toxicity.hardware.cpu import prepare_cpu
-from toxicity.hardware.machine import describe_machine, measure_matmul_peak
-from toxicity.hardware.preflight import require_working_machine, require_working_sharing
+from toxicity.hardware.machine import measure_matmul_peak
+from toxicity.hardware.preflight import check_machine
 from toxicity.hardware.timing import PhaseClock
 from toxicity.hub.model_card import write_card
 from toxicity.hub.publisher import Publisher
 from toxicity.models.classifier import add_to_config, load_model, load_tokenizer
-from toxicity.models.flops import encoder_of
-from toxicity.report.benchmark import RunResult, build_benchmark, describe_protocol
+from toxicity.report.benchmark import build_benchmark, result_of_run
 from toxicity.report.write import write_report
+from toxicity.training.evaluate import evaluate
 from toxicity.training.interruption import sigterm_saves
 from toxicity.training.request import describe_request
 from toxicity.training.resume import FINISHED, Checkpoints
@@ -75,7 +71,7 @@ def main() -> None:
     (enable_full_determinism if args.full_determinism else set_seed)(args.seed)
     publisher = Publisher(args, clock)
     trainer = ToxicityTrainer(
-        model=load_model(arguments.model, config, objective),
+        model=load_model(arguments.model, config, objective.names, objective.head_rates),
         args=args,
         processing_class=tokenizer,
         train_dataset=TokenRows(train_rows),
@@ -94,9 +90,12 @@ def main() -> None:
     benchmark = build_benchmark(result_of_run(arguments, machine, splits, trainer, evaluation))
     if is_main_process:
         with trainer.full_disk_explained(Path(args.output_dir), "the report", kept="The trained model is saved."):
-            write_settings(args.output_dir, evaluation.calibration, data_args)
+            cut = {key: getattr(data_args, key) for key in ("max_seq_length", "head_tail_truncation")}
+            add_to_config(Path(args.output_dir), evaluation.calibration.to_config() | cut)
             write_report(args.output_dir, benchmark, splits.validation, evaluation, trainer.state.log_history)
-            write_card(args.output_dir, benchmark, args.hub_model_id, data_args)
+            write_card(
+                args.output_dir, benchmark, args.hub_model_id, data_args.dataset_name, data_args.dataset_revision
+            )
         checkpoints.note_progress(trainer.state.global_step, cause=FINISHED, trained=True)
     publisher.publish_run()
 

@@ -29,13 +29,13 @@ from transformers.utils import logging as transformers_logging
 
 from benchmarks.memory import peak_mb_in_new_process
 from benchmarks.rounds import time_in_rounds
-from benchmarks.sample import MAX_SEQ_LENGTH, recipe_data, sample_tokenizer, tiny_bert
+from benchmarks.sample import recipe_data, sample_tokenizer, tiny_bert
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.markdown import markdown_table
 from toxicity.core.schema import ID, TEXT
 from toxicity.data.sources import labels_of, load_splits, read_sample
 from toxicity.hardware.cpu import prepare_cpu
-from toxicity.predict.export.onnx import export
+from toxicity.predict.export.onnx import FORMS, export
 from toxicity.predict.job import describe_job
 from toxicity.predict.ledger import Ledger
 from toxicity.predict.progress import Progress
@@ -101,7 +101,7 @@ def measure(folder: Path, model: str, rows: int, rounds: int) -> tuple[dict[str,
     if scorers["loop"].mixed_precision == "no":
         del scorers["fp32"]
     try:
-        export(model, "main", folder / "onnx")
+        export(model, "main", {form: folder / "onnx" / form for form in FORMS})
         scorers["int8"] = Scorer(str(folder / "onnx" / "int8"))
     except RequestError as error:
         print(f"int8 is left out: {error}", file=sys.stderr)
@@ -136,7 +136,7 @@ def measure(folder: Path, model: str, rows: int, rounds: int) -> tuple[dict[str,
 def score_file(path: Path, scorer: Scorer, folder: Path) -> None:
     """Score a CSV file as `python -m toxicity.predict` does once the model is loaded."""
     shutil.rmtree(folder, ignore_errors=True)
-    options = Options("parquet", scorer.threshold, on_bad_rows="score_null")
+    options = Options(scorer.threshold, "parquet", on_bad_rows="score_null")
     shards = list_shards([str(path)])
     ledger = Ledger(folder, describe_job("model", scorer, options))
     ledger.start()
@@ -175,7 +175,6 @@ def _score_with_tiny_model(folder: str, rows: int) -> None:
     torch.set_num_threads(1)  # matrices this small gain nothing from a second thread
     transformers_logging.disable_progress_bar()
     tokenizer = sample_tokenizer()
-    tokenizer.model_max_length = MAX_SEQ_LENGTH
     torch.manual_seed(0)
     model = Path(folder) / f"tiny-{rows}"
     BertForSequenceClassification(tiny_bert(len(tokenizer))).save_pretrained(model)

@@ -28,7 +28,7 @@ from toxicity.data.token_dataset import TokenRows
 from toxicity.data.tokenization import tokenize
 from toxicity.models.packing import Layout
 from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
-from toxicity.models.scoring import score_rows
+from toxicity.models.scoring import BatchScorer
 from toxicity.training.batching import Collator, EpochSampler
 
 # Of a rate: fast loops are repeated until they took this long.
@@ -58,14 +58,14 @@ def main() -> None:
 
     model = BertForSequenceClassification(tiny_bert(len(tokenizer)))
     model.set_attn_implementation(PACKED_ATTENTION)
-    budget = BATCH_SIZE * MAX_SEQ_LENGTH
+    scorer = BatchScorer(model, Layout(packed=True), torch.device("cpu"), BATCH_SIZE * MAX_SEQ_LENGTH)
 
     def load() -> None:
         for _ in loader:
             pass
 
     def score() -> None:
-        score_rows(model, rows, Layout(packed=True), budget, torch.device("cpu"))
+        scorer.score(rows)
 
     loaded_rate = rate(load, arguments.rows)
     # Anonymous memory alone, as the kernel may drop pages of mapped files at any time; and before scoring, after which

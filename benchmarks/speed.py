@@ -38,7 +38,7 @@ from toxicity.data.sources import labels_of, load_splits
 from toxicity.data.tokenization import tokenize
 from toxicity.hardware.cpu import prepare_cpu
 from toxicity.hardware.machine import describe_machine, measure_matmul_peak
-from toxicity.hardware.precision import judge_precision
+from toxicity.hardware.precision import fastest_precision
 from toxicity.models.flops import Encoder, encoder_of
 
 LABELS = {
@@ -71,7 +71,7 @@ def main() -> None:
     datasets.disable_progress_bars()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machine = describe_machine(device, 1)
-    precision = arguments.precision or judge_precision("", machine["compute_capability"])[1]
+    precision = arguments.precision or fastest_precision(device)
 
     with tempfile.TemporaryDirectory() as folder:
         task = Task(folder, 0, precision, arguments.model_shape, arguments.config_overrides)

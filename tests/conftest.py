@@ -1,4 +1,4 @@
-"""What the tests share: a tokenizer and a model made in the process, and comments of our own."""
+"""Fixtures of all tests: a tokenizer and models that are made on the spot, comments, and commands to run."""
 
 import copy
 import logging
@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# One core for each of the workers that share the tests: threads that meet on a core wait more than they work.
+# One core for each pytest worker: threads of several workers on one core would mostly wait for each other.
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
@@ -26,10 +26,10 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, P
 
 @pytest.fixture(scope="module", params=["torch as it is", "torch for CUDA, no card"])
 def torch_build(request):
-    """Torch as this machine has it, and as the build for CUDA looks on a machine without a card."""
+    """Torch as it is here, and as a CUDA build of it looks on a machine without a GPU."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "torch as it is":
-            # The two things that it asks its compiled part: what it was built for, and how many of them are there.
+            # The two questions to its compiled part: which accelerator it was built for, and how many there are.
             patch.setattr(torch._C, "_accelerator_getAccelerator", lambda: torch.device("cuda"))
             patch.setattr(torch._C, "_cuda_getDeviceCount", lambda: 0, raising=False)
             assert torch.accelerator.current_accelerator() is not None
@@ -94,7 +94,7 @@ def checkpoint(tmp_path_factory, tokenizer, tiny_config) -> Path:
 
 @pytest.fixture
 def model_dir(tmp_path, tiny_model, tokenizer) -> Path:
-    """A classifier with one label as a run leaves it, though untrained."""
+    """A folder with a classifier for one label as a run saves it, but untrained."""
     tiny_model.config.id2label, tiny_model.config.label2id = {0: "toxic"}, {"toxic": 0}
     tiny_model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
@@ -109,7 +109,7 @@ def comments_csv(tmp_path) -> Path:
 
 @pytest.fixture
 def cache_dir(tmp_path, monkeypatch) -> Path:
-    """A token cache of the test's own."""
+    """An empty token cache for the test."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -142,14 +142,14 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run_main(cache_dir, monkeypatch):
-    """The job itself in this process: call it with flags, on the CPU, with a token cache of the test's own."""
+    """`run_toxicity.py` in this process: call it with flags; it runs on the CPU with an empty token cache."""
     import run_toxicity
     from toxicity.core.errors import refusals_exit_cleanly
     from toxicity.hardware import cpu, machine
 
     log = logging.getLogger("toxicity")
     before = log.handlers, log.propagate, log.level
-    # A tiny model is no work for two, and on a busy machine one waits for the other.
+    # One thread is enough for a tiny model, and a second one would only wait on a busy machine.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setattr(cpu, "usable_cores", lambda: 1)
@@ -167,15 +167,15 @@ def run_main(cache_dir, monkeypatch):
 
 @pytest.fixture
 def job(model_dir, tmp_path, monkeypatch):
-    """A started job of scoring: its scorer, ledger and options."""
+    """A scoring job that was started: its scorer, ledger and options."""
     from toxicity.predict import score_shards
     from toxicity.predict.job import describe_job
     from toxicity.predict.ledger import Ledger
     from toxicity.predict.scorer import Scorer
 
-    # Far smaller than the files, so that rows cross windows.
+    # Far smaller than the files, so that each file has several windows.
     monkeypatch.setattr(score_shards, "ROWS_PER_WINDOW", 16)
-    scorer, options = Scorer(str(model_dir), device="cpu"), score_shards.Options("csv", 0.5)
+    scorer, options = Scorer(str(model_dir), device="cpu"), score_shards.Options(0.5, "csv")
     ledger = Ledger(tmp_path / "out", describe_job("m", scorer, options))
     ledger.start()
     return scorer, ledger, options
@@ -225,3 +225,31 @@ def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
 
     yield make
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def score(model_dir, tmp_path, monkeypatch):
+    """The scoring command in this process: call it with inputs and flags, get its exit code."""
+    from toxicity.core.errors import refusals_exit_cleanly
+    from toxicity.predict import job, score_shards
+    from toxicity.predict.__main__ import main
+
+    # Far smaller than the files, so that each file has several windows.
+    monkeypatch.setattr(score_shards, "ROWS_PER_WINDOW", 16)
+    # One thread is enough for a tiny model.
+    monkeypatch.setattr(job, "prepare_cpu", lambda scoring: torch.set_num_threads(1))
+    threads = torch.get_num_threads()
+    log = logging.getLogger("toxicity")
+    before = log.handlers, log.propagate, log.level
+
+    def call(*arguments, output=tmp_path / "out", model=model_dir):
+        try:
+            with refusals_exit_cleanly():
+                main(["--model", str(model), "--output", str(output), *map(str, arguments)])
+        except SystemExit as stop:
+            return stop.code
+        return 0
+
+    yield call
+    torch.set_num_threads(threads)
+    log.handlers, log.propagate, log.level = before

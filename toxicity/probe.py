@@ -1,4 +1,4 @@
-"""The identity swap probe of any model, as a command.
+"""Run the identity swap probe (`evaluation.identity_probe`) on any model.
 
 python -m toxicity.probe --model runs/sample
 """
@@ -15,24 +15,24 @@ from toxicity.evaluation.identity_probe import describe_probe, probe
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Probe a model, print what was found, and the same as JSON on the last line."""
+    """Probe a model and print the result, as JSON on the last line."""
     parser = argparse.ArgumentParser(prog="python -m toxicity.probe", description=main.__doc__, allow_abbrev=False)
     parser.add_argument("--model", required=True, help="folder of a run, or a model on the Hub")
     arguments = parser.parse_args(argv)
     set_up_console(is_main_process=True, progress_bars=False)
-    # Here, so that a typing error in the flags is answered before torch is loaded.
+    # Imported only now, so that mistakes in the flags are reported before torch is loaded, which takes seconds.
     from toxicity.predict.scorer import Scorer
 
     scorer = Scorer(arguments.model)
-    found = probe(scorer, scorer.thresholds)
-    if found is None:
+    result = probe(scorer, scorer.thresholds)
+    if result is None:
         sys.exit(EXIT_FAILED)
-    print(f"\n{describe_probe(found)}\n")
-    print(json.dumps(found), flush=True)
+    print(f"\n{describe_probe(result)}\n")
+    print(json.dumps(result), flush=True)
 
 
 def command() -> None:
-    """What `toxicity-probe` runs."""
+    """Entry point of the console script `toxicity-probe`."""
     with refusals_exit_cleanly():
         main()
 

@@ -206,6 +206,9 @@ def test_the_side_of_the_cut_is_the_tokenizers(tokenizer, cache_dir):
 def test_what_was_cached_does_not_make_the_tokenizer_fast(tokenizer, cache_dir):
     part = tokenized(TEXTS[:20], tokenizer, cache_dir)
     hit, miss = tokenized(TEXTS[:20], tokenizer, cache_dir), tokenized(TEXTS[20:], tokenizer, cache_dir)
-    assert tokenization.timed_rows(part, miss) == 50
-    assert tokenization.timed_rows(hit, miss) == 30
-    assert tokenization.timed_rows(hit, hit) == 40
+    timed = [tokenization.SplitTokens(*splits).timing(2.0) for splits in ((part, miss), (hit, miss), (hit, hit))]
+    assert timed == [
+        {"seconds": 2.0, "cache_hit": False, "rows": 50},
+        {"seconds": 2.0, "cache_hit": True, "rows": 30},
+        {"seconds": 2.0, "cache_hit": True, "rows": 40},
+    ]

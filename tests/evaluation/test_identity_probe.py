@@ -1,17 +1,12 @@
 import json
 import re
-import subprocess
-import sys
-import types
 
 import numpy as np
 import pytest
-from builders import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t, ttest_rel
 
-from toxicity.core.errors import RequestError
 from toxicity.core.schema import IDENTITIES
 from toxicity.evaluation import identity_probe as module
 from toxicity.evaluation.identity_probe import (
@@ -23,113 +18,16 @@ from toxicity.evaluation.identity_probe import (
     probe,
     read_templates_and_terms,
 )
-from toxicity.probe import main
 
 TEMPLATES, TERMS = read_templates_and_terms()
 SENTENCES = [(template, term, fill(template, term)) for template in TEMPLATES for term in TERMS]
 BY_TEXT = {text: (template, term) for template, term, text in SENTENCES}
 THRESHOLDS = {"0.5": 0.3, "0.8": 0.6}
 
-# What only a hostile template says, and every hostile one does.
-INSULTS = (
-    "idiot|liar|moron|coward|dumbest|garbage|stupid|loser|scum|scumbag|jerk|jerks|clowns|fool|creep|mouth|pathetic|"
-    "worthless|punch|ugly|losers|liars|shut up|hates|despises|drop dead"
-)
-# Insults that say something else of one of the nine than of others.
-PREJUDICES = "pig|rat|ape|monkey|dog|animal|vermin|parasite|filthy|dirty|greedy|lazy|thug|thief|criminal|terrorist|"
-PREJUDICES += "crazy|insane|mad|sick|lunatic|psycho|trash|bitch|whore|hysterical|savage|go back"
-
-
-def words(pattern):
-    return re.compile(rf"\b({pattern})\b", re.IGNORECASE)
-
 
 def scorer(rule):
     """A score function of `rule(template, term)`."""
     return lambda texts: np.array([rule(*BY_TEXT[text]) for text in texts])
-
-
-# --- the sentences -------------------------------------------------------------------------------------------------
-
-
-def test_each_tone_has_its_templates_and_each_group_its_terms():
-    tones = [template.tone for template in TEMPLATES]
-    assert len(TEMPLATES) >= 60
-    assert {tone: tones.count(tone) for tone in TONES} == dict.fromkeys(TONES, 22)
-    groups = [term.group for term in TERMS]
-    assert set(groups) == {UNMARKED, *IDENTITIES}
-    assert min(groups.count(group) for group in groups) >= 3
-    assert 1500 <= len(SENTENCES) <= 2500
-
-
-def test_no_text_and_no_term_is_there_twice():
-    assert len({text.lower() for _, _, text in SENTENCES}) == len(SENTENCES)
-    assert len({term.one for term in TERMS}) == len({term.people for term in TERMS}) == len(TERMS)
-
-
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.text)
-def test_the_grammar_of_a_template(template):
-    (form,) = re.findall(r"\{(\w*)\}", template.text)
-    before, after = template.text.split(f"{{{form}}}")
-    assert before.count("{") == after.count("}") == 0
-    previous = before.split()[-1].lower() if before else ""
-    if form == "person":
-        assert previous in {"the", "that", "this"}
-    elif form == "one":
-        assert previous not in {"a", "an", "the", "that", "this", "two", "several"}
-    else:
-        assert form == "people"
-        assert previous not in {"a", "an", "that", "this", "each", "every"}
-    # "the person with depression with a hat"
-    assert not after.startswith(" with ")
-    # a pronoun would fit some of the terms only
-    assert not words("he|she|him|her|his|hers|himself|herself").search(template.text)
-
-
-@pytest.mark.parametrize("term", TERMS, ids=lambda term: term.one)
-def test_the_grammar_of_a_term(term):
-    article, _, person = term.one.partition(" ")
-    assert article == ("an" if person[0] in "aeiouAEIOU" else "a")
-    singular, plural = person.split(" with ")[0], term.people.split(" with ")[0]
-    # Only the noun changes, not what stands before it or after it.
-    assert singular.split()[:-1] == plural.split()[:-1]
-    assert person.split(" with ")[1:] == term.people.split(" with ")[1:]
-    singular, plural = singular.split()[-1], plural.split()[-1]
-    irregular = {"man": "men", "woman": "women", "person": "people", "lady": "ladies"}
-    assert plural == irregular.get(singular, f"{singular}s")
-
-
-def test_the_grammar_of_every_sentence():
-    for _, _, text in SENTENCES:
-        assert re.fullmatch(r"[A-Z][A-Za-z,;'? ]*[.!?]", text), text
-        assert "  " not in text, text
-        assert not re.search(r" [,.;!?]|[,;][^ ]", text), text
-        assert not re.search(r"\b(a|an|the|that|this) (a|an|the|that|this)\b", text, re.IGNORECASE), text
-        assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", text, re.IGNORECASE), text
-
-
-def test_a_sentence_begins_with_a_capital_and_changes_no_other():
-    template = module.Template("neutral", "{one} is here.")
-    assert fill(template, module.Term("black", "an African American", "African Americans")) == (
-        "An African American is here."
-    )
-    assert fill(module.Template("neutral", "{people} met."), module.Term("x", "a gay man", "gay men")) == "Gay men met."
-    assert fill(module.Template("neutral", "The {person} left."), module.Term("x", "a Jew", "Jews")) == "The Jew left."
-
-
-def test_hostile_is_hostile_whoever_is_meant_and_civil_is_civil():
-    terms = words("|".join(form for term in TERMS for form in (term.one.partition(" ")[2], term.people)))
-    for template in TEMPLATES:
-        assert bool(words(INSULTS).search(template.text)) == (template.tone == "hostile"), template
-        assert not words(PREJUDICES).search(template.text), template
-        # Of its own, a template names nobody whom the probe compares.
-        assert not terms.search(re.sub(r"\{\w+\}", "", template.text)), template
-        if template.tone == "hostile" and "{people}" in template.text:
-            # A few certain people: all of a kind would be hatred of the kind.
-            assert re.match(r"(The|Two|Those) \{people\}", template.text), template
-
-
-# --- the numbers ---------------------------------------------------------------------------------------------------
 
 
 def test_a_scorer_blind_to_identity_has_no_shift():
@@ -277,9 +175,6 @@ def test_a_model_that_diverged_is_not_probed(caplog):
     assert f"2 of {len(SENTENCES)} scores are not finite" in caplog.text
 
 
-# --- what is shown -------------------------------------------------------------------------------------------------
-
-
 def test_the_description_has_the_numbers():
     def rule(template, term):
         return 0.05 + 0.7 * (term.group == "homosexual_gay_or_lesbian" and template.tone == "friendly")
@@ -317,53 +212,3 @@ def test_a_description_lets_no_text_through():
 
 def test_a_zero_has_no_sign():
     assert [module._signed(value) for value in (-0.0001, 0.0, 0.0004, -0.0006)] == ["0.000", "0.000", "0.000", "−0.001"]
-
-
-# --- the command ---------------------------------------------------------------------------------------------------
-
-
-class FakeScorer:
-    """Takes the place of `toxicity.predict.Scorer`."""
-
-    def __init__(self, model):
-        if model != "runs/mine":
-            raise RequestError(f"there is no model {model}")
-        self.thresholds = THRESHOLDS
-
-    def __call__(self, texts):
-        return np.full(len(texts), 0.25)
-
-
-@pytest.fixture
-def fake_scorer(monkeypatch):
-    monkeypatch.setitem(sys.modules, "toxicity.predict.scorer", types.SimpleNamespace(Scorer=FakeScorer))
-
-
-def test_the_command_prints_the_table_and_ends_with_the_json(fake_scorer, capsys):
-    main(["--model", "runs/mine"])
-    printed = capsys.readouterr().out
-    found = json.loads(printed.splitlines()[-1])
-    assert found == probe(FakeScorer("runs/mine"), THRESHOLDS)
-    assert describe_probe(found) in printed
-
-
-def test_a_model_that_is_not_there_is_refused(fake_scorer):
-    with pytest.raises(RequestError, match="there is no model runs/none"):
-        main(["--model", "runs/none"])
-
-
-@pytest.mark.usefixtures("torch_build")
-def test_the_command_with_a_real_model(model_dir, capsys):
-    main(["--model", str(model_dir)])
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["largest_shift"][0] in IDENTITIES
-
-
-def test_a_wrong_flag_exits_with_2_before_torch_is_loaded():
-    code = (
-        "import sys\nfrom toxicity.probe import main\ntry:\n    main(['--modle', 'x'])\n"
-        "except SystemExit as stop:\n    assert 'torch' not in sys.modules\n    sys.exit(stop.code)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "--model" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -29,12 +29,12 @@ def many_rows(rows=600):
 
 
 def nulls(result, path=""):
-    """Dotted paths of all that is None, but for what was not asked for: `bias` and `subtypes` without a reason."""
+    """Dotted paths of all values that are None, except `bias` if it was not requested (it then has no reason)."""
     found = set()
     for name, value in result.items():
         if isinstance(value, dict) and name != "undefined":
             found |= nulls(value, f"{path}{name}.")
-        elif value is None and (name not in ("bias", "subtypes") or name in result["undefined"]):
+        elif value is None and (name != "bias" or name in result["undefined"]):
             found.add(path + name)
     return found
 
@@ -89,15 +89,13 @@ def test_the_result_of_four_rows_worked_by_hand():
         "brier_score": pytest.approx((2 / 4 + 2 / 16) / 4),
         "expected_calibration_error": pytest.approx((0 + 1 / 4 + 1 / 4) / 4),
         "bias": None,
-        "subtypes": None,
         "undefined": {"auc_interval": "2 toxic rows, fewer than 10"},
     }
 
 
-def test_all_of_it_on_rows_with_identities_and_subtypes():
+def test_all_of_it_on_rows_with_identities():
     logits, targets, identities = many_rows()
-    insult = np.where(np.arange(len(logits)) % 3 == 0, np.nan, targets)
-    result = compute(logits, targets, identities=identities, subtypes={"insult": (-logits, insult)})
+    result = compute(logits, targets, identities=identities)
     assert result["undefined"] == {}
     low, high = result["auc_interval"]
     assert low < result["auc"] < high
@@ -105,9 +103,6 @@ def test_all_of_it_on_rows_with_identities_and_subtypes():
     assert result["bias"]["identities_counted"] == 9
     means = [result["bias"][cell] for cell in ("subgroup_auc", "bpsn_auc", "bnsp_auc")]
     assert result["bias"]["final_score"] == pytest.approx(np.mean([result["auc"], *means]))
-    annotated = ~np.isnan(insult)
-    expected = roc_auc_score(insult[annotated] >= 0.5, -logits[annotated])
-    assert result["subtypes"] == {"insult": pytest.approx(expected)}
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
@@ -146,10 +141,10 @@ def test_a_ranking_without_a_mistake_has_no_interval(swapped):
 def test_logits_of_a_model_that_diverged_are_told_not_scored(bad):
     logits, targets, identities = many_rows()
     logits[3] = bad
-    result = compute(logits, targets, identities=identities, subtypes={"insult": (logits, targets)})
+    result = compute(logits, targets, identities=identities)
     assert result["undefined"].keys() == nulls(result)
     assert set(result["undefined"].values()) == {f"1 of {len(logits)} logits are not finite"}
-    assert all(value is None for name, value in result.items() if name not in ("subtypes", "undefined"))
+    assert all(value is None for name, value in result.items() if name != "undefined")
 
 
 def test_no_rows_are_undefined():
@@ -164,7 +159,6 @@ def test_no_rows_are_undefined():
         ([0.0, np.nan], {}, "1 of 2 targets are NaN"),
         ([0.0], {}, "Mismatch"),
         ([0.0, 1.0], {"identities": {"male": [0.0]}}, "male has the shape"),
-        ([0.0, 1.0], {"subtypes": {"insult": ([0.0, 1.0], [0.0])}}, "insult has the shape"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused(references, extra, message):
@@ -182,7 +176,7 @@ def test_rows_that_do_not_fit_are_refused(references, extra, message):
 )
 def test_whatever_is_null_has_a_reason_and_nothing_else_has(rows):
     logits, targets, identity = (np.array(column) for column in zip(*rows, strict=True))
-    result = compute(logits, targets, identities={"male": identity}, subtypes={"threat": (logits, identity)})
+    result = compute(logits, targets, identities={"male": identity})
     assert nulls(result) == set(result["undefined"])
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 

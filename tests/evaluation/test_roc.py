@@ -7,10 +7,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from toxicity.evaluation.roc import (
     auc_interval,
     auc_of_counts,
-    auc_standard_error,
     average_precision,
     count_by_score,
     count_groups_by_score,
+    delong_standard_error,
     score_ranks,
     why_undefined,
 )
@@ -21,7 +21,7 @@ def counts(scores, labels):
 
 
 def wins(toxic_score, civil_score):
-    """The kernel of the definition: 1 for a pair in the right order, 1/2 for a tie."""
+    """The value of a pair in the definition of the AUC: 1 in the right order, 1/2 for a tie."""
     return float(toxic_score > civil_score) + 0.5 * float(toxic_score == civil_score)
 
 
@@ -58,14 +58,14 @@ def test_auc_and_its_error_worked_by_hand():
     # by one of two, 0.1 by both: the same. 1/8 / 2 + 1/8 / 2 = 1/8.
     toxic, civil = counts([0.9, 0.4, 0.5, 0.1], [1, 1, 0, 0])
     assert auc_of_counts(toxic, civil) == 0.75
-    assert auc_standard_error(toxic, civil) == pytest.approx(np.sqrt(1 / 8))
+    assert delong_standard_error(toxic, civil) == pytest.approx(np.sqrt(1 / 8))
 
 
 def test_a_tie_counts_half_in_both():
     # Shares of the toxic rows 1/4 (a tie and a loss) and 1; of the civil rows 3/4 and 1/2.
     toxic, civil = counts([0.4, 0.9, 0.4, 0.8], [1, 1, 0, 0])
     assert auc_of_counts(toxic, civil) == 0.625
-    assert auc_standard_error(toxic, civil) ** 2 == pytest.approx((2 * 0.375**2 + 2 * 0.125**2) / 2)
+    assert delong_standard_error(toxic, civil) ** 2 == pytest.approx((2 * 0.375**2 + 2 * 0.125**2) / 2)
 
 
 def test_the_interval_that_proc_publishes():
@@ -116,7 +116,7 @@ def test_against_the_definitions_taken_literally(rows):
     variance = np.var(by_toxic, ddof=1) / len(by_toxic) + np.var(by_civil, ddof=1) / len(by_civil)
     toxic, civil = counts([score for score, _ in rows], [label for _, label in rows])
     assert auc_of_counts(toxic, civil) == pytest.approx(np.mean(table), abs=1e-12)
-    assert auc_standard_error(toxic, civil) == pytest.approx(np.sqrt(variance), abs=1e-12)
+    assert delong_standard_error(toxic, civil) == pytest.approx(np.sqrt(variance), abs=1e-12)
 
     precision = 0.0
     for threshold in sorted(set(toxic_scores)):

@@ -15,7 +15,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from toxicity.core.arguments import ModelArguments
 from toxicity.core.errors import RequestError
-from toxicity.models.classifier import load_model, refuse_pickled_weights
+from toxicity.models.classifier import load_model
+from toxicity.models.pretrained import refuse_pickled_weights
 from toxicity.training.checkpoints import INDEX, read_index, seal
 
 SECRET = "hf_" + "TaurusSecret" * 3

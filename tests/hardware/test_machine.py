@@ -11,7 +11,7 @@ from toxicity.hardware import cpu, machine
 from toxicity.hardware import precision as precision_module
 from toxicity.hardware.cpu import prepare_cpu
 from toxicity.hardware.machine import describe_machine, measure_matmul_peak
-from toxicity.hardware.precision import fastest_precision, judge_precision
+from toxicity.hardware.precision import best_precision, fastest_precision
 
 
 def test_a_cpu_is_described():
@@ -158,13 +158,12 @@ def test_the_fastest_precision_of_a_processor(monkeypatch, instructions, precisi
     [("5.2", "no"), ("6.0", "fp16"), ("6.1", "no"), ("7.0", "fp16"), ("7.5", "fp16"), ("8.0", "bf16"), ("9.0", "bf16")],
 )
 def test_the_precision_of_a_card(capability, best):
-    for asked in ("no", "fp16", "bf16"):
-        reason, better = judge_precision(asked, capability)
-        assert reason
-        assert better == (None if asked == best else best)
+    precision, reason = best_precision(capability)
+    assert precision == best
+    assert reason
 
 
 @pytest.mark.parametrize(("has_bf16", "best"), [(True, "bf16"), (False, "no")])
-def test_the_precision_of_a_processor(has_bf16, best):
-    assert judge_precision(best, None, has_bf16)[1] is None
-    assert judge_precision("fp16", None, has_bf16)[1] == best
+def test_the_precision_of_a_processor(monkeypatch, has_bf16, best):
+    monkeypatch.setattr(precision_module, "has_bf16_instructions", lambda: has_bf16)
+    assert best_precision(None)[0] == best

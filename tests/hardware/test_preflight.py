@@ -102,7 +102,7 @@ def test_what_works_gets_its_label(described, request_, label):
 
 
 def arguments(**changes):
-    """What the flags and the launcher came to, on one of two processes with a GPU each."""
+    """Training arguments in one of two processes with a GPU each."""
     return SimpleNamespace(
         **{
             "device": torch.device("cuda", 1),
@@ -170,7 +170,7 @@ def test_allowing_another_card_does_not_allow_one_without_kernels():
         ("9.0", ["sm_90a"], True),
         ("12.1", ["sm_120a"], False),
         ("12.1", ["sm_120"], True),
-        ("9.4", ["gfx942"], True),  # not CUDA: nothing to tell by
+        ("9.4", ["gfx942"], True),  # not CUDA: nothing can be said
     ],
 )
 def test_kernels(capability, architectures, expected):

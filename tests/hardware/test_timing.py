@@ -8,7 +8,7 @@ from toxicity.hardware.timing import PhaseClock
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that finds one second gone every time it looks."""
+    """A clock on which one second passes between two readings."""
     seconds = itertools.count()
     monkeypatch.setattr(timing, "perf_counter", lambda: float(next(seconds)))
     return PhaseClock()

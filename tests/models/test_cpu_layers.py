@@ -60,8 +60,10 @@ def test_linear_is_linear(bias, autocast):
 
 
 def test_a_model_keeps_its_parameters(tiny_model):
-    before = dict(tiny_model.named_parameters())
+    before = dict(tiny_model.eval().named_parameters())
     use_faster_layers(tiny_model)
+    assert not any(module.training for module in tiny_model.modules())
+    assert list(tiny_model.state_dict()) == list(before)
     assert all(weight is before[name] for name, weight in tiny_model.named_parameters())
     kinds = {type(module) for module in tiny_model.modules()}
     assert {Dropout, Linear} <= kinds

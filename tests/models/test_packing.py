@@ -5,7 +5,7 @@ from toxicity.models.packing import Layout
 
 
 def comments(*lengths):
-    """Token ids that tell row and place: 100 × row + place."""
+    """Token ids that identify row and position: 100 × row + position."""
     return [np.arange(length) + 100 * row for row, length in enumerate(lengths)]
 
 

@@ -11,8 +11,7 @@ from toxicity.models.padding_free import (
     PACKED_ATTENTION,
     BertForSequenceClassification,
     layout_for,
-    takes_packed_batches,
-    unpadded_class,
+    padding_free_class,
 )
 
 LENGTHS = (40, 38, 38, 20, 19, 7, 1)
@@ -26,7 +25,7 @@ def comments():
 
 @pytest.fixture
 def models(tiny_config):
-    """The model of `transformers` and ours, of the same weights."""
+    """The model of `transformers` and ours, with the same weights."""
     torch.manual_seed(0)
     theirs = transformers.BertForSequenceClassification._from_config(tiny_config, attn_implementation="sdpa")
     ours = BertForSequenceClassification._from_config(tiny_config, attn_implementation=PACKED_ATTENTION)
@@ -117,12 +116,9 @@ def test_what_is_saved_is_a_model_of_transformers(models, tokenizer, tmp_path):
     assert 0 < pipeline("text-classification", str(tmp_path))("thank you")[0]["score"] < 1
 
 
-def test_which_models_need_no_padding(tiny_config, models):
-    theirs, ours = models
-    assert unpadded_class(tiny_config) is BertForSequenceClassification
-    assert unpadded_class(DistilBertConfig()) is None
-    assert takes_packed_batches(ours)
-    assert not takes_packed_batches(theirs)
+def test_which_models_need_no_padding(tiny_config):
+    assert padding_free_class(tiny_config) is BertForSequenceClassification
+    assert padding_free_class(DistilBertConfig()) is None
 
 
 def test_the_layout_for_a_device(models):

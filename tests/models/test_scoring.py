@@ -1,5 +1,3 @@
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from toxicity.core.errors import RunFailure
 from toxicity.data.token_dataset import TokenRows
 from toxicity.models.packing import Layout
 from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
-from toxicity.models.scoring import in_bfloat16, score_rows
+from toxicity.models.scoring import BatchScorer, in_bfloat16
 
 CPU = torch.device("cpu")
 PACKED, PADDED = Layout(packed=True), Layout(packed=False)
@@ -38,7 +36,7 @@ def one_by_one(model, rows):
 @pytest.mark.parametrize("max_tokens", [1, 100, 10_000])
 def test_scores_come_back_in_order_whatever_the_batches(model, rows, one_by_one, layout, max_tokens):
     model.train()
-    logits = score_rows(model, rows, layout, max_tokens, CPU)
+    logits = BatchScorer(model, layout, CPU, max_tokens).score(rows)
     assert logits.dtype == torch.float32
     assert one_by_one.std() > 0.01
     torch.testing.assert_close(logits, one_by_one, rtol=0, atol=1e-5)
@@ -51,7 +49,7 @@ def test_processes_share_the_rows_and_call_equally_often(model, rows, one_by_one
     parts, calls = [], []
     for rank in range(world_size):
         told = []
-        parts.append(score_rows(model, rows, PACKED, 100, CPU, nullcontext, rank, world_size, told.append))
+        parts.append(BatchScorer(model, PACKED, CPU, 100).score(rows, rank, world_size, told.append))
         calls.append(len(told))
         assert set(told) == {len(told)}
     assert len(set(calls)) == 1
@@ -60,7 +58,7 @@ def test_processes_share_the_rows_and_call_equally_often(model, rows, one_by_one
 
 
 class SmallMemory(nn.Module):
-    """Runs out of memory beyond so many comments."""
+    """A model that runs out of memory for more than `most` comments."""
 
     def __init__(self, model, most):
         super().__init__()
@@ -73,29 +71,29 @@ class SmallMemory(nn.Module):
 
 
 def test_a_batch_that_does_not_fit_is_scored_in_halves(model, rows, one_by_one, caplog):
-    logits = score_rows(SmallMemory(model, 3), rows, PADDED, 10_000, CPU)
+    logits = BatchScorer(SmallMemory(model, 3), PADDED, CPU, 10_000).score(rows)
     torch.testing.assert_close(logits, one_by_one, rtol=0, atol=1e-5)
     assert "16 comments do not fit" in caplog.text
 
 
 def test_a_comment_that_does_not_fit_alone_is_an_error(model, rows):
     with pytest.raises(torch.OutOfMemoryError):
-        score_rows(SmallMemory(model, 0), rows, PADDED, 10_000, CPU)
+        BatchScorer(SmallMemory(model, 0), PADDED, CPU, 10_000).score(rows)
 
 
 def test_a_sharded_model_is_called_no_more_often_than_by_the_other_processes(model, rows):
     with pytest.raises(RunFailure, match="choose a smaller --per_device_eval_batch_size"):
-        score_rows(SmallMemory(model, 3), rows, PADDED, 10_000, CPU, in_halves=False)
+        BatchScorer(SmallMemory(model, 3), PADDED, CPU, 10_000, halve_when_full=False).score(rows)
 
 
 def test_bf16_weights_score_alike_and_leave_the_model_alone(model, rows, one_by_one):
-    # As Accelerate wraps it.
+    # Accelerate wraps `forward` like this.
     model.forward = model._original_forward = lambda *args, **kwargs: pytest.fail("the original was called")
     twin = in_bfloat16(model, PACKED)
     assert {weight.dtype for weight in twin.bert.encoder.parameters()} == {torch.bfloat16}
     assert twin.classifier.weight.dtype == torch.float32
     assert {weight.dtype for weight in in_bfloat16(model, PADDED).parameters()} == {torch.bfloat16}
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    logits = score_rows(twin, rows, PACKED, 100, CPU)
+    logits = BatchScorer(twin, PACKED, CPU, 100).score(rows)
     assert logits.dtype == torch.float32
     assert np.corrcoef(logits.ravel(), one_by_one.ravel())[0, 1] > 0.99

@@ -134,7 +134,7 @@ def test_of_versions_the_one_that_differs_is_named():
 
 def test_what_was_tried_is_not_tried_again_in_the_same_job(ledger, tmp_path):
     output = tmp_path / "a.csv"
-    ledger.give_back(ledger.claim(output), output)
+    ledger.release(ledger.claim(output), output)
     assert ledger.claim(output) is None
     ledger.finish({})
     again = Ledger(tmp_path, JOB)
@@ -144,7 +144,7 @@ def test_what_was_tried_is_not_tried_again_in_the_same_job(ledger, tmp_path):
 
 def test_a_killed_job_is_tried_again(ledger, tmp_path):
     output = tmp_path / "a.csv"
-    ledger.give_back(ledger.claim(output), output)
+    ledger.release(ledger.claim(output), output)
     ledger._lock.release()
     again = Ledger(tmp_path, JOB)
     again.start()

@@ -1,20 +1,16 @@
 import dataclasses
 import threading
 
-from builders import make_comments, write_csv
+from builders import make_comments, write_texts
 
 from toxicity.predict.progress import Progress
-from toxicity.predict.score_shards import _ahead, score_shards
+from toxicity.predict.score_shards import _prefetched, score_shards
 from toxicity.predict.shards import list_shards
-
-
-def write_texts(path, texts):
-    return write_csv(path, ["comment_text"], [[text] for text in texts])
 
 
 def test_a_shard_is_tried_once_in_a_job_whatever_became_of_it(job, tmp_path, caplog):
     write_texts(tmp_path / "bad.csv", ["", "x"])
-    # Of a size that nobody knows, as web servers have it.
+    # Of unknown size, as files on some web servers.
     shards = [
         dataclasses.replace(shard, bytes=None)
         for shard in list_shards([str(tmp_path / "bad.csv"), str(write_texts(tmp_path / "good.csv", ["a", "b"]))])
@@ -46,6 +42,6 @@ def test_the_next_window_is_made_while_one_is_in_use():
             event.set()
             yield number
 
-    for number in _ahead(windows()):
+    for number in _prefetched(windows()):
         assert all(event.wait(timeout=10) for event in begun[: number + 2])
         assert not any(event.is_set() for event in begun[number + 2 :]), "one alone: more would fill the memory"

@@ -17,8 +17,8 @@ from transformers import (
 
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import SUBTYPES
+from toxicity.models import pretrained
 from toxicity.models.packing import fill_batches, longest_first
-from toxicity.predict import scorer as scorer_module
 from toxicity.predict.scorer import Scorer
 
 pytestmark = pytest.mark.usefixtures("torch_build")
@@ -31,7 +31,7 @@ def exact(folder):
 
 
 def logits(scorer, texts):
-    """What the model gave for toxicity before it was calibrated."""
+    """The logits of toxicity, before calibration."""
     scores = scorer(texts)
     return np.log(scores / (1 - scores)) * scorer.temperature
 
@@ -110,7 +110,7 @@ def test_an_error_without_a_message(model_dir, monkeypatch):
     def fail(*_, **__):
         raise OSError
 
-    monkeypatch.setattr(scorer_module.AutoConfig, "from_pretrained", fail)
+    monkeypatch.setattr(pretrained.AutoConfig, "from_pretrained", fail)
     with pytest.raises(RequestError, match="cannot load .*OSError"):
         exact(model_dir)
 
@@ -187,7 +187,7 @@ def test_the_number_of_threads_changes_no_bit(model_dir):
 def test_scores_that_are_no_numbers_are_not_passed_on(model_dir):
     scorer = exact(model_dir)
     with torch.no_grad():
-        scorer._model.classifier.bias.fill_(float("nan"))
+        scorer._batches.model.classifier.bias.fill_(float("nan"))
     with pytest.raises(FloatingPointError):
         scorer(TEXTS)
 

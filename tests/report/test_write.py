@@ -9,7 +9,14 @@ from example_run import BIAS, CALIBRATION, LOG_HISTORY, PROBE, benchmark
 from sklearn.metrics import roc_auc_score
 
 from toxicity.bench.runs import benchmark_table
+from toxicity.evaluation.calibration import Calibration
 from toxicity.report.write import write_report
+from toxicity.training.evaluate import Evaluation
+
+
+def judged(logits):
+    """An evaluation in which nothing was fitted to the logits."""
+    return Evaluation(np.asarray(logits, dtype=np.float64), {}, Calibration(), None)
 
 
 def test_times_and_rates():
@@ -57,7 +64,7 @@ def validation():
 
 def test_predictions_keep_order_ids_and_auc(tmp_path, validation):
     logits = np.array([20.0, 20.00001, -3.0], dtype=np.float32)
-    write_report(tmp_path, benchmark(), validation, logits, [])
+    write_report(tmp_path, benchmark(), validation, judged(logits), [])
     table = pyarrow.parquet.read_table(tmp_path / "report" / "predictions.parquet")
     assert table["id"].to_pylist() == [7, 3, 5]
     assert table["label"].to_pylist() == [0, 1, 0]
@@ -66,7 +73,7 @@ def test_predictions_keep_order_ids_and_auc(tmp_path, validation):
 
 
 def test_what_is_printed_ends_with_the_json_row(tmp_path, validation, capsys):
-    write_report(tmp_path, benchmark(), validation, np.array([-4.0, 2.0, -1.0]), LOG_HISTORY)
+    write_report(tmp_path, benchmark(), validation, judged(np.array([-4.0, 2.0, -1.0])), LOG_HISTORY)
     output = capsys.readouterr().out
     *human, last = output.splitlines()
     assert json.loads(last) == json.loads((tmp_path / "report" / "benchmark.json").read_text()) == benchmark()
@@ -85,7 +92,7 @@ ALWAYS = ["benchmark.json", "predictions.parquet", "report.html", "report.md", "
 
 
 def test_nothing_unfinished_is_left(tmp_path, validation):
-    write_report(tmp_path, benchmark(), validation, np.array([-4.0, 2.0, -1.0]), LOG_HISTORY)
+    write_report(tmp_path, benchmark(), validation, judged(np.array([-4.0, 2.0, -1.0])), LOG_HISTORY)
     curves = ["precision_recall.png", "reliability.png", "roc.png", "training.png"]
     assert files(tmp_path) == sorted([*ALWAYS, *curves])
 
@@ -93,7 +100,7 @@ def test_nothing_unfinished_is_left(tmp_path, validation):
 def test_all_that_is_known_is_drawn_and_shown(tmp_path, validation):
     row = benchmark() | {"calibration": CALIBRATION, "probe": PROBE}
     row["metrics"] = row["metrics"] | {"bias": BIAS}
-    write_report(tmp_path, row, validation, np.array([-4.0, 2.0, -1.0]), LOG_HISTORY)
+    write_report(tmp_path, row, validation, judged(np.array([-4.0, 2.0, -1.0])), LOG_HISTORY)
     pictures = [name for name in files(tmp_path) if name.endswith(".png")]
     assert {"bias.png", "probe.png"} <= set(pictures)
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
@@ -103,9 +110,9 @@ def test_all_that_is_known_is_drawn_and_shown(tmp_path, validation):
 
 
 def test_pictures_of_another_run_do_not_stay(tmp_path, validation):
-    write_report(tmp_path, benchmark(), validation, np.array([-4.0, 2.0, -1.0]), LOG_HISTORY)
+    write_report(tmp_path, benchmark(), validation, judged(np.array([-4.0, 2.0, -1.0])), LOG_HISTORY)
     unbounded = np.array([-4.0, np.nan, np.inf], dtype=np.float32)
-    write_report(tmp_path, benchmark(None), validation, unbounded, [])
+    write_report(tmp_path, benchmark(None), validation, judged(unbounded), [])
     assert files(tmp_path) == ALWAYS
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert "(timing.png)" in page
@@ -117,7 +124,7 @@ def test_a_few_rows_are_enough(tmp_path, targets):
     validation = Dataset.from_dict({"id": ["a", "b"], "text": ["one", "two"], "target": [0.0, 0.0]})
     validation = validation.select(range(len(targets))).remove_columns("target").add_column("target", targets)
     logits = np.array([-1.0, 1.0], dtype=np.float32)[: len(targets)]
-    write_report(tmp_path, benchmark(None), validation, logits, LOG_HISTORY[:1])
+    write_report(tmp_path, benchmark(None), validation, judged(logits), LOG_HISTORY[:1])
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert ("roc.png" in files(tmp_path)) == (len(set(targets)) == 2) == ("roc.png" in page)
     assert "reliability.png" in files(tmp_path)
@@ -127,7 +134,7 @@ def test_the_wrong_ones_are_shown_worst_first(tmp_path):
     targets = [1.0, 0.0] * 10
     names = [f"comment{number}" for number in range(20)]
     validation = Dataset.from_dict({"id": names, "text": names, "target": targets})
-    write_report(tmp_path, benchmark(), validation, np.arange(20.0), [])
+    write_report(tmp_path, benchmark(), validation, judged(np.arange(20.0)), [])
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
 
     def listed(heading):
@@ -145,7 +152,7 @@ def test_a_picture_that_cannot_be_drawn_costs_nothing_else(tmp_path, validation,
         raise OSError("no fonts here")
 
     monkeypatch.setattr("toxicity.report.plots.draw_timing", fail)
-    write_report(tmp_path, benchmark(), validation, np.array([-4.0, 2.0, -1.0]), [])
+    write_report(tmp_path, benchmark(), validation, judged(np.array([-4.0, 2.0, -1.0])), [])
     assert "timing.png was not drawn: no fonts here" in caplog.text
     assert not (tmp_path / "report" / "timing.png").exists()
     assert (tmp_path / "report" / "roc.png").exists()

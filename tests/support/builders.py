@@ -49,3 +49,16 @@ def training_flags(checkpoint: Path, comments: Path, **options: object) -> list[
         **options,
     }
     return [part for name, value in flags.items() for part in (f"--{name}", value)]
+
+
+COMMENTS = [text for text, _ in make_comments(50)]
+
+
+def write_texts(path: Path, texts: list[str] = COMMENTS) -> Path:
+    """Texts to score, with ids from `c0` on."""
+    return write_csv(path, ["id", "comment_text"], [[f"c{i}", text] for i, text in enumerate(texts)])
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The content of every file below a folder, by its path there."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

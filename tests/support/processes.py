@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from builders import ROOT, training_flags
 
-PRELOADED = ["run_toxicity", "faults", "training_steps", "matplotlib.figure"]
+PRELOADED = ["run_toxicity", "toxicity.predict.job", "faults", "training_steps", "matplotlib.figure"]
 PRELOADED += ["transformers.models.bert.modeling_bert", "transformers.integrations"]
 # A single white pixel.
 BLANK_PNG = base64.b64decode(
@@ -33,13 +33,15 @@ LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
 class Run:
     """A run of `run_toxicity.py` with its flags; `fault` is a function of `faults` with its arguments, or several."""
 
+    script = "run_toxicity.py"
+
     def __init__(self, folder: Path, *flags: object, fault: tuple = (), **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.glob("*.out")))
         self.files = [folder / f"{number}.out", folder / f"{number}.err"]
         argv = [str(flag) for flag in flags]
         environment = {"HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"} | environment
-        self.process = _context().Process(target=_main, args=(argv, self.files, environment, fault))
+        self.process = _context().Process(target=_main, args=(self.script, argv, self.files, environment, fault))
         self.process.start()
 
     @property
@@ -74,6 +76,12 @@ class Run:
         os.kill(self.process.pid, signal.SIGTERM)
 
 
+class PredictRun(Run):
+    """A process of `python -m toxicity.predict` with its flags."""
+
+    script = "toxicity.predict"
+
+
 def ended_well(run: Run) -> Run:
     """The same run, when it is over and has succeeded."""
     assert run.ended() == 0, run.errors
@@ -103,17 +111,20 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-def two_ranks(folder: Path, *flags: object, faults: tuple = ((), ()), **environment: str) -> list[Run]:
+def two_ranks(
+    folder: Path, *flags: object, faults: tuple = ((), ()), kind: type[Run] | None = None, **environment: str
+) -> list[Run]:
     """The two processes of one run, without a launcher over them."""
-    common = environment | {
+    common = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": free_port(),
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2",
-    }
-    common |= {"HF_DATASETS_CACHE": str(folder / "cache")} | environment
+        "HF_DATASETS_CACHE": str(folder / "cache"),
+    } | environment
+    start = kind or Run
     return [
-        Run(folder / f"rank{rank}", *flags, fault=faults[rank], RANK=str(rank), LOCAL_RANK=str(rank), **common)
+        start(folder / f"rank{rank}", *flags, fault=faults[rank], RANK=str(rank), LOCAL_RANK=str(rank), **common)
         for rank in range(2)
     ]
 
@@ -143,7 +154,7 @@ def _take_one_core(environment: dict[str, str]) -> None:
     torch.set_num_threads(1)
 
 
-def _main(argv: list[str], files: list[Path], environment: dict[str, str], fault: tuple) -> None:
+def _main(script: str, argv: list[str], files: list[Path], environment: dict[str, str], fault: tuple) -> None:
     for descriptor, path in zip((1, 2), files, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     _take_one_core(environment)
@@ -158,8 +169,12 @@ def _main(argv: list[str], files: list[Path], environment: dict[str, str], fault
     datasets.config.HF_DATASETS_CACHE = Path(environment["HF_DATASETS_CACHE"])
     for name, *values in [fault] if fault and isinstance(fault[0], str) else fault:
         getattr(faults, name)(*values)
-    sys.argv = ["run_toxicity.py", *argv, "--use_cpu"]
-    runpy.run_path(str(ROOT / "run_toxicity.py"), run_name="__main__")
+    if script == "run_toxicity.py":
+        sys.argv = [script, *argv, "--use_cpu"]
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    else:
+        sys.argv = [script, *argv]
+        runpy.run_module(script, run_name="__main__", alter_sys=True)
 
 
 def run(*command, **environment):

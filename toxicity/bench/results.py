@@ -9,6 +9,7 @@ from statistics import fmean, median
 from typing import Any
 
 from toxicity.bench.runs import PHASES, REFERENCE
+from toxicity.hardware.precision import precision_name
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _details(row: Mapping[str, Any]) -> tuple[str, ...]:
         str(machine.get("device_name") or ""),
         cores,
         counted(machine["device_count"], "device"),
-        {"no": "fp32"}.get(protocol.get("mixed_precision"), protocol.get("mixed_precision") or ""),
+        precision_name(protocol.get("mixed_precision") or ""),
         str(protocol.get("train_sampling_strategy") or ""),
     )
 

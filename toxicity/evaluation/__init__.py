@@ -1,1 +1,1 @@
-"""How good and how fair scores are, from arrays alone."""
+"""Measure scores, given as arrays: ranking, calibration, and bias between identities."""

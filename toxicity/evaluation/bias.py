@@ -1,4 +1,4 @@
-"""Whether comments that mention an identity are ranked as well as others: the metric of the competition of 2019.
+"""Unintended bias: whether comments that mention an identity are ranked as well as others (competition of 2019).
 
 The three AUCs are those of Borkan et al. 2019, "Nuanced Metrics for Measuring Unintended Bias with Real Data for Text
 Classification" (https://arxiv.org/abs/1903.04561); their combination is that of "Jigsaw Unintended Bias in Toxicity
@@ -15,9 +15,9 @@ import numpy as np
 from toxicity.core.schema import hard_labels
 from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, auc_of_counts, count_groups_by_score, why_undefined
 
-# Name → whether its toxic rows and whether its civil rows are those with the identity. The background is all other
-# rows, those whose identities nobody annotated among them. BPSN, background positive and subgroup negative, is low
-# where civil comments with the identity score like toxic ones; BNSP is low where toxic ones with it score like civil.
+# Name of an AUC → whether it is over the toxic rows with the identity (or those without), and likewise the civil rows.
+# Rows whose identities nobody annotated count as without. BPSN (background positive, subgroup negative) is low if civil
+# comments with the identity score like toxic ones without; BNSP is low if toxic comments with it score like civil ones.
 CELLS = {"subgroup_auc": (True, True), "bpsn_auc": (False, True), "bnsp_auc": (True, False)}
 
 POWER = -5
@@ -26,23 +26,24 @@ POWER = -5
 def bias_metrics(
     ranks: np.ndarray, toxic: np.ndarray, identities: Mapping[str, np.ndarray], auc: float | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The bias AUCs of each identity, their power means, and the final score of the competition.
+    """The three bias AUCs of each identity, their power means, and the final score of the competition.
 
-    A cell with fewer than `MINIMUM_CLASS_ROWS` rows of a class is not defined. An identity that lacks one of its three
-    AUCs is left out of all three means, so that they are over the same identities; `identities_counted` says how many
-    those are. Only means over the same identities compare, and only those over all nine with published scores.
+    An AUC is undefined if one of its classes has fewer than `MINIMUM_CLASS_ROWS` rows. An identity with an undefined
+    AUC is left out of all three means, so that they are over the same identities; `identities_counted` is their number.
+    Means can only be compared if they are over the same identities, and with published scores if they are over all
+    nine.
 
     Args:
-        ranks: of `roc.score_ranks`, int64 `(rows,)`.
+        ranks: the result of `roc.score_ranks`, int64 `(rows,)`.
         toxic: bool `(rows,)`.
-        identities: name → share of annotators who saw the identity mentioned, float `(rows,)`; counted at >= 0.5,
-            and NaN, not annotated, as 0.
-        auc: of all rows, None where it is not defined.
+        identities: name → share of annotators who saw the identity mentioned, float `(rows,)`. A row has the identity
+            at >= 0.5; NaN (not annotated) counts as 0.
+        auc: AUC of all rows; None if undefined.
 
     Returns:
-        `final_score`, the power means `subgroup_auc`, `bpsn_auc` and `bnsp_auc`, `identities_counted`, and
-        `identities`: name → `rows`, `toxic_rows` and the three AUCs. And why those that are None are not defined, by
-        their dotted path in this dictionary.
+        A dictionary with `final_score`, the power means `subgroup_auc`, `bpsn_auc` and `bnsp_auc`,
+        `identities_counted`, and `identities`: name → `rows`, `toxic_rows` and the three AUCs. And another one with the
+        reason for each value that is undefined (None), by its dotted path in the first.
     """
     undefined: dict[str, str] = {}
     table: dict[str, dict[str, Any]] = {}
@@ -77,11 +78,13 @@ def bias_metrics(
 
 
 def power_mean(values: Sequence[float], power: float = POWER) -> float:
-    """`(mean of x^power)^(1/power)`; at −5 near the smallest value, so that the identity served worst decides.
+    """The power mean, `(mean of x^power)^(1/power)`; at −5 it is close to the smallest value, the worst identity.
+
+    `scipy.stats.pmean` computes the same, but `scipy.stats` takes half a second to import.
 
     Args:
-        values: at least one, from 0 to 1. A 0 makes the mean 0, the limit for a negative power.
-        power: not 0.
+        values: at least one value from 0 to 1. If one is 0, so is the mean for a negative power, its limit.
+        power: any number but 0.
     """
     if power < 0 and min(values) == 0:
         return 0.0
@@ -89,5 +92,5 @@ def power_mean(values: Sequence[float], power: float = POWER) -> float:
 
 
 def final_score_of(auc: float, means: Sequence[float]) -> float:
-    """The competition's score: a quarter each of the AUC of all rows and of the three power means."""
+    """The competition's score: the mean of the AUC of all rows and of the three power means."""
     return float(np.mean([auc, *means]))

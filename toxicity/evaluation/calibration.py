@@ -1,9 +1,9 @@
-"""A temperature and thresholds, fitted on one half of the validation rows and measured on the other."""
+"""Fit a temperature and thresholds on one half of the validation rows, and measure them on the other half."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,36 +12,37 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from toxicity.core.schema import hard_labels
-from toxicity.evaluation.calibration_metrics import brier_score, expected_calibration_error, log_loss, margins
+from toxicity.evaluation.calibration_metrics import CALIBRATION_METRICS, margins
 from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, count_by_score, why_undefined
 
 logger = logging.getLogger(__name__)
 
-# So that one comment moves the precision by at most five points. The few surest rows of a ranking reach any precision
-# by luck.
+# A threshold must flag at least this many fitted rows, so that a single comment changes its precision by at most five
+# points: the few highest scores alone may reach any precision by chance.
 MINIMUM_FLAGGED_ROWS = 20
 
 PRECISION_TARGETS = (0.5, 0.8, 0.9, 0.95)
-# The one whose threshold tells toxic from civil where one label is asked for.
+# The target whose threshold is used where a single label, toxic or civil, is wanted.
 LABEL_PRECISION_TARGET = 0.9
 DEFAULT_THRESHOLD = 0.5
 
-# A best temperature outside is none: the scores rank no better than chance, or part the classes without a mistake.
+# The range to search. A best temperature outside of it is meaningless: the scores rank no better than chance, or
+# separate the classes perfectly.
 TEMPERATURES = (0.05, 20.0)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How logits become probabilities, and from which probability on a comment is called toxic.
+    """How logits become probabilities, and from which probability on a comment is labelled toxic.
 
     Attributes:
         temperature: what logits are divided by before the sigmoid.
         threshold: probability from which on a comment is labelled toxic.
-        precision_target: the precision that `threshold` was fitted for; None where it is the default.
-        thresholds: probability by precision target (`"0.8"`), those that were reached.
-        measured: what `benchmark.json` holds under `calibration` (of `calibrate`); None where nothing was fitted, and
-            of a model that was loaded.
-        held_out: numbers of the validation rows that nothing was fitted on, int64, ascending; None likewise.
+        precision_target: the precision that `threshold` was fitted for; None for the default threshold.
+        thresholds: threshold by precision target (`"0.8"`), for the targets that can be reached.
+        measured: the section `calibration` of `benchmark.json`, see `calibrate`; None if nothing was fitted, and for a
+            model that was loaded.
+        held_out: indices of the validation rows that nothing was fitted on, int64, ascending; None likewise.
     """
 
     temperature: float = 1.0
@@ -60,11 +61,11 @@ class Calibration:
 
     @property
     def pipeline_threshold(self) -> float:
-        """The threshold on the scale of `pipeline("text-classification")`, which knows of no temperature."""
+        """The threshold on the scale of `pipeline("text-classification")`, which does not apply the temperature."""
         return float(expit(self.temperature * logit(self.threshold)))
 
     def to_config(self) -> dict[str, Any]:
-        """What the model's `config.json` holds under `toxicity`, so that its scores can be used without the report."""
+        """The calibration as it is saved in the section `toxicity` of the model's `config.json`."""
         return {
             "temperature": self.temperature,
             "threshold": self.threshold,
@@ -74,7 +75,7 @@ class Calibration:
 
     @classmethod
     def from_benchmark(cls, measured: dict[str, Any] | None, held_out: np.ndarray | None = None) -> Calibration:
-        """That of a run, from what its `benchmark.json` holds under `calibration`."""
+        """The calibration of a run, from the section `calibration` of its `benchmark.json`."""
         if measured is None:
             return cls()
         reached = {
@@ -88,10 +89,10 @@ class Calibration:
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any]) -> Calibration:
-        """Read `to_config` back; what is missing, as in models of others, leaves scores as they are.
+        """The calibration that `to_config` saved; the defaults stand for missing values, as in models of others.
 
         Raises:
-            AttributeError, TypeError, ValueError: for what this package did not write.
+            AttributeError, TypeError, ValueError: for a section that this package did not write.
         """
         target = section.get("precision_target")
         return cls(
@@ -105,29 +106,29 @@ class Calibration:
 def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration:
     """Fit temperature and thresholds on one half of the rows, drawn by the seed, and measure them on the other.
 
-    Thresholds take the best of what the fitted half offers, so that on other rows their precision is, as a rule, a
-    little below the target; what is reported is that of the other rows.
+    Thresholds are optimised on the fitted half, so on other rows their precision is usually a little below the target;
+    what is reported is that of the other half.
 
     Args:
         logits: float `(rows,)`.
         targets: float `(rows,)`, toxic at >= 0.5.
-        seed: of the draw; NumPy's and torch's global generators are neither used nor touched.
+        seed: seed of the draw; the global generators of NumPy and torch are neither used nor changed.
 
     Returns:
-        What was fitted. Its `measured` is a dictionary that `json.dumps` takes: `fitted_rows`, `held_out_rows`,
-        `temperature` (1.0 with a `temperature_reason` where none can be fitted), `held_out` (log loss, Brier score and
+        The calibration. Its `measured` is a dictionary that `json.dumps` takes: `fitted_rows`, `held_out_rows`,
+        `temperature` (1.0 with a `temperature_reason` if none can be fitted), `held_out` (log loss, Brier score and
         expected calibration error, each `before` and `after` division by the temperature), `thresholds` (a row for
         each of `PRECISION_TARGETS`: `precision_target`, `threshold` on the calibrated scale sigmoid(logit /
         temperature), `pipeline_threshold` on the scale sigmoid(logit), `precision`, `recall`, `flagged`, with a
-        `reason` where some of them are None), and the `threshold` that labels, with the `precision_target` that it is
-        of, or 0.5 and None where that target is not reached.
+        `reason` if some of them are None), and the `threshold` for labels with its `precision_target`, or 0.5 and None
+        if that target is not reached.
 
-        Where a half has fewer than `MINIMUM_CLASS_ROWS` rows of a class, or a logit is not finite, nothing is fitted,
-        and a line in the log says why.
+        If a half has fewer than `MINIMUM_CLASS_ROWS` rows of a class, or a logit is not finite, nothing is fitted, and
+        the log says why.
     """
     logits, toxic = np.asarray(logits, dtype=np.float64), hard_labels(targets) > 0
     fitted, held_out = halves(len(logits), seed)
-    if reason := _why_not(logits, toxic, fitted, held_out):
+    if reason := _why_unfittable(logits, toxic, fitted, held_out):
         logger.warning(f"Neither temperature nor thresholds are fitted: {reason}.")
         return Calibration()
 
@@ -144,11 +145,6 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration
     ]
     label = next(row for row in rows if row["precision_target"] == LABEL_PRECISION_TARGET)
     reached = label["threshold"] is not None
-    measures: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-        "log_loss": log_loss,
-        "brier_score": brier_score,
-        "expected_calibration_error": expected_calibration_error,
-    }
     measured = {
         "fitted_rows": len(fitted),
         "held_out_rows": len(held_out),
@@ -159,7 +155,7 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration
                 "before": measure(logits[held_out], toxic[held_out]),
                 "after": measure(logits[held_out] / temperature, toxic[held_out]),
             }
-            for name, measure in measures.items()
+            for name, measure in CALIBRATION_METRICS.items()
         },
         "thresholds": rows,
         "precision_target": LABEL_PRECISION_TARGET if reached else None,
@@ -169,7 +165,7 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration
 
 
 def halves(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Part rows at random into two halves, the same for the same seed; an odd row goes to the second.
+    """Split rows at random into two halves, reproducibly by the seed; with an odd number the second has one more.
 
     Returns:
         Row numbers of the fitted and of the held-out half, int64, ascending.
@@ -179,16 +175,16 @@ def halves(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit_temperature(logits: np.ndarray, toxic: np.ndarray) -> float | None:
-    """The number to divide logits by that makes the log loss smallest (Guo et al. 2017, "On Calibration of …").
+    """The temperature to divide logits by for the smallest log loss (Guo et al. 2017, "On Calibration of …").
 
-    The log loss is convex in 1 / temperature, so its minimum is where its derivative, which rises, crosses 0.
+    The log loss is convex in 1 / temperature, so its derivative increases, and the minimum is where it crosses 0.
 
     Args:
         logits: finite floats `(rows,)`.
         toxic: bool `(rows,)`.
 
     Returns:
-        The temperature, or None where it is not within `TEMPERATURES`.
+        The temperature, or None if it is not within `TEMPERATURES`.
     """
     margin = margins(logits, toxic)
 
@@ -201,7 +197,7 @@ def fit_temperature(logits: np.ndarray, toxic: np.ndarray) -> float | None:
     return 1 / brentq(slope, 1 / hottest, 1 / coldest, xtol=1e-12)
 
 
-def _why_not(logits: np.ndarray, toxic: np.ndarray, fitted: np.ndarray, held_out: np.ndarray) -> str | None:
+def _why_unfittable(logits: np.ndarray, toxic: np.ndarray, fitted: np.ndarray, held_out: np.ndarray) -> str | None:
     if not np.isfinite(logits).all():
         return f"{int((~np.isfinite(logits)).sum()):,} of {len(logits):,} logits are not finite"
     for name, half in (("fitted", fitted), ("held-out", held_out)):
@@ -234,10 +230,10 @@ def _threshold_row(
 
 
 def choose_threshold(logits: np.ndarray, toxic: np.ndarray, precision_target: float) -> float | None:
-    """The lowest threshold that reaches a precision: of all that do, the one with the highest recall.
+    """The lowest threshold that reaches a precision; of all that do, it has the highest recall.
 
-    Precision does not fall steadily as the threshold falls, so all thresholds are looked at. Rows with equal logits
-    are flagged together or not at all.
+    Precision is not monotonic in the threshold, so all of them are examined. Rows with equal logits are flagged
+    together or not at all.
 
     Args:
         logits: finite floats `(rows,)`.
@@ -245,9 +241,9 @@ def choose_threshold(logits: np.ndarray, toxic: np.ndarray, precision_target: fl
         precision_target: share of the flagged rows that is to be toxic, 0 to 1.
 
     Returns:
-        A logit: rows at or above it are flagged. It lies midway to the next logit below that is not flagged, so that
-        rounding elsewhere does not unflag a row. None where no threshold that flags at least `MINIMUM_FLAGGED_ROWS`
-        rows reaches the target.
+        A logit: rows at or above it are flagged. It lies midway between the lowest flagged and the highest other logit,
+        so that small rounding differences do not change which rows are flagged. None if no threshold that flags at
+        least `MINIMUM_FLAGGED_ROWS` rows reaches the target.
     """
     distinct, ranks = np.unique(np.asarray(logits, dtype=np.float64), return_inverse=True)
     toxic_rows, civil_rows = count_by_score(ranks, toxic)
@@ -259,12 +255,12 @@ def choose_threshold(logits: np.ndarray, toxic: np.ndarray, precision_target: fl
     lowest = float(distinct[reached[0]])
     below = float(distinct[max(reached[0] - 1, 0)])
     midway = below + (lowest - below) / 2
-    # Between neighbouring floats there is nothing, and midway is one of the two.
+    # Between adjacent floats there is no other number, and midway rounds to one of the two.
     return midway if midway > below else lowest
 
 
 def precision_and_recall(logits: np.ndarray, toxic: np.ndarray, threshold: float) -> dict[str, float | None]:
-    """What flagging the rows at or above a threshold comes to.
+    """Precision and recall of flagging the rows at or above a threshold.
 
     Args:
         logits: floats `(rows,)`.
@@ -272,10 +268,10 @@ def precision_and_recall(logits: np.ndarray, toxic: np.ndarray, threshold: float
         threshold: a logit.
 
     Returns:
-        `precision`, the share of flagged rows that is toxic, None where none is flagged; `recall`, the share of toxic
+        `precision`, the share of flagged rows that is toxic, None if none is flagged; `recall`, the share of toxic
         rows that is flagged; `flagged`, the share of all rows that is flagged.
     """
-    # In float32, NumPy would round the threshold to the logits' type before it compares.
+    # With float32 logits, NumPy would round the threshold to float32 before the comparison.
     flagged = np.asarray(logits, dtype=np.float64) >= threshold
     hits = int((flagged & toxic).sum())
     rows = int(flagged.sum())

@@ -1,9 +1,9 @@
-"""The identity swap probe: how far a score moves when a sentence names an identity, and nothing else in it changes.
+"""The identity swap probe: how much a score changes when a sentence names an identity and is otherwise the same.
 
     python -m toxicity.probe --model runs/sample
 
-Sentences of our own, neutral, friendly and hostile, are filled with terms for the nine scored identities and for
-people not marked by any (`probe_templates.yaml`). No labels are needed, so any model can be probed, whatever its data.
+Templates of neutral, friendly and hostile sentences are filled with terms for the nine scored identities, and with
+unmarked terms such as "a person" (`probe_templates.yaml`). No labels are needed, so any model can be probed.
 The method is that of Dixon et al. 2018, "Measuring and Mitigating Unintended Bias in Text Classification" (templates),
 and of Prabhakaran et al. 2019, "Perturbation Sensitivity Analysis to Detect Unintended Model Biases" (the shift).
 """
@@ -32,19 +32,19 @@ DECIMALS = 3
 
 logger = logging.getLogger(__name__)
 
-# A model for which no threshold was fitted calls toxic what is so by the competition's rule for targets.
+# For a model without fitted thresholds: the competition's threshold for targets.
 DEFAULT_THRESHOLDS = {"default": TOXIC_THRESHOLD}
 
 
 class Template(NamedTuple):
-    """A sentence with one placeholder: `{one}`, `{person}` or `{people}`."""
+    """A sentence with one placeholder: `{one}` ("a man"), `{person}` ("man") or `{people}` ("men")."""
 
     tone: str
     text: str
 
 
 class Term(NamedTuple):
-    """Words for somebody. `group` is one of the nine identities or `unmarked`; `one` has its article, `a man`."""
+    """A term for people of a group (one of the nine identities, or `unmarked`): singular with article, and plural."""
 
     group: str
     one: str
@@ -53,7 +53,7 @@ class Term(NamedTuple):
 
 @cache
 def read_templates_and_terms() -> tuple[tuple[Template, ...], tuple[Term, ...]]:
-    """Read `probe_templates.yaml`: the templates in the order of `TONES`, the terms with the unmarked ones first."""
+    """Read `probe_templates.yaml`: templates in the order of `TONES`, and terms, with the unmarked ones first."""
     path = Path(__file__).with_name("probe_templates.yaml")
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     groups = {UNMARKED: content[UNMARKED], **{name: content["identities"][name] for name in IDENTITIES}}
@@ -64,35 +64,35 @@ def read_templates_and_terms() -> tuple[tuple[Template, ...], tuple[Term, ...]]:
 
 
 def fill(template: Template, term: Term) -> str:
-    """The sentence of a template for a term."""
+    """Fill a template with a term."""
     _, _, person = term.one.partition(" ")
     text = template.text.format(one=term.one, person=person, people=term.people)
     return text[0].upper() + text[1:]
 
 
 def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, float]) -> dict[str, Any] | None:
-    """Score every template with every term, and compare each identity with the unmarked.
+    """Score every template with every term, and compare each identity with the unmarked terms.
 
-    The score of an identity in a template is the mean over its terms, and its difference d from that of the unmarked
-    in the same template is what the swap does there. With n templates, mean d̄ and standard deviation s (n − 1 in the
-    denominator), the shift is d̄ and its 95 % interval d̄ ± t(0.975, n − 1) · s / √n, the paired t interval (Student
-    1908; NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2 and 7.3.1.1). It says how far the shift would move
-    with other templates of the kind, not with other terms or with a model trained again.
+    An identity's score in a template is the mean over its terms; d is its difference from the mean over the unmarked
+    terms in the same template. With n templates, mean d̄ and standard deviation s (n − 1 in the denominator), the shift
+    is d̄ and its 95 % interval d̄ ± t(0.975, n − 1) · s / √n, the paired t interval (Student 1908; NIST/SEMATECH
+    e-Handbook of Statistical Methods, 1.3.5.2 and 7.3.1.1). The interval covers variation between templates of this
+    kind, not between terms or between training runs.
 
     Args:
-        score: takes texts and gives as many calibrated scores, 0 to 1, float `(texts,)`, in their order. Called once.
-        thresholds: calibrated score from which on a text is flagged, by the precision it was fitted for (`"0.8"`).
-            Where there are none it is 0.5, under the name `default`.
+        score: returns a calibrated score from 0 to 1 for each text, float `(texts,)`. It is called once.
+        thresholds: scores from which on a text is flagged, by the precision that they were fitted for (`"0.8"`). If
+            there are none, 0.5 is used, under the name `default`.
 
     Returns:
-        What `json.dumps` takes: `templates` and `texts` (counts), `thresholds`; for each of `identities` its `shift`,
-        `interval`, `shift_by_tone`, `civil_texts` (a count) and `false_positive_rate`, the share of its neutral and
-        friendly sentences that is flagged, by name of the threshold; `unmarked` with `mean_score`, `civil_texts` and
-        `false_positive_rate`; and `largest_shift`, the identity with the largest shift up or down, and that shift.
-        None, and a line in the log, where a score is not a finite number.
+        A dictionary that `json.dumps` takes: `templates` and `texts` (counts), `thresholds`; `identities`, with
+        `shift`, `interval`, `shift_by_tone`, `civil_texts` (a count) and `false_positive_rate` for each, the latter
+        being the flagged share of its neutral and friendly sentences, by name of the threshold; `unmarked`, with
+        `mean_score`, `civil_texts` and `false_positive_rate`; and `largest_shift`, the identity with the largest
+        absolute shift, and that shift. None, with a line in the log, if a score is not finite.
 
     Raises:
-        ValueError: if there are not as many scores as texts.
+        ValueError: if `score` does not return one score per text.
     """
     templates, terms = read_templates_and_terms()
     thresholds = dict(thresholds) or DEFAULT_THRESHOLDS
@@ -111,7 +111,7 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
     groups = np.array([term.group for term in terms])
     civil = np.isin(tones, CIVIL_TONES)
 
-    def flagged(group: str) -> dict[str, Any]:
+    def false_positives(group: str) -> dict[str, Any]:
         of_group = scores[np.ix_(civil, groups == group)]
         rates = {name: float((of_group >= threshold).mean()) for name, threshold in thresholds.items()}
         return {"civil_texts": of_group.size, "false_positive_rate": rates}
@@ -124,7 +124,7 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
             "shift": float(shifts.mean()),
             "interval": _interval_of_mean(shifts),
             "shift_by_tone": {tone: float(shifts[tones == tone].mean()) for tone in TONES},
-            **flagged(identity),
+            **false_positives(identity),
         }
     largest = max(IDENTITIES, key=lambda identity: abs(identities[identity]["shift"]))
     return {
@@ -132,7 +132,7 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
         "texts": len(texts),
         "thresholds": {name: float(threshold) for name, threshold in thresholds.items()},
         "identities": identities,
-        UNMARKED: {"mean_score": float(unmarked.mean()), **flagged(UNMARKED)},
+        UNMARKED: {"mean_score": float(unmarked.mean()), **false_positives(UNMARKED)},
         "largest_shift": [largest, identities[largest]["shift"]],
     }
 
@@ -158,7 +158,7 @@ def probe_table(probe: Mapping[str, Any]) -> Table:
         numbers = [found["shift"], *(found["shift_by_tone"][tone] for tone in TONES)]
         shift, *by_tone = (_signed(number) for number in numbers)
         interval = " to ".join(_signed(bound) for bound in found["interval"])
-        table.append((_people(name), shift, interval, *by_tone, *_rates(found, thresholds)))
+        table.append((_identity_text(name), shift, interval, *by_tone, *_rates(found, thresholds)))
     table.append((UNMARKED, *[""] * (2 + len(TONES)), *_rates(probe[UNMARKED], thresholds)))
     return Table(header, table)
 
@@ -172,21 +172,21 @@ def explain_probe(probe: Mapping[str, Any]) -> str:
         f"template; the latter is {probe[UNMARKED]['mean_score']:.{DECIMALS}f} over all templates. Interval: "
         "paired t, over templates, each identity on its own. Flagged: share of the neutral and friendly sentences, "
         "all of them civil, that score at or above the threshold, "
-        f"{', '.join(_named(name, thresholds) for name in thresholds)}."
+        f"{', '.join(_threshold_text(name, thresholds) for name in thresholds)}."
     )
 
 
 def summarise_probe(probe: Mapping[str, Any]) -> str:
     """Which identities shift the score, and how often civil sentences are flagged."""
-    found = probe["identities"]
+    results = probe["identities"]
     # As the table shows them: a score in float32 alone would make shifts of 1e-8 that all go one way.
-    higher = [name for name in IDENTITIES if round(found[name]["interval"][0], DECIMALS) > 0]
-    lower = [name for name in IDENTITIES if round(found[name]["interval"][1], DECIMALS) < 0]
+    higher = [name for name in IDENTITIES if round(results[name]["interval"][0], DECIMALS) > 0]
+    lower = [name for name in IDENTITIES if round(results[name]["interval"][1], DECIMALS) < 0]
     sentences = []
     for direction, names in (("higher", higher), ("lower", lower)):
         if names:
-            names.sort(key=lambda name: -abs(found[name]["shift"]))
-            shifts = ", ".join(f"{_people(name)} ({_signed(found[name]['shift'])})" for name in names)
+            names.sort(key=lambda name: -abs(results[name]["shift"]))
+            shifts = ", ".join(f"{_identity_text(name)} ({_signed(results[name]['shift'])})" for name in names)
             sentences.append(f"The same sentence scores {direction} when it names: {shifts}.")
     if not higher and not lower:
         sentences.append("No shift of the nine identities can be told from zero.")
@@ -194,21 +194,25 @@ def summarise_probe(probe: Mapping[str, Any]) -> str:
         sentences.append("No other shift can be told from zero.")
 
     thresholds = probe["thresholds"]
-    # The precision that most people would choose to act on, or the nearest there is.
+    # The threshold for a precision of 0.9, which most people would use, or for the nearest one.
     name = min(thresholds, key=lambda name: 0 if name in DEFAULT_THRESHOLDS else abs(float(name) - 0.9))
-    rates = {identity: found[identity]["false_positive_rate"][name] for identity in IDENTITIES}
+    rates = {identity: results[identity]["false_positive_rate"][name] for identity in IDENTITIES}
     worst = max(rates, key=rates.__getitem__)
     unmarked = probe[UNMARKED]["false_positive_rate"][name]
-    of_identities = f"at most {_percent(rates[worst])} ({_people(worst)})" if rates[worst] > 0 else _percent(0.0)
+    of_identities = f"at most {_percent(rates[worst])} ({_identity_text(worst)})" if rates[worst] > 0 else _percent(0.0)
+    threshold = _threshold_text(name, thresholds)
     sentences.append(
-        f"At the threshold of {_named(name, thresholds)} it wrongly flags {_percent(unmarked)} of the civil sentences "
+        f"At the threshold of {threshold} it wrongly flags {_percent(unmarked)} of the civil sentences "
         f"about unmarked people, and {of_identities} of those about any of the nine identities."
     )
     return " ".join(sentences)
 
 
 def _interval_of_mean(values: np.ndarray) -> list[float]:
-    """The t interval of a mean, `[low, high]`, from values `(n,)`."""
+    """The t interval of the mean of values `(n,)`, `[low, high]`.
+
+    `scipy.stats.ttest_1samp` computes the same, but `scipy.stats` takes half a second to import.
+    """
     mean, margin = values.mean(), values.std(ddof=1) / sqrt(len(values))
     margin *= stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)
     return [float(mean - margin), float(mean + margin)]
@@ -218,12 +222,12 @@ def _rates(found: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[st
     return [_percent(found["false_positive_rate"][name]) for name in thresholds]
 
 
-def _named(name: str, thresholds: Mapping[str, float]) -> str:
+def _threshold_text(name: str, thresholds: Mapping[str, float]) -> str:
     fitted_for = "" if name in DEFAULT_THRESHOLDS else f" for precision {float(name):g}"
     return f"{thresholds[name]:.{DECIMALS}f}{fitted_for}"
 
 
-def _people(identity: str) -> str:
+def _identity_text(identity: str) -> str:
     return identity.replace("homosexual_gay", "homosexual, gay").replace("_", " ")
 
 
@@ -232,6 +236,6 @@ def _percent(share: float) -> str:
 
 
 def _signed(value: float) -> str:
-    # Rounded first, or a shift of −0.0001 would be shown as −0.000.
+    # Rounded first, because −0.0001 would be formatted as −0.000.
     rounded = round(value, DECIMALS)
     return f"{rounded:+.{DECIMALS}f}".replace("-", "−") if rounded else f"{0:.{DECIMALS}f}"

@@ -1,4 +1,4 @@
-"""How good the scores are."""
+"""All metrics of a run in one call: ranking, calibration and bias of the scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from toxicity.core.schema import hard_labels
 from toxicity.evaluation.bias import bias_metrics
-from toxicity.evaluation.calibration_metrics import brier_score, expected_calibration_error, log_loss
+from toxicity.evaluation.calibration_metrics import CALIBRATION_METRICS
 from toxicity.evaluation.roc import (
     MINIMUM_CLASS_ROWS,
     auc_interval,
@@ -24,32 +24,26 @@ from toxicity.evaluation.roc import (
 )
 
 RANKING = ("auc", "auc_interval", "average_precision")
-PROBABILITIES = {
-    "log_loss": log_loss,
-    "brier_score": brier_score,
-    "expected_calibration_error": expected_calibration_error,
-}
 
 
 class ToxicityMetric(evaluate.Metric):
-    """How well logits rank and how far they may be read as probabilities, as an `evaluate` metric that needs no Hub.
+    """An `evaluate` metric for toxicity scores, which needs no download from the Hub.
 
     `compute` takes:
 
     - `predictions`: logits, float `(rows,)`.
-    - `references`: targets, float `(rows,)`, 0 to 1, toxic at >= 0.5. None may be NaN.
-    - `identities`: optional, name → share of annotators who saw that identity mentioned, float `(rows,)`, 0 to 1,
-      NaN where not annotated; see `bias.bias_metrics`.
-    - `subtypes`: optional, name → (logits, targets), float `(rows,)` each; rows whose target is NaN are left out.
+    - `references`: targets, float `(rows,)` from 0 to 1; a row is toxic at >= 0.5.
+    - `identities`: optional, name → share of annotators who saw that identity mentioned, float `(rows,)` from 0 to 1,
+      NaN if not annotated; see `bias.bias_metrics`.
 
     It returns a dictionary that `json.dumps` takes: `auc`, `auc_interval` (95 %, DeLong; low and high),
-    `average_precision`, `log_loss` (nats), `brier_score`, `expected_calibration_error`, `bias` (of
-    `bias.bias_metrics`; None without annotated identities), `subtypes` (name → AUC; None where not given), and
-    `undefined`. What is not defined is None, and `undefined` says why by its dotted path. `auc` and
-    `average_precision` need a row of each class; the interval and the AUCs of identities and subtypes need
-    `MINIMUM_CLASS_ROWS` of each. Nothing is defined where a logit is not finite.
+    `average_precision`, `log_loss` (nats), `brier_score`, `expected_calibration_error`, `bias` (the result of
+    `bias.bias_metrics`; None without annotated identities), and `undefined`: the reason for each value that is None, by
+    its dotted path. `auc` and `average_precision` need a row of each class, the interval and the AUCs of identities
+    `MINIMUM_CLASS_ROWS` of each. Everything is undefined if a logit is not finite.
 
-    It raises ValueError for NaN in `references` and for arrays that differ in length.
+    Raises:
+        ValueError: for NaN in `references`, and for arrays of different lengths.
     """
 
     def __init__(self) -> None:
@@ -60,8 +54,10 @@ class ToxicityMetric(evaluate.Metric):
             description="Ranking, calibration and unintended bias of toxicity scores.",
             citation="https://arxiv.org/abs/1903.04561",
             inputs_description="predictions: logits. references: targets, toxic at >= 0.5.",
-            features=_Columns({"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}),
-            # That of NumPy would round to float32, make ties, and lift a target of 0.49999999 to 0.5.
+            features=_ArrayFeatures(
+                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
+            ),
+            # The NumPy format would round to float32, which creates ties, and lifts a target of 0.49999999 to 0.5.
             format="arrow",
         )
 
@@ -70,52 +66,40 @@ class ToxicityMetric(evaluate.Metric):
         predictions: pa.ChunkedArray,
         references: pa.ChunkedArray,
         identities: Mapping[str, np.ndarray] | None = None,
-        subtypes: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> dict[str, Any]:
         logits, targets = predictions.to_numpy(), references.to_numpy()
         identities = {name: np.asarray(target, dtype=np.float64) for name, target in (identities or {}).items()}
-        subtypes = {
-            name: tuple(np.asarray(array, dtype=np.float64) for array in pair)
-            for name, pair in (subtypes or {}).items()
-        }
-        _require_whole(targets, identities, subtypes)
+        _require_valid(targets, identities)
         toxic = hard_labels(targets) > 0
 
-        result: dict[str, Any] = dict.fromkeys((*RANKING, *PROBABILITIES, "bias"))
+        result: dict[str, Any] = dict.fromkeys((*RANKING, *CALIBRATION_METRICS, "bias"))
         if reason := _why_unusable(logits):
-            undefined = dict.fromkeys((*RANKING, *PROBABILITIES, *(["bias"] if identities else [])), reason)
+            undefined = dict.fromkeys((*RANKING, *CALIBRATION_METRICS), reason)
+            if identities:
+                undefined["bias"] = reason
         else:
             ranks = score_ranks(logits)
             ranking, undefined = _ranking(ranks, toxic)
-            result |= ranking | {name: measure(logits, toxic) for name, measure in PROBABILITIES.items()}
+            result |= ranking | {name: measure(logits, toxic) for name, measure in CALIBRATION_METRICS.items()}
             if identities:
                 result["bias"], reasons = _bias(ranks, toxic, identities, result["auc"])
                 undefined |= reasons
-        aucs = {name: _subtype_auc(*pair) for name, pair in subtypes.items()}
-        undefined |= {f"subtypes.{name}": reason for name, (_, reason) in aucs.items() if reason}
-        result["subtypes"] = {name: auc for name, (auc, _) in aucs.items()} or None
         return result | {"undefined": undefined}
 
 
-class _Columns(datasets.Features):
-    """Features that hand whole arrays to Arrow; those of `datasets` look at each one in Python: a second a million."""
+class _ArrayFeatures(datasets.Features):
+    """Hands whole arrays to Arrow; `datasets.Features` would convert each number in Python: a second per million."""
 
     def encode_batch(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return {name: np.asarray(values, dtype=np.float64) for name, values in batch.items()}
 
 
-def _require_whole(
-    targets: np.ndarray,
-    identities: Mapping[str, np.ndarray],
-    subtypes: Mapping[str, tuple[np.ndarray, np.ndarray]],
-) -> None:
+def _require_valid(targets: np.ndarray, identities: Mapping[str, np.ndarray]) -> None:
     if np.isnan(targets).any():
         raise ValueError(f"references: {int(np.isnan(targets).sum()):,} of {len(targets):,} targets are NaN")
-    arrays = {**{name: (target,) for name, target in identities.items()}, **subtypes}
-    for name, parts in arrays.items():
-        for part in parts:
-            if part.shape != targets.shape:
-                raise ValueError(f"{name} has the shape {part.shape}, and references {targets.shape}")
+    for name, values in identities.items():
+        if values.shape != targets.shape:
+            raise ValueError(f"{name} has the shape {values.shape}, and references {targets.shape}")
 
 
 def _why_unusable(logits: np.ndarray) -> str | None:
@@ -126,6 +110,7 @@ def _why_unusable(logits: np.ndarray) -> str | None:
 
 
 def _ranking(ranks: np.ndarray, toxic: np.ndarray) -> tuple[dict[str, Any], dict[str, str]]:
+    """The metrics named in `RANKING`, and the reasons for those that are undefined."""
     toxic_rows = int(toxic.sum())
     civil_rows = len(toxic) - toxic_rows
     if reason := why_undefined(toxic_rows, civil_rows):
@@ -137,7 +122,7 @@ def _ranking(ranks: np.ndarray, toxic: np.ndarray) -> tuple[dict[str, Any], dict
         if low < high:
             interval = [low, high]
         else:
-            # An interval without width would claim what a ranking without a mistake, or of ties alone, cannot tell.
+            # With perfect ranking, or all scores equal, the estimated variance is 0, but the AUC is not known exactly.
             reason = "every row ranks alike against the other class, so that DeLong's variance is 0"
     return {
         "auc": auc_of_counts(*counts),
@@ -153,12 +138,3 @@ def _bias(
         return None, {"bias": "no row has its identities annotated"}
     bias, undefined = bias_metrics(ranks, toxic, identities, auc)
     return bias, {f"bias.{path}": reason for path, reason in undefined.items()}
-
-
-def _subtype_auc(logits: np.ndarray, targets: np.ndarray) -> tuple[float | None, str | None]:
-    annotated = ~np.isnan(targets)
-    logits, toxic = logits[annotated], hard_labels(targets[annotated]) > 0
-    toxic_rows = int(toxic.sum())
-    if reason := _why_unusable(logits) or why_undefined(toxic_rows, len(toxic) - toxic_rows, MINIMUM_CLASS_ROWS):
-        return None, reason
-    return auc_of_counts(*count_by_score(score_ranks(logits), toxic)), None

@@ -1,1 +1,1 @@
-"""The machine: what it is, what it can compute, and how its time is taken."""
+"""The machine: describing and checking it, choosing a precision, and timing what runs on it."""

@@ -1,4 +1,4 @@
-"""Threads, allocator and kernel caches of a processor, set once before the first tensor."""
+"""CPU settings that are made once per process, before the first tensor: threads, memory allocator, kernel caches."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ import torch
 
 from toxicity.hardware.precision import has_bf16_instructions
 
-# oneDNN compiles a kernel for each shape it meets and keeps 1,024 of them, of half a megabyte each, twice over.
-KERNELS_KEPT_FOR_SCORING = 256
-
-
+# oneDNN compiles a kernel for each shape of its inputs and by default keeps 1,024 of them, of about half a megabyte, in
+# each of two caches.
+KERNELS_CACHED_FOR_SCORING = 256
 # Parameters of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def prepare_cpu(scoring: bool = False) -> None:
-    """Threads, allocator and precision for work on a CPU; call it before the first tensor, once a process.
+    """Set threads, memory allocator and precision for work on a CPU; call it once per process, before the first tensor.
 
-    `accelerate launch` starts a script that has no config on one thread, glibc hands large buffers back to the
-    kernel after every step, and bf16 is slower than fp32 on a processor without instructions for it. Each is
-    mended here, so that a launch by hand is as fast as one through make.
+    `accelerate launch` without a config starts a script with one thread, glibc returns large buffers to the kernel
+    after every step, and bf16 is slower than fp32 on a CPU without bf16 instructions. All three are corrected here, so
+    that a launch by hand is as fast as one through make.
 
     Args:
-        scoring: whether the process only scores. It then keeps fewer of the kernels that are compiled for it: a step of
-            training uses its own in all layers and in both directions, batches of sorted comments have few lengths.
+        scoring: whether the process only scores. It then caches fewer compiled kernels, which saves memory: batches of
+            comments sorted by length have few distinct shapes, whereas training uses more kernels in every step.
     """
     if scoring:
-        # One cache is oneDNN's, the other that of the layer between it and torch.
+        # The cache of oneDNN itself, and the cache of ideep, the layer between it and torch.
         for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-            os.environ.setdefault(cache, str(KERNELS_KEPT_FOR_SCORING))
+            os.environ.setdefault(cache, str(KERNELS_CACHED_FOR_SCORING))
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     threads = max(1, usable_cores() // processes)
     if torch.get_num_threads() < threads:
@@ -47,13 +46,13 @@ def prepare_cpu(scoring: bool = False) -> None:
 
 
 def describe_cpu_settings() -> str:
-    """What `prepare_cpu` came to, in words for the log."""
+    """The CPU settings in effect, in words for the log."""
     allocator = "glibc keeps freed memory for the next step" if _has_glibc() else "the allocator is left as it is"
     return f"{torch.get_num_threads()} threads for {usable_cores()} cores; {allocator}."
 
 
 def usable_cores() -> int:
-    """Physical cores this process may run on: two threads of one core share its arithmetic units."""
+    """Number of physical cores that this process may run on; hyper-threads share the arithmetic units of a core."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(allowed, psutil.cpu_count(logical=False) or allowed)
 

@@ -1,4 +1,4 @@
-"""The kinds of machine there are settings for: each name has an Accelerate config and a torch build of that name."""
+"""The supported kinds of GPU (and the CPU). Each has an Accelerate config and a torch build of the same name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from toxicity.core.errors import RequestError
 
 
 class Kind(NamedTuple):
-    """What makes a card one of a kind, and how fast its data sheet says it is.
+    """How to recognise a kind of GPU, and its peak FLOP/s on dense matrix products according to the data sheet.
 
-    `capabilities` are CUDA's, `word` must be in the device's name. `peak_flops` is for dense matrix products, per
-    second, in the number format `peak_format`: that of the kind's config, but for the P100, whose published run
-    kept to its fp32 rate. Families are given by their fastest common card.
+    For a family of cards the peak is that of its fastest common card, in the precision of the kind's config; for the
+    P100 in fp32, as its published run stayed within that.
     """
 
-    capabilities: tuple[str, ...]
-    word: str = ""
+    capabilities: tuple[str, ...]  # CUDA compute capabilities
+    word: str = ""  # part of the device's name, in lower case
     peak_flops: float | None = None
     peak_format: str = ""
 
@@ -32,10 +31,10 @@ KINDS = {
 
 
 def known_kind(name: str) -> str:
-    """Return `name` in lower case.
+    """Check that `name` is one of `KINDS`, and return it in lower case.
 
     Raises:
-        RequestError: if it is none of `KINDS`; the message lists them.
+        RequestError: if it is not; the message lists the known ones.
     """
     if name.lower() not in KINDS:
         raise RequestError(f"unknown GPU `{name}`; the known ones are {', '.join(KINDS)}.")
@@ -43,7 +42,7 @@ def known_kind(name: str) -> str:
 
 
 def kind_of(device_name: str, compute_capability: str | None) -> str | None:
-    """The kind of a device by its name and CUDA capability (None on a CPU), or None if it is of no known kind."""
+    """The kind of a device with this name and compute capability (None on a CPU); None if it is of no known kind."""
     if compute_capability is None:
         return "cpu"
     for name, kind in KINDS.items():

@@ -1,4 +1,4 @@
-"""What machine this is, what it reaches, and how to get the best out of its processor."""
+"""Describe this machine for the report, and measure how fast it multiplies matrices."""
 
 from __future__ import annotations
 
@@ -11,35 +11,32 @@ from typing import Any
 import torch
 
 from toxicity.hardware.cpu import usable_cores
+from toxicity.hardware.precision import compute_capability, torch_dtype
 
-# A product of this length is timed well enough; larger ones gain nothing but waiting.
+# A product that takes this long is timed precisely enough; a larger one would only take more time.
 PEAK_PROBE_SECONDS = 0.02
 PEAK_LARGEST_SIZE = 8192
 
 
 def describe_machine(device: torch.device, device_count: int) -> dict[str, Any]:
-    """The machine as `benchmark.json` tells it.
+    """Describe the machine as `benchmark.json` does.
 
     Args:
-        device: what this process computes on.
-        device_count: devices that work together, over all processes.
+        device: the device that this process computes on.
+        device_count: number of devices in the run, over all processes.
 
     Returns:
         `label`, `device_name`, `compute_capability` (such as `"7.0"`, None on a CPU), `device_count`, `cpu_count`;
-        `driver` and `memory_bytes` of the GPU computed on and `driver_gpus`, the names of all GPUs that NVIDIA's
-        driver knows, whether torch can use them or not; `torch`, `cuda` (the version it is built for, None for a
-        CPU) and `wheel_architectures`, what it has kernels for.
+        `driver` and `memory_bytes` of that GPU; `driver_gpus`, the names of all GPUs that NVIDIA's driver lists,
+        whether torch can use them or not; `torch`, `cuda` (the CUDA version torch is built for, None for a CPU build)
+        and `wheel_architectures`, the GPU architectures that this build of torch has kernels for.
     """
     driver_gpus = _driver_gpus()
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
-    else:
-        name, capability = _processor_name(), None
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name()
     return {
         "label": device.type if device.type != "cuda" else _short_name(name),
         "device_name": name,
-        "compute_capability": capability,
+        "compute_capability": compute_capability(device),
         "device_count": device_count,
         "cpu_count": usable_cores(),
         "driver": driver_gpus[0][1] if driver_gpus else None,
@@ -52,24 +49,25 @@ def describe_machine(device: torch.device, device_count: int) -> dict[str, Any]:
 
 
 def measure_matmul_peak(device: torch.device, mixed_precision: str) -> float:
-    """Measure what the device reaches on square matrix products, the most a training run could reach.
+    """Measure the FLOP/s of square matrix products on a device: the upper bound for any training run on it.
 
-    Sizes double while a product takes less than `PEAK_PROBE_SECONDS`, so that it is over in a second on any machine.
+    The size doubles while a product takes less than `PEAK_PROBE_SECONDS`, so that this takes about a second on any
+    machine.
 
     Args:
-        device: where to multiply.
+        device: the device to measure.
         mixed_precision: `no` (fp32), `fp16` or `bf16`.
 
     Returns:
-        FLOP/s of the fastest product, a multiplication and an addition counted as two.
+        FLOP/s of the fastest product; a multiplication and an addition count as two.
     """
-    dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[mixed_precision]
-    # Numbers of its own: how many are drawn hangs on the clock, and training must not hang on that.
+    dtype = torch_dtype(mixed_precision)
+    # A generator of its own: how many numbers are drawn here depends on timing, and training must be reproducible.
     generator = torch.Generator(device).manual_seed(0)
     fastest, size, seconds = 0.0, 256, 0.0
     while size <= PEAK_LARGEST_SIZE and seconds < PEAK_PROBE_SECONDS:
         left, right = (torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2))
-        for _ in range(4):  # the first one warms up
+        for _ in range(4):  # the first product only warms up
             seconds = _seconds_of_product(left, right)
             fastest = max(fastest, 2 * size**3 / seconds)
         size *= 2
@@ -85,13 +83,13 @@ def _seconds_of_product(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 def _driver_gpus() -> list[tuple[str, str, int | None]]:
-    """Name, driver version and memory in bytes of every GPU that NVIDIA's driver knows; none without a driver."""
+    """Name, driver version and memory in bytes of every GPU that `nvidia-smi` lists; empty without a driver."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=4).stdout
         fields = [line.split(", ") for line in answer.splitlines()]
         return [
-            # Cards that share the processor's memory give no number.
+            # GPUs that share the CPU's memory report no number.
             (name, driver, int(mebibytes) * 2**20 if mebibytes.isdigit() else None)
             for name, driver, mebibytes in fields
         ]

@@ -1,55 +1,73 @@
-"""Which number format a device computes fastest, and why."""
+"""Numeric precision (fp32, fp16 or bf16): which one a device computes fastest, and its names in torch and in tables.
+
+A precision is named as in Accelerate's configs, where `no` mixed precision stands for fp32.
+"""
 
 from __future__ import annotations
 
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+# torch takes seconds to import, and tables of runs only need the names: it is imported where a function uses it.
+if TYPE_CHECKING:
+    import torch
+
+
+def precision_name(mixed_precision: str) -> str:
+    """The name of a precision in tables and logs: `fp32` for `no`, the others as they are."""
+    return "fp32" if mixed_precision == "no" else mixed_precision
+
+
+def torch_dtype(mixed_precision: str) -> torch.dtype:
+    """The torch dtype that a precision (`no`, `fp16` or `bf16`) computes in."""
+    import torch
+
+    return {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[mixed_precision]
+
+
+def compute_capability(device: torch.device) -> str | None:
+    """CUDA compute capability of a GPU, such as `"7.0"`; None for any other device."""
+    import torch
+
+    return ".".join(map(str, torch.cuda.get_device_capability(device))) if device.type == "cuda" else None
 
 
 def fastest_precision(device: torch.device) -> str:
-    """The fastest precision that a device computes natively: `bf16`, `fp16` or `no`, which is fp32."""
+    """The fastest precision that a device supports natively: `bf16`, `fp16` or `no`."""
     if device.type not in ("cpu", "cuda"):
         return "no"
-    capability = None
-    if device.type == "cuda":
-        capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
-    return judge_precision("", capability)[1]
+    return best_precision(compute_capability(device))[0]
 
 
-def judge_precision(
-    mixed_precision: str, compute_capability: str | None, has_bf16: bool | None = None
-) -> tuple[str, str | None]:
-    """What a precision means on a device, in words for the log.
+def best_precision(capability: str | None) -> tuple[str, str]:
+    """Choose the precision for a GPU of a given compute capability, or for the CPU of this machine.
 
     Args:
-        mixed_precision: what was asked for: `no` (fp32), `fp16` or `bf16`.
-        compute_capability: of the GPU, such as `"7.0"`; None on a CPU.
-        has_bf16: whether the CPU has bf16 instructions; by default this one is looked at.
+        capability: CUDA compute capability of the GPU, such as `"7.0"`; None for the CPU.
 
     Returns:
-        Why it is the best here, or what it is where it is not, and the precision that would be better, None if none.
+        `no`, `fp16` or `bf16`, and the reason in words for the log.
     """
-    if compute_capability is None:
-        best = "bf16" if (has_bf16_instructions() if has_bf16 is None else has_bf16) else "no"
-        reason = {"bf16": "this processor has bf16 instructions", "no": "this processor has no bf16 instructions"}[best]
-    else:
-        major, minor = map(int, compute_capability.split("."))
-        if major >= 8:
-            best, reason = "bf16", "its tensor cores multiply bf16 as fast as fp16, without loss scaling"
-        elif major == 7:
-            best, reason = "fp16", "its tensor cores multiply fp16; bf16 came with Ampere"
-        elif (major, minor) in ((6, 0), (6, 2), (5, 3)):
-            best, reason = "fp16", "it multiplies fp16 at twice the rate of fp32, and has no bf16"
-        else:
-            best, reason = "no", "it has fast units for neither fp16 nor bf16"
-    return reason, best if best != mixed_precision else None
+    if capability is None:
+        if has_bf16_instructions():
+            return "bf16", "this processor has bf16 instructions"
+        return "no", "this processor has no bf16 instructions"
+    major, minor = map(int, capability.split("."))
+    if major >= 8:
+        return "bf16", "its tensor cores multiply bf16 as fast as fp16, without loss scaling"
+    if major == 7:
+        return "fp16", "its tensor cores multiply fp16; bf16 came with Ampere"
+    if (major, minor) in ((6, 0), (6, 2), (5, 3)):
+        return "fp16", "it multiplies fp16 at twice the rate of fp32, and has no bf16"
+    return "no", "it has fast units for neither fp16 nor bf16"
 
 
 def has_bf16_instructions() -> bool:
-    """Whether this processor multiplies bf16 natively."""
+    """Whether the CPU of this machine multiplies bf16 natively."""
     if platform.machine() in ("x86_64", "AMD64"):
         flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
         return "avx512_bf16" in flags or "amx_bf16" in flags
+    import torch
+
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -1,9 +1,9 @@
-"""Refuse what cannot work on this machine before any comment is read, and say what mends it.
+"""Refuse requests that cannot work on this machine before any data is read, with a message that says how to fix them.
 
-    python -m toxicity.preflight --gpu p100
+    python -m toxicity.hardware.preflight --gpu p100
 
-It judges a described machine, the dictionary of `hardware.describe_machine`, so that any machine can be tried; and
-ways to share the work between devices, by the arguments that Accelerate's launcher and the flags came to.
+The checks of the machine take its description (`machine.describe_machine`), so tests can check machines that are not
+at hand. The checks of distributed training take the parsed training arguments.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from toxicity.core.files import bundled
 from toxicity.hardware.kinds import kind_of, known_kind
 from toxicity.hardware.machine import describe_machine
 
-if TYPE_CHECKING:  # it would bring transformers along, which takes seconds
+if TYPE_CHECKING:  # importing it at run time would load transformers' Trainer, which takes seconds
     from toxicity.core.arguments import MachineArguments
     from toxicity.core.training_arguments import TrainingArguments
 
 CONFIGS = bundled("accelerate_configs")
 
-# torch 2.7.1, the oldest that transformers and this package run on, starts here.
+# The lowest compute capability of torch 2.7.1, the oldest version that this package supports.
 OLDEST_CAPABILITY = "5.0"
 
 
@@ -62,28 +62,28 @@ def require_working_machine(
     torch_compile: bool = False,
     use_cpu: bool = False,
 ) -> str:
-    """Check that what was asked for works on this machine.
+    """Check that the requested settings work on this machine.
 
     Args:
-        machine: of `hardware.describe_machine`.
-        gpu: name of the kind of machine asked for, one of `gpus.KINDS`, None for whatever there is.
-        allow_other_gpu: take another card than the one named, and say so in the label.
+        machine: the result of `machine.describe_machine`.
+        gpu: the requested kind of machine, one of `kinds.KINDS`; None to use whatever is there.
+        allow_other_gpu: accept another card than the requested one, and say so in the label.
         mixed_precision: `no`, `fp16` or `bf16`.
-        torch_compile: whether the model is to be compiled.
-        use_cpu: whether a CPU was asked for by name.
+        torch_compile: whether `torch.compile` is requested.
+        use_cpu: whether a CPU is requested explicitly.
 
     Returns:
-        The row's label: the name asked for, `t4 as p100` where another card was allowed, or the card's own name
-        where none was asked for.
+        The label of the run in tables: the requested kind, `t4 as p100` where another card was accepted, or the card's
+        own short name where none was requested.
 
     Raises:
-        RequestError: no GPU where one is asked for, no kernels for the card in this build of torch, another card
-            than the one named, bf16 below sm_80, or torch.compile below sm_70.
+        RequestError: if a GPU is requested and there is none, this build of torch has no kernels for the card, the card
+            is not the requested one, or the card is too old for bf16 (sm_80) or torch.compile (sm_70).
     """
     gpu = known_kind(gpu) if gpu else None
     capability, name = machine["compute_capability"], machine["device_name"]
     if capability is None:
-        # fp16 is for GPUs; on a CPU it would go on for weeks rather than fail.
+        # fp16 does run on a CPU, but so slowly that a forgotten GPU would only be noticed after days.
         if gpu not in (None, "cpu") or (mixed_precision == "fp16" and not use_cpu):
             raise RequestError(_no_gpu(machine, gpu))
         return gpu or machine["label"]
@@ -112,14 +112,14 @@ def require_working_machine(
 
 
 def require_working_sharing(args: TrainingArguments) -> None:
-    """Check that devices can share the work in the way that was asked for.
+    """Check that the requested kind of distributed training is supported.
 
     Raises:
-        RequestError: several GPUs in one process; FSDP on a CPU, or with a budget of tokens; or a loss that is not
-            the mean over the comments of all processes.
+        RequestError: for several GPUs in one process (DataParallel); FSDP on a CPU, with a token budget or with
+            averaged weights; or options by which the loss is not the mean over the comments of all processes.
     """
     if args.n_gpu > 1:
-        # It is called DataParallel, and multiplies loss and gradient by the number of GPUs.
+        # The Trainer would use DataParallel, which multiplies loss and gradient by the number of GPUs.
         raise RequestError(
             f"this process sees {args.n_gpu} GPUs, and would use them in a way that is slow and trains otherwise. Put "
             f"CUDA_VISIBLE_DEVICES=0 before the command to use one, or start a process for each: accelerate launch "
@@ -127,13 +127,13 @@ def require_working_sharing(args: TrainingArguments) -> None:
         )
     sharded = bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
     if sharded and args.device.type == "cpu":
-        # Accelerate leaves it out there, and all processes but one get a model without weights.
+        # On a CPU, Accelerate skips FSDP, but loads the weights in the first process only.
         raise RequestError(
             "FSDP shards a model over GPUs, and this run is on a CPU: leave fsdp.yaml (or --use_fsdp) out, and start "
             "several processes with torchrun --standalone --nproc_per_node 2 run_toxicity.py."
         )
     if sharded and args.max_tokens_per_batch is not None:
-        # A process that has more parts in its step than another would wait for it for ever.
+        # Processes may split their steps into different numbers of micro-batches, and FSDP would then deadlock.
         raise RequestError(
             "--max_tokens_per_batch cuts each process's step as its own comments need, and with FSDP all must call the "
             "model equally often: leave it out, and set --per_device_train_batch_size and "
@@ -147,16 +147,16 @@ def require_working_sharing(args: TrainingArguments) -> None:
 
 
 def has_kernels(capability: str, architectures: Sequence[str]) -> bool:
-    """Whether a build of torch can compute on a card.
+    """Whether a build of torch has kernels that run on a card.
 
-    Binary code (`sm_70`) runs on cards of the same major and no lower minor capability, and `sm_90a` on that one
-    alone; intermediate code (`compute_70`) is compiled for any later card. (CUDA C++ Programming Guide, "Binary
-    Compatibility" and "PTX Compatibility".)
+    Binary code (`sm_70`) runs on cards with the same major and the same or a higher minor capability, architecture-
+    specific code (`sm_90a`) on that capability only, and intermediate code (`compute_70`) is compiled for any later
+    card. (CUDA C++ Programming Guide, "Binary Compatibility" and "PTX Compatibility".)
 
     Args:
-        capability: such as `"7.0"`.
-        architectures: of `torch.cuda.get_arch_list()`; without any for CUDA there is nothing to tell by, and the
-            answer is yes.
+        capability: compute capability of the card, such as `"7.0"`.
+        architectures: the result of `torch.cuda.get_arch_list()`. If it names no CUDA architecture, nothing can be
+            said, and the result is True.
     """
     built = [match.groups() for text in architectures if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)(\D?)", text))]
     card = _number(capability)
@@ -193,7 +193,7 @@ def _build_for(capability: str, kind: str | None) -> str:
         return f"Install the build that has: make setup GPU={kind}"
     if _number(capability) < _number(OLDEST_CAPABILITY):
         return "None from 2.7.1 on has. Take another machine, or the processor: make bench GPU=cpu"
-    # The build for the P100 has sm_50 to sm_90; what came later needs the current one.
+    # The build for the P100 covers sm_50 to sm_90; later cards need the current build.
     return f"Install a build that has: make setup GPU={'p100' if _number(capability) <= (9, 0) else 'hopper'}"
 
 
@@ -203,8 +203,8 @@ def _number(capability: str) -> tuple[int, int]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Check this machine for the kind that `--gpu` names, with the precision of its Accelerate config."""
-    parser = argparse.ArgumentParser(prog="python -m toxicity.preflight", description=main.__doc__)
+    """Check that this machine is of the kind `--gpu` and supports the precision of that kind's Accelerate config."""
+    parser = argparse.ArgumentParser(prog="python -m toxicity.hardware.preflight", description=main.__doc__)
     parser.add_argument("--gpu", required=True, help="kind of machine asked for")
     parser.add_argument("--allow_other_gpu", action="store_true", help="take another card, and label the row so")
     arguments = parser.parse_args(argv)

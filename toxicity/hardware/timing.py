@@ -1,4 +1,4 @@
-"""A clock for the phases of a run."""
+"""Wall-clock time of each phase of a run: tokenizer, training, evaluation and so on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 
 class PhaseClock:
-    """Seconds spent in each named phase, the device synchronised at every boundary.
+    """Measures the seconds spent in each named phase, synchronising the device at every boundary.
 
-    Phases nest, and time is charged to the innermost one alone: evaluation inside training stops the clock of
-    training. A phase that is entered again goes on where it stopped.
+    Phases may nest; time counts for the innermost one only, so an evaluation within the training phase is not counted
+    as training. A phase that is entered again adds to its earlier time.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -25,7 +25,7 @@ class PhaseClock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Charge the time of the `with` block to `name`, also when the block raises."""
+        """Add the time of the `with` block to the phase `name`, also when the block raises."""
         self._charge_innermost()
         self._open_phases.append(name)
         try:

@@ -1,1 +1,1 @@
-"""The classifier, and how a batch of comments goes through it."""
+"""The classifier: loading it, batching comments for it, and computing it fast."""

@@ -1,4 +1,4 @@
-"""What a processor computes faster than `torch.nn` does, with the same results or the same distribution of them."""
+"""Dropout and linear layers that are faster on a CPU than those of `torch.nn`, with equivalent results."""
 
 from __future__ import annotations
 
@@ -9,33 +9,38 @@ from torch import nn
 from torch.nn.functional import dropout, linear
 
 
-def drop(states: torch.Tensor, share: float) -> torch.Tensor:
-    """Zero a share of the numbers at random and scale up the rest, on a CPU by 16 random bits a number.
+def fast_dropout(states: torch.Tensor, p: float) -> torch.Tensor:
+    """Dropout in training mode that draws 16 random bits per element on a CPU.
 
-    torch draws a float for each, at more than twice the time. The share is the nearest multiple of 1/65536.
+    `torch.nn.functional.dropout` draws a float per element there, which takes more than twice as long.
+
+    Args:
+        states: any tensor.
+        p: probability of zeroing an element; on a CPU it is rounded to a multiple of 1/65536.
     """
-    if share == 0.0:
+    if p == 0.0:
         return states
-    if share == 1.0 or states.device.type != "cpu":
-        return dropout(states, share)
-    return _DropBySixteenBits.apply(states, share)
+    if p == 1.0 or states.device.type != "cpu":
+        return dropout(states, p)
+    return _SixteenBitDropout.apply(states, p)
 
 
 class Dropout(nn.Dropout):
-    """Dropout by `drop`."""
+    """`nn.Dropout` that uses `fast_dropout`."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Drop in training; give the numbers back as they are otherwise."""
-        return drop(states, self.p) if self.training else states
+        """Apply dropout in training mode; return the input otherwise."""
+        return fast_dropout(states, self.p) if self.training else states
 
 
-class _DropBySixteenBits(torch.autograd.Function):
+class _SixteenBitDropout(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, states: torch.Tensor, share: float) -> torch.Tensor:
+    def forward(context: Any, states: torch.Tensor, p: float) -> torch.Tensor:
         count = states.numel()
+        # Each random 64-bit integer holds the bits of four elements.
         bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
-        kept = bits.view(states.shape) >= round(share * 2**16) - 2**15
-        factor = kept.to(states.dtype).mul_(1.0 / (1.0 - share))
+        kept = bits.view(states.shape) >= round(p * 2**16) - 2**15
+        factor = kept.to(states.dtype).mul_(1.0 / (1.0 - p))
         context.save_for_backward(factor)
         return states * factor
 
@@ -46,7 +51,7 @@ class _DropBySixteenBits(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """A linear layer that adds its bias after the product: oneDNN's bf16 product with a bias is a tenth slower."""
+    """`nn.Linear` that adds the bias after the matrix product: oneDNN's fused bf16 product and bias is 10 % slower."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """`states @ weight.T + bias`."""
@@ -57,10 +62,13 @@ class Linear(nn.Linear):
 
 
 def use_faster_layers(model: nn.Module) -> None:
-    """Make the dropout and the linear layers of a model those of this module; parameters and their names stay."""
-    for module in model.modules():
-        # The class alone changes: a new module would need new names, hooks and ties.
-        if type(module) is nn.Dropout:
-            module.__class__ = Dropout
-        elif type(module) is nn.Linear:
-            module.__class__ = Linear
+    """Replace the dropout and linear layers of a model by the ones above, which take over its parameters."""
+    for parent in list(model.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is nn.Dropout:
+                setattr(parent, name, Dropout(layer.p).train(layer.training))
+            elif type(layer) is nn.Linear:
+                # On the meta device nothing is allocated or drawn at random for parameters that are replaced at once.
+                faster = Linear(layer.in_features, layer.out_features, device="meta").train(layer.training)
+                faster.weight, faster.bias = layer.weight, layer.bias
+                setattr(parent, name, faster)

@@ -1,9 +1,8 @@
-"""How much arithmetic a transformer does on so many tokens.
+"""Number of floating-point operations (FLOPs) of a transformer encoder for a given number of tokens.
 
-Only matrix multiplications are counted, a multiplication and an addition as two, which is how peaks of machines are
-given. The formula is that of Chowdhery et al. 2022, "PaLM", appendix B, split into its passes: forward, 2 for each
-weight that a token meets and 4 × layers × width for each pair of tokens that attend to each other; backward, twice
-as much.
+Only matrix products are counted, and a multiplication and an addition count as two, as in the peak FLOP/s of data
+sheets. The formula is that of Chowdhery et al. 2022, "PaLM", appendix B: the forward pass takes 2 FLOPs per weight and
+token, and 4 × layers × width per pair of tokens that attend to each other; the backward pass takes twice as many.
 """
 
 from __future__ import annotations
@@ -14,23 +13,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Encoder:
-    """What decides the arithmetic: weights of the matrices that every token meets, layers, and their width."""
+    """The sizes that determine the FLOPs."""
 
-    weights: int
+    weights: int  # in the matrices that every token is multiplied with
     layers: int
-    width: int
+    width: int  # hidden size
 
     def forward_flops(self, rows: float, tokens: float) -> float:
-        """FLOPs of scoring `rows` comments that have `tokens` tokens together.
+        """FLOPs of a forward pass over `rows` comments that have `tokens` tokens in total.
 
-        Attention is counted as if all comments had the mean length. That they differ adds about 1 % for BERT-base on
-        comments of 70 tokens.
+        Attention is counted as if all comments were of mean length, which is about 1 % too low for BERT-base and
+        comments of 70 tokens on average.
         """
         pairs = tokens * tokens / rows if rows else 0.0
         return 2.0 * self.weights * tokens + 4.0 * self.layers * self.width * pairs
 
     def training_flops(self, rows: float, tokens: float) -> float:
-        """FLOPs of training once on `rows` comments that have `tokens` tokens together."""
+        """FLOPs of forward and backward pass over `rows` comments that have `tokens` tokens in total."""
         return 3.0 * self.forward_flops(rows, tokens)
 
 
@@ -39,10 +38,10 @@ BERT_BASE = Encoder(weights=12 * (4 * 768 * 768 + 2 * 768 * 3072), layers=12, wi
 
 
 def encoder_of(model: Any) -> Encoder:
-    """Read the encoder's size off a `transformers` model, head, pooler and embeddings left out.
+    """The sizes of a `transformers` model's encoder, without embeddings, pooler and head.
 
-    The matrices that every token meets are the two-dimensional weights inside numbered layers; pooler and
-    classifier see one token of a comment.
+    The matrices that every token is multiplied with are the two-dimensional parameters within numbered layers; pooler
+    and head are applied to one token per comment.
     """
     weights = sum(
         parameter.numel()

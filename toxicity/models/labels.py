@@ -1,4 +1,4 @@
-"""Which of a model's logits are toxicity and its kinds, whoever trained it."""
+"""Find the logits of toxicity and of its subtypes among the labels of any model."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from toxicity.core.schema import NAMES, SUBTYPES
 
 @dataclass(frozen=True)
 class Labels:
-    """Numbers of the logits that are used.
-
-    `toxic` is toxicity's; where the model chooses between two classes, `civil` is that of the other one, else None.
-    `subtypes` has the canonical name of each kind of toxicity that the model has an independent label for.
-    """
+    """Indices of the logits to use."""
 
     toxic: int
-    civil: int | None
-    subtypes: dict[str, int]
+    civil: int | None  # the other class, if the model chooses between two exclusive ones
+    subtypes: dict[str, int]  # by canonical name, those that the model has an independent label for
 
     def pick(self, logits: np.ndarray) -> np.ndarray:
-        """From `(rows, labels)` to `(rows, 1 + subtypes)` logits whose sigmoids are the probabilities."""
+        """From all logits `(rows, labels)`, select toxicity and the subtypes, `(rows, 1 + subtypes)`, for a sigmoid."""
         picked = logits[:, [self.toxic, *self.subtypes.values()]].astype(np.float64)
         if self.civil is not None:
-            # The sigmoid of the difference is the softmax over both.
+            # The sigmoid of the difference of two logits is their softmax.
             picked[:, 0] -= logits[:, self.civil]
         return picked
 
 
 def labels_in(config: PreTrainedConfig, name: str) -> Labels:
-    """Find them by what a model's config calls its labels; `name` is the model's, for the message.
+    """Find the labels by their names in a model's config.
+
+    Args:
+        config: the config.
+        name: name of the model, for the error message.
 
     Raises:
-        RequestError: if none of several labels is called `toxic` or `toxicity`.
+        RequestError: if the model has several labels and none of them is called `toxic` or `toxicity`.
     """
     indices = {label.lower(): int(index) for index, label in config.id2label.items()}
     toxic = (

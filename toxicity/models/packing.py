@@ -1,8 +1,8 @@
-"""How a batch of comments lies in memory: one after another, or in a padded rectangle."""
+"""Turn comments into batches: which rows share a batch, and their tensors, packed (concatenated) or padded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,47 +12,38 @@ import torch
 
 @dataclass
 class Group:
-    """Comments whose attention is computed together, as if all had `longest` tokens.
-
-    `places` says which of the `rows × longest` positions hold the group's `tokens` tokens, int64 `(tokens,)`, and
-    `is_padding` which do not, bool `(rows, longest)`; both are None where every position holds one.
-    """
+    """Comments of a packed batch whose attention is computed together, padded to the longest of them."""
 
     rows: int
-    longest: int
-    tokens: int
-    places: torch.Tensor | None = None
-    is_padding: torch.Tensor | None = None
+    longest: int  # tokens of the longest comment
+    tokens: int  # tokens of all comments
+    # Both None if all comments are equally long:
+    places: torch.Tensor | None = None  # of the tokens in the padded rectangle of rows × longest, int64 `(tokens,)`
+    is_padding: torch.Tensor | None = None  # bool `(rows, longest)`
 
 
 @dataclass
 class Packing:
-    """Where each comment is in a batch that lays their tokens one after another, longest comment first.
+    """Where each comment lies in a packed batch, in which the comments are concatenated, longest first."""
 
-    `first_tokens`, int64 `(rows,)`, are the places of the comments' first tokens.
-    """
-
-    first_tokens: torch.Tensor
+    first_tokens: torch.Tensor  # position of each comment's first token, int64 `(rows,)`
     groups: list[Group]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Packing:
-        """The same on another device."""
-
-        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
-
-        groups = [replace(group, places=move(group.places), is_padding=move(group.is_padding)) for group in self.groups]
-        return Packing(move(self.first_tokens), groups)
+        """A copy on another device."""
+        return self._copied(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Packing:
-        """The same in memory that a GPU can fetch from by itself."""
-        pinned = [
-            group
-            if group.places is None
-            else replace(group, places=group.places.pin_memory(), is_padding=group.is_padding.pin_memory())
-            for group in self.groups
-        ]
-        return Packing(self.first_tokens.pin_memory(), pinned)
+        """A copy in pinned memory, from which copies to a GPU are asynchronous."""
+        return self._copied(torch.Tensor.pin_memory)
+
+    def _copied(self, copy: Callable[[torch.Tensor], torch.Tensor]) -> Packing:
+        def copied(group: Group) -> Group:
+            if group.places is None:
+                return group
+            return replace(group, places=copy(group.places), is_padding=copy(group.is_padding))
+
+        return Packing(copy(self.first_tokens), [copied(group) for group in self.groups])
 
 
 @dataclass(frozen=True)
@@ -60,12 +51,12 @@ class Layout:
     """How a batch of comments becomes tensors.
 
     Attributes:
-        packed: whether the model takes comments one after another (`models.padding_free`), or a padded
-            rectangle.
-        pad_token_id: what fills a rectangle.
-        pad_to_multiple_of: round the rectangle's length up to a multiple; tensor cores like 8.
-        one_group: whether all comments of a packed batch attend together, padded to the longest, which suits a device
-            that waits for each call; otherwise only those of one length do, and nothing is padded.
+        packed: whether the model takes packed batches (see `padding_free`), or padded ones.
+        pad_token_id: id that fills padded batches.
+        pad_to_multiple_of: the length of padded batches is rounded up to a multiple of this; tensor cores like 8.
+        one_group: whether the attention of all comments of a packed batch is computed together, padded to the longest:
+            faster on a GPU, where each kernel launch costs time. Otherwise only comments of equal length are computed
+            together, and nothing is padded.
     """
 
     packed: bool
@@ -74,22 +65,23 @@ class Layout:
     one_group: bool = False
 
     def __call__(self, tokens: list[np.ndarray]) -> dict[str, Any]:
-        """What the model is called with.
+        """The keyword arguments of the model for a batch.
 
         Args:
-            tokens: ids of the comments, longest first.
+            tokens: token ids of each comment, longest comment first.
 
         Returns:
-            Packed: `input_ids` and `position_ids`, int64 `(1, tokens)`, and `packing`. Padded: `input_ids`, int64
-            `(rows, longest)`, and `attention_mask` of that shape, unless all comments are equally long.
+            For a packed batch `input_ids` and `position_ids`, int64 `(1, tokens)`, and `packing`. For a padded one
+            `input_ids`, int64 `(rows, longest)`, and `attention_mask` of that shape, unless all comments are equally
+            long.
         """
         return self._pack(tokens) if self.packed else self._pad(tokens)
 
     def computed_positions(self, lengths: np.ndarray) -> tuple[int, int]:
-        """Positions that the linear layers and that attention computes, padding included, for a batch.
+        """Number of positions that the linear layers and that attention compute for a batch, including padding.
 
         Args:
-            lengths: tokens of the comments of the batch, longest first.
+            lengths: number of tokens of each comment, longest first.
         """
         if not self.packed:
             positions = len(lengths) * self._rounded_up(lengths[0])
@@ -142,23 +134,23 @@ def _group(lengths: np.ndarray) -> Group:
 
 
 def longest_first(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Order for scoring: int64 `(rows,)` indices, longest row first, so that too large a batch fails at once."""
+    """Row indices by decreasing length, int64 `(rows,)`: with the longest first, a lack of memory shows at once."""
     return np.argsort(-np.asarray(lengths).astype(np.int64), kind="stable")
 
 
 def fill_batches(lengths: np.ndarray, max_tokens: int | None, padded: bool = False) -> list[slice]:
-    """Cut rows that are sorted, longest first, into batches of at most `max_tokens` tokens; a row stays whole.
+    """Split rows that are sorted by length, longest first, into batches of at most `max_tokens` tokens.
 
     Args:
-        lengths: tokens of each row, none longer than the one before.
-        max_tokens: of a batch, None for no limit. A single row may have more.
-        padded: whether all rows of a batch take as much room as its longest.
+        lengths: number of tokens of each row, in decreasing order.
+        max_tokens: limit for a batch, None for none. A row that is longer by itself gets a batch of its own.
+        padded: whether every row counts as many tokens as the longest of its batch.
     """
     slices, start, tokens = [], 0, 0
     for row, length in enumerate(lengths.tolist()):
-        room = lengths[start] if padded else length
-        if max_tokens is not None and row > start and tokens + room > max_tokens:
+        cost = lengths[start] if padded else length
+        if max_tokens is not None and row > start and tokens + cost > max_tokens:
             slices.append(slice(start, row))
-            start, tokens, room = row, 0, length
-        tokens += int(room)
+            start, tokens, cost = row, 0, length
+        tokens += int(cost)
     return [*slices, slice(start, len(lengths))] if len(lengths) else []

@@ -1,8 +1,8 @@
-"""BERT on the tokens of many comments laid one after another: nothing is computed for padding but in attention.
+"""BERT on packed batches: the tokens of many comments concatenated, so that almost nothing is computed for padding.
 
-Linear layers, normalisation and dropout look at one token at a time, so they do not care where a comment ends.
-Attention does: it runs over groups of comments of like length. The weights, their names and the results are those of
-`transformers`; so are its modules, which FSDP, hooks and gradient checkpointing go by.
+Linear layers, normalisation and dropout treat every token on its own, so they work on a packed batch as it is.
+Attention must stay within each comment: it is computed for groups of comments of similar length. Modules, weights and
+results are those of `transformers`, so FSDP, hooks and gradient checkpointing work as usual.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from toxicity.models.cpu_layers import drop
+from toxicity.models.cpu_layers import fast_dropout
 from toxicity.models.packing import Group, Layout, Packing
 
+# The name of this attention implementation in `config._attn_implementation`.
 PACKED_ATTENTION = "packed"
 
 
 class BertForSequenceClassification(transformers.BertForSequenceClassification):
-    """The classifier of `transformers`, which also takes packed batches.
+    """The classifier of `transformers`, extended to packed batches.
 
-    It has the name of its parent because a saved model's config names its class.
+    It keeps the name of its parent class because `save_pretrained` writes the class name into the config.
     """
 
     def forward(
@@ -39,34 +40,29 @@ class BertForSequenceClassification(transformers.BertForSequenceClassification):
         packing: Packing | None = None,
         **options: Any,
     ) -> SequenceClassifierOutput:
-        """Logits `(rows, labels)` of a packed batch (`layout.Layout`); without `packing` the parent's forward."""
+        """Logits `(rows, labels)` of a packed batch (see `packing.Layout`); without `packing`, the parent's forward."""
         if packing is None:
             return super().forward(input_ids, attention_mask, token_type_ids, position_ids, **options)
         hidden = self.bert(input_ids, position_ids=position_ids, packing=packing).last_hidden_state
         first_tokens = hidden[0].index_select(0, packing.first_tokens)
         pooled = self.dropout(self.bert.pooler(first_tokens[:, None]))
-        # A product so small costs nothing, and logits of bf16's eight bits would make many scores tie.
+        # In fp32, which costs nothing here: logits with the 8 significant bits of bf16 would give many equal scores.
         with torch.autocast(hidden.device.type, enabled=False):
             return SequenceClassifierOutput(logits=self.classifier(pooled.to(self.classifier.weight.dtype)))
 
 
-def takes_packed_batches(model: nn.Module) -> bool:
-    """Whether the model can be called with a packed batch."""
-    return isinstance(model, BertForSequenceClassification)
-
-
-def unpadded_class(config: transformers.PreTrainedConfig) -> type[PreTrainedModel] | None:
-    """The class that computes a checkpoint of this config without padding, None where there is none."""
+def padding_free_class(config: transformers.PreTrainedConfig) -> type[PreTrainedModel] | None:
+    """The class that computes models of this config without padding; None if there is none."""
     return BertForSequenceClassification if config.model_type == "bert" and not config.is_decoder else None
 
 
 def layout_for(model: nn.Module, device: torch.device, pad_token_id: int) -> Layout:
-    """How the model takes its batches on this device."""
+    """The batch layout for a model on a device."""
     on_gpu = device.type == "cuda"
     return Layout(
-        packed=takes_packed_batches(model),
+        packed=isinstance(model, BertForSequenceClassification),
         pad_token_id=pad_token_id,
-        # Tensor cores want multiples of 8; elsewhere that is padding for nothing.
+        # Tensor cores are faster with multiples of 8; other devices gain nothing from them.
         pad_to_multiple_of=8 if on_gpu else 1,
         one_group=on_gpu,
     )
@@ -83,25 +79,27 @@ def packed_attention(
     packing: Packing | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention within each comment of a packed batch; SDPA where the batch is not packed.
+    """Attention within each comment of a packed batch; SDPA for a padded batch.
+
+    An attention function as `transformers.AttentionInterface` wants it.
 
     Args:
         module: the attention layer.
-        query: `(1, heads, tokens, width of a head)`; `key` and `value` alike.
-        attention_mask: for batches that are not packed.
-        dropout: share of the attention weights that are dropped.
-        scaling: of the scores.
-        packing: of the batch.
+        query: `(1, heads, tokens, head width)`; `key` and `value` likewise.
+        attention_mask: of a padded batch.
+        dropout: probability of dropping an attention weight.
+        scaling: factor of the attention scores; by default 1 / √(head width).
+        packing: of a packed batch.
 
     Returns:
-        `(1, tokens, heads, width of a head)`, and None for the weights.
+        `(1, tokens, heads, head width)`, and None in place of the attention weights.
     """
     if packing is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
     sizes = [group.tokens for group in packing.groups]
-    # By heads first, so that the states of a comment are matrices as they lie.
+    # Contiguous with the heads first, so that each comment's states are matrices in memory, with no copy per group.
     parts = zip(*(states[0].contiguous().split(sizes, dim=1) for states in (query, key, value)), strict=True)
     attended = [_attend(group, *part, dropout, scaling) for group, part in zip(packing.groups, parts, strict=True)]
     return torch.cat(attended, dim=1).transpose(0, 1)[None], None
@@ -110,12 +108,12 @@ def packed_attention(
 def _attend(
     group: Group, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
 ) -> torch.Tensor:
-    """Attention of a group, from `(heads, tokens, width)` to the same shape."""
+    """Attention of one group of comments, from `(heads, tokens, head width)` to the same shape."""
     heads, tokens, width = query.shape
     if group.places is None and query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        # SDPA's backward in bf16 takes ten times as long on a CPU as the same products one by one.
+        # On a CPU, the backward pass of SDPA in bf16 takes ten times as long as separate matrix products.
         states = (part.reshape(heads * group.rows, group.longest, width) for part in (query, key, value))
-        return _plain_attention(*states, dropout, scaling).view(heads, tokens, width)
+        return _attention_by_products(*states, dropout, scaling).view(heads, tokens, width)
     mask, room = None, group.rows * group.longest
     if group.places is not None:
         query, key, value = (
@@ -130,15 +128,15 @@ def _attend(
     return attended if group.places is None else attended.index_select(1, group.places)
 
 
-def _plain_attention(
+def _attention_by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
 ) -> torch.Tensor:
-    """Attention of matrices `(matrices, tokens, width)`, none of them padded."""
+    """Attention of matrices `(rows × heads, tokens, head width)` without padding, as two batched matrix products."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.baddbmm(query.new_empty(1, 1, 1), query, key.transpose(1, 2), beta=0, alpha=scale)
-    return torch.bmm(drop(scores.softmax(-1), dropout), value)
+    return torch.bmm(fast_dropout(scores.softmax(-1), dropout), value)
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)
-# For batches that are not packed, which go to SDPA.
+# The mask function for padded batches, which `packed_attention` hands to SDPA.
 AttentionMaskInterface.register(PACKED_ATTENTION, sdpa_mask)

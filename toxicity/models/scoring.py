@@ -1,4 +1,4 @@
-"""Logits for many comments: longest first, in batches of like length, handed back in the order they came in."""
+"""Compute the logits of many comments, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,101 +20,102 @@ from toxicity.models.packing import Layout, fill_batches, longest_first
 logger = logging.getLogger(__name__)
 
 
-def score_rows(
-    model: nn.Module,
-    rows: TokenRows,
-    layout: Layout,
-    max_tokens: int,
-    device: torch.device,
-    autocast: Callable[[], AbstractContextManager] = nullcontext,
-    rank: int = 0,
-    world_size: int = 1,
-    on_batch: Callable[[int], object] = lambda batches: None,
-    in_halves: bool = True,
-) -> torch.Tensor:
-    """Score rows; nothing waits for the device before the caller looks at the result.
+@dataclass(frozen=True)
+class BatchScorer:
+    """Scores rows with a classifier, longest rows first, and returns logits in the original order of the rows."""
 
-    All processes call the model equally often, so that it may be sharded over them.
+    model: nn.Module  # a classifier on `device`
+    layout: Layout
+    device: torch.device
+    max_tokens: int  # of a batch, including padding if the layout pads; a longer row gets a batch of its own
+    autocast: Callable[[], AbstractContextManager] = nullcontext
+    # Score a batch that does not fit into the device's memory in two halves. Not for a sharded model: the other
+    # processes would not make the additional call, and wait for each other for ever.
+    halve_when_full: bool = True
 
-    Args:
-        model: a classifier on `device`; it is put into evaluation mode and back.
-        rows: the comments.
-        layout: how the model takes them.
-        max_tokens: most tokens of a batch (padding counted, where the layout pads); a longer comment goes alone.
-        device: that of the model.
-        autocast: gives the context to compute in.
-        rank: of this process.
-        world_size: how many processes share the rows: each one scores every `world_size`-th batch.
-        on_batch: called before each batch with the number of batches that this process scores.
-        in_halves: whether a batch that does not fit the device's memory is scored in two halves. Of a sharded model
-            that would be a call more than the other processes make, which wait for each other.
+    def score(
+        self,
+        rows: TokenRows,
+        rank: int = 0,
+        world_size: int = 1,
+        on_batch: Callable[[int], object] = lambda batches: None,
+    ) -> torch.Tensor:
+        """Score rows in evaluation mode, without waiting for the device.
 
-    Returns:
-        float32 `(rows, labels)` on `device`, in the order of `rows`; zero for those of other processes' batches, so
-        that the sum over the processes is all of them.
+        All processes call the model equally often, as a sharded model requires.
 
-    Raises:
-        RunFailure: if a batch does not fit and is not to be halved.
-    """
-    order = longest_first(rows.lengths)
-    batches = [order[part] for part in fill_batches(rows.lengths[order], max_tokens, padded=not layout.packed)]
-    mine = batches[rank::world_size]
-    calls = -(-len(batches) // world_size)
-    scored = []
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), autocast():
-            for batch in [*mine, *batches[-1:]][:calls]:
-                on_batch(calls)
-                scored.append(_score_batch(model, rows, batch, layout, device, in_halves))
-    finally:
-        model.train(was_training)
-    logits = torch.cat(scored)
-    result = logits.new_zeros(len(rows), logits.shape[1])
-    places = np.concatenate([np.empty(0, np.int64), *mine])
-    result[torch.from_numpy(places).to(device, non_blocking=True)] = logits[: len(places)]
-    return result
+        Args:
+            rows: the tokenised comments.
+            rank: index of this process.
+            world_size: number of processes that share the rows; each scores every `world_size`-th batch.
+            on_batch: called before each batch, with the number of batches of this process.
 
+        Returns:
+            float32 `(rows, labels)` on the device, in the order of `rows`. Rows in batches of other processes are zero,
+            so the sum over all processes is the complete result.
 
-def _score_batch(
-    model: nn.Module, rows: TokenRows, batch: np.ndarray, layout: Layout, device: torch.device, in_halves: bool
-) -> torch.Tensor:
-    inputs = layout(rows.tokens_of(batch))
-    try:
-        if device.type == "cuda":
-            # Memory that may be paged out would be copied only when the device has done all it was given.
-            inputs = {name: value.pin_memory() for name, value in inputs.items()}
-        inputs = {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
-        return logits_of(model(**inputs)).float()
-    except torch.OutOfMemoryError as error:
-        if not in_halves:
-            raise RunFailure(
-                f"{len(batch):,} comments do not fit the device's memory together, and a sharded model is not called "
-                "for fewer: choose a smaller --per_device_eval_batch_size."
-            ) from error
-        if len(batch) == 1:
-            raise
-    # Outside the handler, which keeps the tensors of the failed call alive.
-    logger.warning(f"{len(batch):,} comments do not fit the device's memory together: scoring them in two halves.")
-    del inputs
-    torch.cuda.empty_cache()
-    halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
-    return torch.cat([_score_batch(model, rows, half, layout, device, in_halves) for half in halves])
+        Raises:
+            RunFailure: if a batch does not fit into memory and must not be halved.
+        """
+        order = longest_first(rows.lengths)
+        parts = fill_batches(rows.lengths[order], self.max_tokens, padded=not self.layout.packed)
+        batches = [order[part] for part in parts]
+        mine = batches[rank::world_size]
+        calls = -(-len(batches) // world_size)
+        scored = []
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad(), self.autocast():
+                # A process with fewer batches scores the last one of all again, and drops the result.
+                for batch in [*mine, *batches[-1:]][:calls]:
+                    on_batch(calls)
+                    scored.append(self._score_batch(rows, batch))
+        finally:
+            self.model.train(was_training)
+        logits = torch.cat(scored)
+        result = logits.new_zeros(len(rows), logits.shape[1])
+        places = np.concatenate([np.empty(0, np.int64), *mine])
+        result[torch.from_numpy(places).to(self.device, non_blocking=True)] = logits[: len(places)]
+        return result
+
+    def _score_batch(self, rows: TokenRows, batch: np.ndarray) -> torch.Tensor:
+        inputs = self.layout(rows.tokens_of(batch))
+        try:
+            if self.device.type == "cuda":
+                # A copy from memory that is not pinned would wait until the GPU has finished all earlier work.
+                inputs = {name: value.pin_memory() for name, value in inputs.items()}
+            inputs = {name: value.to(self.device, non_blocking=True) for name, value in inputs.items()}
+            return logits_of(self.model(**inputs)).float()
+        except torch.OutOfMemoryError as error:
+            if not self.halve_when_full:
+                raise RunFailure(
+                    f"{len(batch):,} comments do not fit the device's memory together, and a sharded model is not "
+                    "called for fewer: choose a smaller --per_device_eval_batch_size."
+                ) from error
+            if len(batch) == 1:
+                raise
+        # Outside the except block, as the exception keeps the tensors of the failed call alive.
+        logger.warning(f"{len(batch):,} comments do not fit the device's memory together: scoring them in two halves.")
+        del inputs
+        torch.cuda.empty_cache()
+        return torch.cat(
+            [self._score_batch(rows, half) for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :])]
+        )
 
 
 def in_bfloat16(model: nn.Module, layout: Layout) -> nn.Module:
-    """A copy of a model with bf16 weights, for scoring: autocast would convert the weights again for every batch.
+    """A copy of a model with bf16 weights, for scoring on a CPU: autocast would convert the weights for every batch.
 
-    On packed batches the last layer computes in fp32, and keeps its weights.
+    With packed batches the last layer computes in fp32, so it keeps its fp32 weights.
     """
-    twin = without_wrapped_forward(copy.deepcopy(model))
-    (twin.bert if layout.packed else twin).to(torch.bfloat16)
-    return twin
+    converted = without_wrapped_forward(copy.deepcopy(model))
+    (converted.base_model if layout.packed else converted).to(torch.bfloat16)
+    return converted
 
 
-def without_wrapped_forward(twin: nn.Module) -> nn.Module:
-    """A copy of a model as its class has it: Accelerate's autocasting forward would call the original."""
+def without_wrapped_forward(model_copy: nn.Module) -> nn.Module:
+    """Remove Accelerate's wrapper around `forward` from a copied model: it would still call the original model."""
     for name in ("forward", "_original_forward"):
-        twin.__dict__.pop(name, None)
-    return twin
+        model_copy.__dict__.pop(name, None)
+    return model_copy

@@ -1,4 +1,4 @@
-"""Scores for comments: `from toxicity.predict import Scorer`, or `python -m toxicity.predict`."""
+"""Score comments with a trained model: `from toxicity.predict import Scorer`, or `python -m toxicity.predict`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Scorer"]
 
 
 def __getattr__(name: str) -> Any:
-    # Only when it is asked for, so that a typing error in the command's flags is answered before torch is loaded.
+    # Imported on demand, as it loads torch: the command reports mistakes in its flags before those seconds.
     if name == "Scorer":
         from toxicity.predict.scorer import Scorer
 

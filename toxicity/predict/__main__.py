@@ -1,6 +1,104 @@
-"""Score files of comments: `python -m toxicity.predict --model DIR --input FILES --output DIR`."""
+"""Score any number of comments with a trained model.
 
-from toxicity.predict.job import command
+    python -m toxicity.predict --model runs/sample --input comments.csv --output scores
+    python -m toxicity.predict --model runs/sample --input test.csv --output kaggle --submission
+    accelerate launch -m toxicity.predict --model USER/MODEL --input hf://datasets/USER/NAME --output scores
+    python -m toxicity.predict --model runs/sample --export onnx --output exported
+    python -m toxicity.predict --model exported/int8 --input comments.csv --output scores
+
+Inputs are CSV (also .gz and .zip), JSON lines (also .gz) or parquet: files, folders, patterns, addresses that
+`fsspec` knows, or `-` for lines on standard input. Every input file becomes one output file with the id, score, label
+and subtypes of its comments in their order. What is done is skipped when the same job is run again. Of a folder all
+files are taken but those that begin with `.` or `_`, and `dataset_infos.json` and the like; `--output` lies outside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from toxicity.core.errors import RequestError, refusals_exit_cleanly
+
+# Flags that have no effect in the other of the command's two modes, scoring and exporting.
+ONLY_FOR_SCORES = (
+    "output_format",
+    "submission",
+    "id_column_name",
+    "precision_target",
+    "mixed_precision",
+    "on_bad_rows",
+)
+ONLY_FOR_EXPORTS = ("label_column_name",)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line, by default that of the process, and run the job."""
+    arguments = parse_arguments(argv)
+    # Imported only now, so that mistakes in the flags are reported before torch is loaded, which takes seconds.
+    from toxicity.predict.job import run
+
+    run(arguments)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(f"{message}. All flags: python -m toxicity.predict --help")
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line, by default that of the process.
+
+    Raises:
+        RequestError: for unknown flags and combinations that make no sense.
+    """
+    parser = _Parser(
+        prog="python -m toxicity.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--model", required=True, help="folder of a run or an export, or a model on the Hub")
+    parser.add_argument("--model_revision", default="main", help="branch, tag or commit on the Hub")
+    parser.add_argument("--input", nargs="+", help="files, folders, patterns, addresses; or - for standard input")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the results")
+    parser.add_argument("--output_format", choices=("parquet", "csv", "jsonl"), help="by default parquet")
+    parser.add_argument("--submission", action="store_true", help="write the competition's CSV: id,prediction")
+    parser.add_argument("--text_column_name", help="column of the comment; else text or comment_text")
+    parser.add_argument("--id_column_name", help="column of the id; else id, or rows are numbered from 0")
+    parser.add_argument("--label_column_name", help="column of the toxicity that an export is measured on")
+    parser.add_argument("--precision_target", help="label at the model's threshold for this precision, such as 0.9")
+    parser.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), help="by default the device's fastest")
+    parser.add_argument(
+        "--on_bad_rows",
+        choices=("refuse", "score_null"),
+        default="refuse",
+        help="where a row is broken or has no text: fail its file, or leave its score empty",
+    )
+    parser.add_argument("--export", choices=("onnx",), help="write the model for ONNX Runtime, in fp32 and in int8")
+    arguments = parser.parse_args(argv)
+    if not arguments.export and not arguments.input:
+        raise RequestError("nothing to score: name files as --input, or - for lines on standard input.")
+    if arguments.export and len(arguments.input or []) > 1:
+        raise RequestError("an export is measured on one --input: a file or folder of comments with their toxicity.")
+    if arguments.submission and arguments.output_format not in (None, "csv"):
+        raise RequestError("a submission is a CSV file: leave out --output_format.")
+    for name in ONLY_FOR_SCORES if arguments.export else ONLY_FOR_EXPORTS:
+        if getattr(arguments, name) != parser.get_default(name):
+            raise RequestError(
+                f"--{name} means nothing {'with' if arguments.export else 'without'} --export: leave it out."
+            )
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise RequestError(f"--output {arguments.output} is a file: name a folder.")
+    return arguments
+
+
+def command() -> None:
+    """Entry point of the console script `toxicity-predict`."""
+    with refusals_exit_cleanly():
+        main()
+
 
 if __name__ == "__main__":
     command()

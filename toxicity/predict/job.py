@@ -1,16 +1,4 @@
-"""Score any number of comments with a trained model.
-
-    python -m toxicity.predict --model runs/sample --input comments.csv --output scores
-    python -m toxicity.predict --model runs/sample --input test.csv --output kaggle --submission
-    accelerate launch -m toxicity.predict --model USER/MODEL --input hf://datasets/USER/NAME --output scores
-    python -m toxicity.predict --model runs/sample --export onnx --output exported
-    python -m toxicity.predict --model exported/int8 --input comments.csv --output scores
-
-Inputs are CSV (also .gz and .zip), JSON lines (also .gz) or parquet: files, folders, patterns, addresses that
-`fsspec` knows, or `-` for lines on standard input. Every input file becomes one output file with the id, score, label
-and subtypes of its comments in their order. What is done is skipped when the same job is run again. Of a folder all
-files are taken but those that begin with `.` or `_`, and `dataset_infos.json` and the like; `--output` lies outside it.
-"""
+"""A job of `python -m toxicity.predict`: processes share the input files, and skip those that are already scored."""
 
 from __future__ import annotations
 
@@ -22,11 +10,11 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from toxicity.core import distributed
 from toxicity.core.console import h_mm_ss, set_up_console
-from toxicity.core.errors import EXIT_FAILED, RequestError, refusals_exit_cleanly
+from toxicity.core.errors import EXIT_FAILED, RequestError
 from toxicity.hardware.cpu import prepare_cpu
 from toxicity.predict.ledger import MANIFEST, Ledger, difference
 from toxicity.predict.onnx_runtime import exported_file
@@ -43,27 +31,26 @@ from toxicity.predict.scorer import Scorer
 from toxicity.predict.shards import STANDARD_INPUT, Shard, list_shards
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
-# Flags that mean nothing to the other of the two things that this command does.
-ONLY_FOR_SCORES = (
-    "output_format",
-    "submission",
-    "id_column_name",
-    "precision_target",
-    "mixed_precision",
-    "on_bad_rows",
-)
-ONLY_FOR_EXPORTS = ("label_column_name",)
+LOCKED_BY_ANOTHER = Failure("another process holds it, perhaps of a job that was killed: run this again", False)
 
-HELD = Failure("another process holds it, perhaps of a job that was killed: run this again", False)
-
-# Run as a program this module is called `__main__`, which the console does not listen to.
-logger = logging.getLogger("toxicity.predict")
+logger = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Do what the command line says."""
+def run(arguments: argparse.Namespace) -> None:
+    """Score or export, together with the other processes that the launcher started.
+
+    Args:
+        arguments: the result of `__main__.parse_arguments`.
+
+    Raises:
+        RequestError: if the request cannot be fulfilled.
+        SystemExit: with exit code 1 if some shards could not be scored.
+    """
+    if STANDARD_INPUT in (arguments.input or []) and distributed.world_size() > 1:
+        raise RequestError(
+            "--input - is read by one process alone: start it with python -m, or write the lines to a file."
+        )
     prepare_cpu(scoring=True)
-    arguments = parse_arguments(argv)
     set_up_console(distributed.rank() == 0, progress_bars=sys.stderr.isatty())
     with distributed.process_group():
         if arguments.export:
@@ -84,84 +71,32 @@ def main(argv: Sequence[str] | None = None) -> None:
             sys.exit(EXIT_FAILED)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{message}. All flags: python -m toxicity.predict --help")
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line, by default that of the process.
-
-    Raises:
-        RequestError: for flags that are not known or do not go together.
-    """
-    parser = _Parser(
-        prog="python -m toxicity.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--model", required=True, help="folder of a run or an export, or a model on the Hub")
-    parser.add_argument("--model_revision", default="main", help="branch, tag or commit on the Hub")
-    parser.add_argument("--input", nargs="+", help="files, folders, patterns, addresses; or - for standard input")
-    parser.add_argument("--output", required=True, type=Path, help="folder for the results")
-    parser.add_argument("--output_format", choices=("parquet", "csv", "jsonl"), help="parquet, if nothing is said")
-    parser.add_argument("--submission", action="store_true", help="write the competition's CSV: id,prediction")
-    parser.add_argument("--text_column_name", help="column of the comment; else text or comment_text")
-    parser.add_argument("--id_column_name", help="column of the id; else id, or rows are numbered from 0")
-    parser.add_argument("--label_column_name", help="column of the toxicity that an export is measured on")
-    parser.add_argument("--precision_target", help="label at the model's threshold for this precision, such as 0.9")
-    parser.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), help="by default the device's fastest")
-    parser.add_argument(
-        "--on_bad_rows",
-        choices=("refuse", "score_null"),
-        default="refuse",
-        help="where a row is broken or has no text: fail its file, or leave its score empty",
-    )
-    parser.add_argument("--export", choices=("onnx",), help="write the model for ONNX Runtime, in fp32 and in int8")
-    arguments = parser.parse_args(argv)
-    if not arguments.export and not arguments.input:
-        raise RequestError("nothing to score: name files as --input, or - for lines on standard input.")
-    if arguments.export and len(arguments.input or []) > 1:
-        raise RequestError("an export is measured on one --input: a file or folder of comments with their toxicity.")
-    if STANDARD_INPUT in (arguments.input or []) and distributed.world_size() > 1:
-        raise RequestError(
-            "--input - is read by one process alone: start it with python -m, or write the lines to a file."
-        )
-    if arguments.submission and arguments.output_format not in (None, "csv"):
-        raise RequestError("a submission is a CSV file: leave out --output_format.")
-    for name in ONLY_FOR_SCORES if arguments.export else ONLY_FOR_EXPORTS:
-        if getattr(arguments, name) != parser.get_default(name):
-            raise RequestError(
-                f"--{name} means nothing {'with' if arguments.export else 'without'} --export: leave it out."
-            )
-    if arguments.output.exists() and not arguments.output.is_dir():
-        raise RequestError(f"--output {arguments.output} is a file: name a folder.")
-    return arguments
-
-
 def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
-    """Score what the arguments name, together with the other processes of the job.
+    """Score the inputs, together with the other processes of the job.
 
     Returns:
-        Address of each shard that failed, and why.
+        The shards that failed, by address, and why.
 
     Raises:
-        RequestError: if nothing could start.
+        RequestError: if no shard could be scored because of the request itself.
     """
     shards = distributed.run_on_main(lambda: list_shards(arguments.input, arguments.output))
-    scorer = distributed.run_on_all(lambda: _scorer(arguments))
+    # An export is computed on the CPU, even if there is a GPU.
+    device = None if exported_file(arguments.model) else distributed.device()
+    scorer = distributed.run_on_all(
+        lambda: Scorer(arguments.model, arguments.model_revision, device, arguments.mixed_precision)
+    )
     options = _options(arguments, scorer)
-    ledger = _started_ledger(arguments.output, describe_job(arguments.model, scorer, options), shards, options)
+    ledger = _open_ledger(arguments.output, describe_job(arguments.model, scorer, options), shards, options)
 
-    waiting = distributed.run_on_main(lambda: _not_done(shards, ledger, options))
-    if len(waiting) < len(shards):
-        logger.info(f"Done before, and skipped: {len(shards) - len(waiting):,} of {len(shards):,} shards.")
-    total = sum(shard.bytes or 0 for shard in waiting)
+    to_do = distributed.run_on_main(lambda: _not_done(shards, ledger, options))
+    if len(to_do) < len(shards):
+        logger.info(f"Done before, and skipped: {len(shards) - len(to_do):,} of {len(shards):,} shards.")
+    total = sum(shard.bytes or 0 for shard in to_do)
     with progress_shown(total, distributed.world_size(), distributed.rank() == 0) as progress:
-        taken = score_shards(waiting, scorer, ledger, options, progress)
+        outcomes = score_shards(to_do, scorer, ledger, options, progress)
 
-    failed = _failures_of_all(waiting, taken, ledger, options)
+    failed = _failures_of_all_processes(to_do, outcomes, ledger, options)
     rows, seconds = sum(distributed.gather(progress.rows)), max(distributed.gather(progress.seconds))
     manifest = distributed.run_on_main(
         lambda: ledger.finish({address: failure.reason for address, failure in failed.items()})
@@ -170,22 +105,16 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
         first, *others = failed.values()
         raise RequestError(first.reason + (f" {len(others):,} other shards could not be scored." if others else ""))
     logger.info(
-        f"Scored {rows:,} rows of {len(waiting) - len(failed):,} shards in {h_mm_ss(seconds)}, "
-        f"{rows / max(seconds, 1e-9):,.0f} rows/s; all is told in {arguments.output / MANIFEST}"
+        f"Scored {rows:,} rows of {len(to_do) - len(failed):,} shards in {h_mm_ss(seconds)}, "
+        f"{rows / max(seconds, 1e-9):,.0f} rows/s; details are in {arguments.output / MANIFEST}"
     )
     return failed
 
 
-def _scorer(arguments: argparse.Namespace) -> Scorer:
-    # An export is computed on the CPU, whatever else is there.
-    device = None if exported_file(arguments.model) else distributed.device()
-    return Scorer(arguments.model, arguments.model_revision, device, arguments.mixed_precision)
-
-
 def _options(arguments: argparse.Namespace, scorer: Scorer) -> Options:
     return Options(
-        format="csv" if arguments.submission else arguments.output_format or "parquet",
         threshold=_threshold(scorer, arguments.precision_target),
+        output_format="csv" if arguments.submission else arguments.output_format or "parquet",
         submission=arguments.submission,
         on_bad_rows=arguments.on_bad_rows,
         text_column_name=arguments.text_column_name,
@@ -193,17 +122,28 @@ def _options(arguments: argparse.Namespace, scorer: Scorer) -> Options:
     )
 
 
-def _started_ledger(folder: Path, job: dict[str, Any], shards: Sequence[Shard], options: Options) -> Ledger:
-    """The output folder, when it is sure that the job may write to it."""
-    _require_alike(distributed.gather(job))
+def _threshold(scorer: Scorer, precision_target: str | None) -> float:
+    if precision_target is None:
+        return scorer.threshold
+    if precision_target in scorer.thresholds:
+        return scorer.thresholds[precision_target]
+    raise RequestError(
+        f"--precision_target {precision_target}: the model's config.json has thresholds for "
+        f"{', '.join(scorer.thresholds) or 'no precision'}. Leave it out to label at {scorer.threshold:g}."
+    )
+
+
+def _open_ledger(folder: Path, job: dict[str, Any], shards: Sequence[Shard], options: Options) -> Ledger:
+    """Check that the job may write to the output folder, and start its ledger there."""
+    _require_same_scores(distributed.gather(job))
     ledger = distributed.run_on_all(lambda: Ledger(folder, job))
     distributed.run_on_main(lambda: _require_safe_to_write(shards, ledger, options))
     distributed.run_on_main(ledger.start)
     return ledger
 
 
-def _require_alike(jobs: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse processes that would give a comment different scores."""
+def _require_same_scores(jobs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse processes whose scores for the same comment would differ; `jobs` are their descriptions of the job."""
     for process, job in enumerate(jobs):
         if found := difference(job, jobs[0]):
             raise RequestError(
@@ -213,13 +153,13 @@ def _require_alike(jobs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _require_safe_to_write(shards: Sequence[Shard], ledger: Ledger, options: Options) -> None:
-    """Refuse to write over an input, or over a file that is not an output of ours, and to read an output."""
+    """Refuse to overwrite an input or a file that this command did not write, and to score an output."""
     outputs = {output_of(shard, ledger.folder, options) for shard in shards}
-    taken = {output.resolve() for output in outputs}
+    resolved_outputs = {output.resolve() for output in outputs}
     for shard in shards:
-        # Of an address elsewhere this is no path, and so that of no output.
+        # A remote address is not a path, and so never equals that of an output.
         path = Path(shard.address)
-        if path.resolve() in taken:
+        if path.resolve() in resolved_outputs:
             raise RequestError(f"the scores would be written over the input {path}: name another folder as --output.")
         if ledger.wrote(path):
             raise RequestError(f"the input {path} was written by this command: name another --output, or other inputs.")
@@ -235,19 +175,19 @@ def _not_done(shards: Sequence[Shard], ledger: Ledger, options: Options) -> list
     return [shard for shard in shards if not ledger.is_done(shard, output_of(shard, ledger.folder, options))]
 
 
-def _failures_of_all(
-    waiting: Sequence[Shard], taken: Mapping[str, Failure | None], ledger: Ledger, options: Options
+def _failures_of_all_processes(
+    to_do: Sequence[Shard], outcomes: Mapping[str, Failure | None], ledger: Ledger, options: Options
 ) -> dict[str, Failure]:
-    """What failed, by address: in any of the processes, or because none of them came to it."""
-    outcomes = {address: outcome for part in distributed.gather(taken) for address, outcome in part.items()}
-    untaken = [shard for shard in waiting if shard.address not in outcomes]
-    held = distributed.run_on_main(lambda: _not_done(untaken, ledger, options))
-    outcomes |= {shard.address: HELD for shard in held}
-    return {shard.address: failure for shard in waiting if (failure := outcomes.get(shard.address)) is not None}
+    """Failed shards by address: those that failed in any process, and those that no process could lock."""
+    outcomes = {address: outcome for part in distributed.gather(outcomes) for address, outcome in part.items()}
+    skipped = [shard for shard in to_do if shard.address not in outcomes]
+    locked = distributed.run_on_main(lambda: _not_done(skipped, ledger, options))
+    outcomes |= {shard.address: LOCKED_BY_ANOTHER for shard in locked}
+    return {shard.address: failure for shard in to_do if (failure := outcomes.get(shard.address)) is not None}
 
 
 def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]:
-    """What decides the bytes of the outputs, for the manifest: model, settings, and the versions that compute."""
+    """Everything that determines the bytes of the outputs, for the manifest: model, settings and package versions."""
     packages = (*PACKAGES, "onnxruntime") if scorer.runtime == "onnxruntime" else PACKAGES
     versions: Mapping[str, str] = {package: importlib.metadata.version(package) for package in packages}
     return {
@@ -262,32 +202,9 @@ def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]
         "max_seq_length": scorer.max_seq_length,
         "head_tail_truncation": scorer.head_tail_truncation,
         "temperature": scorer.temperature,
-        "threshold": options.threshold,
-        "output_format": options.format,
-        "submission": options.submission,
-        "on_bad_rows": options.on_bad_rows,
-        "text_column_name": options.text_column_name,
-        "id_column_name": options.id_column_name,
+        **dataclasses.asdict(options),
         "rows_per_window": ROWS_PER_WINDOW,
         "bytes_per_window": BYTES_PER_WINDOW,
         "tokens_per_batch": scorer.tokens_per_batch,
         "versions": {"python": platform.python_version(), **versions},
     }
-
-
-def _threshold(scorer: Scorer, precision_target: str | None) -> float:
-    if precision_target is None:
-        return scorer.threshold
-    for target, threshold in scorer.thresholds.items():
-        if precision_target == target:
-            return threshold
-    raise RequestError(
-        f"--precision_target {precision_target}: the model's config.json has thresholds for "
-        f"{', '.join(scorer.thresholds) or 'no precision'}. Leave it out to label at {scorer.threshold:g}."
-    )
-
-
-def command() -> None:
-    """What `toxicity-predict` runs."""
-    with refusals_exit_cleanly():
-        main()

@@ -1,4 +1,4 @@
-"""The output folder's memory of what is done, by which model, so that a job that was killed goes on where it was."""
+"""The record of finished shards in an output folder, by which an interrupted job continues where it stopped."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from toxicity.predict.shards import Shard
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-# While a job goes on: what it is, and by the name of an output the record that it is done, the lock of who works on
-# it, a mark that it was begun (by any start of this job), and one that it was tried (by this start).
+# Hidden folder that exists while a job is unfinished. It holds JOB, the description of the job; the folder `shards`,
+# with a record of each finished output; and the folder `claims`, with two files for each output: `.lock`, locked while
+# a process writes the output (it stays as a sign that the output was begun), and `.tried`, which exists once a process
+# has written the output, or failed to, since the job was last started.
 PROGRESS = ".progress"
 JOB = "job.json"
 
@@ -27,15 +29,15 @@ RECORD_KEYS = ("input", "input_bytes", "input_version", "output", "rows", "bad_r
 
 
 class Ledger:
-    """What is done of a job in an output folder that several processes, on several machines, may share.
+    """Keeps track of which outputs of a job are finished, in a folder that several processes and machines may share.
 
-    While the job goes on there is a record of every finished shard in a hidden folder; at its end they become
-    `manifest.json`: the `job`, the `shards` with input, output, rows and the digest of the output, and the `failed`
-    ones with the reason. Nothing in it hangs on the time, the number of processes, or on how often they were killed.
+    While the job runs, a hidden folder holds a record of every finished shard. At the end these records become
+    `manifest.json`, with the keys `job`, `rows`, `shards` (input, output, rows and digest of each output) and `failed`
+    (input and reason). The manifest does not depend on time, number of processes or interruptions.
 
     Args:
-        folder: of the outputs.
-        job: what decides the bytes of the outputs, in JSON's types.
+        folder: the output folder.
+        job: everything that determines the bytes of the outputs, as JSON types.
 
     Raises:
         RequestError: if the folder holds scores of another job, or cannot be read.
@@ -49,19 +51,19 @@ class Ledger:
         manifest = _read(folder / MANIFEST, (*JOB_KEYS, "shards"))
         started = _read(self._progress / JOB, JOB_KEYS)
         in_manifest = [] if manifest is None else _records_in(manifest, folder / MANIFEST)
-        for known, records in ((manifest, in_manifest), (started, self._records_in_progress())):
-            if known is not None and any((folder / record["output"]).is_file() for record in records):
-                self._require_same_job(known)
-        # Where no output is left, whose they were is no matter.
+        # A job whose outputs were all removed does not matter.
+        for other_job, records in ((manifest, in_manifest), (started, self._records_in_progress())):
+            if other_job is not None and any((folder / record["output"]).is_file() for record in records):
+                self._require_same_job(other_job)
         self._in_manifest = {
             record["output"]: record for record in in_manifest if (folder / record["output"]).is_file()
         }
 
     def start(self) -> None:
-        """Say whose the folder is, before anything is in it; one process does so, and keeps other jobs out.
+        """Reserve the folder for this job; one process of the job calls it, before anything is written.
 
         Raises:
-            RequestError: if another job is at work in the folder, or it cannot be written to.
+            RequestError: if another job is running in the folder, or it cannot be written to.
         """
         with _writing_to(self.folder):
             self._lock = _lock(self._progress / "job.lock")
@@ -69,11 +71,12 @@ class Ledger:
                 raise RequestError(
                     f"another job writes to {self.folder}: wait for it, or name another folder as --output."
                 )
-            shutil.rmtree(self._progress / "tried", ignore_errors=True)
+            for mark in list((self._progress / "claims").rglob("*.tried")):
+                mark.unlink()
             _write(self._progress / JOB, self._job)
 
     def is_done(self, shard: Shard, output: Path) -> bool:
-        """Whether the shard's output is there, whole, and of this version of the input."""
+        """Whether the shard's output exists, is complete, and was made from this version of the input."""
         record = self._record_of(output)
         return (
             record is not None
@@ -85,32 +88,33 @@ class Ledger:
         )
 
     def wrote(self, path: Path) -> bool:
-        """Whether a file is the manifest of this folder, or an output that was written or begun by its jobs."""
+        """Whether a file is this folder's manifest, or an output that its jobs wrote or began to write."""
         if not path.resolve().is_relative_to(self.folder.resolve()):
             return False
         path = self.folder / path.resolve().relative_to(self.folder.resolve())
-        return path == self.folder / MANIFEST or self._record_of(path) is not None or self._note("begun", path).exists()
+        begun = self._claim_file(path, "lock").exists()
+        return path == self.folder / MANIFEST or self._record_of(path) is not None or begun
 
     def claim(self, output: Path) -> FileLock | None:
-        """The right to write an output, to be given back; None while another process has it. It ends with a process.
+        """Get the exclusive right to write an output, until `release` is called or the process ends.
 
-        None too where a process of this job had it before: what failed there would fail again.
+        Returns:
+            The claim; None if another process has one, or any process of this job had one before: what failed there
+            would fail again.
         """
-        claim = _lock(self._note("locks", output))
-        if claim is not None and self._note("tried", output).exists():
+        claim = _lock(self._claim_file(output, "lock"))
+        if claim is not None and self._claim_file(output, "tried").exists():
             claim.release()
             return None
-        if claim is not None:
-            _touch(self._note("begun", output))
         return claim
 
-    def give_back(self, claim: FileLock, output: Path) -> None:
-        """End a claim, done or failed."""
-        _touch(self._note("tried", output))
+    def release(self, claim: FileLock, output: Path) -> None:
+        """End a claim, whether the output was written or failed."""
+        self._claim_file(output, "tried").touch()
         claim.release()
 
     def record(self, shard: Shard, output: Path, rows: int, bad_rows: int) -> None:
-        """Note that a shard is done; call it after its output has its name."""
+        """Record that a shard is finished; call it when its output is complete under its final name."""
         content = {
             "input": shard.address,
             "input_bytes": shard.bytes,
@@ -121,18 +125,18 @@ class Ledger:
             "bytes": output.stat().st_size,
             "xxh3": digest_of(output),
         }
-        _write(self._note("shards", output), content)
+        _write(self._record_file(output), content)
 
     def forget(self, output: Path) -> None:
-        """Take away what is left of an earlier version of an input that fails now."""
-        self._note("shards", output).unlink(missing_ok=True)
+        """Remove the output and record of a shard that fails now, as they come from an earlier version of its input."""
+        self._record_file(output).unlink(missing_ok=True)
         output.unlink(missing_ok=True)
 
     def finish(self, failed: Mapping[str, str]) -> dict[str, Any]:
-        """Write the manifest, when all processes are through.
+        """Write the manifest; one process calls it when all of them are through.
 
         Args:
-            failed: address of each shard that failed, and why.
+            failed: the reason for each shard that failed, by address.
 
         Returns:
             The manifest.
@@ -153,19 +157,19 @@ class Ledger:
         self._lock.release()
         return manifest
 
-    def _require_same_job(self, known: Mapping[str, Any]) -> None:
-        known_job, job = ({"schema_version": some["schema_version"]} | some["job"] for some in (known, self._job))
-        if (known_job.get("on_bad_rows"), job.get("on_bad_rows")) == ("refuse", "score_null"):
-            # What was not refused has no bad rows, and the same scores either way.
-            known_job["on_bad_rows"] = "score_null"
-        if found := difference(known_job, job):
+    def _require_same_job(self, other: Mapping[str, Any]) -> None:
+        other_job, job = ({"schema_version": some["schema_version"]} | some["job"] for some in (other, self._job))
+        if (other_job.get("on_bad_rows"), job.get("on_bad_rows")) == ("refuse", "score_null"):
+            # Shards that were not refused have no bad rows, and so the same scores with either setting.
+            other_job["on_bad_rows"] = "score_null"
+        if found := difference(other_job, job):
             raise RequestError(
                 f"{self.folder} holds scores of another job, with {found}: "
                 "name another folder as --output, or remove that one."
             )
 
     def _record_of(self, output: Path) -> dict[str, Any] | None:
-        return _read(self._note("shards", output), RECORD_KEYS) or self._in_manifest.get(self._name(output))
+        return _read(self._record_file(output), RECORD_KEYS) or self._in_manifest.get(self._name(output))
 
     def _records_in_progress(self) -> Iterator[dict[str, Any]]:
         found = (_read(path, RECORD_KEYS) for path in self._progress.glob("shards/**/*.json"))
@@ -174,28 +178,32 @@ class Ledger:
     def _name(self, output: Path) -> str:
         return output.relative_to(self.folder).as_posix()
 
-    def _note(self, kind: str, output: Path) -> Path:
-        return self._progress / kind / f"{self._name(output)}.json"
+    def _record_file(self, output: Path) -> Path:
+        return self._progress / "shards" / f"{self._name(output)}.json"
+
+    def _claim_file(self, output: Path, kind: str) -> Path:
+        return self._progress / "claims" / f"{self._name(output)}.{kind}"
 
 
-def difference(known: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """The first thing that two jobs have not alike, such as `threshold 0.5 instead of 0.7`; None if there is none.
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The first difference between two jobs, such as `threshold 0.5 instead of 0.7`; None if there is none.
 
-    The name of the model is left out, as the same model may go by two.
+    The name of the model is not compared, as the same model may have several (a folder and a repo).
     """
-    for key in known | other:
-        one, another = known.get(key), other.get(key)
-        if isinstance(one, Mapping) and isinstance(another, Mapping):
-            if found := difference(one, another):
+    for key in one | other:
+        value, other_value = one.get(key), other.get(key)
+        if isinstance(value, Mapping) and isinstance(other_value, Mapping):
+            if found := difference(value, other_value):
                 return f"{key}.{found}"
-        elif one != another and key != "model":
-            return f"{key} {one} instead of {another}"
+        elif value != other_value and key != "model":
+            return f"{key} {value} instead of {other_value}"
     return None
 
 
 def _lock(path: Path) -> FileLock | None:
+    """Lock a file; None if another process has locked it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The thread that reads a shard takes its lock, the one that writes gives it back.
+    # Not bound to a thread: one thread claims a shard and reads it, another one writes its output and releases it.
     lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(blocking=False)
@@ -209,7 +217,7 @@ def _records_in(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]]
 
 
 def _read(path: Path, keys: Collection[str]) -> dict[str, Any] | None:
-    """What a file holds, None where there is none."""
+    """The content of a JSON file, which must have these keys; None if there is no such file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -230,11 +238,6 @@ def _checked(content: Any, keys: Collection[str], path: Path, kind: type = dict)
             f"{path} is damaged, or another program's: move it away, or name another folder as --output."
         )
     return content
-
-
-def _touch(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A model that `--export onnx` wrote, computed by ONNX Runtime in the place of one of `transformers`."""
+"""Run a model that `--export onnx` wrote in ONNX Runtime, behind the interface of a `transformers` model."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ FILE = "model.onnx"
 
 
 class OnnxModel(nn.Module):
-    """An exported model on the CPU, called as one of `transformers` is, on padded batches.
+    """An exported model on the CPU, which is called like a `transformers` model, with padded batches.
 
     Args:
-        path: of its `model.onnx`.
+        path: its `model.onnx`.
 
     Raises:
         RequestError: if ONNX Runtime is not installed.
-        Exception: of ONNX Runtime's own, if the file is damaged.
+        Exception: whatever ONNX Runtime raises if the file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,6 +43,6 @@ class OnnxModel(nn.Module):
 
 
 def exported_file(model_name_or_path: str) -> Path | None:
-    """The `model.onnx` of a folder that holds one; None for any other model."""
+    """The `model.onnx` in the folder of a model; None if there is none."""
     path = Path(model_name_or_path) / FILE
     return path if path.is_file() else None

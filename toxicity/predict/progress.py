@@ -1,4 +1,4 @@
-"""How far a job is, for whoever waits for it: a bar on a terminal, a line now and then elsewhere."""
+"""Show the progress of a scoring job: a progress bar on a terminal, otherwise a log line every half minute."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Rows a second and the time left; `rows` and `input_bytes` are those that are done.
+    """Rows per second and time left of a job.
 
-    Rows are not counted before they are read, so the time left goes by the bytes of the inputs.
+    The number of rows in a file is only known once it has been read, so the time left is estimated from input bytes.
 
     Args:
-        total: bytes there are to do, by all processes; 0 where nobody knows.
-        processes: how many share them, each about as fast as this one.
-        bar: on a terminal, shown instead of log lines.
+        total: input bytes of the whole job; 0 if unknown.
+        processes: number of processes that share them, assumed to be equally fast.
+        bar: progress bar to update; without one, progress is logged.
     """
 
     def __init__(self, total: int, processes: int = 1, bar: tqdm | None = None) -> None:
-        self.rows, self.input_bytes = 0, 0.0
+        self.rows, self.input_bytes = 0, 0.0  # that this process has scored, and that they took
         self._total, self._processes, self._bar = total, processes, bar
-        self._started = self._told = time.monotonic()
+        self._started = self._last_line = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._started
 
     def add(self, rows: int, input_bytes: float) -> None:
-        """Tell that rows were scored, by this process, which took so many bytes of the input.
+        """Count rows that this process scored, and the input bytes that they took.
 
-        Of a shard that fails, the bytes count as those of no rows: there is nothing left to do about them.
+        When a shard fails, the rest of its bytes are added with 0 rows, as they need no more work.
         """
         self.rows += rows
         self.input_bytes += input_bytes
         if self._bar is not None:
             self._bar.set_postfix_str(self.line(), refresh=False)
             self._bar.update(min(input_bytes * self._processes, self._bar.total - self._bar.n))
-        elif time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
-            self._told = time.monotonic()
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
             logger.info(self.line())
 
     def line(self) -> str:
-        """Such as `12,000 rows scored, 310 rows/s, 0:04:10 left`."""
+        """The progress in words, such as `12,000 rows scored, 310 rows/s, 0:04:10 left`."""
         seconds = max(self.seconds, 1e-9)
         line = f"{self.rows:,} rows scored, {self.rows / seconds:,.0f} rows/s"
         if self._processes > 1:
@@ -64,7 +64,7 @@ class Progress:
 
 @contextmanager
 def progress_shown(total: int, processes: int, is_main_process: bool) -> Iterator[Progress]:
-    """A `Progress` with a bar, if the main process writes to a terminal."""
+    """A `Progress`, with a bar in the main process if standard error is a terminal."""
     if not (is_main_process and sys.stderr.isatty()):
         yield Progress(total, processes)
         return

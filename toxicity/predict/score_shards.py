@@ -1,4 +1,4 @@
-"""Shards of comments → files of scores: window by window, one being read and tokenised while another is scored."""
+"""Score input files in windows of rows: while one window is scored, the next is read and tokenised in a thread."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from toxicity.data.row_checks import check_comments
 from toxicity.predict.ledger import Ledger
 from toxicity.predict.progress import Progress
 from toxicity.predict.scorer import Scorer
-from toxicity.predict.shards import STANDARD_INPUT, Shard, brought_here
+from toxicity.predict.shards import STANDARD_INPUT, Shard, local_copy
 from toxicity.predict.writers import output_file
 
-# Rows in memory at a time, which are sorted by length, and fewer where their text is longer than 2 KB on average. The
-# last bits of a score hang on both: they are no options.
+# Limits for the rows of a window, which are sorted by length together; the second one applies if texts are longer than
+# 2 KB on average. The last bits of a score depend on both, so they are constants and not options.
 ROWS_PER_WINDOW = 16_384
 BYTES_PER_WINDOW = 2**25
 
@@ -39,63 +39,55 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """What is written, and of which columns.
+    """What is read and written; the manifest lists these fields, so that a job with other options is told apart."""
 
-    `format` is `parquet`, `csv` or `jsonl`, `threshold` the score from which the label is 1; a `submission` has the
-    columns `id` and `prediction` alone. `on_bad_rows` is `refuse` or `score_null`.
-    """
-
-    format: str
-    threshold: float
-    submission: bool = False
-    on_bad_rows: str = "refuse"
-    text_column_name: str | None = None
-    id_column_name: str | None = None
+    threshold: float  # the score from which the label is 1
+    output_format: str  # `parquet`, `csv` or `jsonl`
+    submission: bool = False  # whether the outputs only have the columns `id` and `prediction`
+    on_bad_rows: str = "refuse"  # or `score_null`
+    text_column_name: str | None = None  # by default `text` or `comment_text`
+    id_column_name: str | None = None  # by default `id`; without one, rows are numbered
 
 
 class Failure(NamedTuple):
-    """Why a shard has no scores, and whether that is the fault of what was asked for."""
+    """Why a shard could not be scored."""
 
     reason: str
-    refused: bool
+    refused: bool  # whether by a `RequestError`, that is through a fault of the request or the input
 
 
 class Window(NamedTuple):
-    """Rows that follow each other, ready to be scored.
-
-    `ids` has one for each, `good` (bool) tells which of them can be scored, and `tokens` is of those. `input_bytes` is
-    how much of the input they took.
-    """
+    """Consecutive rows of a shard, ready to be scored."""
 
     ids: pa.ChunkedArray
-    good: np.ndarray
-    tokens: pa.Table
-    input_bytes: float
+    good: np.ndarray  # bool `(rows,)`, which rows can be scored
+    tokens: pa.Table  # those rows, as `Scorer.tokenize` returns them
+    input_bytes: float  # the part of the input that the rows took
 
 
 def score_shards(
     shards: Sequence[Shard], scorer: Scorer, ledger: Ledger, options: Options, progress: Progress
 ) -> dict[str, Failure | None]:
-    """Score those shards that no other process has taken, the largest first, and write each under its name when whole.
+    """Score the shards that no other process works on, the largest first.
 
-    Every shard is a world of its own: which process scores it, and after what, does not change a bit of it. Of one that
-    fails no output stays, as what is there is of an earlier version of the input.
+    The bytes of an output do not depend on which process scores the shard, or on what it scored before. If a shard
+    fails, an output from an earlier version of its input is removed. Failures are also logged at once.
 
     Returns:
-        The address of each shard taken, and why it failed if it did; the log tells that at once.
+        For each shard that this process worked on, by address, the failure, or None if it was scored.
     """
     outcomes: dict[str, Failure | None] = {}
     largest_first = sorted(shards, key=lambda shard: -(shard.bytes or 0))
-    work = _ahead(_work(largest_first, scorer, ledger, options, outcomes))
-    for (shard, claim), items in groupby(work, key=itemgetter(0, 1)):
+    items = _prefetched(_claimed_windows(largest_first, scorer, ledger, options, outcomes))
+    for (shard, claim), items_of_shard in groupby(items, key=itemgetter(0, 1)):
         output = output_of(shard, ledger.folder, options)
         bytes_before = progress.input_bytes
         try:
-            windows = (_raised(window) for _, _, window in items)
+            windows = (_window_or_raise(window) for _, _, window in items_of_shard)
             rows, bad_rows = _write(_score(windows, scorer, options, progress), output)
             ledger.record(shard, output, rows, bad_rows)
             outcomes[shard.address] = None
-        except Exception as error:  # whatever it is, the other shards can still be scored
+        except Exception as error:  # whatever happened, the other shards can still be scored
             refused = isinstance(error, RequestError)
             reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
             outcomes[shard.address] = Failure(reason, refused)
@@ -103,21 +95,21 @@ def score_shards(
             ledger.forget(output)
             progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
         finally:
-            ledger.give_back(claim, output)
+            ledger.release(claim, output)
     return outcomes
 
 
 def output_of(shard: Shard, folder: Path, options: Options) -> Path:
-    """Where the scores of a shard go."""
-    return folder / f"{shard.name}.{options.format}"
+    """The output file of a shard."""
+    return folder / f"{shard.name}.{options.output_format}"
 
 
-def _work(
+def _claimed_windows(
     shards: Sequence[Shard], scorer: Scorer, ledger: Ledger, options: Options, outcomes: Container[str]
 ) -> Iterator[tuple[Shard, FileLock, Window | Exception]]:
-    """The windows of one shard after the other, each shard claimed; in the place of one that failed, why it did.
+    """Claim shard after shard and yield its windows; if reading fails, the last item of a shard is the exception.
 
-    A shard that has an outcome by now could not be written: the rest of it is not read.
+    A shard that is in `outcomes` before all of it was read could not be written: the rest of it is skipped.
     """
     for shard in shards:
         output = output_of(shard, ledger.folder, options)
@@ -133,7 +125,7 @@ def _work(
                     if shard.address in outcomes:
                         break
                     yield shard, claim, window
-        except Exception as error:  # raised again where the shard's output is written
+        except Exception as error:  # `score_shards` raises it again in its own thread
             yield shard, claim, error
 
 
@@ -149,7 +141,7 @@ def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window]
         columns.update(_columns(names, shard.address, options))
         return list(columns.values())
 
-    with brought_here(shard) as path:
+    with local_copy(shard) as path:
         parts = read_windows(path, choose, ROWS_PER_WINDOW, BYTES_PER_WINDOW)
         yield from _prepare(parts, columns, shard, shard.address, scorer, options)
 
@@ -166,7 +158,7 @@ def _columns(names: list[str], source: str, options: Options) -> dict[str, str]:
 def _prepare(
     parts: Iterator[Part], columns: Mapping[str, str], shard: Shard, source: str, scorer: Scorer, options: Options
 ) -> Iterator[Window]:
-    """Check and tokenise what was read; `columns` are its names by the canonical ones, known when the first part is."""
+    """Check and tokenise rows; `columns` (canonical name → name in the file) is filled when the first part is read."""
     first_row, share = 0, 0.0
     for part in parts:
         table = part.table.rename_columns(list(columns))
@@ -188,7 +180,7 @@ def _prepare(
 def _score(
     windows: Iterator[Window], scorer: Scorer, options: Options, progress: Progress
 ) -> Iterator[tuple[pa.Table, int]]:
-    """The rows of the output, and how many of them have no score."""
+    """Yield the tables of the output, each with its number of rows without a score."""
     for window in windows:
         columns = np.full((len(window.good), 1 + len(scorer.subtypes)), np.nan)
         columns[window.good] = scorer.probabilities(window.tokens)
@@ -204,7 +196,7 @@ def _score(
 
 
 def _write(tables: Iterator[tuple[pa.Table, int]], output: Path) -> tuple[int, int]:
-    """Write an output; returns its rows, and how many of them have no score."""
+    """Write an output; returns its number of rows, and how many of them have no score."""
     first = next(tables)
     rows = bad_rows = 0
     with output_file(output, first[0].schema) as write:
@@ -214,8 +206,8 @@ def _write(tables: Iterator[tuple[pa.Table, int]], output: Path) -> tuple[int, i
     return rows, bad_rows
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same, each made in a thread while the one before it is in use."""
+def _prefetched(items: Iterator[T]) -> Iterator[T]:
+    """Yield the same items, computing each in a thread while the one before it is in use."""
     end = object()
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, items, end)
@@ -224,7 +216,7 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def _raised(item: Window | Exception) -> Window:
+def _window_or_raise(item: Window | Exception) -> Window:
     if isinstance(item, Exception):
         raise item
     return item

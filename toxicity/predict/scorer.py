@@ -1,4 +1,4 @@
-"""A trained model as a function: texts in, calibrated probabilities out, in their order."""
+"""`Scorer`: a trained model as a function from texts to calibrated probabilities of toxicity."""
 
 from __future__ import annotations
 
@@ -9,63 +9,59 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from toxicity.core import distributed
-from toxicity.core.errors import RequestError, one_line
+from toxicity.core.errors import RequestError
 from toxicity.core.files import digest
 from toxicity.data.encoding import ROWS_PER_ENCODE, encode, truncating_backend
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.calibration import Calibration
-from toxicity.hardware.precision import fastest_precision
-from toxicity.models.classifier import length_limit, refuse_pickled_weights
+from toxicity.hardware.precision import fastest_precision, torch_dtype
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.labels import labels_in
-from toxicity.models.padding_free import PACKED_ATTENTION, layout_for, unpadded_class
-from toxicity.models.scoring import in_bfloat16, score_rows
+from toxicity.models.padding_free import layout_for
+from toxicity.models.pretrained import (
+    load_classifier,
+    load_config_and_tokenizer,
+    load_errors_explained,
+    max_seq_length_of,
+)
+from toxicity.models.scoring import BatchScorer, in_bfloat16
 from toxicity.predict.onnx_runtime import OnnxModel, exported_file
 
-# What a tokenizer gives as its limit when it knows of none is larger by far.
-NO_LIMIT = 1_000_000
-# A processor is fastest while a batch stays in its cache, an accelerator when it is busy.
+# On a CPU, small batches are faster because they stay in its cache; a GPU needs large ones to be busy.
 TOKENS_PER_BATCH_ON_CPU = 8_192
 TOKENS_PER_BATCH = 65_536
 
 
 class Scorer:
-    """A trained model as a function: `Scorer(DIR)(["text", …])` gives calibrated probabilities of toxicity.
+    """A trained model as a function: `Scorer(DIR)(["text", …])` returns calibrated probabilities of toxicity.
 
-    `temperature` divides the logits before the sigmoid, `threshold` is the score from which a comment is called
-    toxic, and `thresholds` holds one for each precision target that a threshold reached when the model was
-    validated, keyed `"0.8"` and so on. All three, `max_seq_length` (tokens) and `head_tail_truncation` are what the
-    run wrote to the model's `config.json`; for a model of somebody else they are 1, 0.5, empty, the tokenizer's limit,
-    and False.
-    `subtypes` are the canonical names of the kinds of toxicity that the model also has a label for.
-
-    One scorer may be called from several threads at a time: nothing in it changes after it is made. The same texts,
-    in the same order, get the same scores to the last bit on one machine with the same versions, whatever the
-    number of threads; in other company a text's score moves by as much as its precision rounds. That of an int8 export
-    moves by more: each layer's inputs are rounded in steps that the largest one in the batch sets.
+    One scorer may be called from several threads at a time, as it never changes after its construction. The same texts
+    in the same order get identical scores on one machine with the same package versions, whatever the number of
+    threads. Together with other texts, a text's score may differ by a rounding error of the precision; with an int8
+    export by more, because the largest input of a layer in the batch determines the quantisation step.
 
     Args:
-        model_name_or_path: folder of a run, or a model on the Hub, with one label; of several the one called
-            `toxic` or `toxicity` is taken. Of two that exclude each other it is the difference of their logits.
-            A folder that `--export onnx` made is computed by ONNX Runtime, on the CPU, as it was exported.
+        model_name_or_path: folder of a run, or a model on the Hub. If it has several labels, the one called `toxic` or
+            `toxicity` is used; of two exclusive classes, the difference of their logits. A folder written by
+            `--export onnx` is computed by ONNX Runtime on the CPU, in the precision it was exported in.
         revision: branch, tag or commit on the Hub.
-        device: what to compute on, by default the accelerator if there is one.
-        mixed_precision: `no` (fp32), `bf16` or `fp16`, by default the fastest that the device has instructions
-            for. bf16 moved the scores of 2,000 comments of the sample by at most 0.013, and their AUC by 0.00005.
+        device: what to compute on; by default the accelerator if there is one, else the CPU.
+        mixed_precision: `no` (fp32), `bf16` or `fp16`; by default the fastest that the device supports natively. On
+            2,000 comments of the sample, bf16 changed the scores by at most 0.013 and the AUC by 0.00005.
+
+    Attributes:
+        calibration: temperature and thresholds, read from the `config.json` that the training run wrote. For other
+            models the temperature is 1, the threshold 0.5, and there are no thresholds by precision.
+        max_seq_length: number of tokens that texts are truncated to; for other models the tokenizer's limit.
+        head_tail_truncation: whether a long text keeps its beginning and its end (see `tokenization.encode`).
+        subtypes: canonical names of the subtypes of toxicity that the model has a label for.
 
     Raises:
-        RequestError: for a model that cannot be loaded, was not trained to classify, or does not say which of its
-            labels is toxicity, and for a device or precision that an export cannot be computed in.
+        RequestError: for a model that cannot be loaded, was not trained to classify, or has several labels none of
+            which is toxicity; and for an export with a device or precision it cannot be computed in.
     """
 
     def __init__(
@@ -78,7 +74,6 @@ class Scorer:
         onnx_file = exported_file(model_name_or_path)
         self.runtime = "torch" if onnx_file is None else "onnxruntime"
         if onnx_file is None:
-            refuse_pickled_weights(model_name_or_path)
             self.device = torch.device(device or distributed.accelerator() or "cpu")
             self.mixed_precision = mixed_precision or fastest_precision(self.device)
         elif mixed_precision or torch.device(device or "cpu").type != "cpu":
@@ -88,28 +83,18 @@ class Scorer:
             )
         else:
             self.device, self.mixed_precision = torch.device("cpu"), "no"
-        try:
-            config = AutoConfig.from_pretrained(model_name_or_path, revision=revision, trust_remote_code=False)
-            tokenizer = AutoTokenizer.from_pretrained(
-                model_name_or_path, revision=revision, use_fast=True, trust_remote_code=False
-            )
+        with load_errors_explained(model_name_or_path, "Name a folder that a run left, or a model on the Hub."):
+            config, tokenizer = load_config_and_tokenizer(model_name_or_path, revision)
             if onnx_file is None:
-                self._model = _load(model_name_or_path, revision, config).to(self.device)
-                self.weights_digest = digest(_bytes_of(self._model))
+                model = load_classifier(model_name_or_path, revision, config).eval()
+                use_faster_layers(model)
+                model.to(self.device)
+                self.weights_digest = digest(_bytes_of(model))
             else:
-                self._model = OnnxModel(onnx_file)
+                model = OnnxModel(onnx_file)
                 self.weights_digest = digest(path.read_bytes() for path in sorted(onnx_file.parent.glob("*.onnx*")))
-        except RequestError:
-            raise
-        except Exception as error:  # what is raised depends on which file is missing or damaged, and who reads it
-            raise RequestError(
-                f"cannot load {model_name_or_path}: {type(error).__name__}: {one_line(error)} "
-                "Name a folder that a run left, or a model on the Hub."
-            ) from error
-        if not tokenizer.is_fast:
-            raise RequestError(f"{model_name_or_path} has no fast tokenizer; choose a model that has.")
         self.revision: str | None = getattr(config, "_commit_hash", None)
-        self._take_settings(config, tokenizer, model_name_or_path)
+        self._read_settings(config, tokenizer, model_name_or_path)
         self.labels = labels_in(config, model_name_or_path)
         self.subtypes = tuple(self.labels.subtypes)
         self._backend = truncating_backend(tokenizer, self.max_seq_length)
@@ -117,18 +102,21 @@ class Scorer:
         self._id_type = np.min_scalar_type(max(self._backend.get_vocab().values()))
         on_cpu = self.device.type == "cpu"
         self.tokens_per_batch = TOKENS_PER_BATCH_ON_CPU if on_cpu else TOKENS_PER_BATCH
-        self._layout = layout_for(self._model, self.device, tokenizer.pad_token_id)
+        layout = layout_for(model, self.device, tokenizer.pad_token_id)
         if on_cpu and self.mixed_precision == "bf16":
-            self._model = in_bfloat16(self._model, self._layout)
+            # The weights themselves are bf16, so autocast is not needed.
+            model, autocast = in_bfloat16(model, layout), nullcontext
+        else:
+            autocast = self._autocast
+        self._batches = BatchScorer(model, layout, self.device, self.tokens_per_batch, autocast)
 
-    def _take_settings(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-        """What the run found out about its own scores."""
+    def _read_settings(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+        """Read what the training run wrote about scoring into the section `toxicity` of the config."""
         try:
             settings = getattr(config, "toxicity", None) or {}
             self.calibration = Calibration.from_config(settings)
-            limit = length_limit(config, tokenizer)
             self.head_tail_truncation = bool(settings.get("head_tail_truncation", False))
-            self.max_seq_length = int(settings.get("max_seq_length") or (limit if limit < NO_LIMIT else 512))
+            self.max_seq_length = max_seq_length_of(config, tokenizer)
         except (AttributeError, TypeError, ValueError) as error:
             raise RequestError(
                 f"what the config.json of {name} holds under `toxicity` cannot be read: take it out."
@@ -136,17 +124,17 @@ class Scorer:
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by before the sigmoid."""
+        """The number that logits are divided by before the sigmoid."""
         return self.calibration.temperature
 
     @property
     def threshold(self) -> float:
-        """The score from which a comment is called toxic."""
+        """The score from which a comment is labelled toxic."""
         return self.calibration.threshold
 
     @property
     def thresholds(self) -> Mapping[str, float]:
-        """Scores by the precision that they were fitted for, `"0.8"` and so on."""
+        """The thresholds that were fitted for a precision, keyed by that precision: `"0.8"` and so on."""
         return self.calibration.thresholds
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -154,12 +142,15 @@ class Scorer:
 
         Raises:
             TypeError: for one text instead of a list of them.
-            FloatingPointError: if a score is not a number, as when fp16 overflows.
+            FloatingPointError: if a score is NaN, as when fp16 overflows.
         """
         return self.probabilities(self.tokenize(texts))[:, 0]
 
     def tokenize(self, texts: Sequence[str]) -> pa.Table:
-        """Token ids, for `probabilities`: columns `input_ids` (list of unsigned integers) and `length` (int32).
+        """Tokenise texts for `probabilities`.
+
+        Returns:
+            A table with the columns `input_ids` (list of unsigned integers) and `length` (int32).
 
         Raises:
             TypeError: for one text instead of a list of them.
@@ -167,61 +158,36 @@ class Scorer:
         if isinstance(texts, str):
             raise TypeError("a Scorer takes a list of texts: give [text] instead of text")
         starts = range(0, max(1, len(texts)), ROWS_PER_ENCODE)
-        pieces = (list(texts[start : start + ROWS_PER_ENCODE]) for start in starts)
+        chunks = (list(texts[start : start + ROWS_PER_ENCODE]) for start in starts)
         return pa.Table.from_batches(
-            [encode(piece, self._backend, self._id_type, self.head_tail_truncation)[0] for piece in pieces]
+            [encode(chunk, self._backend, self._id_type, self.head_tail_truncation)[0] for chunk in chunks]
         )
 
     def probabilities(self, tokens: pa.Table) -> np.ndarray:
-        """Score what `tokenize` gave.
+        """Score texts that were tokenised by `tokenize`.
 
         Returns:
             float64 `(rows, 1 + subtypes)`: the calibrated probability of toxicity, then the sigmoid of each subtype.
 
         Raises:
-            FloatingPointError: if a score is not a number, as when fp16 overflows.
+            FloatingPointError: if a score is NaN, as when fp16 overflows.
         """
         if not len(tokens):
             return np.empty((0, 1 + len(self.subtypes)))
-        rows = TokenRows.from_table(tokens)
         with torch.inference_mode():
-            logits = score_rows(
-                self._model, rows, self._layout, self.tokens_per_batch, self.device, self._autocast
-            ).numpy(force=True)
-        picked = self.labels.pick(logits)
-        # Only toxicity was calibrated.
-        probabilities = Calibration().probability(picked)
-        probabilities[:, 0] = self.calibration.probability(picked[:, 0])
+            logits = self._batches.score(TokenRows.from_table(tokens)).numpy(force=True)
+        selected = self.labels.pick(logits)
+        # The temperature was fitted for toxicity only.
+        probabilities = Calibration().probability(selected)
+        probabilities[:, 0] = self.calibration.probability(selected[:, 0])
         if np.isnan(probabilities).any():
             raise FloatingPointError(f"the model's scores are no numbers in precision {self.mixed_precision}")
         return probabilities
 
     def _autocast(self) -> AbstractContextManager:
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.mixed_precision)
-        # On a CPU the weights themselves are bf16.
-        on = dtype is not None and not (self.device.type == "cpu" and self.mixed_precision == "bf16")
-        return torch.autocast(self.device.type, dtype) if on else nullcontext()
-
-
-def _load(name: str, revision: str, config: PreTrainedConfig) -> PreTrainedModel:
-    unpadded = unpadded_class(config)
-    model, loading = (unpadded or AutoModelForSequenceClassification).from_pretrained(
-        name,
-        revision=revision,
-        config=config,
-        dtype=torch.float32,
-        attn_implementation=PACKED_ATTENTION if unpadded else None,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
-    if missing := sorted(loading["missing_keys"]):
-        raise RequestError(
-            f"{name} has no weights for {', '.join(missing[:4])}: it was not trained to classify comments. Train it, "
-            "or name a model that was."
-        )
-    use_faster_layers(model)
-    return model.eval()
+        if self.mixed_precision == "no":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch_dtype(self.mixed_precision))
 
 
 def _bytes_of(model: nn.Module) -> Iterator[bytes | np.ndarray]:

@@ -1,4 +1,4 @@
-"""Input shards, wherever they are: listed in a fixed order, brought here one at a time."""
+"""List the input files of a job, local or remote, in a fixed order, and fetch remote ones one at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toxicity.core.errors import RequestError, one_line
 from toxicity.data.readers.files import READERS, is_readable
 
 STANDARD_INPUT = "-"
-# What file systems call that which changes with a file's content, the surest first.
+# Names under which file systems report something that changes with a file's content, the most reliable first.
 VERSION_KEYS = (
     "blob_id",
     "ETag",
@@ -38,28 +38,25 @@ VERSION_KEYS = (
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of comments.
+    """An input file of comments."""
 
-    `address` is what `fsspec` opens, `name` the path of its output below the output folder, without an ending, `bytes`
-    its size (None of a stream), and `version` what tells its content from what was there before, if anything does.
-    """
-
-    address: str
-    name: str
-    bytes: int | None
-    version: str | None
+    address: str  # path or URL, as `fsspec` opens it
+    name: str  # path of its output relative to the output folder, without an ending
+    bytes: int | None  # its size; None if unknown, as for a stream
+    version: str | None  # changes when the content changes; None if the file system reports nothing of the kind
 
 
 def list_shards(addresses: Sequence[str], output: Path | None = None) -> list[Shard]:
-    """Find the files behind the addresses, those of a folder or a pattern in the order of their names.
+    """List the input files; those of a folder or a pattern are sorted by name.
 
     Args:
-        addresses: files, folders, patterns with `*`, each a path or an address that `fsspec` knows, such as
-            `hf://datasets/USER/NAME/FILE`; or `-` alone, for lines on standard input.
-        output: folder that must not be in one of those, where its files would be input the next time.
+        addresses: files, folders and patterns with `*`, each a path or a URL that `fsspec` knows, such as
+            `hf://datasets/USER/NAME/FILE`; or only `-`, for lines on standard input.
+        output: the output folder, which must not be within an input folder: outputs would be inputs of the next job.
 
     Raises:
-        RequestError: for what is not there, cannot be reached or cannot be read, and for two files of one name.
+        RequestError: for files that do not exist, cannot be reached or are of an unknown format, and for two files
+            whose outputs would have the same name.
     """
     if STANDARD_INPUT in addresses:
         if len(addresses) > 1:
@@ -80,13 +77,13 @@ def list_shards(addresses: Sequence[str], output: Path | None = None) -> list[Sh
 
 
 @contextmanager
-def brought_here(shard: Shard) -> Iterator[Path]:
-    """The shard as a local file: itself, or a copy that is gone afterwards.
+def local_copy(shard: Shard) -> Iterator[Path]:
+    """The path of a local file, or of a temporary copy of a remote one.
 
-    Parquet and zip files are jumped about in, and a CSV file is looked through twice, so a copy is fetched whole.
+    The copy is complete because reading parquet and zip files needs random access, and CSV files are read twice.
 
     Raises:
-        RequestError: if it cannot be fetched, or not all of it.
+        RequestError: if the file cannot be fetched completely.
     """
     files, path = fsspec.url_to_fs(shard.address)
     if isinstance(files, LocalFileSystem):
@@ -94,7 +91,7 @@ def brought_here(shard: Shard) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / Path(path).name
-        with _refusing(shard.address):
+        with _access_errors_explained(shard.address):
             files.get_file(path, str(copy))
         if shard.bytes is not None and copy.stat().st_size != shard.bytes:
             raise RequestError(
@@ -104,15 +101,15 @@ def brought_here(shard: Shard) -> Iterator[Path]:
 
 
 def _shards_at(address: str, output: Path | None) -> list[Shard]:
-    with _refusing(address):
+    with _access_errors_explained(address):
         files, path = fsspec.url_to_fs(address)
         folder, pattern = path, re.search(r"[*?\[]", path)
-        # Asked first, as a web server takes any file for a folder if there are links in it.
+        # Checked before `isdir`, as fsspec takes any page with links on a web server for a folder.
         if is_readable(path) and files.isfile(path):
             return [_shard(files, path, Path(path).name)]
         if files.isdir(path):
-            here = isinstance(files, LocalFileSystem) and output is not None
-            if here and output.resolve().is_relative_to(Path(path).resolve()):
+            is_local = isinstance(files, LocalFileSystem)
+            if is_local and output is not None and output.resolve().is_relative_to(Path(path).resolve()):
                 raise RequestError(
                     f"--output {output} is in the folder {address}, of which all files are input: name one outside."
                 )
@@ -125,15 +122,14 @@ def _shards_at(address: str, output: Path | None) -> list[Shard]:
         else:
             raise RequestError(f"there is no file {address}.")
         names = {found: found.removeprefix(folder).lstrip("/") for found in sorted(paths)}
-        shown = [found for found, name in names.items() if is_readable(name) and not _is_no_data(name)]
-        if not shown:
+        data = [found for found, name in names.items() if is_readable(name) and not _is_metadata(name)]
+        if not data:
             raise RequestError(f"{address} holds no data: no file ends in {', '.join(READERS)}.")
-        return [_shard(files, found, names[found]) for found in shown]
+        return [_shard(files, found, names[found]) for found in data]
 
 
-def _is_no_data(name: str) -> bool:
-    # As Spark and Hive see it: `_SUCCESS`, `_delta_log/` and the like are not data. As `datasets` sees it:
-    # `dataset_infos.json`, `config.json` and the like are not either.
+def _is_metadata(name: str) -> bool:
+    # Spark and Hive ignore names like `_SUCCESS` and `_delta_log/`, and `datasets` files like `dataset_infos.json`.
     *_, file = parts = name.split("/")
     return file in FILES_TO_IGNORE or any(part.startswith((".", "_")) for part in parts)
 
@@ -144,17 +140,17 @@ def _shard(files: AbstractFileSystem, path: str, name: str) -> Shard:
     address = path if isinstance(files, LocalFileSystem) else files.unstrip_protocol(path)
     ending = next(ending for ending in sorted(READERS, key=len, reverse=True) if name.lower().endswith(ending))
     stem = name[: -len(ending)]
-    # `train.csv.zip` holds `train.csv`.
+    # `train.csv.zip` contains `train.csv`.
     return Shard(address, stem.removesuffix(".csv") if ending == ".zip" else stem, info.get("size"), version)
 
 
 @contextmanager
-def _refusing(address: str) -> Iterator[None]:
+def _access_errors_explained(address: str) -> Iterator[None]:
     try:
         yield
     except RequestError:
         raise
-    except Exception as error:  # what is raised depends on the file system, the client and the network
+    except Exception as error:  # the type depends on the file system, its client and the network
         raise RequestError(
             f"cannot reach {address}: {type(error).__name__}: {one_line(error)} Check the address and the network."
         ) from error

@@ -1,4 +1,4 @@
-"""Scores → files: parquet, CSV or JSON lines, seen under their names only when they are whole."""
+"""Write tables of scores to parquet, CSV or JSON lines files, which appear under their names when they are complete."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pyarrow.parquet
 
 from toxicity.core.files import written_whole
 
-# A spreadsheet takes a cell that begins so (four of them are full-width) for a formula, and runs it; a number is safe.
-# Where it separates cells by semicolons or tabs, text goes on in further cells.
+# A spreadsheet runs a cell that begins with one of these characters (four of them are full-width) as a formula, unless
+# it is a number. If the spreadsheet splits cells at semicolons or tabs, the text after one begins a new cell.
 FORMULA = re.compile(r"^(?=[=+\-@＝＋－＠\t\r\n])|(?<=[;\t\r\n])(?=[=+\-@＝＋－＠])")
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
@@ -26,18 +26,18 @@ Write = Callable[[pa.Table], object]
 
 @contextmanager
 def output_file(path: Path, schema: pa.Schema) -> Iterator[Write]:
-    """Open a file for tables of this schema, in the format that its name ends in.
+    """Open a file to write tables to; the value of the context is a function that writes one.
 
-    It is written under a hidden name and renamed when the block ends well, so that a reader finds a whole file or
-    none. The same tables make the same bytes.
+    The file is written under a hidden name and renamed when the block ends without an error, so that readers never see
+    an incomplete file. The same tables give the same bytes.
 
-    CSV has an empty cell for a null, and an apostrophe before what a spreadsheet would take for a formula: text that is
-    not a number and begins with `=`, `+`, `-`, `@`, a tab or a line end, or goes on with one of the first four after a
+    In CSV, a null is an empty cell, and an apostrophe precedes what a spreadsheet would run as a formula: text that is
+    not a number and begins with `=`, `+`, `-`, `@`, a tab or a line end, or has one of the first four after a
     semicolon, a tab or a line end.
 
     Args:
-        path: ends in `.parquet`, `.csv` or `.jsonl`.
-        schema: of all the tables.
+        path: the file; its ending, `.parquet`, `.csv` or `.jsonl`, determines the format.
+        schema: schema of the tables.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -57,12 +57,12 @@ def _parquet(file: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
 @contextmanager
 def _csv(file: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
     with TextIOWrapper(file, encoding="utf-8", newline="") as text:
-        # With line ends of one character, Python leaves the other one in a text unquoted.
+        # With line ends of one character, Python's writer would not quote texts that contain the other one.
         writer = csv.writer(text, lineterminator="\r\n")
         writer.writerow(schema.names)
 
         def write(table: pa.Table) -> None:
-            columns = [map(_harmless, column.to_pylist()) for column in table.columns]
+            columns = [map(_without_formula, column.to_pylist()) for column in table.columns]
             writer.writerows(zip(*columns, strict=True))
 
         yield write
@@ -74,7 +74,7 @@ def _json_lines(file: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
         yield lambda table: text.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in table.to_pylist())
 
 
-def _harmless(value: object) -> object:
+def _without_formula(value: object) -> object:
     if isinstance(value, str) and not NUMBER.fullmatch(value):
         return FORMULA.sub("'", value)
     return value

@@ -56,7 +56,8 @@ def result_of_run(
     arguments: Arguments, machine: Mapping[str, Any], splits: Splits, trainer: ToxicityTrainer, evaluation: Evaluation
 ) -> RunResult:
     """Collect what a run measured, when its model is evaluated; every process calls it."""
-    tokenizing, rows, tokens = trainer.checkpoints.tokenizing, len(splits.validation), int(trainer.eval_dataset.lengths.sum())
+    tokenizing = trainer.checkpoints.tokenizing
+    rows, tokens = len(splits.validation), int(trainer.eval_dataset.lengths.sum())
     trained_rows, trained_tokens = trainer.trained_rows, trainer.trained_tokens
     return RunResult(
         machine=machine,

@@ -26,6 +26,7 @@ from toxicity.data.sources import labels_of
 from toxicity.report import identity_plots, plots
 from toxicity.report.figures import FIGURES
 from toxicity.report.page import Comment, report_html, report_markdown
+from toxicity.training.evaluate import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +38,8 @@ def write_report(
     output_dir: str | Path | RunFolder,
     benchmark: dict[str, Any],
     validation: Dataset,
-    logits: np.ndarray,
+    evaluation: Evaluation,
     log_history: Sequence[Mapping[str, Any]],
-    held_out: np.ndarray | None = None,
 ) -> None:
     """Write the folder `report`, then print the row, two comments and, as the last line, the JSON.
 
@@ -50,10 +50,10 @@ def write_report(
         output_dir: folder of the run.
         benchmark: of `build_benchmark`.
         validation: rows with `id`, `text` and `target`.
-        logits: float `(rows,)`, in the order of `validation`.
+        evaluation: of the same rows.
         log_history: of `trainer.state`.
-        held_out: row numbers that the calibration was not fitted on; None where nothing was fitted.
     """
+    logits, held_out = evaluation.logits, evaluation.calibration.held_out
     run = RunFolder(output_dir)
     run.report.mkdir(parents=True, exist_ok=True)
     # In float64: in float32 the highest scores would all round to 1, and the file would give another AUC.

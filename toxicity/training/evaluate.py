@@ -12,7 +12,6 @@ from toxicity.data.sources import identities_of, targets_of
 from toxicity.evaluation.calibration import Calibration, calibrate
 from toxicity.evaluation.identity_probe import probe
 from toxicity.evaluation.metrics import ToxicityMetric
-from toxicity.hardware.timing import PhaseClock
 from toxicity.training.trainer import ToxicityTrainer
 
 
@@ -33,19 +32,20 @@ class Evaluation:
     probe: dict[str, Any] | None
 
 
-def evaluate(trainer: ToxicityTrainer, validation: Dataset, clock: PhaseClock) -> Evaluation:
+def evaluate(trainer: ToxicityTrainer, validation: Dataset) -> Evaluation:
     """Score the validation rows and judge the scores; every process calls it.
+
+    The trainer's clock is charged the phases `inference`, `metrics` and `probe`.
 
     Args:
         trainer: after training; its `eval_dataset` holds the tokens of `validation`.
         validation: the comments with their targets and identities.
-        clock: charged the phases `inference`, `metrics` and `probe`.
     """
     logits = trainer.score(trainer.eval_dataset)
-    with clock.phase("metrics"):
+    with trainer.clock.phase("metrics"):
         targets, identities = targets_of(validation), identities_of(validation)
         metrics = ToxicityMetric().compute(predictions=logits, references=targets, identities=identities)
         calibration = calibrate(logits, targets, trainer.args.seed)
-    with clock.phase("probe"):
+    with trainer.clock.phase("probe"):
         found = probe(lambda texts: calibration.probability(trainer.score_texts(texts)), calibration.thresholds)
     return Evaluation(logits, metrics, calibration, found)

@@ -17,7 +17,7 @@ from toxicity.core import distributed
 from toxicity.core.errors import RequestError
 from toxicity.core.files import write_text
 from toxicity.core.run_folder import RunFolder
-from toxicity.models.classifier import refuse_pickled_weights
+from toxicity.models.pretrained import refuse_pickled_weights
 from toxicity.training.checkpoints import (
     DAMAGE,
     INDEX,

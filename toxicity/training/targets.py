@@ -34,6 +34,7 @@ class Objective:
         names: canonical column names of the auxiliary targets.
         auxiliary: float32 `(rows, names)`, 0 to 1, NaN where not annotated; None without names.
         coefficients: of each auxiliary target in the loss of a row, float32 `(names,)`.
+        init_head_bias: whether the model starts from the base rates instead of from one half.
     """
 
     labels: np.ndarray
@@ -41,6 +42,12 @@ class Objective:
     names: tuple[str, ...]
     auxiliary: np.ndarray | None
     coefficients: np.ndarray
+    init_head_bias: bool = False
+
+    @property
+    def head_rates(self) -> np.ndarray | None:
+        """The `base_rates` if the head is to start from their log odds."""
+        return self.base_rates if self.init_head_bias else None
 
     @property
     def base_rates(self) -> np.ndarray:
@@ -94,7 +101,8 @@ def objective_of(comments: Dataset, arguments: ObjectiveArguments) -> Objective:
     if auxiliary is not None:
         # Averages over the annotated rows of the whole dataset, however many of them a batch has.
         coefficients = np.concatenate(coefficients) / (1 - np.isnan(auxiliary).mean(0))
-    return Objective(labels.astype(np.float32), weights, names, auxiliary, np.asarray(coefficients, np.float32))
+    coefficients = np.asarray(coefficients, np.float32)
+    return Objective(labels.astype(np.float32), weights, names, auxiliary, coefficients, arguments.init_head_bias)
 
 
 def smoothed(target: np.ndarray, annotators: np.ndarray) -> np.ndarray:

@@ -20,13 +20,12 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
-from toxicity.hardware.machine import describe_machine
-from toxicity.hardware.precision import judge_precision
+from toxicity.hardware.precision import best_precision, compute_capability, precision_name
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.flops import encoder_of
 from toxicity.models.padding_free import layout_for
-from toxicity.models.scoring import in_bfloat16, score_rows
+from toxicity.models.scoring import BatchScorer, in_bfloat16
 from toxicity.training.batching import Collator, EpochSampler, EvenSampler, steps_with_later_negatives
 from toxicity.training.callbacks import LogLines, keep_trackers_open
 from toxicity.training.losses import mean_binary_cross_entropy, training_loss
@@ -253,18 +252,15 @@ class ToxicityTrainer(ResumableTrainer):
     def _score_rows(self, rows: TokenRows, on_batch: Callable[[int], object] = lambda batches: None) -> torch.Tensor:
         # On a CPU a copy in bf16: autocast would convert the weights again for every batch.
         copied = self.mixed_precision == "bf16" and self.args.device.type == "cpu" and not self.is_fsdp_enabled
-        logits = score_rows(
+        scorer = BatchScorer(
             in_bfloat16(self.model, self.layout) if copied else self.model,
-            rows,
             self.layout,
-            self.max_tokens or self.args.per_device_eval_batch_size * int(rows.lengths.max()),
             self.args.device,
+            self.max_tokens or self.args.per_device_eval_batch_size * int(rows.lengths.max()),
             nullcontext if copied else self.accelerator.autocast,
-            self.args.process_index,
-            self.args.world_size,
-            on_batch,
-            in_halves=not self.is_fsdp_enabled,
+            halve_when_full=not self.is_fsdp_enabled,
         )
+        logits = scorer.score(rows, self.args.process_index, self.args.world_size, on_batch)
         logits = self.accelerator.reduce(logits).cpu()
         return logits if self.coefficients is None else logits[:, :1]
 
@@ -276,15 +272,14 @@ class ToxicityTrainer(ResumableTrainer):
         """Log how this machine is used, and why."""
         device, precision = self.args.device, self.mixed_precision
         if device.type in ("cpu", "cuda"):
-            capability = describe_machine(device, 1)["compute_capability"]
-            reason, better = judge_precision(precision, capability)
-            name = {"no": "fp32"}.get(precision, precision)
-            if better is None:
+            best, reason = best_precision(compute_capability(device))
+            name = precision_name(precision)
+            if best == precision:
                 logger.info(f"Computing in {name}: {reason}.")
             else:
                 logger.warning(
                     f"Computing in {name}, as the Accelerate config or its default says, but {reason}: "
-                    f"`mixed_precision: {better}` is the better choice here."
+                    f"`mixed_precision: {best}` is the better choice here."
                 )
         if device.type == "cpu":
             logger.info(describe_cpu_settings())

@@ -11,7 +11,7 @@ from transformers import BertForSequenceClassification
 
 from toxicity.core.errors import RequestError
 from toxicity.data.sources import load_splits
-from toxicity.predict import job
+from toxicity.predict.__main__ import main
 from toxicity.predict.export import onnx
 from toxicity.predict.scorer import Scorer
 
@@ -23,14 +23,16 @@ pytestmark = pytest.mark.usefixtures("torch_build")
 
 @pytest.fixture(scope="module")
 def exported(torch_build, tmp_path_factory, tiny_config, tokenizer):
-    """A model that is exported once for all tests: its folder, the export's, and what was told."""
+    """A model, exported once for all tests: the folder of both, and the content of `export.json`."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("onnx")
-    config = tiny_config.__class__(**tiny_config.to_dict() | {"toxicity": {"temperature": 2.0, "threshold": 0.4}})
+    # One layer, as the exporter takes seconds for each.
+    changes = {"num_hidden_layers": 1, "toxicity": {"temperature": 2.0, "threshold": 0.4}}
+    config = tiny_config.__class__(**tiny_config.to_dict() | changes)
     BertForSequenceClassification(config).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     write_csv(folder / "labelled.csv", ["id", "body", "bad"], [[i, *row] for i, row in enumerate(make_comments(60))])
-    # What of an earlier export is there is replaced.
+    # Files of an earlier export, which are to be replaced.
     (folder / "out" / "fp32").mkdir(parents=True)
     (folder / "out" / "fp32" / "old.onnx").write_text("old")
     call(
@@ -41,11 +43,11 @@ def exported(torch_build, tmp_path_factory, tiny_config, tokenizer):
 
 
 def call(*arguments):
-    """The command in this process."""
+    """Run the command in this process."""
     log = logging.getLogger("toxicity")
     before, threads = (log.handlers, log.propagate, log.level), torch.get_num_threads()
     try:
-        job.main(list(map(str, arguments)))
+        main(list(map(str, arguments)))
     finally:
         (log.handlers, log.propagate, log.level), _ = before, torch.set_num_threads(threads)
 
@@ -92,9 +94,10 @@ def test_an_export_that_was_not_measured_replaces_nothing(exported, tmp_path, mo
         (tmp_path / form / "model.onnx").write_text("old")
     (tmp_path / "export.json").write_text("old")
 
-    def fail(model, revision, output):
-        shutil.copytree(folder / "out", output, dirs_exist_ok=True)
-        (output / "int8" / "model.onnx").write_bytes(b"cut")
+    def fail(model, revision, folders):
+        for form, unfinished in folders.items():
+            shutil.copytree(folder / "out" / form, unfinished, dirs_exist_ok=True)
+        (folders["int8"] / "model.onnx").write_bytes(b"cut")
 
     monkeypatch.setattr(onnx, "export", fail)
     with pytest.raises(RequestError, match="cannot load .*int8"):
@@ -112,7 +115,7 @@ def test_no_pickle_is_exported(exported, tmp_path):
     shutil.copytree(folder / "model", tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
     with pytest.raises(RequestError, match="holds its weights as a pickle"):
-        onnx.export(str(tmp_path / "model"), "main", tmp_path / "out")
+        onnx.export(str(tmp_path / "model"), "main", {"fp32": tmp_path / "out"})
 
 
 def test_an_output_that_cannot_be_written_to(exported, tmp_path):

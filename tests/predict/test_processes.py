@@ -1,0 +1,50 @@
+"""Jobs of several processes: forked ones that are killed, and ones that `accelerate launch` starts."""
+
+import os
+import subprocess
+import time
+
+import pytest
+from builders import COMMENTS, ROOT, files_in, make_comments, write_texts
+from processes import LAUNCH, PredictRun, ended_well, two_ranks
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+def test_killed_in_the_middle_and_repeated_it_leaves_the_same_bytes(model_dir, inputs, tmp_path):
+    for number in range(20):
+        write_texts(inputs / f"part-{number:02d}.csv", [text for text, _ in make_comments(300, seed=number)])
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    flags = ["--model", model_dir, "--input", inputs, "--output"]
+    ended_well(PredictRun(tmp_path / "alone", *flags, undisturbed))
+
+    ranks = two_ranks(tmp_path / "killed", *flags, disturbed, kind=PredictRun)
+    while any(rank.process.is_alive() for rank in ranks) and len(list(disturbed.glob("*.parquet"))) < 3:
+        time.sleep(0.002)
+    for rank in ranks:
+        rank.process.kill()
+        rank.ended()
+    assert 3 <= len(list(disturbed.glob("*.parquet"))) < 20, "killed in the middle"
+    assert not (disturbed / "manifest.json").exists()
+
+    first, _ = map(ended_well, two_ranks(tmp_path / "again", *flags, disturbed, kind=PredictRun))
+    assert "Done before, and skipped" in first.errors
+    assert files_in(disturbed) == files_in(undisturbed)
+
+
+def test_where_one_of_two_processes_fails_the_other_goes_on(model_dir, inputs, tmp_path):
+    for number in range(6):
+        texts = ["", "x"] if number == 2 else COMMENTS
+        write_texts(inputs / f"part-{number}.csv", texts)
+    # Of two processes without a GPU, `accelerate launch` starts both only if told that there are several GPUs.
+    command = [*LAUNCH, "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m", "toxicity.predict"]
+    command += ["--model", str(model_dir), "--input", str(inputs), "--output", str(tmp_path / "out")]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "part-2.csv, row 1: the text is missing" in done.stderr
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == 5

@@ -1,0 +1,65 @@
+import json
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from builders import ROOT
+
+from toxicity.core.errors import RequestError
+from toxicity.core.schema import IDENTITIES
+from toxicity.evaluation.identity_probe import (
+    describe_probe,
+    probe,
+)
+from toxicity.probe import main
+
+THRESHOLDS = {"0.5": 0.3, "0.8": 0.6}
+
+
+class FakeScorer:
+    """Takes the place of `toxicity.predict.Scorer`."""
+
+    def __init__(self, model):
+        if model != "runs/mine":
+            raise RequestError(f"there is no model {model}")
+        self.thresholds = THRESHOLDS
+
+    def __call__(self, texts):
+        return np.full(len(texts), 0.25)
+
+
+@pytest.fixture
+def fake_scorer(monkeypatch):
+    monkeypatch.setitem(sys.modules, "toxicity.predict.scorer", types.SimpleNamespace(Scorer=FakeScorer))
+
+
+def test_the_command_prints_the_table_and_ends_with_the_json(fake_scorer, capsys):
+    main(["--model", "runs/mine"])
+    printed = capsys.readouterr().out
+    found = json.loads(printed.splitlines()[-1])
+    assert found == probe(FakeScorer("runs/mine"), THRESHOLDS)
+    assert describe_probe(found) in printed
+
+
+def test_a_model_that_is_not_there_is_refused(fake_scorer):
+    with pytest.raises(RequestError, match="there is no model runs/none"):
+        main(["--model", "runs/none"])
+
+
+@pytest.mark.usefixtures("torch_build")
+def test_the_command_with_a_real_model(model_dir, capsys):
+    main(["--model", str(model_dir)])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["largest_shift"][0] in IDENTITIES
+
+
+def test_a_wrong_flag_exits_with_2_before_torch_is_loaded():
+    code = (
+        "import sys\nfrom toxicity.probe import main\ntry:\n    main(['--modle', 'x'])\n"
+        "except SystemExit as stop:\n    assert 'torch' not in sys.modules\n    sys.exit(stop.code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--model" in done.stderr
+    assert "Traceback" not in done.stderr

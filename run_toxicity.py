@@ -29,6 +29,7 @@ from toxicity.hardware.timing import PhaseClock
 from toxicity.hub.model_card import write_card
 from toxicity.hub.publisher import Publisher
 from toxicity.models.classifier import add_to_config, load_model, load_tokenizer
+from toxicity.models.flops import encoder_of
 from toxicity.report.benchmark import build_benchmark, result_of_run
 from toxicity.report.write import write_report
 from toxicity.training.evaluate import evaluate
@@ -83,11 +84,13 @@ def main() -> None:
         callbacks=[publisher],
     )
     machine["matmul_flops_per_second"] = measure_matmul_peak(args.device, trainer.mixed_precision)
+    # Before training, which may divide the weights among processes.
+    encoder = encoder_of(trainer.model)
     trainer.train(resume_from_checkpoint=resume_from)
     # Before anything that could fail: these are the hours.
     trainer.save_model()
     evaluation = evaluate(trainer, splits.validation)
-    benchmark = build_benchmark(result_of_run(arguments, machine, splits, trainer, evaluation))
+    benchmark = build_benchmark(result_of_run(arguments, machine, splits, trainer, encoder, evaluation))
     if is_main_process:
         with trainer.full_disk_explained(Path(args.output_dir), "the report", kept="The trained model is saved."):
             cut = {key: getattr(data_args, key) for key in ("max_seq_length", "head_tail_truncation")}

@@ -14,6 +14,7 @@ from toxicity.bench.runs import SCHEMA_VERSION
 from toxicity.core.arguments import Arguments, ObjectiveArguments
 from toxicity.core.training_arguments import OPTIONS_OF_TRAINING, TrainingArguments
 from toxicity.data.sources import Splits, labels_of
+from toxicity.models.flops import Encoder
 from toxicity.training.evaluate import Evaluation
 from toxicity.training.trainer import ToxicityTrainer
 
@@ -53,9 +54,23 @@ class RunResult:
 
 
 def result_of_run(
-    arguments: Arguments, machine: Mapping[str, Any], splits: Splits, trainer: ToxicityTrainer, evaluation: Evaluation
+    arguments: Arguments,
+    machine: Mapping[str, Any],
+    splits: Splits,
+    trainer: ToxicityTrainer,
+    encoder: Encoder,
+    evaluation: Evaluation,
 ) -> RunResult:
-    """Collect what a run measured, when its model is evaluated; every process calls it."""
+    """Collect what a run measured, once its model is evaluated; every process calls it.
+
+    Args:
+        arguments: the parsed request.
+        machine: of `preflight.check_machine`.
+        splits: the comments.
+        trainer: after training.
+        encoder: size of its model, measured before training.
+        evaluation: of the validation rows.
+    """
     tokenizing = trainer.checkpoints.tokenizing
     rows, tokens = len(splits.validation), int(trainer.eval_dataset.lengths.sum())
     trained_rows, trained_tokens = trainer.trained_rows, trainer.trained_tokens
@@ -70,8 +85,8 @@ def result_of_run(
             "trained_tokens": trained_tokens,
             "scored_rows": rows,
             "scored_tokens": tokens,
-            "trained_flops": trainer.encoder.training_flops(trained_rows, trained_tokens),
-            "scored_flops": trainer.encoder.forward_flops(rows, tokens),
+            "trained_flops": encoder.training_flops(trained_rows, trained_tokens),
+            "scored_flops": encoder.forward_flops(rows, tokens),
         },
         metrics=evaluation.metrics,
         tokenizer_cache_hit=tokenizing["cache_hit"],

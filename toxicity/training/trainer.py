@@ -23,7 +23,6 @@ from toxicity.hardware.cpu import describe_cpu_settings
 from toxicity.hardware.precision import best_precision, compute_capability, precision_name
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.cpu_layers import use_faster_layers
-from toxicity.models.flops import encoder_of
 from toxicity.models.padding_free import layout_for
 from toxicity.models.scoring import BatchScorer, in_bfloat16
 from toxicity.training.batching import Collator, EpochSampler, EvenSampler, steps_with_later_negatives
@@ -69,8 +68,6 @@ class ToxicityTrainer(ResumableTrainer):
             **options,
         )
         self.metric = ToxicityMetric()
-        # Before FSDP divides the weights.
-        self.encoder = encoder_of(self.model)
         self._trained_rows = self._trained_tokens = 0
         self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id)
         if args.torch_compile:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hub_server import WRITE_TOKEN
 
-from toxicity.core.errors import PublishError
+from toxicity.core.errors import PublishError, RequestError
 from toxicity.hub.publisher import Publisher
 
 
@@ -122,3 +122,9 @@ def test_the_end_is_published_by_the_allow_list_and_with_the_runs_own_card(make_
     assert files["README.md"] == b"# mine\n"
     assert published(hub) == {}
     assert hub.repos["tester/mine"].private
+
+
+def test_the_upload_of_the_trainer_itself_is_refused(make_trainer, hub):
+    with pytest.raises(RequestError, match="published by the callback Publisher"):
+        make_trainer(**HUB).push_to_hub()
+    assert published(hub) == {}

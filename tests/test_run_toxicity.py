@@ -213,7 +213,8 @@ def on_the_hub(hub, home, tmp_path):
     return home | there | {"HF_HOME": str(tmp_path / "huggingface"), "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
-TWO_PROCESSES = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2, "run_toxicity.py"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+TWO_PROCESSES = [*TORCHRUN, "--nproc_per_node", 2, "run_toxicity.py"]
 PUSH = ["--push_to_hub", "--hub_model_id", "toxic-comments"]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hub_server import WRITE_TOKEN
 
-from toxicity.core.errors import PublishError
+from toxicity.core.errors import PublishError, RequestError
 from toxicity.hub.publisher import Publisher
 
 
@@ -122,3 +122,32 @@ def test_the_end_is_published_by_the_allow_list_and_with_the_runs_own_card(make_
     assert files["README.md"] == b"# mine\n"
     assert published(hub) == {}
     assert hub.repos["tester/mine"].private
+
+
+def test_the_upload_of_the_trainer_itself_is_refused(make_trainer, hub):
+    with pytest.raises(RequestError, match="published by the callback Publisher"):
+        make_trainer(**HUB).push_to_hub()
+    assert published(hub) == {}
+
+
+def test_a_checkpoint_is_not_published_while_another_is_under_way(make_trainer, hub):
+    trainer = make_trainer(**EVERY_SAVE | {"hub_always_push": False})
+    hub.hang("POST", "/preupload/")
+    trainer.train()
+    (under_way,) = publisher_of(trainer).uploads
+    hub.heal()
+    wait([under_way])
+    summaries = [json.loads(call.body.splitlines()[0])["value"]["summary"] for call in hub.calls("POST", "/commit/")]
+    assert summaries == ["Training in progress, step 4"]
+
+
+def test_a_disk_without_room_for_an_upload_stops_nothing(make_trainer, hub, caplog, monkeypatch):
+    def fail(*arguments):
+        raise OSError("no room")
+
+    monkeypatch.setattr("toxicity.hub.publisher.push_checkpoint", fail)
+    trainer = make_trainer(**EVERY_SAVE)
+    with caplog.at_level("WARNING", logger="toxicity"):
+        trainer.train()
+    assert trainer.state.global_step == 8
+    assert "checkpoint-8 was not published, and training goes on: no room" in caplog.text

@@ -166,3 +166,29 @@ def test_a_pickle_in_the_state_of_the_scaler_runs_no_code(make_trainer):
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
     with pytest.raises(RequestError, match="holds a pickle of more than tensors"):
         trainer.train(resume_from_checkpoint=str(folder))
+
+
+def test_an_evaluation_that_was_cut_off_is_made_up_for(make_trainer, tmp_path, monkeypatch):
+    class Stop(TrainerCallback):
+        def on_prediction_step(self, args, state, control, **kwargs):
+            monkeypatch.setattr("toxicity.training.monitor.stop_requested", lambda: state.global_step == 8)
+
+    aucs = [0.5, 0.7, 0.6]
+    whole = make_trainer(aucs, output_dir=str(tmp_path / "whole"), **BEST)
+    whole.train()
+    cut = make_trainer(aucs, per_device_eval_batch_size=2, **BEST)
+    cut.add_callback(Stop())
+    with pytest.raises(Interrupted):
+        cut.train()
+    monkeypatch.undo()
+    assert steps_saved(cut) == [4, 8]
+    again = make_trainer(aucs[1:], **BEST)
+    again.train(str(tmp_path / "run" / "checkpoint-8"))
+    logs = [
+        [(entry["step"], entry["eval_auc"]) for entry in trainer.state.log_history if "eval_auc" in entry]
+        for trainer in (whole, again)
+    ]
+    assert logs[0] == logs[1] == [(4, 0.5), (8, 0.7), (12, 0.6)]
+    assert whole.state.best_global_step == again.state.best_global_step == 8
+    for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -27,7 +27,7 @@ from toxicity.data.token_dataset import FILLER
 from toxicity.hardware.timing import PhaseClock
 from toxicity.training.batching import set_epoch, steps_per_epoch
 from toxicity.training.callbacks import EpochCallback
-from toxicity.training.checkpoints import fault_of, unfinished_path
+from toxicity.training.checkpoints import fault_of, rotate, unfinished_path
 from toxicity.training.monitor import Monitor
 from toxicity.training.resume import Checkpoints
 
@@ -236,7 +236,7 @@ class ResumableTrainer(Trainer):
             with self.full_disk_explained(folder.parent, folder.name, needed, cleanup):
                 self.checkpoints.save(step, self._write_checkpoint, self._facts, writer)
             if writer:
-                self.checkpoints.rotate(step, self._limit, self.state.best_model_checkpoint)
+                rotate(folder.parent, self._limit, folder, self.state.best_model_checkpoint)
         self._saved_step = step
         self.monitor.note_save(monotonic() - started)
         logger.info(f"Saved {folder} in {monotonic() - started:.1f} seconds.")

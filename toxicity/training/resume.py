@@ -27,7 +27,6 @@ from toxicity.training.checkpoints import (
     newest_whole,
     put_in_place,
     read_index,
-    rotate,
     seal,
     seems_whole,
     unfinished_path,
@@ -126,10 +125,6 @@ class Checkpoints:
             seal(unfinished, history | recorded)
             put_in_place(unfinished)
         _wait_for_all()
-
-    def rotate(self, step: int, limit: int | None, best: str | None) -> None:
-        """Delete old checkpoints beyond the limit, now that the one of this step is whole."""
-        rotate(self.run_folder.path, limit, self.run_folder.checkpoint(step), best)
 
     def last_good(self) -> Path | None:
         """The newest checkpoint that is whole, judged by the names and sizes of its files."""

@@ -1,7 +1,5 @@
 """Logging and progress bars of a run, and comments made safe to print."""
 
-from __future__ import annotations
-
 import logging
 import sys
 

@@ -1,7 +1,5 @@
 """Full disks: how they are recognised, and the message about them."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

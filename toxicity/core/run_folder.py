@@ -1,7 +1,5 @@
 """Where a run keeps what it leaves."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 REPORT = "report"

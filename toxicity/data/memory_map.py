@@ -1,7 +1,5 @@
 """Arrow tables in memory-mapped files: rows are loaded only when they are used, so tables may exceed the memory."""
 
-from __future__ import annotations
-
 import mmap
 import tempfile
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Checks of the rows that were read: columns get their canonical types, and each unusable row a reason."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

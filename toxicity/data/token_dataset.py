@@ -1,9 +1,8 @@
 """The training dataset: tokenised comments and their targets, read from Arrow without copying the token ids."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import datasets
 import numpy as np
@@ -50,14 +49,14 @@ class TokenRows(Dataset):
         self._chunk_starts = np.cumsum([0, *map(len, chunks)])
 
     @classmethod
-    def from_table(cls, table: pa.Table) -> TokenRows:
+    def from_table(cls, table: pa.Table) -> Self:
         """The same from an Arrow table with these columns."""
         rows = cls.__new__(cls)
         rows._set_table(table)
         return rows
 
     @classmethod
-    def from_lists(cls, input_ids: Iterable[Sequence[int]]) -> TokenRows:
+    def from_lists(cls, input_ids: Iterable[Sequence[int]]) -> Self:
         """Rows without targets, from the token ids of each."""
         ids = pa.array(input_ids, pa.list_(pa.int32()))
         return cls.from_table(pa.table({"input_ids": ids, "length": ids.value_lengths()}))

@@ -1,7 +1,5 @@
 """Reader of parquet files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -16,16 +16,7 @@ import pyarrow.compute as pc
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import TEXT
 from toxicity.data.memory_map import mapped_from_disk
-from toxicity.data.readers.base import (
-    LINE_TOO_LONG,
-    ChooseColumns,
-    Limit,
-    Part,
-    ReadParts,
-    batched,
-    bounded_lines,
-    length_of,
-)
+from toxicity.data.readers.base import LINE_TOO_LONG, ChooseColumns, Limit, Part, batched, bounded_lines
 from toxicity.data.readers.csv import read_csv
 from toxicity.data.readers.json_lines import read_json_lines
 from toxicity.data.readers.parquet import read_parquet
@@ -92,7 +83,8 @@ def read_windows(path: Path, choose: ChooseColumns, rows: int, max_bytes: int) -
 
 def read_lines(file: IO[bytes], rows: int, max_bytes: int) -> Iterator[Part]:
     """Read comments from a stream, one per line, as `read_windows` reads a file; `text` comes as bytes."""
-    for lines in chain(batched(bounded_lines(file), Limit(rows, max_bytes), length_of), [[]]):
+    batches = batched(bounded_lines(file), Limit(rows, max_bytes), lambda line: len(line or b""))
+    for lines in chain(batches, [[]]):
         texts = [(line and line.rstrip(b"\r\n")) or None for line in lines]
         table = pa.table({TEXT: pa.array(texts, pa.binary())})
         yield Part(table, {row: LINE_TOO_LONG for row, line in enumerate(lines) if line is None}, float(not lines))
@@ -100,7 +92,7 @@ def read_lines(file: IO[bytes], rows: int, max_bytes: int) -> Iterator[Part]:
 
 def is_readable(name: str) -> bool:
     """Whether the ending of a file's name is that of a format that can be read."""
-    return _reader_of(name) is not None
+    return name.lower().endswith(tuple(READERS))
 
 
 def _resized(parts: Iterator[Part], limit: Limit) -> Iterator[Part]:
@@ -143,16 +135,20 @@ def _files_of(path: Path) -> list[Path]:
     return [path]
 
 
-def _reader_of(name: str) -> ReadParts | None:
-    return next((reader for ending, reader in READERS.items() if name.lower().endswith(ending)), None)
-
-
 def _parts(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
     """Read a file in the parts that its reader makes, and turn the errors of all libraries into `RequestError`."""
+
+    def choose_single(names: list[str], file: str) -> list[str]:
+        wanted = choose(names, file)
+        if doubles := [name for name in wanted if names.count(name) > 1]:
+            raise RequestError(f"{file} has the column `{doubles[0]}` twice: rename or remove one.")
+        return wanted
+
     try:
         if path.stat().st_size == 0:
             raise RequestError(f"{path} is empty.")
-        yield from _reader_of(path.name)(path, choose, limit)
+        reader = next(reader for ending, reader in READERS.items() if path.name.lower().endswith(ending))
+        yield from reader(path, choose_single, limit)
     except (EOFError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
         raise RequestError(f"{path} is damaged, cut off or locked: {one_line(error)}. Fetch it again.") from error
     except (pa.ArrowException, csv.Error, OSError, UnicodeError) as error:

@@ -35,25 +35,20 @@ def check_rows(table: pa.Table, source: str, broken: dict[int, str] | None = Non
     Raises:
         RequestError: if the table is empty, or a column has a type that cannot be converted.
     """
-    rows = len(table)
-    if rows == 0:
+    if not len(table):
         raise RequestError(f"{source} holds no rows, which leaves every split empty.")
     reasons = dict(broken or {})
     mark_bad = _marker(reasons)
     text = _checked_text(table[TEXT], source, mark_bad)
     columns = {ID: _checked_ids(table, source, mark_bad), TEXT: text}
-    columns[TARGET] = _as_float(table[TARGET], TARGET, source, mark_bad)
+    columns[TARGET] = _as_float(table, TARGET, source, mark_bad)
     mark_bad(pc.is_null(columns[TARGET]), "the target is missing")
     for name in (*SUBTYPES, *IDENTITIES):
-        columns[name] = pa.nulls(rows, pa.float32())
-        if name in table.column_names:
-            columns[name] = _as_float(table[name], name, source, mark_bad).cast(pa.float32())
+        columns[name] = _as_float(table, name, source, mark_bad).cast(pa.float32())
     for name in ANNOTATOR_COUNTS:
-        columns[name] = pa.nulls(rows, pa.int32())
-        if name in table.column_names:
-            counts = _as_float(table[name], name, source, mark_bad, most=2**31 - 1)
-            mark_bad(pc.not_equal(counts, pc.floor(counts)), f"the {name} is not a whole number")
-            columns[name] = counts.cast(pa.int32(), safe=False)
+        counts = _as_float(table, name, source, mark_bad, most=2**31 - 1)
+        mark_bad(pc.not_equal(counts, pc.floor(counts)), f"the {name} is not a whole number")
+        columns[name] = counts.cast(pa.int32(), safe=False)
     return pa.table(columns), dict(sorted(reasons.items()))
 
 
@@ -169,9 +164,13 @@ def _ids_as_text(column: pa.ChunkedArray, source: str, mark_bad: MarkBad) -> pa.
     return _decoded(as_bytes, ID, mark_bad)
 
 
-def _as_float(column: pa.ChunkedArray, name: str, source: str, mark_bad: MarkBad, most: float = 1.0) -> pa.ChunkedArray:
+def _as_float(
+    table: pa.Table, name: str, source: str, mark_bad: MarkBad, most: float = 1.0
+) -> pa.Array | pa.ChunkedArray:
     """A column as float64, null where missing or bad; marks what is no number, or not from 0 to `most`."""
-    types = pa.types
+    if name not in table.column_names:
+        return pa.nulls(len(table), pa.float64())
+    column, types = table[name], pa.types
     as_bytes = _as_bytes(column)
     if as_bytes is not None:
         text = _decoded(as_bytes, name, mark_bad)

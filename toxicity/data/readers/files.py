@@ -40,7 +40,7 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
     Raises:
         RequestError: for a file that is missing, empty, cut off, or not of the format that its ending names.
     """
-    files = _files_of(Path(path))
+    files = _files_of(path)
     broken: dict[int, str] = {}
     part_counts = [0] * len(files)
 
@@ -122,8 +122,10 @@ def _rows_within(table: pa.Table, max_bytes: int) -> int:
     return max(1, int(np.searchsorted(lengths.cumsum(), max_bytes, side="right")))
 
 
-def _files_of(path: Path) -> list[Path]:
-    if path.is_dir():
+def _files_of(name: str) -> list[Path]:
+    path = Path(name)
+    # An empty name is not that of the current folder, which `Path` takes it for.
+    if name and path.is_dir():
         files = sorted(file for file in path.rglob("[!.]*") if file.is_file() and is_readable(file.name))
         if not files:
             raise RequestError(f"the folder {path} holds no data: no file ends in {', '.join(READERS)}.")

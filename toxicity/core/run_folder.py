@@ -2,15 +2,9 @@
 
 from pathlib import Path
 
-REPORT = "report"
-
 
 class RunFolder:
-    """The `--output_dir` of a run: the model itself lies in it, and beside the model what these paths name.
-
-    Args:
-        path: the folder; it need not be there.
-    """
+    """The `--output_dir` of a run, there or not: the model lies in it, and beside the model what these paths name."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -18,13 +12,12 @@ class RunFolder:
     def __fspath__(self) -> str:
         return str(self.path)
 
-    def __str__(self) -> str:
-        return str(self.path)
+    __str__ = __fspath__
 
     @property
     def report(self) -> Path:
         """Folder of the report: tables, pictures and scores, for people."""
-        return self.path / REPORT
+        return self.path / "report"
 
     @property
     def benchmark(self) -> Path:

@@ -16,15 +16,9 @@ ROWS_PER_COPY = 50_000
 
 
 def mapped_from_disk(tables: Iterable[pa.Table]) -> list[pa.Table]:
-    """Write tables one by one to a file in the cache of `datasets`, and return them memory-mapped from there.
+    """Write tables of any schemas to a file in the cache of `datasets`, and return them memory-mapped from there.
 
     The file has no name, so nothing is left of it, however the process ends.
-
-    Args:
-        tables: of any schemas.
-
-    Returns:
-        The same tables in the same order.
 
     Raises:
         RequestError: if the file cannot be written, for example because the disk is full.

@@ -14,8 +14,6 @@ import xxhash
 
 from toxicity.core.errors import RequestError
 
-READ_BYTES = 2**22
-
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -67,7 +65,7 @@ def digest(parts: Iterable[Any]) -> str:
 def digest_of(path: Path) -> str:
     """The `digest` of a file's content."""
     with path.open("rb") as file:
-        return digest(iter(lambda: file.read(READ_BYTES), b""))
+        return digest(iter(lambda: file.read(2**22), b""))
 
 
 def flush(path: Path) -> None:

@@ -38,7 +38,6 @@ def encode(
     Long comments are shortened before they are tokenised; the ids are the same as those of the whole comment.
 
     Args:
-        texts: the comments.
         backend: a tokenizer of `truncating_backend`.
         id_type: type of the token ids.
         head_tail: whether a truncated comment keeps its first `HEAD_TOKENS` tokens and fills the limit up with its

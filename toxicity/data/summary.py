@@ -8,8 +8,6 @@ from toxicity.core.schema import IDENTITIES, SUBTYPES, TARGET, TEXT, TOXIC_THRES
 from toxicity.data.sources import Splits
 from toxicity.data.tokenization import Tokens
 
-PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
-
 
 def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_length: int) -> str:
     """Rows, labels, lengths, duplicates, identities and token cache of both splits, as lines for people.
@@ -21,7 +19,7 @@ def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_le
     lines = [f"Source: {splits.source}"]
     for name, table, tokens in zip(("Train", "Validation"), tables, (train, validation), strict=True):
         lengths = tokens.lengths
-        percentiles = ", ".join(f"{p} %: {np.percentile(lengths, p):.0f}" for p in PERCENTILES)
+        percentiles = ", ".join(f"{p} %: {np.percentile(lengths, p):.0f}" for p in (5, 25, 50, 75, 95, 99, 100))
         lines += [
             f"{name}: {len(table):,} rows, {_share(_toxic(table[TARGET]), len(table))} toxic",
             f"  tokens: {lengths.sum():,}, {lengths.mean():.1f} a comment; percentiles {percentiles}",

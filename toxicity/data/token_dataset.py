@@ -13,7 +13,6 @@ from torch.utils.data import Dataset
 IGNORED = -100.0
 # Stands for no row in an index batch, so that all ranks have index batches of the same size.
 FILLER = -1
-TARGETS = ("labels", "weights", "auxiliary")
 
 
 @dataclass
@@ -40,7 +39,8 @@ class TokenRows(Dataset):
     def __init__(self, comments: datasets.Dataset | pa.Table) -> None:
         table = comments if isinstance(comments, pa.Table) else comments.with_format("arrow")[:]
         self.lengths = table.column("length").to_numpy().astype(np.int32)
-        self.targets = {name: _numbers(table.column(name)) for name in TARGETS if name in table.column_names}
+        targets = (name for name in ("labels", "weights", "auxiliary") if name in table.column_names)
+        self.targets = {name: _numbers(table.column(name)) for name in targets}
         chunks = [chunk for chunk in table.column("input_ids").chunks if len(chunk)]
         self._tokens = [chunk.values.to_numpy() for chunk in chunks]
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]

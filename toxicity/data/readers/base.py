@@ -54,6 +54,17 @@ def batched(items: Iterator[T], limit: Limit | None, size: Callable[[T], int]) -
         yield batch
 
 
+def text_as_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """A column of text of any Arrow type as bytes; None if it is no text."""
+    types = pa.types
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary)
+    if not any(test(column.type) for test in (*tests, types.is_null)):
+        return None
+    return column.cast(pa.large_binary())
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
     """Open a plain, gzipped or zipped file; yields it, and a function that returns the fraction read so far."""

@@ -13,9 +13,6 @@ import pyarrow.csv
 from toxicity.core.errors import RequestError
 from toxicity.data.readers.base import BLOCK_BYTES, ChooseColumns, Limit, Part, batched, bounded_lines, opened
 
-# Far longer than any comment.
-LONGEST_FIELD_BYTES = 2**24
-
 
 def read_csv(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
     """Read a file in parts: by Arrow in blocks of its own size if it can read the file, else row by row.
@@ -100,7 +97,7 @@ def _csv_rows(file: IO[bytes]) -> Iterator[list[str] | csv.Error]:
 
     An empty line is not a row, even in a file of one column; pandas and Arrow do the same.
     """
-    csv.field_size_limit(LONGEST_FIELD_BYTES)
+    csv.field_size_limit(2**24)  # far longer than any comment
     # Bytes that are not UTF-8 pass through as surrogates, as they may be in a column that is not read.
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         # `map` goes on after an error, as a generator would not.

@@ -16,12 +16,10 @@ import pyarrow.compute as pc
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import TEXT
 from toxicity.data.memory_map import mapped_from_disk
-from toxicity.data.readers.base import LINE_TOO_LONG, ChooseColumns, Limit, Part, batched, bounded_lines
+from toxicity.data.readers.base import LINE_TOO_LONG, ChooseColumns, Limit, Part, batched, bounded_lines, text_as_bytes
 from toxicity.data.readers.csv import read_csv
 from toxicity.data.readers.json_lines import read_json_lines
 from toxicity.data.readers.parquet import read_parquet
-
-TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
 def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[str, int]], dict[int, str]]:
@@ -114,10 +112,8 @@ def _rows_within(table: pa.Table, max_bytes: int) -> int:
     if table.nbytes <= max_bytes:
         return len(table)
     lengths = np.zeros(len(table), dtype=np.int64)
-    for column in table.columns:
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if any(test(column.type) for test in TEXT_TYPES):
+    for column in map(text_as_bytes, table.columns):
+        if column is not None:
             lengths += pc.fill_null(pc.binary_length(column), 0).to_numpy()
     return max(1, int(np.searchsorted(lengths.cumsum(), max_bytes, side="right")))
 

@@ -196,7 +196,8 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     flags = [match[1].replace("-", "_") for flag in argv if (match := re.match(r"--([^=]+)", flag))]
     _require_known(flags, [*known, "help"], "unknown flag", "--")
     replaced = _replaced_keys(recipe, flags, is_sample=recipe_path.resolve() == SAMPLE_RECIPE)
-    recipe_flags = _as_flags({key: value for key, value in recipe.items() if key not in replaced})
+    given = {key: value for key, value in recipe.items() if key not in replaced and value is not None}
+    recipe_flags = _as_flags(given)
 
     # The recipe alone first, so that an error in it is reported as such.
     try:
@@ -238,8 +239,6 @@ def _as_flags(recipe: dict[str, Any]) -> list[str]:
     """A recipe as command-line flags, so that one parser checks the types of both."""
     flags: list[str] = []
     for key, value in recipe.items():
-        if value is None:
-            continue
         values = value if isinstance(value, list) else [value]
         flags += [f"--{key}", *(json.dumps(item) if isinstance(item, dict | bool) else str(item) for item in values)]
     return flags

@@ -9,10 +9,8 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def __fspath__(self) -> str:
+    def __str__(self) -> str:
         return str(self.path)
-
-    __str__ = __fspath__
 
     @property
     def report(self) -> Path:

@@ -50,6 +50,7 @@ def test_the_head_is_of_128_tokens_where_there_is_room(tokenizer, limit):
 
 def test_most_of_a_very_long_comment_is_left_alone(tokenizer, monkeypatch):
     backend = truncating_backend(tokenizer, 8)
-    assert encoding._shorten(["liar " * 1000, "short"], 8) == {0: ("liar " * 1000)[:49]}
+    texts = ["liar " * 1000, "short"]
+    assert encoding._shorten(texts, backend) == {0: ("liar " * 1000)[:49]}
     backend.pre_tokenizer = Metaspace()
-    assert not encoding._encodes_word_by_word(backend)
+    assert encoding._shorten(texts, backend) == {}

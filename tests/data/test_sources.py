@@ -7,7 +7,7 @@ from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import ANNOTATOR_COUNTS, IDENTITIES, NAMES, SUBTYPES
 from toxicity.data import sources
-from toxicity.data.sources import identities_of, load_splits, read_sample, targets_of
+from toxicity.data.sources import identities_of, load_splits, read_file, read_sample, targets_of
 
 HEADER = ["id", "comment_text", "target"]
 
@@ -228,6 +228,9 @@ def test_a_row_that_is_no_csv_keeps_its_place_in_the_draw(comments_csv, tmp_path
 def test_a_file_that_is_not_there():
     with pytest.raises(RequestError, match=r"there is no file nowhere.csv"):
         splits_of("nowhere.csv")
+    # Not the current folder, which `Path("")` is.
+    with pytest.raises(RequestError, match=r"there is no file"):
+        read_file("")
 
 
 def test_all_nine_identities_are_told_of_where_one_is_annotated(tmp_path):

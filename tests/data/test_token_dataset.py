@@ -27,7 +27,7 @@ def test_rows_that_were_tokenised_a_moment_ago():
 
 def test_rows_of_a_table():
     table = pa.table({"input_ids": [[1, 2], [3]], "length": [2, 1], "labels": [0.0, 1.0]})
-    rows = TokenRows.from_table(pa.concat_tables([table, table]))
+    rows = TokenRows(pa.concat_tables([table, table]))
     assert [ids.tolist() for ids in rows.tokens_of([3, 0])] == [[3], [1, 2]]
     assert rows.lengths.tolist() == [2, 1, 2, 1]
     assert rows.targets["labels"].tolist() == [0, 1, 0, 1]

@@ -1,7 +1,5 @@
 """The command line and the YAML recipe of a run, parsed into dataclasses and checked."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import re
@@ -196,11 +194,10 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     recipe_path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else SAMPLE_RECIPE
     recipe = _read_recipe(recipe_path, known)
     flags = [match[1].replace("-", "_") for flag in argv if (match := re.match(r"--([^=]+)", flag))]
-    for flag in flags:
-        if flag not in (*known, "help"):
-            raise RequestError(_unknown_message("flag", f"--{flag}", known))
+    _require_known(flags, [*known, "help"], "unknown flag", "--")
     replaced = _replaced_keys(recipe, flags, is_sample=recipe_path.resolve() == SAMPLE_RECIPE)
-    recipe_flags = _as_flags({key: value for key, value in recipe.items() if key not in replaced})
+    given = {key: value for key, value in recipe.items() if key not in replaced and value is not None}
+    recipe_flags = _as_flags(given)
 
     # The recipe alone first, so that an error in it is reported as such.
     try:
@@ -234,9 +231,7 @@ def _read_recipe(path: Path, known: list[str]) -> dict[str, Any]:
         raise RequestError(f"the recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(recipe, dict):
         raise RequestError(f"the recipe {path} does not hold `key: value` lines.")
-    for key in recipe:
-        if key not in known:
-            raise RequestError(f"{path}: {_unknown_message('key', str(key), known)}")
+    _require_known(recipe, known, f"{path}: unknown key")
     return recipe
 
 
@@ -244,14 +239,16 @@ def _as_flags(recipe: dict[str, Any]) -> list[str]:
     """A recipe as command-line flags, so that one parser checks the types of both."""
     flags: list[str] = []
     for key, value in recipe.items():
-        if value is None:
-            continue
         values = value if isinstance(value, list) else [value]
         flags += [f"--{key}", *(json.dumps(item) if isinstance(item, dict | bool) else str(item) for item in values)]
     return flags
 
 
-def _unknown_message(kind: str, name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name.lstrip("-"), known, n=1, cutoff=0)[0]
-    prefix = "--" if kind == "flag" else ""
-    return f"unknown {kind} `{name}`; the nearest known one is `{prefix}{nearest}`. All of them: run_toxicity.py --help"
+def _require_known(names: Iterable[str], known: list[str], complaint: str, prefix: str = "") -> None:
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0)[0]
+            raise RequestError(
+                f"{complaint} `{prefix}{name}`; the nearest known one is `{prefix}{nearest}`. "
+                "All of them: run_toxicity.py --help"
+            )

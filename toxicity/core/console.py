@@ -1,7 +1,5 @@
 """Logging and progress bars of a run, and comments made safe to print."""
 
-from __future__ import annotations
-
 import logging
 import sys
 
@@ -9,11 +7,9 @@ SHOWN_CHARACTERS = 200
 
 
 def set_up_console(is_main_process: bool, progress_bars: bool) -> None:
-    """Send log lines to standard error, and switch progress bars off where nobody watches them.
+    """Send log lines to standard error, from other ranks than the main one errors only.
 
-    Args:
-        is_main_process: whether this is rank 0; the other ranks log errors only.
-        progress_bars: whether `datasets` and `transformers` may draw bars.
+    `datasets` and `transformers` draw no bars on other ranks, or without `progress_bars`.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))

@@ -1,7 +1,5 @@
 """Full disks: how they are recognised, and the message about them."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re
@@ -45,9 +43,9 @@ def full_disk_explained(
         if not is_full_disk(error):
             raise
         reason = getattr(error, "strerror", None) or one_line(error)
-        takes = f"it needs {_mebibytes(needed)}, and " if needed else ""
+        takes = f"it needs {needed / 2**20:,.1f} MiB, and " if needed else ""
         raise RunFailure(
-            f"cannot write {what} in {folder}: {takes}{_mebibytes(free)} were free ({reason}).\n{kept()}"
+            f"cannot write {what} in {folder}: {takes}{free / 2**20:,.1f} MiB were free ({reason}).\n{kept()}"
         ) from error
 
 
@@ -56,7 +54,3 @@ def is_full_disk(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return bool(FULL_DISK_TEXT.search(str(error)))
-
-
-def _mebibytes(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB"

@@ -1,7 +1,5 @@
 """The processes of one job: their ranks, their devices, and the objects they exchange."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +12,6 @@ from torch import distributed
 
 from toxicity.core.errors import RequestError
 
-# One rank may wait this long for another to finish its last file.
-TIMEOUT = timedelta(days=7)
 # Launchers set one of these to the number of a process among several: torch's the first, those of MPI the others.
 RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
@@ -28,7 +24,8 @@ def process_group() -> Iterator[None]:
     if world_size() == 1:
         yield
         return
-    distributed.init_process_group("gloo", timeout=TIMEOUT)
+    # One rank may wait this long for another to finish its last file.
+    distributed.init_process_group("gloo", timeout=timedelta(days=7))
     try:
         yield
     finally:

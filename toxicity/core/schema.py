@@ -1,7 +1,5 @@
 """The canonical column names, their names in the published datasets, and the threshold of a toxic label."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,14 +45,7 @@ TOXIC_THRESHOLD = 0.5
 
 
 def hard_labels(target: np.ndarray) -> np.ndarray:
-    """Toxicity as a binary label.
-
-    Args:
-        target: float array of any shape, the share of annotators who called the comment toxic, 0 to 1.
-
-    Returns:
-        float32 array of that shape: 1.0 where `target >= 0.5`, else 0.0.
-    """
+    """The share of annotators who said toxic, 0 to 1, as a float32 label of the same shape: 1.0 from 0.5 on, else 0."""
     return (np.asarray(target) >= TOXIC_THRESHOLD).astype(np.float32)
 
 
@@ -72,8 +63,7 @@ def canonical_columns(
         names: the columns of the source.
         source: its name, for error messages.
         text_name: the column of the comment; by default the first of its known names that the source has.
-        target_name: the column of the toxicity, likewise.
-        id_name: the column of the id, likewise.
+        target_name, id_name: likewise the columns of the toxicity and of the id.
         wanted: the canonical names to look for.
 
     Returns:

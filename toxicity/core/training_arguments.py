@@ -1,7 +1,5 @@
 """The options of training: those of `transformers.TrainingArguments`, our own, and the checks of both."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import sys
@@ -21,11 +19,7 @@ from transformers.trainer_utils import HubStrategy
 from toxicity.core.errors import RequestError
 
 # Options that change what is learnt, with the values that turn them off, which are their defaults.
-OPTIONS_OF_TRAINING = {
-    "layerwise_lr_decay": 1.0,
-    "later_negatives": 1.0,
-    "early_stopping_patience": 0,
-}
+OPTIONS_OF_TRAINING = {"layerwise_lr_decay": 1.0, "later_negatives": 1.0, "early_stopping_patience": 0}
 
 
 @dataclass
@@ -117,10 +111,9 @@ class TrainingArguments(HfTrainingArguments):
             raise RequestError(f"--save_minutes is {self.save_minutes}; it should be 0 (never) or more.")
 
     def _check_optimiser(self) -> None:
-        for name, off in (("layerwise_lr_decay", 1), ("later_negatives", 1)):
-            value = getattr(self, name)
-            if value != off and not 0 < value < 1:
-                raise RequestError(f"--{name} is {value}; give a number between 0 and 1, or {off} for off.")
+        for name in ("layerwise_lr_decay", "later_negatives"):
+            if not 0 < getattr(self, name) <= 1:
+                raise RequestError(f"--{name} is {getattr(self, name)}; give a number between 0 and 1, or 1 for off.")
         if self.early_stopping_patience < 0:
             raise RequestError(f"--early_stopping_patience is {self.early_stopping_patience}; the least is 0, for off.")
         if self.later_negatives != 1 and (self.max_steps > 0 or self.dataloader_drop_last):

@@ -1,7 +1,5 @@
 """Batches of comments → token ids, truncated at the length limit; only the part of a long comment that is needed."""
 
-from __future__ import annotations
-
 from itertools import chain
 
 import numpy as np
@@ -14,7 +12,8 @@ from transformers import PreTrainedTokenizerFast
 ROWS_PER_ENCODE = 2_000
 # English has 4 to 5 characters per token, so a text of this many per token nearly always fills the limit.
 CHARACTERS_PER_TOKEN = 6
-# A shortened text must overflow the limit by this many tokens, or the whole text is tokenised.
+# A shortened text that overflows the limit by this many tokens has the same tokens as the whole one up to the limit;
+# if it overflows by fewer, the whole text is tokenised.
 SPARE_TOKENS = 16
 # Tokens that head-and-tail truncation keeps from the beginning, as the third place of the competition of 2019 did.
 HEAD_TOKENS = 128
@@ -39,7 +38,6 @@ def encode(
     Long comments are shortened before they are tokenised; the ids are the same as those of the whole comment.
 
     Args:
-        texts: the comments.
         backend: a tokenizer of `truncating_backend`.
         id_type: type of the token ids.
         head_tail: whether a truncated comment keeps its first `HEAD_TOKENS` tokens and fills the limit up with its
@@ -49,9 +47,9 @@ def encode(
         `input_ids` (list of `id_type`) and `length` (int32), and how many of the texts were truncated.
     """
     limit = backend.truncation["max_length"]
-    shortened = _shorten(texts, limit) if _encodes_word_by_word(backend) else {}
+    shortened = _shorten(texts, backend)
     encodings = backend.encode_batch_fast([shortened.get(row, text) for row, text in enumerate(texts)])
-    too_short = [row for row in shortened if not _has_spare_tokens(encodings[row])]
+    too_short = [row for row in shortened if sum(map(len, encodings[row].overflowing)) < SPARE_TOKENS]
     for row, encoding in zip(too_short, backend.encode_batch_fast([texts[row] for row in too_short]), strict=True):
         encodings[row] = encoding
 
@@ -79,18 +77,10 @@ def _heads_and_tails(texts: list[str], backend: tokenizers.Tokenizer) -> list[li
     return [encoding.ids[:head] + encoding.ids[head - limit :] for encoding in whole.encode_batch_fast(texts)]
 
 
-def _encodes_word_by_word(backend: tokenizers.Tokenizer) -> bool:
-    """Whether the beginning of a text is kept, and its tokens do not depend on the words far behind it."""
-    return backend.truncation["direction"] == "right" and isinstance(backend.pre_tokenizer, WORD_BY_WORD)
-
-
-def _shorten(texts: list[str], limit: int) -> dict[int, str]:
-    """Row → beginning, cut before a space, of each text that is much longer than the limit."""
-    enough = CHARACTERS_PER_TOKEN * limit
+def _shorten(texts: list[str], backend: tokenizers.Tokenizer) -> dict[int, str]:
+    """Row → beginning, cut before a space, of each text that is much longer than the limit; {} if it might not do."""
+    if backend.truncation["direction"] != "right" or not isinstance(backend.pre_tokenizer, WORD_BY_WORD):
+        return {}
+    enough = CHARACTERS_PER_TOKEN * backend.truncation["max_length"]
     ends = {row: text.find(" ", enough) for row, text in enumerate(texts) if len(text) > enough}
     return {row: texts[row][:end] for row, end in ends.items() if end > 0}
-
-
-def _has_spare_tokens(encoding: tokenizers.Encoding) -> bool:
-    """Whether a shortened text overflows the limit by so much that shortening cannot have changed the tokens kept."""
-    return sum(len(part.ids) for part in encoding.overflowing) >= SPARE_TOKENS

@@ -1,7 +1,5 @@
 """Arrow tables in memory-mapped files: rows are loaded only when they are used, so tables may exceed the memory."""
 
-from __future__ import annotations
-
 import mmap
 import tempfile
 from collections.abc import Iterable
@@ -18,15 +16,9 @@ ROWS_PER_COPY = 50_000
 
 
 def mapped_from_disk(tables: Iterable[pa.Table]) -> list[pa.Table]:
-    """Write tables one by one to a file in the cache of `datasets`, and return them memory-mapped from there.
+    """Write tables of any schemas to a file in the cache of `datasets`, and return them memory-mapped from there.
 
     The file has no name, so nothing is left of it, however the process ends.
-
-    Args:
-        tables: of any schemas.
-
-    Returns:
-        The same tables in the same order.
 
     Raises:
         RequestError: if the file cannot be written, for example because the disk is full.

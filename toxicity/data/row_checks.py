@@ -1,24 +1,18 @@
 """Checks of the rows that were read: columns get their canonical types, and each unusable row a reason."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import ANNOTATOR_COUNTS, ID, IDENTITIES, SUBTYPES, TARGET, TEXT
+from toxicity.data.readers.base import text_as_bytes
 
 # Over a hundred times the longest published comment: such a text comes from a file of another kind, or merged rows.
 MAX_COMMENT_BYTES = 1_000_000
 
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 WHOLE_NUMBER = r"^(0|[1-9]\d{0,17})$"
-
-# Takes a boolean for each row, whether it is bad (null is no), and the reason.
-MarkBad = Callable[[pa.Array | pa.ChunkedArray, str], None]
 
 
 def check_rows(table: pa.Table, source: str, broken: dict[int, str] | None = None) -> tuple[pa.Table, dict[int, str]]:
@@ -37,25 +31,19 @@ def check_rows(table: pa.Table, source: str, broken: dict[int, str] | None = Non
     Raises:
         RequestError: if the table is empty, or a column has a type that cannot be converted.
     """
-    rows = len(table)
-    if rows == 0:
+    if not len(table):
         raise RequestError(f"{source} holds no rows, which leaves every split empty.")
     reasons = dict(broken or {})
-    mark_bad = _marker(reasons)
-    text = _checked_text(table[TEXT], source, mark_bad)
-    columns = {ID: _checked_ids(table, source, mark_bad), TEXT: text}
-    columns[TARGET] = _as_float(table[TARGET], TARGET, source, mark_bad)
-    mark_bad(pc.is_null(columns[TARGET]), "the target is missing")
+    text = _checked_text(table[TEXT], source, reasons)
+    columns = {ID: _checked_ids(table, source, reasons), TEXT: text}
+    columns[TARGET] = _as_float(table, TARGET, source, reasons)
+    _mark_bad(reasons, pc.is_null(columns[TARGET]), "the target is missing")
     for name in (*SUBTYPES, *IDENTITIES):
-        columns[name] = pa.nulls(rows, pa.float32())
-        if name in table.column_names:
-            columns[name] = _as_float(table[name], name, source, mark_bad).cast(pa.float32())
+        columns[name] = _as_float(table, name, source, reasons).cast(pa.float32())
     for name in ANNOTATOR_COUNTS:
-        columns[name] = pa.nulls(rows, pa.int32())
-        if name in table.column_names:
-            counts = _as_float(table[name], name, source, mark_bad, most=2**31 - 1)
-            mark_bad(pc.not_equal(counts, pc.floor(counts)), f"the {name} is not a whole number")
-            columns[name] = counts.cast(pa.int32(), safe=False)
+        counts = _as_float(table, name, source, reasons, most=2**31 - 1)
+        _mark_bad(reasons, pc.not_equal(counts, pc.floor(counts)), f"the {name} is not a whole number")
+        columns[name] = counts.cast(pa.int32(), safe=False)
     return pa.table(columns), dict(sorted(reasons.items()))
 
 
@@ -68,8 +56,8 @@ def check_comments(
 
     Args:
         table: columns `text` and perhaps `id`.
-        source: what the table was read from, for error messages.
-        broken: rows that the reader found to be broken, numbered from 0 in the table, with the reason.
+        source: as in `check_rows`.
+        broken: as in `check_rows`, numbered from 0 in the table.
         first_row: number of the table's first row in the file; row numbers are the ids of a file without ids.
 
     Returns:
@@ -81,64 +69,48 @@ def check_comments(
         RequestError: if a column has a type that cannot be converted.
     """
     reasons = dict(broken or {})
-    mark_bad = _marker(reasons)
-    text = _checked_text(table[TEXT], source, mark_bad)
+    text = _checked_text(table[TEXT], source, reasons)
     if ID not in table.column_names:
         ids = pa.chunked_array([pa.array(np.arange(first_row, first_row + len(table)))])
     elif pa.types.is_integer(table.schema.field(ID).type):
         ids = table[ID] if pa.types.is_uint64(table[ID].type) else table[ID].cast(pa.int64())
-        mark_bad(pc.is_null(ids), "the id is missing")
+        _mark_bad(reasons, pc.is_null(ids), "the id is missing")
     else:
-        ids = _ids_as_text(table[ID], source, mark_bad)
+        ids = _ids_as_text(table[ID], source, reasons)
     return pa.table({ID: ids, TEXT: text}), dict(sorted(reasons.items()))
 
 
-def _marker(reasons: dict[int, str]) -> MarkBad:
-    """A function that notes the reason of each bad row in `reasons`, unless it has one already."""
-
-    def mark_bad(bad: pa.Array | pa.ChunkedArray, reason: str) -> None:
-        for row in np.flatnonzero(pc.fill_null(bad, False).to_numpy(zero_copy_only=False)):
-            reasons.setdefault(int(row), reason)
-
-    return mark_bad
+def _mark_bad(reasons: dict[int, str], bad: pa.Array | pa.ChunkedArray, reason: str) -> None:
+    """Note the reason for each row where `bad` is true (null is not), unless the row has one already."""
+    for row in np.flatnonzero(pc.fill_null(bad, False).to_numpy(zero_copy_only=False)):
+        reasons.setdefault(int(row), reason)
 
 
-def _checked_text(column: pa.ChunkedArray, source: str, mark_bad: MarkBad) -> pa.ChunkedArray:
-    as_bytes = _as_bytes(column)
+def _checked_text(column: pa.ChunkedArray, source: str, reasons: dict[int, str]) -> pa.ChunkedArray:
+    as_bytes = text_as_bytes(column)
     if as_bytes is None:
         raise RequestError(
             f"{source}: the text column holds no text but {column.type}. Name another with --text_column_name."
         )
-    mark_bad(pc.is_null(as_bytes), "the text is missing")
-    text = _decoded(as_bytes, "text", mark_bad)
+    _mark_bad(reasons, pc.is_null(as_bytes), "the text is missing")
+    text = _decoded(as_bytes, "text", reasons)
     # Chunk by chunk, as trimming makes a copy of the text.
     blanks = [pc.equal(pc.utf8_trim_whitespace(chunk), "") for chunk in text.chunks]
-    mark_bad(pa.chunked_array(blanks, pa.bool_()), "the text is blank")
-    mark_bad(pc.match_substring(text, "\0"), "the text holds a NUL character")
-    mark_bad(
-        pc.greater(pc.binary_length(text), MAX_COMMENT_BYTES), f"the text is longer than {MAX_COMMENT_BYTES:,} bytes"
-    )
+    _mark_bad(reasons, pa.chunked_array(blanks, pa.bool_()), "the text is blank")
+    _mark_bad(reasons, pc.match_substring(text, "\0"), "the text holds a NUL character")
+    too_long = pc.greater(pc.binary_length(text), MAX_COMMENT_BYTES)
+    _mark_bad(reasons, too_long, f"the text is longer than {MAX_COMMENT_BYTES:,} bytes")
     return text
 
 
-def _as_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """A column of text of any Arrow type as bytes; None if it is no text."""
-    types = pa.types
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary)
-    if not any(test(column.type) for test in (*tests, types.is_null)):
-        return None
-    return column.cast(pa.large_binary())
-
-
-def _decoded(column: pa.ChunkedArray, name: str, mark_bad: MarkBad) -> pa.ChunkedArray:
+def _decoded(column: pa.ChunkedArray, name: str, reasons: dict[int, str]) -> pa.ChunkedArray:
     """Bytes as text, null and marked as bad where they are not UTF-8."""
     try:
         return column.cast(pa.large_string())
     except pa.ArrowInvalid:
         text = pa.chunked_array([pa.array(map(_text_or_none, column.to_pylist()), pa.large_string())])
-        mark_bad(pa.array(pc.is_null(text).to_numpy() & pc.is_valid(column).to_numpy()), f"the {name} is not UTF-8")
+        undecodable = pa.array(pc.is_null(text).to_numpy() & pc.is_valid(column).to_numpy())
+        _mark_bad(reasons, undecodable, f"the {name} is not UTF-8")
         return text
 
 
@@ -149,41 +121,45 @@ def _text_or_none(value: bytes | None) -> str | None:
         return None
 
 
-def _checked_ids(table: pa.Table, source: str, mark_bad: MarkBad) -> pa.Array | pa.ChunkedArray:
+def _checked_ids(table: pa.Table, source: str, reasons: dict[int, str]) -> pa.Array | pa.ChunkedArray:
     """The ids: int64 if all are plain whole numbers, else strings; the row numbers if there is no such column."""
     if ID not in table.column_names:
         return pa.array(np.arange(len(table)))
-    ids = _ids_as_text(table[ID], source, mark_bad)
+    ids = _ids_as_text(table[ID], source, reasons)
     positions = ids.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
     _, first, inverse = np.unique(positions, return_index=True, return_inverse=True)
-    mark_bad(pa.array((first[inverse] != np.arange(len(ids))) & (positions >= 0)), "the id was there before")
+    _mark_bad(reasons, pa.array((first[inverse] != np.arange(len(ids))) & (positions >= 0)), "the id was there before")
     whole = pc.all(pc.match_substring_regex(ids, WHOLE_NUMBER)).as_py()
     return ids.cast(pa.int64()) if whole else ids
 
 
-def _ids_as_text(column: pa.ChunkedArray, source: str, mark_bad: MarkBad) -> pa.ChunkedArray:
+def _ids_as_text(column: pa.ChunkedArray, source: str, reasons: dict[int, str]) -> pa.ChunkedArray:
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
-    as_bytes = _as_bytes(column)
+    as_bytes = text_as_bytes(column)
     if as_bytes is None:
         raise RequestError(f"{source}: the column `{ID}` holds {column.type}; ids should be text or whole numbers.")
-    mark_bad(pc.is_null(as_bytes), "the id is missing")
-    return _decoded(as_bytes, ID, mark_bad)
+    _mark_bad(reasons, pc.is_null(as_bytes), "the id is missing")
+    return _decoded(as_bytes, ID, reasons)
 
 
-def _as_float(column: pa.ChunkedArray, name: str, source: str, mark_bad: MarkBad, most: float = 1.0) -> pa.ChunkedArray:
+def _as_float(
+    table: pa.Table, name: str, source: str, reasons: dict[int, str], most: float = 1.0
+) -> pa.Array | pa.ChunkedArray:
     """A column as float64, null where missing or bad; marks what is no number, or not from 0 to `most`."""
-    types = pa.types
-    as_bytes = _as_bytes(column)
+    if name not in table.column_names:
+        return pa.nulls(len(table), pa.float64())
+    column, types = table[name], pa.types
+    as_bytes = text_as_bytes(column)
     if as_bytes is not None:
-        text = _decoded(as_bytes, name, mark_bad)
+        text = _decoded(as_bytes, name, reasons)
         number = pc.match_substring_regex(text, NUMBER)
-        mark_bad(pc.invert(number), f"the {name} is not a number")
+        _mark_bad(reasons, pc.invert(number), f"the {name} is not a number")
         values = pc.cast(pc.utf8_trim_whitespace(pc.if_else(pc.fill_null(number, False), text, None)), pa.float64())
     elif any(test(column.type) for test in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)):
         values = column.cast(pa.float64(), safe=False)
     else:
         raise RequestError(f"{source}: the column of the {name} is not numeric but {column.type}.")
     outside = pc.invert(pc.and_(pc.greater_equal(values, 0.0), pc.less_equal(values, most)))
-    mark_bad(outside, f"the {name} is not from 0 to {most:g}")
+    _mark_bad(reasons, outside, f"the {name} is not from 0 to {most:g}")
     return pc.if_else(outside, None, values)

@@ -6,8 +6,6 @@ text CC BY-SA 3.0) and from tweets (Davidson et al. 2017, "Automated Hate Speech
 Offensive Language"). It is read where pip installed it; the package is never imported.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections import Counter
@@ -36,21 +34,24 @@ SAMPLE_SHA256 = "27b5f9749875b33220116bbc7afc27c2a3c1374c83036218ddc8f4d18b98021
 
 
 @dataclass
-class BadRow:
-    """A row that cannot be used: its file, its number there (1 is the first below the header), and the reason."""
-
-    file: str
-    row: int
-    reason: str
-
-
-@dataclass
 class Source:
-    """All rows of a source under canonical column names, and the bad ones among them by row number from 0."""
+    """All rows of a source under canonical column names.
+
+    `bad_rows` gives the reason for each row that cannot be used by its number from 0, and `files` the name and number
+    of rows of each file, in their order.
+    """
 
     name: str
     table: pa.Table
-    bad_rows: dict[int, BadRow]
+    bad_rows: dict[int, str]
+    files: list[tuple[str, int]]
+
+    def first_bad_row(self) -> str:
+        """The file of the first bad row, the row's number there (1 is the first below the header), and the reason."""
+        row, reason = next(iter(self.bad_rows.items()))
+        starts = np.cumsum([0, *(rows for _, rows in self.files)])
+        file = int(np.searchsorted(starts, row, side="right")) - 1
+        return f"{self.files[file][0]}, row {row - starts[file] + 1:,}: {reason}"
 
 
 @dataclass
@@ -86,7 +87,7 @@ def load_splits(arguments: DataArguments) -> Splits:
     for source, rows in zip((sources[0], sources[-1]), drawn, strict=True):
         bad = np.isin(rows, list(source.bad_rows))
         tables.append(take_to_disk(source.table, rows[~bad]))
-        dropped.update(source.bad_rows[row].reason for row in rows[bad].tolist())
+        dropped.update(source.bad_rows[row] for row in rows[bad].tolist())
     train, validation = tables
     if len(sources) == 2 and arguments.keep_identical_texts_together:
         shared = pc.is_in(train[TEXT], value_set=validation[TEXT].combine_chunks())
@@ -112,18 +113,26 @@ def read_sample() -> Source:
         RequestError: if the package is not installed or its file is not the one that was published.
     """
     path = installed_file(SAMPLE_PACKAGE, "profanity_check/data/clean_data.csv", SAMPLE_SHA256)
-    source = _read(str(path), "sample")
+    source = read_file(str(path))
     usable = np.delete(np.arange(len(source.table)), list(source.bad_rows))
-    return Source(source.name, take_to_disk(source.table, usable), {})
+    return Source("sample", take_to_disk(source.table, usable), bad_rows={}, files=[(str(path), len(usable))])
 
 
-def read_file(path: str, arguments: DataArguments) -> Source:
+def read_file(path: str, text_name: str | None = None, target_name: str | None = None) -> Source:
     """A file or a folder of files in CSV, JSON lines or parquet, with the column names of any published dataset.
 
     Raises:
         RequestError: for what cannot be read, and for missing columns, naming those that are there.
     """
-    return _read(path, Path(path).name, arguments.text_column_name, arguments.label_column_name)
+
+    def choose(names: list[str], file: str) -> list[str]:
+        return list(canonical_columns(names, file, text_name, target_name).values())
+
+    table, files, broken = read_files(path, choose)
+    columns = canonical_columns(table.column_names, path, text_name, target_name)
+    table = table.select(list(columns.values())).rename_columns(list(columns))
+    name = Path(path).name
+    return Source(name, *check_rows(table, name, broken), files)
 
 
 def read_hub(name: str, arguments: DataArguments) -> list[Source]:
@@ -149,7 +158,8 @@ def read_hub(name: str, arguments: DataArguments) -> list[Source]:
                 splits[split].column_names, label, arguments.text_column_name, arguments.label_column_name
             )
             table = splits[split].select_columns(list(columns.values())).with_format("arrow")[:]
-            sources.append(_checked(table.rename_columns(list(columns)), [(label, len(table))], {}, label))
+            table = table.rename_columns(list(columns))
+            sources.append(Source(label, *check_rows(table, label), [(label, len(table))]))
     return sources
 
 
@@ -171,32 +181,11 @@ def identities_of(split: Dataset) -> dict[str, np.ndarray]:
     return {name: columns[name].cast(pa.float64()).to_numpy() for name in IDENTITIES}
 
 
-def _read(path: str, label: str, text_name: str | None = None, target_name: str | None = None) -> Source:
-    def choose(names: list[str], file: str) -> list[str]:
-        return list(canonical_columns(names, file, text_name, target_name).values())
-
-    table, files, broken = read_files(path, choose)
-    columns = canonical_columns(table.column_names, path, text_name, target_name)
-    return _checked(table.select(list(columns.values())).rename_columns(list(columns)), files, broken, label)
-
-
-def _checked(table: pa.Table, files: list[tuple[str, int]], broken: dict[int, str], label: str) -> Source:
-    """Check a table made of the rows of `files` (name, rows), and trace each bad row back to its file."""
-    table, reasons = check_rows(table, label, broken)
-    starts = np.cumsum([0, *(rows for _, rows in files)])
-    bad_rows = {}
-    for row, reason in reasons.items():
-        file = int(np.searchsorted(starts, row, side="right")) - 1
-        bad_rows[row] = BadRow(files[file][0], int(row - starts[file]) + 1, reason)
-    return Source(label, table, bad_rows)
-
-
 def _read_sources(arguments: DataArguments) -> list[Source]:
     """One source, which is to be split, or two, which are the splits."""
-    if arguments.validation_file:
-        return [read_file(path, arguments) for path in (arguments.train_file, arguments.validation_file)]
     if arguments.train_file:
-        return [read_file(arguments.train_file, arguments)]
+        paths = filter(None, (arguments.train_file, arguments.validation_file))
+        return [read_file(path, arguments.text_column_name, arguments.label_column_name) for path in paths]
     if arguments.dataset_name == "sample":
         return [read_sample()]
     return read_hub(arguments.dataset_name, arguments)
@@ -216,22 +205,19 @@ def _draw(sources: list[Source], arguments: DataArguments) -> list[np.ndarray]:
 def _data_name(arguments: DataArguments) -> str:
     """What the data are called in reports: the name of a file or folder without its path, or the id on the Hub."""
     given = arguments.train_file or arguments.dataset_name
-    if arguments.train_file or Path(given).exists():
-        # train.csv.zip is the same data as the train.csv in it.
-        return re.sub(r"\.(gz|zip)$", "", Path(given).name)
-    return given
+    # train.csv.zip is the same data as the train.csv in it.
+    return re.sub(r"\.(gz|zip)$", "", Path(given).name) if Path(given).exists() else given
 
 
 def _refuse_or_warn(source: Source, on_bad_rows: str) -> None:
     if not source.bad_rows:
         return
     if on_bad_rows == "drop":
-        for reason, rows in Counter(bad.reason for bad in source.bad_rows.values()).items():
+        for reason, rows in Counter(source.bad_rows.values()).items():
             logger.warning(f"Left out of {source.name}: {rows:,} rows: {reason}.")
         return
-    first = next(iter(source.bad_rows.values()))
     raise RequestError(
-        f"{first.file}, row {first.row:,}: {first.reason}. Bad rows in all: {len(source.bad_rows):,}. "
+        f"{source.first_bad_row()}. Bad rows in all: {len(source.bad_rows):,}. "
         "Mend them, leave them out and have them counted (--on_bad_rows drop), "
         "or name other columns (--text_column_name, --label_column_name)."
     )

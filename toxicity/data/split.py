@@ -1,7 +1,5 @@
 """The split into training and validation rows, drawn as the published protocol draws it."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np
@@ -14,15 +12,10 @@ SPLIT_SEED = 1234
 
 
 def split_sizes(rows: int, max_train: int | None, max_eval: int | None) -> tuple[int, int]:
-    """How many rows to train and to validate on.
+    """How many of a source's rows to train and to validate on.
 
-    Args:
-        rows: number of rows in the source.
-        max_train: rows to train on; by default all that are not for validation.
-        max_eval: rows to validate on; by default half as many as are trained on, as published.
-
-    Returns:
-        Both numbers. If the source has too few rows, both are reduced in proportion, and a warning is logged.
+    By default all that are not for validation are trained on, and half as many are validated on, as published. If the
+    source has too few rows, both numbers are reduced in proportion, and a warning is logged.
     """
     if max_train is None and max_eval is None:
         max_eval = rows // 3
@@ -43,15 +36,11 @@ def published_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the rows that pandas' `sample(train_rows + eval_rows, random_state=1234)` draws, in its order.
 
-    Args:
-        rows: number of rows to draw from.
-        train_rows: how many rows at the beginning of the draw are for training.
-        eval_rows: how many of the rest are for validation.
-        keep_together: texts of all rows. All rows with the same text then follow the first of them in the draw, so
-            that the splits share no text (and their sizes change a little).
+    With `keep_together`, the texts of all rows, all rows with the same text follow the first of them in the draw, so
+    that the splits share no text (and their sizes change a little).
 
     Returns:
-        Two int64 arrays of row numbers, for training and for validation.
+        Two int64 arrays of row numbers, the beginning of the draw for training and the rest for validation.
     """
     picked = np.random.RandomState(SPLIT_SEED).choice(rows, train_rows + eval_rows, replace=False)
     in_train = np.arange(len(picked)) < train_rows

@@ -1,7 +1,5 @@
 """The summary of the data that `--dry_run` prints."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,26 +8,20 @@ from toxicity.core.schema import IDENTITIES, SUBTYPES, TARGET, TEXT, TOXIC_THRES
 from toxicity.data.sources import Splits
 from toxicity.data.tokenization import Tokens
 
-PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
-
 
 def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_length: int) -> str:
     """Rows, labels, lengths, duplicates, identities and token cache of both splits, as lines for people.
 
-    Args:
-        splits: the comments.
-        train: the tokens of `splits.train`.
-        validation: the tokens of `splits.validation`.
-        max_seq_length: the length limit, in tokens, that comments were truncated to.
+    `train` and `validation` are the tokens of both splits, truncated to `max_seq_length`.
     """
     tables = [split.with_format("arrow")[:] for split in (splits.train, splits.validation)]
     both = pa.concat_tables(tables)
     lines = [f"Source: {splits.source}"]
     for name, table, tokens in zip(("Train", "Validation"), tables, (train, validation), strict=True):
         lengths = tokens.lengths
-        percentiles = ", ".join(f"{p} %: {np.percentile(lengths, p):.0f}" for p in PERCENTILES)
+        percentiles = ", ".join(f"{p} %: {np.percentile(lengths, p):.0f}" for p in (5, 25, 50, 75, 95, 99, 100))
         lines += [
-            f"{name}: {len(table):,} rows, {_share(_toxic(table), len(table))} toxic",
+            f"{name}: {len(table):,} rows, {_share(_toxic(table[TARGET]), len(table))} toxic",
             f"  tokens: {lengths.sum():,}, {lengths.mean():.1f} a comment; percentiles {percentiles}",
             f"  cut at {max_seq_length} tokens: {_share(tokens.cut_rows, len(table))}",
             f"  cache {'hit' if tokens.cache_hit else 'made'}: {tokens.folder}, {tokens.bytes_on_disk / 2**20:.1f} MiB",
@@ -43,16 +35,12 @@ def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_le
     for kind, names in (("Subtypes", SUBTYPES), ("Identities", IDENTITIES)):
         annotated = [name for name in names if both[name].null_count < len(both)]
         lines.append(f"{kind} (rows with a value, of them at >= {TOXIC_THRESHOLD}):{'' if annotated else ' none'}")
-        lines += [
-            f"  {name}: {len(both) - both[name].null_count:,}, "
-            f"{pc.sum(pc.greater_equal(both[name], TOXIC_THRESHOLD)).as_py():,}"
-            for name in annotated
-        ]
+        lines += [f"  {name}: {len(both) - both[name].null_count:,}, {_toxic(both[name]):,}" for name in annotated]
     return "\n".join(lines)
 
 
-def _toxic(table: pa.Table) -> int:
-    return pc.sum(pc.greater_equal(table[TARGET], TOXIC_THRESHOLD)).as_py()
+def _toxic(column: pa.ChunkedArray) -> int:
+    return pc.sum(pc.greater_equal(column, TOXIC_THRESHOLD)).as_py()
 
 
 def _share(part: int, whole: int) -> str:

@@ -1,9 +1,8 @@
 """The training dataset: tokenised comments and their targets, read from Arrow without copying the token ids."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import datasets
 import numpy as np
@@ -14,7 +13,6 @@ from torch.utils.data import Dataset
 IGNORED = -100.0
 # Stands for no row in an index batch, so that all ranks have index batches of the same size.
 FILLER = -1
-TARGETS = ("labels", "weights", "auxiliary")
 
 
 @dataclass
@@ -29,8 +27,8 @@ class TokenRows(Dataset):
     """Tokenised comments as a torch dataset that hands out views of the token ids.
 
     Args:
-        dataset: columns `input_ids` (lists of integers) and `length`; for training also `labels` (0 to 1), and
-            `weights` and `auxiliary` if the `Objective` of `training.targets` has them.
+        comments: a dataset or a table with the columns `input_ids` (lists of integers) and `length`; for training
+            also `labels` (0 to 1), and `weights` and `auxiliary` if the `Objective` of `training.targets` has them.
 
     Attributes:
         lengths: tokens of each row, int32 `(rows,)`.
@@ -38,29 +36,21 @@ class TokenRows(Dataset):
             `(rows, auxiliary targets)`.
     """
 
-    def __init__(self, dataset: datasets.Dataset) -> None:
-        self._set_table(dataset.with_format("arrow")[:])
-
-    def _set_table(self, table: pa.Table) -> None:
+    def __init__(self, comments: datasets.Dataset | pa.Table) -> None:
+        table = comments if isinstance(comments, pa.Table) else comments.with_format("arrow")[:]
         self.lengths = table.column("length").to_numpy().astype(np.int32)
-        self.targets = {name: _numbers(table.column(name)) for name in TARGETS if name in table.column_names}
+        targets = (name for name in ("labels", "weights", "auxiliary") if name in table.column_names)
+        self.targets = {name: _numbers(table.column(name)) for name in targets}
         chunks = [chunk for chunk in table.column("input_ids").chunks if len(chunk)]
         self._tokens = [chunk.values.to_numpy() for chunk in chunks]
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
         self._chunk_starts = np.cumsum([0, *map(len, chunks)])
 
     @classmethod
-    def from_table(cls, table: pa.Table) -> TokenRows:
-        """The same from an Arrow table with these columns."""
-        rows = cls.__new__(cls)
-        rows._set_table(table)
-        return rows
-
-    @classmethod
-    def from_lists(cls, input_ids: Iterable[Sequence[int]]) -> TokenRows:
+    def from_lists(cls, input_ids: Iterable[Sequence[int]]) -> Self:
         """Rows without targets, from the token ids of each."""
         ids = pa.array(input_ids, pa.list_(pa.int32()))
-        return cls.from_table(pa.table({"input_ids": ids, "length": ids.value_lengths()}))
+        return cls(pa.table({"input_ids": ids, "length": ids.value_lengths()}))
 
     def __len__(self) -> int:
         return len(self.lengths)

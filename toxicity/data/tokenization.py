@@ -1,7 +1,5 @@
 """The token cache: comments are tokenised once, into Arrow shards on the disk that are verified on every use."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -79,31 +77,21 @@ class SplitTokens(NamedTuple):
 
         The rows are those that were tokenised, or all rows if all were in the cache.
         """
-        made = sum(len(tokens.dataset) for tokens in self if not tokens.cache_hit)
-        return {
-            "seconds": seconds,
-            "cache_hit": any(tokens.cache_hit for tokens in self),
-            "rows": made or sum(len(tokens.dataset) for tokens in self),
-        }
+        made = [tokens for tokens in self if not tokens.cache_hit]
+        rows = sum(len(tokens.dataset) for tokens in made or self)
+        return {"seconds": seconds, "cache_hit": len(made) < len(self), "rows": rows}
 
 
 def tokenize_splits(
     splits: Splits, tokenizer: PreTrainedTokenizerFast, arguments: DataArguments, overwrite_cache: bool
 ) -> SplitTokens:
     """Tokenise both splits as the arguments say; see `tokenize`."""
-    return SplitTokens(
-        *(
-            tokenize(
-                comments,
-                tokenizer,
-                arguments.max_seq_length,
-                overwrite_cache,
-                threads=arguments.preprocessing_num_workers,
-                head_tail=arguments.head_tail_truncation,
-            )
-            for comments in (splits.train, splits.validation)
-        )
+    options = {"threads": arguments.preprocessing_num_workers, "head_tail": arguments.head_tail_truncation}
+    train, validation = (
+        tokenize(comments, tokenizer, arguments.max_seq_length, overwrite_cache, **options)
+        for comments in (splits.train, splits.validation)
     )
+    return SplitTokens(train, validation)
 
 
 def tokenize(
@@ -115,7 +103,7 @@ def tokenize(
     cache_dir: Path | None = None,
     head_tail: bool = False,
 ) -> Tokens:
-    """Tokenise the text column, truncated at `max_seq_length` tokens, or read the tokens from the cache.
+    """Tokenise the text column, truncated at `max_seq_length` tokens (special ones included), or read the cache.
 
     The cache key is a digest of the texts, the tokenizer with its version, and the length limit: the same comments in
     another file, folder or recipe are a hit. The folder of the shards appears under its name when all of them are
@@ -124,8 +112,6 @@ def tokenize(
 
     Args:
         comments: dataset with a string column `text`, without nulls.
-        tokenizer: a fast tokenizer.
-        max_seq_length: most tokens per comment, special tokens included.
         overwrite_cache: tokenise even if the tokens are cached.
         threads: of the tokenizer, by default one per core; only the first call in a process can set it.
         cache_dir: folder of the cache; by default `toxicity` in the cache of `datasets` (`HF_DATASETS_CACHE`).

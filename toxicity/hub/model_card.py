@@ -46,7 +46,7 @@ DATASETS = {
 
 
 def write_card(
-    output_dir: str | Path | RunFolder,
+    output_dir: str | Path,
     benchmark: Mapping[str, Any],
     repo: str | None = None,
     dataset_name: str | None = None,

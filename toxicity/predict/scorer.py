@@ -175,7 +175,7 @@ class Scorer:
         if not len(tokens):
             return np.empty((0, 1 + len(self.subtypes)))
         with torch.inference_mode():
-            logits = self._batches.score(TokenRows.from_table(tokens)).numpy(force=True)
+            logits = self._batches.score(TokenRows(tokens)).numpy(force=True)
         selected = self.labels.pick(logits)
         # The temperature was fitted for toxicity only.
         probabilities = Calibration().probability(selected)

@@ -35,7 +35,7 @@ SHOWN_COMMENTS = 5
 
 
 def write_report(
-    output_dir: str | Path | RunFolder,
+    output_dir: str | Path,
     benchmark: dict[str, Any],
     validation: Dataset,
     evaluation: Evaluation,

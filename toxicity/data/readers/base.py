@@ -1,7 +1,5 @@
 """What the readers of all formats share: parts of files, limits on their size, and lines of bounded length."""
 
-from __future__ import annotations
-
 import gzip
 import zipfile
 from collections.abc import Callable, Iterator
@@ -40,29 +38,11 @@ class Limit(NamedTuple):
     bytes: int
 
 
-ReadParts = Callable[[Path, ChooseColumns, Limit | None], Iterator[Part]]
-
 T = TypeVar("T")
 
 
-def choose_columns(path: Path, names: list[str], choose: ChooseColumns) -> list[str]:
-    """The columns to read, of the columns `names` of a file.
-
-    Raises:
-        RequestError: if the file has two columns of a name that is to be read.
-    """
-    wanted = choose(names, str(path))
-    doubles = [name for name in wanted if names.count(name) > 1]
-    if doubles:
-        raise RequestError(f"{path} has the column `{doubles[0]}` twice: rename or remove one.")
-    return wanted
-
-
 def batched(items: Iterator[T], limit: Limit | None, size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Group items into lists, each of which ends with the item that reaches the limit; one list without a limit.
-
-    `size` returns the bytes of an item.
-    """
+    """Group items of `size` bytes into lists, each ending with the item that reaches the limit; one without a limit."""
     batch, taken = [], 0
     for item in items:
         batch.append(item)
@@ -72,6 +52,17 @@ def batched(items: Iterator[T], limit: Limit | None, size: Callable[[T], int]) -
             batch, taken = [], 0
     if batch:
         yield batch
+
+
+def text_as_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """A column of text of any Arrow type as bytes; None if it is no text."""
+    types = pa.types
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary)
+    if not any(test(column.type) for test in (*tests, types.is_null)):
+        return None
+    return column.cast(pa.large_binary())
 
 
 @contextmanager
@@ -100,27 +91,17 @@ def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
     return members[0]
 
 
-def is_cut(line: AnyStr) -> bool:
-    """Whether `readline(BLOCK_BYTES)` returned only the beginning of a line."""
-    return len(line) == BLOCK_BYTES and line == line.rstrip("\r\n" if isinstance(line, str) else b"\r\n")
-
-
-def skip_rest_of_line(file: IO[AnyStr]) -> None:
-    """Read on to the beginning of the next line."""
-    while is_cut(file.readline(BLOCK_BYTES)):
-        pass
-
-
-def bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:
-    """The lines of a file, with None for each line that is longer than `BLOCK_BYTES`."""
+def bounded_lines(file: IO[AnyStr]) -> Iterator[AnyStr | None]:
+    """The lines of a file, with None for each line longer than `BLOCK_BYTES`, which might not fit into the memory."""
     while line := file.readline(BLOCK_BYTES):
-        if is_cut(line):
-            skip_rest_of_line(file)
+        if _is_cut(line):
+            while _is_cut(file.readline(BLOCK_BYTES)):
+                pass
             yield None
         else:
             yield line
 
 
-def length_of(line: bytes | None) -> int:
-    """Bytes of a line of `bounded_lines`."""
-    return len(line or b"")
+def _is_cut(line: AnyStr) -> bool:
+    """Whether `readline(BLOCK_BYTES)` returned only the beginning of a line."""
+    return len(line) == BLOCK_BYTES and line == line.rstrip("\r\n" if isinstance(line, str) else b"\r\n")

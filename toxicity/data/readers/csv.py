@@ -1,7 +1,5 @@
 """Reader of CSV files, plain, gzipped or zipped; a broken row becomes a row of nulls with a reason."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterator
@@ -13,29 +11,13 @@ import pyarrow as pa
 import pyarrow.csv
 
 from toxicity.core.errors import RequestError
-from toxicity.data.readers.base import (
-    BLOCK_BYTES,
-    ChooseColumns,
-    Limit,
-    Part,
-    batched,
-    choose_columns,
-    is_cut,
-    opened,
-    skip_rest_of_line,
-)
-
-# Far longer than any comment.
-LONGEST_FIELD_BYTES = 2**24
+from toxicity.data.readers.base import BLOCK_BYTES, ChooseColumns, Limit, Part, batched, bounded_lines, opened
 
 
 def read_csv(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
     """Read a file in parts: by Arrow in blocks of its own size if it can read the file, else row by row.
 
-    Args:
-        path: the file.
-        choose: picks the columns to read; values come as bytes.
-        limit: of the parts that are read row by row.
+    Values come as bytes. The limit is for parts that are read row by row.
 
     Raises:
         RequestError: if the columns are not separated by commas, or the first line is not UTF-8.
@@ -49,11 +31,10 @@ def read_csv(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator
         "".join(header).encode()
     except UnicodeEncodeError:
         raise RequestError(f"{path} is not UTF-8, its first line for one: convert it, with iconv say.") from None
-    wanted = choose_columns(path, header, choose)
+    wanted = choose(header, str(path))
 
-    # Arrow's parser is fast, but stops at a broken row, and accepts a file that ends inside a quoted text.
-    # It reads the whole file or none of it, as the two parsers may count the rows of a broken file differently.
-    if _arrow_can_read(path, wanted) and not _has_odd_quotes(path):
+    # Arrow reads the whole file or none of it, as the two parsers may count the rows of a broken file differently.
+    if _arrow_can_read(path, wanted):
         with opened(path) as (file, share), _arrow_reader(file, wanted) as batches:
             yield Part(batches.schema.empty_table(), {}, 0.0)
             for batch in batches:
@@ -78,21 +59,16 @@ def _arrow_reader(file: IO[bytes], wanted: list[str]) -> pyarrow.csv.CSVStreamin
 
 
 def _arrow_can_read(path: Path, wanted: list[str]) -> bool:
+    """Whether all rows are whole, so that Arrow's fast parser can read them: it stops at a broken row."""
     try:
         with opened(path) as (file, _), _arrow_reader(file, wanted) as batches:
             for _ in batches:
                 pass
     except pa.ArrowInvalid:
         return False
-    return True
-
-
-def _has_odd_quotes(path: Path) -> bool:
-    quotes = 0
+    # Arrow accepts a file that ends inside a quoted text, where a quote is missing.
     with opened(path) as (file, _):
-        while block := file.read(BLOCK_BYTES):
-            quotes += block.count(b'"')
-    return quotes % 2 == 1
+        return sum(block.count(b'"') for block in iter(lambda: file.read(BLOCK_BYTES), b"")) % 2 == 0
 
 
 def _read_row_by_row(path: Path, header: list[str], wanted: list[str], limit: Limit | None) -> Iterator[Part]:
@@ -101,7 +77,7 @@ def _read_row_by_row(path: Path, header: list[str], wanted: list[str], limit: Li
     with opened(path) as (file, share):
         lines = _csv_rows(file)
         next(lines)
-        for batch in chain([[]], batched(lines, limit, _length_of_row)):
+        for batch in chain([[]], batched(lines, limit, lambda row: sum(map(len, row)) if isinstance(row, list) else 0)):
             columns: list[list[bytes | None]] = [[] for _ in wanted]
             broken: dict[int, str] = {}
             for number, row in enumerate(batch):
@@ -116,21 +92,16 @@ def _read_row_by_row(path: Path, header: list[str], wanted: list[str], limit: Li
             yield Part(pa.table(arrays, names=wanted), broken, share())
 
 
-def _length_of_row(row: list[str] | csv.Error) -> int:
-    return 0 if isinstance(row, csv.Error) else sum(map(len, row))
-
-
 def _csv_rows(file: IO[bytes]) -> Iterator[list[str] | csv.Error]:
     """The rows of a CSV file, with the error in place of each row that is not CSV.
 
     An empty line is not a row, even in a file of one column; pandas and Arrow do the same.
     """
-    csv.field_size_limit(LONGEST_FIELD_BYTES)
+    csv.field_size_limit(2**24)  # far longer than any comment
     # Bytes that are not UTF-8 pass through as surrogates, as they may be in a column that is not read.
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        # Not a generator, which could not go on after an error.
-        lines = iter(lambda: _bounded_line(text), "")
-        reader = csv.reader(lines, strict=True)
+        # `map` goes on after an error, as a generator would not.
+        reader = csv.reader(map(_require_bounded, bounded_lines(text)), strict=True)
         while True:
             try:
                 row = next(reader)
@@ -143,14 +114,7 @@ def _csv_rows(file: IO[bytes]) -> Iterator[list[str] | csv.Error]:
                     yield row
 
 
-def _bounded_line(file: IO[str]) -> str:
-    """The next line of a file, empty at its end; unpacked, a small file may have a line that fills the memory.
-
-    Raises:
-        csv.Error: if the line is longer than `BLOCK_BYTES`; the file then stands at the next line.
-    """
-    line = file.readline(BLOCK_BYTES)
-    if is_cut(line):
-        skip_rest_of_line(file)
+def _require_bounded(line: str | None) -> str:
+    if line is None:
         raise csv.Error(f"a line is longer than {BLOCK_BYTES:,} characters")
     return line

@@ -1,7 +1,5 @@
 """Files of comments in any format → Arrow tables that keep a place for every row, broken ones included."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import zipfile
@@ -18,21 +16,10 @@ import pyarrow.compute as pc
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import TEXT
 from toxicity.data.memory_map import mapped_from_disk
-from toxicity.data.readers.base import (
-    LINE_TOO_LONG,
-    ChooseColumns,
-    Limit,
-    Part,
-    ReadParts,
-    batched,
-    bounded_lines,
-    length_of,
-)
+from toxicity.data.readers.base import LINE_TOO_LONG, ChooseColumns, Limit, Part, batched, bounded_lines, text_as_bytes
 from toxicity.data.readers.csv import read_csv
 from toxicity.data.readers.json_lines import read_json_lines
 from toxicity.data.readers.parquet import read_parquet
-
-TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
 def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[str, int]], dict[int, str]]:
@@ -51,7 +38,7 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
     Raises:
         RequestError: for a file that is missing, empty, cut off, or not of the format that its ending names.
     """
-    files = _files_of(Path(path))
+    files = _files_of(path)
     broken: dict[int, str] = {}
     part_counts = [0] * len(files)
 
@@ -94,7 +81,8 @@ def read_windows(path: Path, choose: ChooseColumns, rows: int, max_bytes: int) -
 
 def read_lines(file: IO[bytes], rows: int, max_bytes: int) -> Iterator[Part]:
     """Read comments from a stream, one per line, as `read_windows` reads a file; `text` comes as bytes."""
-    for lines in chain(batched(bounded_lines(file), Limit(rows, max_bytes), length_of), [[]]):
+    batches = batched(bounded_lines(file), Limit(rows, max_bytes), lambda line: len(line or b""))
+    for lines in chain(batches, [[]]):
         texts = [(line and line.rstrip(b"\r\n")) or None for line in lines]
         table = pa.table({TEXT: pa.array(texts, pa.binary())})
         yield Part(table, {row: LINE_TOO_LONG for row, line in enumerate(lines) if line is None}, float(not lines))
@@ -102,7 +90,7 @@ def read_lines(file: IO[bytes], rows: int, max_bytes: int) -> Iterator[Part]:
 
 def is_readable(name: str) -> bool:
     """Whether the ending of a file's name is that of a format that can be read."""
-    return _reader_of(name) is not None
+    return name.lower().endswith(tuple(READERS))
 
 
 def _resized(parts: Iterator[Part], limit: Limit) -> Iterator[Part]:
@@ -124,16 +112,16 @@ def _rows_within(table: pa.Table, max_bytes: int) -> int:
     if table.nbytes <= max_bytes:
         return len(table)
     lengths = np.zeros(len(table), dtype=np.int64)
-    for column in table.columns:
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if any(test(column.type) for test in TEXT_TYPES):
+    for column in map(text_as_bytes, table.columns):
+        if column is not None:
             lengths += pc.fill_null(pc.binary_length(column), 0).to_numpy()
     return max(1, int(np.searchsorted(lengths.cumsum(), max_bytes, side="right")))
 
 
-def _files_of(path: Path) -> list[Path]:
-    if path.is_dir():
+def _files_of(name: str) -> list[Path]:
+    path = Path(name)
+    # An empty name is not that of the current folder, which `Path` takes it for.
+    if name and path.is_dir():
         files = sorted(file for file in path.rglob("[!.]*") if file.is_file() and is_readable(file.name))
         if not files:
             raise RequestError(f"the folder {path} holds no data: no file ends in {', '.join(READERS)}.")
@@ -145,16 +133,20 @@ def _files_of(path: Path) -> list[Path]:
     return [path]
 
 
-def _reader_of(name: str) -> ReadParts | None:
-    return next((reader for ending, reader in READERS.items() if name.lower().endswith(ending)), None)
-
-
 def _parts(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
     """Read a file in the parts that its reader makes, and turn the errors of all libraries into `RequestError`."""
+
+    def choose_single(names: list[str], file: str) -> list[str]:
+        wanted = choose(names, file)
+        if doubles := [name for name in wanted if names.count(name) > 1]:
+            raise RequestError(f"{file} has the column `{doubles[0]}` twice: rename or remove one.")
+        return wanted
+
     try:
         if path.stat().st_size == 0:
             raise RequestError(f"{path} is empty.")
-        yield from _reader_of(path.name)(path, choose, limit)
+        reader = next(reader for ending, reader in READERS.items() if path.name.lower().endswith(ending))
+        yield from reader(path, choose_single, limit)
     except (EOFError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
         raise RequestError(f"{path} is damaged, cut off or locked: {one_line(error)}. Fetch it again.") from error
     except (pa.ArrowException, csv.Error, OSError, UnicodeError) as error:

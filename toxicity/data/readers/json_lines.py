@@ -1,25 +1,14 @@
 """Reader of JSON lines, plain or gzipped; a broken line becomes a row of nulls with a reason."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 
 from toxicity.core.errors import RequestError, one_line
-from toxicity.data.readers.base import (
-    LINE_TOO_LONG,
-    ChooseColumns,
-    Limit,
-    Part,
-    batched,
-    bounded_lines,
-    choose_columns,
-    length_of,
-    opened,
-)
+from toxicity.data.readers.base import LINE_TOO_LONG, ChooseColumns, Limit, Part, batched, bounded_lines, opened
 
 
 def read_json_lines(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
@@ -31,12 +20,12 @@ def read_json_lines(path: Path, choose: ChooseColumns, limit: Limit | None) -> I
     wanted = None
     with opened(path) as (file, share):
         lines = (line for line in bounded_lines(file) if line is None or line.strip())
-        for batch in batched(lines, limit, length_of):
+        for batch in batched(lines, limit, lambda line: len(line or b"")):
             records, broken = _parse_lines(batch)
             if wanted is None:
                 if len(broken) == len(records):
                     raise RequestError(f"{path} holds no JSON lines: {broken[0]}.")
-                wanted = choose_columns(path, list({name: None for record in records for name in record}), choose)
+                wanted = choose(list(dict.fromkeys(chain.from_iterable(records))), str(path))
             columns = {}
             for name in wanted:
                 values = []

@@ -1,14 +1,12 @@
 """Reader of parquet files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 
-from toxicity.data.readers.base import BLOCK_BYTES, ChooseColumns, Limit, Part, choose_columns
+from toxicity.data.readers.base import BLOCK_BYTES, ChooseColumns, Limit, Part
 
 ROWS_PER_READ = 2**16
 
@@ -17,7 +15,7 @@ def read_parquet(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iter
     """Read a file in parts of at most `ROWS_PER_READ` rows, or of what the limit allows."""
     # Without a buffer, Arrow would load a whole row group, which may be the whole file.
     with pyarrow.parquet.ParquetFile(path, buffer_size=BLOCK_BYTES) as file:
-        wanted = choose_columns(path, file.schema_arrow.names, choose)
+        wanted = choose(file.schema_arrow.names, str(path))
         yield Part(file.schema_arrow.empty_table().select(wanted), {}, 0.0)
         read = 0
         rows = ROWS_PER_READ if limit is None else min(limit.rows, _rows_that_fit(file.metadata, limit.bytes))

@@ -156,10 +156,9 @@ def _labelled_comments(
     if path is None:
         validation = load_splits(DataArguments(**SAMPLE)).validation
         return validation[TEXT][:], labels_of(validation)
-    arguments = DataArguments(train_file=path, text_column_name=text_column_name, label_column_name=label_column_name)
-    source = read_file(path, arguments)
-    for bad in source.bad_rows.values():
-        raise RequestError(f"{bad.file}, row {bad.row:,}: {bad.reason}. An export is measured on rows that are whole.")
+    source = read_file(path, text_column_name, label_column_name)
+    if source.bad_rows:
+        raise RequestError(f"{source.first_bad_row()}. An export is measured on rows that are whole.")
     return source.table[TEXT].to_pylist(), hard_labels(source.table[TARGET].to_numpy())
 
 

@@ -43,10 +43,7 @@ def published_rows() -> list[dict[str, Any]]:
                     "data_sheet_flops_per_second": KINDS[run["machine"].lower()].peak_flops,
                 },
                 "protocol": {**protocol, "epochs": run["epochs"]},
-                "timing": {
-                    **{f"{phase}_seconds": seconds[phase] for phase in PHASES},
-                    "tokenizer_cache_hit": False,
-                },
+                "timing": {**{f"{phase}_seconds": seconds[phase] for phase in PHASES}, "tokenizer_cache_hit": False},
                 "throughput": {
                     "tokenizer_rows_per_second": (protocol["train_rows"] + scored) / seconds["tokenizer"],
                     "training_rows_per_second": trained / seconds["training"],

@@ -19,10 +19,7 @@ BIAS_AUCS = {"subgroup_auc": "Subgroup AUC", "bpsn_auc": "BPSN AUC", "bnsp_auc":
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """The metrics over all validation comments, without those of single identities."""
-    rows = [
-        ("ROC AUC", number(metrics.get("auc"))),
-        ("ROC AUC, 95 % interval", interval(metrics.get("auc_interval"))),
-    ]
+    rows = [("ROC AUC", number(metrics.get("auc"))), ("ROC AUC, 95 % interval", interval(metrics.get("auc_interval")))]
     if metrics.get("bias"):
         rows.append((final_score_name(metrics["bias"]), number(metrics["bias"]["final_score"])))
     rows += [(name, number(metrics.get(key))) for key, name in METRICS.items()]

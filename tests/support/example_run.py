@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from toxicity.bench.runs import published_rows
-from toxicity.core.schema import IDENTITIES, SUBTYPES
+from toxicity.core.schema import IDENTITIES
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import TONES
 from toxicity.report.benchmark import build_benchmark
@@ -117,7 +117,6 @@ def full_benchmark():
         **{"auc_interval": [0.9691, 0.9709], "average_precision": 0.8, "log_loss": 0.1},
         **{"brier_score": 0.02, "expected_calibration_error": 0.01},
         "bias": BIAS | {"identities_counted": 9, "final_score": 0.9312345, "bnsp_auc": None},
-        "subtypes": dict.fromkeys(SUBTYPES, 0.95) | {"threat": None},
         "undefined": {"bias.identities.jewish.bpsn_auc": "0 toxic rows, fewer than 10"},
     }
     row["calibration"] = CALIBRATION

@@ -1,6 +1,7 @@
 """Pictures of a run: ROC, precision and recall, reliability, training and timing. They read in grey as well.
 
-`write` draws and saves them in the style of `toxicity.mplstyle`.
+`write` saves them, in the style of `toxicity.mplstyle`. In all functions `toxic` is bool `(rows,)` and `logits` are
+finite floats `(rows,)`; `metrics` and `calibration` are those of the benchmark.
 """
 
 from __future__ import annotations
@@ -27,13 +28,7 @@ CHANCE = {"color": "0.5", "linestyle": "--", "linewidth": 1}
 
 
 def draw_roc(toxic: np.ndarray, logits: np.ndarray, metrics: Mapping[str, Any]) -> Figure:
-    """Draw the ROC curve twice: as it is, and with the false-positive rate on a logarithmic scale.
-
-    Args:
-        toxic: bool `(rows,)`, both classes among the rows.
-        logits: float `(rows,)`, finite.
-        metrics: of the benchmark: `auc`, and `auc_interval` where it is known.
-    """
+    """Draw the ROC curve of rows of both classes: as it is, and with the false-positive rate on a logarithmic scale."""
     false_positives, true_positives, _ = roc_curve(toxic, logits)
     figure = Figure(figsize=(10, 5))
     bounds = f" (95 % interval {interval(metrics['auc_interval'])})" if metrics.get("auc_interval") else ""
@@ -57,13 +52,9 @@ def draw_roc(toxic: np.ndarray, logits: np.ndarray, metrics: Mapping[str, Any]) 
 def draw_precision_recall(
     toxic: np.ndarray, logits: np.ndarray, metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None
 ) -> Figure:
-    """Draw the precision-recall curve, with the fitted thresholds on it.
+    """Draw the precision-recall curve of rows of which at least one is toxic.
 
-    Args:
-        toxic: bool `(rows,)`, at least one True.
-        logits: float `(rows,)`, finite.
-        metrics: of the benchmark: `average_precision` where it is known.
-        calibration: of the benchmark; each threshold that was reached is marked where it lies for these rows.
+    Each threshold of `calibration` that was reached is marked where it lies for these rows.
     """
     precision, recall, _ = precision_recall_curve(toxic, logits, drop_intermediate=True)
     figure = Figure(figsize=(6.6, 6))
@@ -92,10 +83,7 @@ def draw_precision_recall(
 def draw_reliability(toxic: np.ndarray, logits: np.ndarray, temperature: float | None) -> Figure:
     """Draw the reliability diagram and the distribution of the scores, before and after the temperature.
 
-    Args:
-        toxic: bool `(rows,)`, at least one row.
-        logits: float `(rows,)`, finite.
-        temperature: what the logits are divided by; None where none was fitted.
+    `temperature` is what the logits are divided by; None where none was fitted. There is at least one row.
     """
     scaled = [("before", 1.0, "C1", "o--"), ("after", temperature, "C0", "s-")]
     drawn = scaled if temperature else [("scores", 1.0, "C0", "s-")]

@@ -23,6 +23,7 @@ from toxicity.core.console import printable
 from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import one_line
 from toxicity.core.files import write_text, written_whole
+from toxicity.core.markdown import markdown_table
 from toxicity.core.run_folder import RunFolder
 from toxicity.core.schema import ID, TEXT
 from toxicity.data.sources import labels_of
@@ -68,7 +69,7 @@ def write_report(
     write_text(run.report / "report.md", report_markdown(benchmark, pictures, comments))
     write_text(run.report / "report.html", report_html(benchmark, pictures, comments))
 
-    print(f"\n{benchmark_table([benchmark])}\n")
+    print(f"\n{markdown_table(*benchmark_table([benchmark]))}\n")
     for name, row in (("Most", scores.argmax()), ("Least", scores.argmin())):
         print(f"{name} toxic ({scores[row]:.6f}): {printable(validation[int(row)][TEXT])}")
     print(f"\nEverything else is in {run}\n")

@@ -28,12 +28,13 @@ def published_rows() -> list[dict[str, Any]]:
 
     Rates are computed from the published times; FLOP/s also from the tokens per row that `reference_runs.json` assumes.
     """
-    protocol, assumed = REFERENCE["protocol"], REFERENCE["assumed"]
+    protocol, tokens_per_row = REFERENCE["protocol"], REFERENCE["assumed"]["tokens_per_row"]
     rows = []
     for run in REFERENCE["runs"]:
         seconds = {phase: _seconds(run[phase]) for phase in PHASES}
         trained, scored = protocol["train_rows"] * run["epochs"], protocol["validation_rows"]
-        flops = BERT_BASE.training_flops(trained, trained * assumed["tokens_per_row"])
+        training_flops = BERT_BASE.training_flops(trained, trained * tokens_per_row)
+        inference_flops = BERT_BASE.forward_flops(scored, scored * tokens_per_row)
         rows.append(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -48,9 +49,8 @@ def published_rows() -> list[dict[str, Any]]:
                     "tokenizer_rows_per_second": (protocol["train_rows"] + scored) / seconds["tokenizer"],
                     "training_rows_per_second": trained / seconds["training"],
                     "inference_rows_per_second": scored / seconds["inference"],
-                    "training_flops_per_second": flops / seconds["training"],
-                    "inference_flops_per_second": BERT_BASE.forward_flops(scored, scored * assumed["tokens_per_row"])
-                    / seconds["inference"],
+                    "training_flops_per_second": training_flops / seconds["training"],
+                    "inference_flops_per_second": inference_flops / seconds["inference"],
                 },
                 "metrics": {"auc": run["auc"]},
             }
@@ -132,13 +132,13 @@ def _require_row(row: Mapping[str, Any]) -> None:
     if timing["tokenizer_cache_hit"]:
         del positive["tokenizer_seconds"]
     positive |= {key: protocol[key] for key in ("epochs", "train_rows", "validation_rows", "max_seq_length")}
-    positive |= {"device_count": machine["device_count"]}
+    positive["device_count"] = machine["device_count"]
     if not 0 <= timing["tokenizer_seconds"] < float("inf"):
         raise TypeError(f"tokenizer_seconds is {timing['tokenizer_seconds']!r}")
     if row["metrics"]["auc"] is not None and not 0 <= row["metrics"]["auc"] <= 1:
         raise TypeError(f"auc is {row['metrics']['auc']!r}")
     optional = {**rates, "auc": row["metrics"]["auc"], "peak": machine.get("matmul_flops_per_second")}
-    optional |= {"validation_positives": protocol.get("validation_positives")}
+    optional["validation_positives"] = protocol.get("validation_positives")
     for key, number in positive.items():
         if not isinstance(number, int | float) or not 0 < number < float("inf"):
             raise TypeError(f"{key} is {number!r}")

@@ -30,7 +30,7 @@ from toxicity.hub.model_card import write_card
 from toxicity.hub.publisher import Publisher
 from toxicity.models.classifier import add_to_config, load_model, load_tokenizer
 from toxicity.models.flops import encoder_of
-from toxicity.report.benchmark import build_benchmark, result_of_run
+from toxicity.report.benchmark import build_benchmark, describe_protocol
 from toxicity.report.write import write_report
 from toxicity.training.evaluate import evaluate
 from toxicity.training.interruption import sigterm_saves
@@ -90,7 +90,8 @@ def main() -> None:
     # Before anything that could fail: these are the hours.
     trainer.save_model()
     evaluation = evaluate(trainer, splits.validation)
-    benchmark = build_benchmark(result_of_run(arguments, machine, splits, trainer, encoder, evaluation))
+    protocol = describe_protocol(arguments, splits, trainer)
+    benchmark = build_benchmark(machine, protocol, splits, trainer, encoder, evaluation)
     if is_main_process:
         with trainer.full_disk_explained(Path(args.output_dir), "the report", kept="The trained model is saved."):
             cut = {key: getattr(data_args, key) for key in ("max_seq_length", "head_tail_truncation")}

@@ -140,7 +140,4 @@ def test_values_that_nothing_can_be_made_of(tmp_path, part, key, value):
 
 
 def test_what_sets_protocols_apart():
-    assert differing_keys([own_row()], [own_row(max_seq_length=128, dataset="mine.csv")]) == [
-        "dataset",
-        "max_seq_length",
-    ]
+    assert differing_keys(own_row(), own_row(max_seq_length=128, dataset="mine.csv")) == ["dataset", "max_seq_length"]

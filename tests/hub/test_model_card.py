@@ -85,7 +85,6 @@ def test_the_numbers_are_in_it(card_of):
         "Precision 0.95: no threshold has this precision",
         "at most 12.5 % (male)",
         "`bias.identities.jewish.bpsn_auc` is undefined: 0 toxic rows, fewer than 10",
-        "ROC AUC of threat",
         "1.3100",
         "The comments of the data are under CC0.",
     ):
@@ -103,7 +102,6 @@ def test_the_numbers_are_in_it(card_of):
         ("metrics", "bias"),
         ("metrics", "bias", "final_score"),
         ("metrics", "bias", "identities", "muslim", "subgroup_auc"),
-        ("metrics", "subtypes"),
         ("metrics", "undefined"),
         ("calibration",),
         ("calibration", "held_out", "log_loss", "after"),

@@ -108,12 +108,14 @@ def test_a_hub_that_is_silent_holds_up_neither_training_nor_scores_and_the_end_n
     assert not list((tmp_path / "run").glob(".publishing*"))
 
 
-def test_the_end_is_published_by_the_allow_list_and_with_the_runs_own_card(make_trainer, hub):
+def test_the_end_is_published_by_the_allow_list_and_with_the_runs_own_card(make_trainer, hub, caplog):
     trainer = make_trainer(**HUB | {"hub_private_repo": True, "hub_revision": "tried"})
     trainer.train()
     trainer.save_model()
     finish(trainer)
-    assert publisher_of(trainer).publish_run() == f"{hub.endpoint}/tester/mine"
+    with caplog.at_level("INFO", logger="toxicity"):
+        publisher_of(trainer).publish_run()
+    assert f"Published: {hub.endpoint}/tester/mine" in caplog.text
     files = hub.files("tester/mine", "tried")
     assert set(files) == {
         *("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),

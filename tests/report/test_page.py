@@ -44,7 +44,7 @@ def test_metrics_with_their_interval():
     metrics = {
         "auc_interval": [0.961234, 0.9723],
         **{"average_precision": 0.8, "log_loss": 0.1, "brier_score": 0.02, "expected_calibration_error": 0.01},
-        **{"subtypes": {"severe_toxicity": 0.99, "threat": None}, "bias": BIAS},
+        "bias": BIAS,
     }
     assert table(report_markdown(row(metrics), {}, EMPTY), "Metric") == [
         ["ROC AUC", "0.96819"],
@@ -54,8 +54,6 @@ def test_metrics_with_their_interval():
         ["Log loss", "0.10000"],
         ["Brier score", "0.02000"],
         ["Expected calibration error", "0.01000"],
-        ["ROC AUC of severe toxicity", "0.99000"],
-        ["ROC AUC of threat", "undefined"],
     ]
 
 
@@ -93,7 +91,7 @@ def test_thresholds():
 
 @pytest.mark.parametrize("known", [{}, {"calibration": None, "probe": None}], ids=["keys that are not there", "None"])
 def test_what_is_not_known_is_left_out(known):
-    undefined = dict.fromkeys(["auc", "auc_interval", "average_precision", "bias", "subtypes", "log_loss"])
+    undefined = dict.fromkeys(["auc", "auc_interval", "average_precision", "bias", "log_loss"])
     page = report_markdown(row({**undefined, "undefined": {"auc": "all 20 rows are civil"}}, **known), {}, EMPTY)
     assert ["ROC AUC", "undefined"] in table(page, "Metric")
     assert "- `auc`: all 20 rows are civil" in page
@@ -202,7 +200,7 @@ def test_the_html_is_one_file_that_asks_for_nothing():
 
 @pytest.mark.parametrize("known", [{}, {"calibration": None, "probe": None}], ids=["keys that are not there", "None"])
 def test_what_is_not_known_is_left_out_of_the_html(known):
-    undefined = dict.fromkeys(["auc", "auc_interval", "average_precision", "bias", "subtypes", "log_loss"])
+    undefined = dict.fromkeys(["auc", "auc_interval", "average_precision", "bias", "log_loss"])
     elements = Elements(report_html(row(undefined, **known), {}, EMPTY))
     words = [text for _, text in elements.texts]
     assert "undefined" in words

@@ -1,33 +1,31 @@
+import matplotlib
 import matplotlib.image
 import numpy as np
 import pytest
 from example_run import BIAS, CALIBRATION, LOG_HISTORY, NOTHING_DEFINED, PROBE
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from toxicity.bench.picture import STYLE
 from toxicity.report import identity_plots, plots
 
 METRICS = {"auc": 0.96, "auc_interval": [0.95, 0.97], "average_precision": 0.8}
 
 
 @pytest.fixture
-def drawn(tmp_path, monkeypatch):
-    """Call it with a function and its arguments but the path: the texts of the picture, after looking at its pixels."""
-    figures = []
-    save = Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda figure, *args, **kw: (figures.append(figure), save(figure, *args, **kw))
-    )
+def drawn(tmp_path):
+    """Call it with a function and its arguments: the texts of the picture, after looking at its pixels."""
 
     def call(draw, *arguments):
-        path = tmp_path / "picture.png.unfinished"
-        draw(*arguments, path)
-        pixels = matplotlib.image.imread(path, format="png")[..., :3]
+        path = tmp_path / "picture.png"
+        with matplotlib.rc_context(fname=STYLE):
+            figure = draw(*arguments)
+            figure.savefig(path)
+        pixels = matplotlib.image.imread(path)[..., :3]
         assert pixels.std() > 0.01
         # A text that is cut would leave ink on the edge.
         edges = [pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]]
         assert all(edge.min() > 0.95 for edge in edges), "nothing is cut"
-        return {text.get_text() for text in figures[-1].findobj(Text)}
+        return {text.get_text() for text in figure.findobj(Text)}
 
     return call
 

@@ -2,11 +2,18 @@
 
 import copy
 import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 
 from toxicity.bench.runs import published_rows
-from toxicity.core.schema import IDENTITIES, SUBTYPES
+from toxicity.core.schema import IDENTITIES
+from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import TONES
-from toxicity.report.benchmark import RunResult, build_benchmark
+from toxicity.report.benchmark import build_benchmark
+from toxicity.training.evaluate import Evaluation
+from toxicity.training.resume import Checkpoints
 
 LOG_HISTORY = [
     *({"loss": 0.7 - 0.05 * n, "learning_rate": 1e-4 / n, "step": 10 * n} for n in range(1, 9)),
@@ -61,16 +68,7 @@ PROBE = {
     "unmarked": {"mean_score": 0.1, "civil_texts": 100, "false_positive_rate": {"0.5": 0.0, "0.8": 0.0}},
     "largest_shift": ["psychiatric_or_mental_illness", 0.08],
 }
-SECONDS = {"tokenizer": 2.0, "training": 100.0, "inference": 4.0, "metrics": 0.5, "probe": 3.0}
-COUNTS = {
-    "tokenized_rows": 6,
-    "trained_rows": 400,
-    "trained_tokens": 30_000,
-    "scored_rows": 2,
-    "scored_tokens": 100,
-    "trained_flops": 6e9,
-    "scored_flops": 2e7,
-}
+SECONDS = {"training": 100.0, "inference": 4.0, "metrics": 0.5, "probe": 3.0}
 
 
 def benchmark(auc: float | None = 0.968194, cache_hit: bool = False, **protocol):
@@ -87,8 +85,17 @@ def benchmark(auc: float | None = 0.968194, cache_hit: bool = False, **protocol)
         "mixed_precision": "no",
         **protocol,
     }
-    metrics = {"auc": auc, "bias": None}
-    return build_benchmark(RunResult({"label": "p100"}, protocol, SECONDS, COUNTS, metrics, cache_hit))
+    trainer = SimpleNamespace(
+        clock=SimpleNamespace(seconds=SECONDS),
+        checkpoints=Checkpoints(Path("run"), tokenizing={"rows": 6, "seconds": 2.0, "cache_hit": cache_hit}),
+        trained_rows=400,
+        trained_tokens=30_000,
+        eval_dataset=SimpleNamespace(lengths=np.array([60, 40])),
+    )
+    splits = SimpleNamespace(validation=["one", "two"], dropped_rows={})
+    encoder = SimpleNamespace(training_flops=lambda rows, tokens: 6e9, forward_flops=lambda rows, tokens: 2e7)
+    evaluation = Evaluation(np.zeros(2), {"auc": auc, "bias": None}, Calibration(), None)
+    return build_benchmark({"label": "p100"}, protocol, splits, trainer, encoder, evaluation)
 
 
 def full_benchmark():
@@ -110,7 +117,6 @@ def full_benchmark():
         **{"auc_interval": [0.9691, 0.9709], "average_precision": 0.8, "log_loss": 0.1},
         **{"brier_score": 0.02, "expected_calibration_error": 0.01},
         "bias": BIAS | {"identities_counted": 9, "final_score": 0.9312345, "bnsp_auc": None},
-        "subtypes": dict.fromkeys(SUBTYPES, 0.95) | {"threat": None},
         "undefined": {"bias.identities.jewish.bpsn_auc": "0 toxic rows, fewer than 10"},
     }
     row["calibration"] = CALIBRATION

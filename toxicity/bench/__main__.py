@@ -41,9 +41,9 @@ def compare(folder: Path) -> None:
     for index, group in enumerate(groups):
         results, title = results_of(group), protocol_title(group)
         panels.append((title, results))
-        apart = f". Not to be compared with the first table: other {', '.join(differing_keys(groups[0], group))}"
+        apart = f". Not to be compared with the first table: other {', '.join(differing_keys(groups[0][0], group[0]))}"
         print(f"\n{title}{apart if index else ''}.\n")
-        print(f"{benchmark_table(group)}\n")
+        print(f"{markdown_table(*benchmark_table(group))}\n")
         for sentence in conclude(results):
             print(f"- {sentence}")
     print(f"\nPublished: {REFERENCE['source']}. Assumed where it says nothing: {REFERENCE['assumed']['why']}.")

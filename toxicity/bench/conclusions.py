@@ -92,20 +92,12 @@ def _compare_epochs(few: Result, many: Result) -> str:
 
 def _describe(result: Result) -> str:
     rates = result.rates
-    speeds = [
-        f"{verb} {rates[key]:,.0f}"
-        for verb, key in (
-            ("tokenises", "tokenizer_rows_per_second"),
-            ("trains", "training_rows_per_second"),
-            ("scores", "inference_rows_per_second"),
-        )
-        if key in rates
-    ]
-    parts = [f"{', '.join(speeds)} comments a second"]
+    verbs = {"tokenizer": "tokenises", "training": "trains", "inference": "scores"}
+    speeds = {verb: rates.get(f"{phase}_rows_per_second") for phase, verb in verbs.items()}
+    parts = [f"{', '.join(f'{verb} {speed:,.0f}' for verb, speed in speeds.items() if speed)} comments a second"]
     arithmetic = []
     for phase, verb in (("training", "training"), ("inference", "scoring")):
-        flops = rates.get(f"{phase}_flops_per_second")
-        if flops:
+        if flops := rates.get(f"{phase}_flops_per_second"):
             share = f" ({100 * flops / result.peak:.1f} %)" if result.peak else ""
             arithmetic.append(f"{flops_text(flops)}{share} in {verb}")
     if arithmetic:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from toxicity.bench.conclusions import flops_text
-from toxicity.bench.runs import PHASES, REFERENCE, published_rows
+from toxicity.bench.runs import REFERENCE, published_rows
 from toxicity.core.errors import RequestError
 from toxicity.hardware.kinds import KINDS
 from toxicity.models.flops import BERT_BASE
@@ -21,21 +21,13 @@ UNMEASURED_MARGIN = 2.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated seconds, and what they assume.
+    """Estimated seconds, and what they assume."""
 
-    Attributes:
-        padded: seconds by phase if padding is computed too; None if only rates on real tokens are known.
-        real: seconds by phase if only real tokens are computed.
-        low: lower bound of all phases together.
-        high: upper bound of all phases together.
-        assumptions: sentences for people.
-    """
-
-    padded: dict[str, float] | None
-    real: dict[str, float]
-    low: float
-    high: float
-    assumptions: list[str]
+    padded: dict[str, float] | None  # by phase if padding is computed too; None if only rates on real tokens are known
+    real: dict[str, float]  # by phase if only real tokens are computed
+    low: float  # lower bound of all phases together
+    high: float  # upper bound of all phases together
+    assumptions: list[str]  # sentences for people
 
 
 def estimate(kind: str, train_rows: int, epochs: float, runs: Sequence[Mapping[str, Any]]) -> Estimate:
@@ -54,12 +46,9 @@ def estimate(kind: str, train_rows: int, epochs: float, runs: Sequence[Mapping[s
         RequestError: if nothing tells how fast this kind is.
     """
     scored_rows, tokens = train_rows // 2, REFERENCE["assumed"]["tokens_per_row"]
+    rates = ("training_flops_per_second", "inference_flops_per_second")
     measured = [
-        row
-        for row in runs
-        if row["machine"]["label"] == kind
-        and row["throughput"].get("training_flops_per_second")
-        and row["throughput"].get("inference_flops_per_second")
+        row for row in runs if row["machine"]["label"] == kind and all(row["throughput"].get(rate) for rate in rates)
     ]
     # Other models reach other shares of the peak: their runs are used only if there is none of the reference model.
     of_reference = [row for row in measured if row["protocol"]["model"].endswith("bert-base-uncased")]
@@ -70,15 +59,14 @@ def estimate(kind: str, train_rows: int, epochs: float, runs: Sequence[Mapping[s
         raise RequestError(f"no run tells how fast a {kind} is; make one first, in minutes: make bench GPU={kind}")
 
     tokenizer_rate, source = _tokenizer_rate(kind, runs)
+    trained_rows = train_rows * epochs
 
     def seconds_by_phase(tokens_per_row: float, training_rate: float, inference_rate: float) -> dict[str, float]:
-        trained = train_rows * epochs
-        seconds = (
-            (train_rows + scored_rows) / tokenizer_rate,
-            BERT_BASE.training_flops(trained, trained * tokens_per_row) / training_rate,
-            BERT_BASE.forward_flops(scored_rows, scored_rows * tokens_per_row) / inference_rate,
-        )
-        return dict(zip(PHASES, seconds, strict=True))
+        return {
+            "tokenizer": (train_rows + scored_rows) / tokenizer_rate,
+            "training": BERT_BASE.training_flops(trained_rows, trained_rows * tokens_per_row) / training_rate,
+            "inference": BERT_BASE.forward_flops(scored_rows, scored_rows * tokens_per_row) / inference_rate,
+        }
 
     assumptions = [
         f"a comment has {tokens} tokens on average; half as many comments are scored as trained on",
@@ -103,10 +91,7 @@ def estimate(kind: str, train_rows: int, epochs: float, runs: Sequence[Mapping[s
         real = seconds_by_phase(tokens, efficiency * peak, efficiency * peak)
         return Estimate(padded, real, sum(real.values()) / margin, sum(padded.values()) * margin, assumptions)
 
-    training, inference = (
-        sorted(row["throughput"][f"{phase}_flops_per_second"] for row in measured)
-        for phase in ("training", "inference")
-    )
+    training, inference = (sorted(row["throughput"][rate] for row in measured) for rate in rates)
     models = ", ".join(sorted({row["protocol"]["model"] for row in measured}))
     assumptions.append(
         f"on real tokens it reaches {flops_text(median(training))} in training and {flops_text(median(inference))} in "
@@ -120,12 +105,9 @@ def estimate(kind: str, train_rows: int, epochs: float, runs: Sequence[Mapping[s
 
 def _tokenizer_rate(kind: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, str]:
     """Median of comments per second and its source: runs of this package before published ones, this kind first."""
-    own = [
-        row
-        for row in runs
-        if not row["timing"]["tokenizer_cache_hit"] and row["throughput"].get("tokenizer_rows_per_second")
-    ]
+    key = "tokenizer_rows_per_second"
+    own = [row for row in runs if not row["timing"]["tokenizer_cache_hit"] and row["throughput"].get(key)]
     rows, source = (own, "this package's runs") if own else (published_rows(), "the published runs")
     same = [row for row in rows if row["machine"]["label"].split()[0].lower() == kind]
-    rate = median(row["throughput"]["tokenizer_rows_per_second"] for row in same or rows)
+    rate = median(row["throughput"][key] for row in same or rows)
     return rate, f"{source} {f'of a {kind} machine' if same else 'of other machines'}"

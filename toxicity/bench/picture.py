@@ -20,11 +20,9 @@ STYLE = Path(__file__).with_name("toxicity.mplstyle")
 
 @rc_context(fname=STYLE)
 def draw(groups: Sequence[tuple[str, Sequence[Result]]], path: Path) -> None:
-    """Draw the time per phase and the AUC with its standard error, a row of panels for each protocol.
+    """Write a PNG with the time per phase and the AUC with its standard error, a row of panels for each protocol.
 
-    Args:
-        groups: title and results of each protocol.
-        path: PNG file to write.
+    `groups` holds the title and the results of each protocol.
     """
     heights = [1.3 + 0.62 * max(len(results), 2) for _, results in groups]
     figure = Figure(figsize=(11, sum(heights) + 0.2))
@@ -39,33 +37,24 @@ def draw(groups: Sequence[tuple[str, Sequence[Result]]], path: Path) -> None:
 
 def time_unit(longest: float) -> tuple[int, str]:
     """Seconds and name of the unit for an axis of durations up to `longest` seconds."""
-    return next(
-        (size, unit)
-        for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
-        if longest >= size or size == 1
-    )
+    if longest >= 3600:
+        return 3600, "hours"
+    return (60, "minutes") if longest >= 60 else (1, "seconds")
 
 
 def _draw_times(axes: Axes, results: Sequence[Result]) -> None:
     thickness = 0.8 / len(results)
-    longest = max(seconds for result in results for seconds in result.seconds.values())
-    size, unit = time_unit(longest)
+    size, unit = time_unit(max(seconds for result in results for seconds in result.seconds.values()))
     for index, result in enumerate(results):
-        phases = [phase for phase in PHASES if phase in result.seconds]
         offset = (index - (len(results) - 1) / 2) * thickness
-        bars = axes.barh(
-            [PHASES.index(phase) + offset for phase in phases],
-            [result.seconds[phase] / size for phase in phases],
-            thickness * 0.9,
-            color=f"C{index}",
-            label=result.name,
-        )
-        if "tokenizer" not in phases:
+        places = [PHASES.index(phase) + offset for phase in result.seconds]
+        lengths = [seconds / size for seconds in result.seconds.values()]
+        bars = axes.barh(places, lengths, thickness * 0.9, color=f"C{index}", label=result.name)
+        if "tokenizer" not in result.seconds:
             axes.annotate("from the cache", (0, offset), (4, 0), textcoords="offset points", va="center", fontsize=8)
-        axes.bar_label(bars, [h_mm_ss(result.seconds[phase]) for phase in phases], padding=3, fontsize=8)
+        axes.bar_label(bars, [*map(h_mm_ss, result.seconds.values())], padding=3, fontsize=8)
     axes.set_yticks(range(len(PHASES)), PHASES)
-    axes.set_ylim(len(PHASES) - 0.5, -0.5)
-    axes.set_xlabel(unit)
+    axes.set(xlabel=unit, ylim=(len(PHASES) - 0.5, -0.5))
     axes.margins(x=0.12)
     axes.grid(False, axis="y")
     axes.legend(fontsize=8, loc="best")
@@ -80,7 +69,6 @@ def _draw_aucs(axes: Axes, results: Sequence[Result]) -> None:
             f"{result.auc:.5f}", (result.auc, index), (0, 7), textcoords="offset points", ha="center", fontsize=8
         )
     axes.set_yticks(range(len(results)), [f"{result.label}\n{result.epochs:g} ep." for result in results], fontsize=8)
-    axes.set_ylim(len(results) - 0.4, -0.7)
+    axes.set(xlabel="AUC, with its standard error where known", ylim=(len(results) - 0.4, -0.7))
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.set_xlabel("AUC, with its standard error where known")
     axes.margins(x=0.2)

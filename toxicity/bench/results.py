@@ -14,29 +14,17 @@ from toxicity.hardware.precision import precision_name
 
 @dataclass(frozen=True)
 class Result:
-    """Summary of the runs with one protocol, machine and number of epochs.
+    """Summary of the runs with one protocol, machine and number of epochs."""
 
-    Attributes:
-        label: of the machine, with what tells it from others of the same label.
-        epochs: passes over the training rows.
-        runs: number of runs that are summarised.
-        seconds: median by phase; a tokenizer that only read its cache is left out.
-        rates: medians of comments and of FLOPs (on real tokens) per second, by the key of `benchmark.json`.
-        peak: FLOP/s of all devices together, None if unknown.
-        peak_source: where the peak is from, in words.
-        auc: mean, None if undefined.
-        auc_error: standard error of the AUC, None if the number of toxic validation rows is unknown.
-    """
-
-    label: str
+    label: str  # of the machine, with what tells it from others of the same label
     epochs: float
-    runs: int
-    seconds: dict[str, float]
-    rates: dict[str, float]
-    peak: float | None
-    peak_source: str
-    auc: float | None
-    auc_error: float | None
+    runs: int  # number of runs that are summarised
+    seconds: dict[str, float]  # median by phase; a tokenizer that only read its cache is left out
+    rates: dict[str, float]  # medians of comments and FLOPs (on real tokens) per second, by the key of `benchmark.json`
+    peak: float | None  # FLOP/s of all devices together, None if unknown
+    peak_source: str  # in words
+    auc: float | None  # mean, None if undefined
+    auc_error: float | None  # standard error of the AUC, None if the number of toxic validation rows is unknown
 
     @property
     def name(self) -> str:
@@ -60,9 +48,8 @@ def results_of(rows: Sequence[Mapping[str, Any]]) -> list[Result]:
     results = []
     for (label, epochs, details), group in together.items():
         # A detail that all machines of a label share is not shown.
-        differing = [
-            detail for place, detail in enumerate(details) if len({d[place] for d in details_of[label]}) > 1 and detail
-        ]
+        of_all = zip(*details_of[label], strict=True)
+        differing = [detail for detail, seen in zip(details, of_all, strict=True) if detail and len(set(seen)) > 1]
         results.append(_result(f"{label} ({', '.join(differing)})" if differing else label, epochs, group))
     return results
 
@@ -85,11 +72,7 @@ def hanley_mcneil_error(auc: float, positives: int, negatives: int) -> float:
 
     The formula of Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating characteristic
     (ROC) curve", Radiology 143, assumes that the scores of each class are exponentially distributed.
-
-    Args:
-        auc: 0 to 1.
-        positives: number of toxic rows, at least 1.
-        negatives: number of other rows, at least 1.
+    There must be a row of each class.
     """
     two_positives = auc / (2.0 - auc)
     two_negatives = 2.0 * auc * auc / (1.0 + auc)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toxicity.core.console import h_mm_ss
-from toxicity.core.markdown import UNDEFINED, Table, markdown_table
+from toxicity.core.markdown import UNDEFINED, Table
 from toxicity.core.run_folder import RunFolder
 from toxicity.hardware.kinds import KINDS
 from toxicity.models.flops import BERT_BASE
@@ -28,12 +28,13 @@ def published_rows() -> list[dict[str, Any]]:
 
     Rates are computed from the published times; FLOP/s also from the tokens per row that `reference_runs.json` assumes.
     """
-    protocol, assumed = REFERENCE["protocol"], REFERENCE["assumed"]
+    protocol, tokens_per_row = REFERENCE["protocol"], REFERENCE["assumed"]["tokens_per_row"]
     rows = []
     for run in REFERENCE["runs"]:
         seconds = {phase: _seconds(run[phase]) for phase in PHASES}
         trained, scored = protocol["train_rows"] * run["epochs"], protocol["validation_rows"]
-        flops = BERT_BASE.training_flops(trained, trained * assumed["tokens_per_row"])
+        training_flops = BERT_BASE.training_flops(trained, trained * tokens_per_row)
+        inference_flops = BERT_BASE.forward_flops(scored, scored * tokens_per_row)
         rows.append(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -43,17 +44,13 @@ def published_rows() -> list[dict[str, Any]]:
                     "data_sheet_flops_per_second": KINDS[run["machine"].lower()].peak_flops,
                 },
                 "protocol": {**protocol, "epochs": run["epochs"]},
-                "timing": {
-                    **{f"{phase}_seconds": seconds[phase] for phase in PHASES},
-                    "tokenizer_cache_hit": False,
-                },
+                "timing": {**{f"{phase}_seconds": seconds[phase] for phase in PHASES}, "tokenizer_cache_hit": False},
                 "throughput": {
                     "tokenizer_rows_per_second": (protocol["train_rows"] + scored) / seconds["tokenizer"],
                     "training_rows_per_second": trained / seconds["training"],
                     "inference_rows_per_second": scored / seconds["inference"],
-                    "training_flops_per_second": flops / seconds["training"],
-                    "inference_flops_per_second": BERT_BASE.forward_flops(scored, scored * assumed["tokens_per_row"])
-                    / seconds["inference"],
+                    "training_flops_per_second": training_flops / seconds["training"],
+                    "inference_flops_per_second": inference_flops / seconds["inference"],
                 },
                 "metrics": {"auc": run["auc"]},
             }
@@ -90,11 +87,12 @@ def by_protocol(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Group rows by protocol, in the order in which the protocols first appear."""
     groups: list[list[dict[str, Any]]] = []
     for row in rows:
-        group = next((group for group in groups if all(_same_protocol(row, other) for other in group)), None)
-        if group is None:
-            groups.append([row])
+        for group in groups:
+            if not any(differing_keys(row, other) for other in group):
+                group.append(row)
+                break
         else:
-            group.append(row)
+            groups.append([row])
     return groups
 
 
@@ -102,29 +100,20 @@ def protocol_title(rows: list[dict[str, Any]]) -> str:
     """Describe the protocol that rows share, on one line."""
     protocol = rows[0]["protocol"]
     optimiser = next((row["protocol"]["optimiser"] for row in rows if row["protocol"].get("optimiser")), {})
-    known = [name for name in ("batch_size", "learning_rate") if name in optimiser]
-    options = protocol.get("options", {})
-    return ", ".join(
-        [
-            f"{protocol['model']} on {protocol['dataset']}: {protocol['train_rows']:,} comments to train",
-            f"{protocol['validation_rows']:,} to validate",
-            f"{protocol['max_seq_length']} tokens",
-            *(f"{name.replace('_', ' ')} {optimiser[name]}" for name in known),
-            *(f"{name.replace('_', ' ')} {value}" for name, value in options.items()),
-        ]
+    settings = {name: optimiser[name] for name in ("batch_size", "learning_rate") if name in optimiser}
+    settings |= protocol.get("options", {})
+    sizes = (
+        f"{protocol['model']} on {protocol['dataset']}: {protocol['train_rows']:,} comments to train",
+        f"{protocol['validation_rows']:,} to validate",
+        f"{protocol['max_seq_length']} tokens",
     )
+    return ", ".join([*sizes, *(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())])
 
 
-def differing_keys(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[str]:
-    """Names of the protocol's keys in which two groups of `by_protocol` differ."""
-    facts, other_facts = _facts(rows[0]["protocol"]), _facts(others[0]["protocol"])
-    return sorted(key for key in facts.keys() & other_facts.keys() if facts[key] != other_facts[key])
-
-
-def _same_protocol(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two rows agree on every key of the protocol that both have."""
+def differing_keys(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the protocol's keys that both rows have and in which they differ; none if they are of one protocol."""
     facts, others = _facts(row["protocol"]), _facts(other["protocol"])
-    return all(facts[key] == others[key] for key in facts.keys() & others.keys())
+    return sorted(key for key in facts.keys() & others.keys() if facts[key] != others[key])
 
 
 def _facts(protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,13 +132,13 @@ def _require_row(row: Mapping[str, Any]) -> None:
     if timing["tokenizer_cache_hit"]:
         del positive["tokenizer_seconds"]
     positive |= {key: protocol[key] for key in ("epochs", "train_rows", "validation_rows", "max_seq_length")}
-    positive |= {"device_count": machine["device_count"]}
+    positive["device_count"] = machine["device_count"]
     if not 0 <= timing["tokenizer_seconds"] < float("inf"):
         raise TypeError(f"tokenizer_seconds is {timing['tokenizer_seconds']!r}")
     if row["metrics"]["auc"] is not None and not 0 <= row["metrics"]["auc"] <= 1:
         raise TypeError(f"auc is {row['metrics']['auc']!r}")
     optional = {**rates, "auc": row["metrics"]["auc"], "peak": machine.get("matmul_flops_per_second")}
-    optional |= {"validation_positives": protocol.get("validation_positives")}
+    optional["validation_positives"] = protocol.get("validation_positives")
     for key, number in positive.items():
         if not isinstance(number, int | float) or not 0 < number < float("inf"):
             raise TypeError(f"{key} is {number!r}")
@@ -168,26 +157,13 @@ def _seconds(h_mm_ss: str) -> int:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def benchmark_table(benchmarks: Sequence[Mapping[str, Any]]) -> str:
-    """Runs as a Markdown table with the columns of the published one."""
-    return markdown_table(*benchmark_cells(benchmarks))
-
-
-def benchmark_cells(benchmarks: Sequence[Mapping[str, Any]]) -> Table:
-    """The same table, as cells."""
-    header = ("Machine", "Epochs", "Tokenizer Time", "Training Time", "Inference Time", "AUC Score")
-    return Table(
-        header,
-        [
-            (
-                row["machine"]["label"],
-                f"{row['protocol']['epochs']:g}",
-                h_mm_ss(row["timing"]["tokenizer_seconds"])
-                + (" (cached)" if row["timing"]["tokenizer_cache_hit"] else ""),
-                h_mm_ss(row["timing"]["training_seconds"]),
-                h_mm_ss(row["timing"]["inference_seconds"]),
-                UNDEFINED if row["metrics"]["auc"] is None else f"{row['metrics']['auc']:.5f}",
-            )
-            for row in benchmarks
-        ],
-    )
+def benchmark_table(benchmarks: Sequence[Mapping[str, Any]]) -> Table:
+    """Runs as a table with the columns of the published one."""
+    rows = []
+    for row in benchmarks:
+        tokenizer, training, inference = (h_mm_ss(row["timing"][f"{phase}_seconds"]) for phase in PHASES)
+        cached = " (cached)" if row["timing"]["tokenizer_cache_hit"] else ""
+        auc = UNDEFINED if row["metrics"]["auc"] is None else f"{row['metrics']['auc']:.5f}"
+        machine, epochs = row["machine"]["label"], f"{row['protocol']['epochs']:g}"
+        rows.append((machine, epochs, tokenizer + cached, training, inference, auc))
+    return Table(("Machine", "Epochs", "Tokenizer Time", "Training Time", "Inference Time", "AUC Score"), rows)

@@ -121,14 +121,14 @@ def _metadata(
         "dataset_split": "validation",
         "dataset_revision": dataset_revision if on_hub else None,
     }
-    values = {("roc_auc", "ROC AUC"): metrics.get("auc")}
+    values = [("roc_auc", "ROC AUC", metrics.get("auc"))]
     bias = metrics.get("bias")
     if bias and bias["identities_counted"] == len(IDENTITIES):
         # Over fewer identities it is not comparable with published ones.
-        values["final_score", tables.final_score_name(bias)] = bias["final_score"]
+        values.append(("final_score", tables.final_score_name(bias), bias["final_score"]))
     results = [
         EvalResult(**data, metric_type=kind, metric_name=title, metric_value=value)
-        for (kind, title), value in values.items()
+        for kind, title, value in values
         if value is not None
     ]
     return ModelCardData(
@@ -159,12 +159,8 @@ def _settings_table(protocol: Mapping[str, Any], machine: Mapping[str, Any]) -> 
         **{name.replace("_", " ").capitalize(): value for name, value in chosen.items()},
         "Machine": machine.get("device_name") or machine.get("label"),
     }
-    rows = [
-        (name, _code(f"{value:g}" if isinstance(value, float) else value))
-        for name, value in settings.items()
-        if value is not None
-    ]
-    return Table(("Setting", "Value"), rows)
+    texts = {name: f"{value:g}" if isinstance(value, float) else value for name, value in settings.items()}
+    return Table(("Setting", "Value"), [(name, _code(text)) for name, text in texts.items() if text is not None])
 
 
 def _license(base_model: str | None) -> str:

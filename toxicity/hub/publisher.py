@@ -25,9 +25,6 @@ class Publisher(TrainerCallback):
     Args:
         args: the options `hub_*` among them say where, and when: at the `end`, or also at `every_save`.
         clock: the phase `checkpoint` is charged for the start of an upload, which then goes on beside the training.
-
-    Attributes:
-        uploads: of checkpoints, those under way and those that wait for them.
     """
 
     def __init__(self, args: TrainingArguments, clock: PhaseClock) -> None:
@@ -35,7 +32,7 @@ class Publisher(TrainerCallback):
         self.clock = clock
         self.active = args.push_to_hub and args.process_index == 0
         self.repo = args.hub_model_id or RunFolder(args.output_dir).default_repo
-        self.uploads: list[Future[None]] = []
+        self.uploads: list[Future[None]] = []  # of checkpoints: those under way, and those that wait for them
 
     def on_init_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Make the repo and check write access; if that fails, warn before hours are spent, and train all the same."""
@@ -57,26 +54,19 @@ class Publisher(TrainerCallback):
         message = f"Training in progress, step {state.global_step}"
         try:
             with self.clock.phase("checkpoint"):
-                self.uploads.append(
-                    push_checkpoint(folder, self.repo, args.hub_private_repo, args.hub_revision, message)
-                )
+                upload = push_checkpoint(folder, self.repo, args.hub_private_repo, args.hub_revision, message)
+            self.uploads.append(upload)
         except OSError as error:
             logger.warning(f"{folder} was not published, and training goes on: {error}")
 
-    def publish_run(self) -> str | None:
+    def publish_run(self) -> None:
         """Publish the finished run in `output_dir`, after the uploads of checkpoints that are under way.
-
-        Returns:
-            The address of the model; None without `--push_to_hub`, and on the other processes.
 
         Raises:
             PublishError: if the Hub did not take all of it. The message names the command that goes on.
         """
         if not self.active:
-            return None
+            return
         args = self.args
-        address = push_run(
-            Path(args.output_dir), self.repo, args.hub_private_repo, args.hub_revision, checkpoints=self.uploads
-        )
+        address = push_run(Path(args.output_dir), self.repo, args.hub_private_repo, args.hub_revision, self.uploads)
         logger.info(f"Published: {address}")
-        return address

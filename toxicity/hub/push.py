@@ -68,10 +68,7 @@ _uploads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hub")
 
 
 def check_access(repo: str, private: bool | None = None) -> str:
-    """Create the repo if it does not exist, and check that the token may write to it.
-
-    Returns:
-        The name of the repo with its owner.
+    """Create the repo if it does not exist, check that the token may write to it, and return its name with the owner.
 
     Raises:
         PublishError: if a push would fail now.
@@ -89,18 +86,17 @@ def push_run(
     revision: str | None = None,
     checkpoints: Iterable[Future[None]] = (),
 ) -> str:
-    """Publish a finished run in one commit; files that the Hub has already are not sent again.
+    """Publish the folder of a finished run in one commit, and return the address of the model.
+
+    Files that the Hub has already are not sent again.
 
     Args:
-        run: folder of the run.
+        run: the folder.
         repo: `name` or `owner/name`; created if it does not exist.
         private: whether a new repo is private; None for the owner's default.
         revision: branch to commit to, created if it does not exist; by default `main`.
         checkpoints: results of `push_checkpoint`. Uploads that have not started are cancelled. One that has is waited
             for, at most `SECONDS_FOR_A_CHECKPOINT`, because its commit would replace this model by an older one.
-
-    Returns:
-        The address of the model.
 
     Raises:
         RequestError: if the folder holds no finished run, or the name is not valid for a repo.
@@ -131,23 +127,19 @@ def push_checkpoint(
 ) -> Future[None]:
     """Publish model and tokenizer of a checkpoint in the background. A failed upload is logged as a warning.
 
-    Args:
-        checkpoint: its folder, which may be deleted before the upload is done.
-        repo: as for `push_run`, like `private` and `revision`.
-        private: see there.
-        revision: see there.
-        message: commit message.
+    The folder `checkpoint` may be deleted before the upload is done. `repo`, `private` and `revision` are as for
+    `push_run`; `message` is that of the commit.
 
     Raises:
         OSError: if the files can be neither linked nor copied.
     """
     # Hard links take no space, and keep the files when the Trainer deletes older checkpoints.
     held = Path(tempfile.mkdtemp(prefix=".publishing-", dir=checkpoint.parent))
-    for file in _files(checkpoint, MODEL_FILES):
+    for name, file in _files(checkpoint, MODEL_FILES).items():
         try:
-            (held / file.name).hardlink_to(file)
+            (held / name).hardlink_to(file)
         except OSError:
-            shutil.copyfile(file, held / file.name)
+            shutil.copyfile(file, held / name)
 
     def push() -> None:
         try:
@@ -171,16 +163,13 @@ def _push(
         repo = _open_repo(repo, private)
         if revision is not None:
             api.create_branch(repo, branch=revision, exist_ok=True)
-        additions = [
-            CommitOperationAdd(file.relative_to(folder).as_posix(), _public_content(file, folder, repo))
-            for file in _files(folder, patterns)
-        ]
+        files = _files(folder, patterns)
+        additions = [CommitOperationAdd(name, _public_content(file, name, repo)) for name, file in files.items()]
         # Files of a run published earlier would be loaded or shown with this one, or instead of it.
-        kept = {addition.path_in_repo for addition in additions}
         stale = [
             CommitOperationDelete(name)
             for name in api.list_repo_files(repo, revision=revision)
-            if name not in kept and any(_matches(name, pattern) for pattern in patterns)
+            if name not in files and any(_matches(name, pattern) for pattern in patterns)
         ]
         with nullcontext() if sys.stderr.isatty() else disable_progress_bars():
             api.create_commit(repo, [*stale, *additions], commit_message=message, revision=revision)
@@ -198,8 +187,10 @@ def _open_repo(repo: str, private: bool | None) -> str:
     return url.repo_id
 
 
-def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
-    return [file for pattern in patterns for file in sorted(folder.glob(pattern)) if file.is_file()]
+def _files(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
+    """The files that match one of the patterns, by their paths in the folder."""
+    found = [file for pattern in patterns for file in sorted(folder.glob(pattern)) if file.is_file()]
+    return {file.relative_to(folder).as_posix(): file for file in found}
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -207,13 +198,12 @@ def _matches(name: str, pattern: str) -> bool:
     return name.count("/") == pattern.count("/") and PurePosixPath(name).match(pattern)
 
 
-def _public_content(file: Path, folder: Path, repo: str) -> Path | bytes:
+def _public_content(file: Path, name: str, repo: str) -> Path | bytes:
     """The file, or its redacted bytes where it names the wrong repo or local paths.
 
     Raises:
         PublishError: if it contains a token.
     """
-    name = file.relative_to(folder).as_posix()
     if file.suffix not in (".json", ".md", ".txt"):
         return file
     original = text = file.read_text(encoding="utf-8")
@@ -223,8 +213,8 @@ def _public_content(file: Path, folder: Path, repo: str) -> Path | bytes:
         text = json.dumps(public_benchmark(json.loads(text)), indent=2) + "\n"
     elif name in ("config.json", "tokenizer_config.json"):
         config = json.loads(text)
-        public = public_config(config)
-        text = text if public == config else json.dumps(public, indent=2, ensure_ascii=False) + "\n"
+        if (public := public_config(config)) != config:
+            text = json.dumps(public, indent=2, ensure_ascii=False) + "\n"
     if redacted(text) != text:
         raise PublishError(f"{file} holds a token of the Hub, and nothing was sent: take it out.")
     return file if text == original else text.encode()

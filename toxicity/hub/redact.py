@@ -40,21 +40,21 @@ TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 KEPT_KEYS = re.compile(r".*_tokens?|added_tokens_decoder|chat_template")
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether a name can be that of a model or dataset on the Hub: valid as an id, and no file or folder here."""
-    return _may_be_hub_id(name) and not Path(name).exists()
+def is_hub_id(name: str, is_local: bool | None = None) -> bool:
+    """Whether a name can be that of a model or dataset on the Hub: valid as an id, and no local path.
+
+    `is_local` tells whether it was a path on the machine of the run; None if unknown, to look on this machine.
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not (Path(name).exists() if is_local is None else is_local)
 
 
 def public_name(name: str, is_local: bool | None = None) -> str:
-    """Public name of a model or dataset: an id on the Hub as it is, a local path by its last part.
-
-    Args:
-        name: as it was given to the run.
-        is_local: whether it was a local path on the machine of the run; None if unknown, to look on this machine.
-    """
-    if is_hub_id(name) if is_local is None else not is_local and _may_be_hub_id(name):
-        return name
-    return PureWindowsPath(name).name or name
+    """Public name of a model or dataset: an id on the Hub (see `is_hub_id`) as it is, a local path by its last part."""
+    return name if is_hub_id(name, is_local) else PureWindowsPath(name).name or name
 
 
 def public_benchmark(benchmark: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,14 +83,6 @@ def redacted(text: str) -> str:
     except Exception:  # a token may come from a remote store that fails
         token = None
     return TOKEN.sub("…", text.replace(token, "…") if token else text)
-
-
-def _may_be_hub_id(name: str) -> bool:
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return True
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:

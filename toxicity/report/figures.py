@@ -6,50 +6,38 @@ from typing import NamedTuple
 
 
 class ReportFigure(NamedTuple):
-    """A PNG in the folder `report`: its file name, what it shows (also its alternative text), and how to read it."""
+    """What a picture shows (also its alternative text), and how to read it."""
 
-    file: str
     title: str
     caption: str
 
 
+# By file name in the folder `report`.
 FIGURES = {
-    figure.file: figure
-    for figure in (
-        ReportFigure(
-            "timing.png", "Time of each phase", "Training is the loop alone, without evaluations and checkpoints."
-        ),
-        ReportFigure(
-            "training.png",
-            "Loss and learning rate over the steps",
-            "The smoothed loss is its mean over a twentieth of the steps.",
-        ),
-        ReportFigure(
-            "roc.png",
-            "ROC curve",
-            "Share of the toxic comments found against share of the civil ones called toxic. The right half shows the "
-            "same curve on a logarithmic scale, for where few civil comments may be called toxic.",
-        ),
-        ReportFigure(
-            "precision_recall.png",
-            "Precision and recall",
-            "Marks are the fitted thresholds, where they lie on all validation comments.",
-        ),
-        ReportFigure(
-            "reliability.png",
-            "Reliability of the scores, before and after the temperature",
-            "On the diagonal, scores are probabilities; below it, comments are toxic less often than their score says. "
-            "The bars show how many comments have such a score.",
-        ),
-        ReportFigure(
-            "bias.png",
-            "AUCs by identity",
-            "The darker a cell, the worse the model ranks comments that mention the identity.",
-        ),
-        ReportFigure(
-            "probe.png",
-            "Shift of the score by identity",
-            "To the right of zero, naming the identity makes the same sentence look more toxic.",
-        ),
-    )
+    "timing.png": ReportFigure(
+        "Time of each phase", "Training is the loop alone, without evaluations and checkpoints."
+    ),
+    "training.png": ReportFigure(
+        "Loss and learning rate over the steps", "The smoothed loss is its mean over a twentieth of the steps."
+    ),
+    "roc.png": ReportFigure(
+        "ROC curve",
+        "Share of the toxic comments found against share of the civil ones called toxic. The right half shows the "
+        "same curve on a logarithmic scale, for where few civil comments may be called toxic.",
+    ),
+    "precision_recall.png": ReportFigure(
+        "Precision and recall", "Marks are the fitted thresholds, where they lie on all validation comments."
+    ),
+    "reliability.png": ReportFigure(
+        "Reliability of the scores, before and after the temperature",
+        "On the diagonal, scores are probabilities; below it, comments are toxic less often than their score says. "
+        "The bars show how many comments have such a score.",
+    ),
+    "bias.png": ReportFigure(
+        "AUCs by identity", "The darker a cell, the worse the model ranks comments that mention the identity."
+    ),
+    "probe.png": ReportFigure(
+        "Shift of the score by identity",
+        "To the right of zero, naming the identity makes the same sentence look more toxic.",
+    ),
 }

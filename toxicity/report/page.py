@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from toxicity.bench.runs import REFERENCE, benchmark_cells, by_protocol, published_rows
+from toxicity.bench.runs import REFERENCE, benchmark_table, differing_keys, published_rows
 from toxicity.core.console import SHOWN_CHARACTERS, h_mm_ss, printable
-from toxicity.core.markdown import UNDEFINED, Table, code_span, collapse_blank_lines, markdown_table
+from toxicity.core.markdown import UNDEFINED, code_span, collapse_blank_lines, markdown_table
 from toxicity.evaluation.identity_probe import explain_probe, probe_table, summarise_probe
 from toxicity.report import tables
 from toxicity.report.figures import FIGURES
@@ -44,11 +44,8 @@ def report_markdown(
     def figure(name: str) -> str:
         return f"![{FIGURES[name].title}]({name})" if name in pictures else ""
 
-    def table(cells: Table) -> str:
-        return markdown_table(*cells)
-
-    page = _render("report.md.jinja", benchmark, comments=comments, code=code_span, table=table, figure=figure)
-    return collapse_blank_lines(page)
+    writers = {"code": code_span, "figure": figure, "table": lambda table: markdown_table(*table)}
+    return collapse_blank_lines(_render("report.md.jinja", benchmark, comments=comments, **writers))
 
 
 def report_html(
@@ -76,8 +73,7 @@ def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    published = published_rows()
-    metrics = benchmark["metrics"]
+    published, metrics = published_rows(), benchmark["metrics"]
     return environment.get_template(template).render(
         benchmark=benchmark,
         protocol=benchmark["protocol"],
@@ -88,9 +84,9 @@ def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
         probe=benchmark.get("probe"),
         published=published,
         reference_model=REFERENCE["protocol"]["model"],
-        same_protocol=any(len(by_protocol([dict(benchmark), row])) == 1 for row in published),
+        same_protocol=any(not differing_keys(benchmark, row) for row in published),
         tables=tables,
-        benchmark_cells=benchmark_cells,
+        benchmark_table=benchmark_table,
         summarise_probe=summarise_probe,
         probe_table=probe_table,
         explain_probe=explain_probe,

@@ -1,20 +1,21 @@
-"""Pictures of a run: ROC, precision and recall, reliability, training and timing. They read in grey as well."""
+"""Pictures of a run: ROC, precision and recall, reliability, training and timing. They read in grey as well.
+
+`write` saves them, in the style of `toxicity.mplstyle`. In all functions `toxic` is bool `(rows,)` and `logits` are
+finite floats `(rows,)`; `metrics` and `calibration` are those of the benchmark.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from scipy.special import expit
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from toxicity.bench.picture import STYLE, time_unit
+from toxicity.bench.picture import time_unit
 from toxicity.bench.runs import PHASES
 from toxicity.core.console import h_mm_ss
 from toxicity.evaluation.calibration import precision_and_recall
@@ -26,55 +27,34 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 CHANCE = {"color": "0.5", "linestyle": "--", "linewidth": 1}
 
 
-@rc_context(fname=STYLE)
-def draw_roc(toxic: np.ndarray, logits: np.ndarray, metrics: Mapping[str, Any], path: Path) -> None:
-    """Draw the ROC curve twice: as it is, and with the false-positive rate on a logarithmic scale.
-
-    Args:
-        toxic: bool `(rows,)`, both classes among the rows.
-        logits: float `(rows,)`, finite.
-        metrics: of the benchmark: `auc`, and `auc_interval` where it is known.
-        path: PNG file to write.
-    """
+def draw_roc(toxic: np.ndarray, logits: np.ndarray, metrics: Mapping[str, Any]) -> Figure:
+    """Draw the ROC curve of rows of both classes: as it is, and with the false-positive rate on a logarithmic scale."""
     false_positives, true_positives, _ = roc_curve(toxic, logits)
     figure = Figure(figsize=(10, 5))
-    known = metrics.get("auc_interval")
-    bounds = f" (95 % interval {interval(known)})" if known else ""
+    bounds = f" (95 % interval {interval(metrics['auc_interval'])})" if metrics.get("auc_interval") else ""
     figure.suptitle(f"ROC curve, AUC {number(metrics.get('auc'))}{bounds}")
     linear, logarithmic = figure.subplots(1, 2, sharey=True)
     for axes in (linear, logarithmic):
         axes.plot(false_positives, true_positives)
         chance = np.geomspace(1e-9, 1, 200)
         axes.plot(chance, chance, **CHANCE, label="chance")
-    linear.set_xlabel("false-positive rate: civil comments called toxic")
-    logarithmic.set_xlabel("the same, logarithmic")
-    linear.set_ylabel("true-positive rate: toxic comments found")
-    linear.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    linear.set(xlabel="false-positive rate: civil comments called toxic", xlim=(-0.01, 1.01))
+    linear.set(ylabel="true-positive rate: toxic comments found", ylim=(-0.01, 1.01))
     linear.legend(loc="lower right")
-    logarithmic.set_xscale("log")
     # From where a single civil comment is flagged, and a decade at least.
-    logarithmic.set_xlim(float(np.clip(0.5 / np.sum(~toxic), 1e-5, 0.1)), 1)
+    least = float(np.clip(0.5 / np.sum(~toxic), 1e-5, 0.1))
+    logarithmic.set(xlabel="the same, logarithmic", xscale="log", xlim=(least, 1))
     logarithmic.xaxis.set_major_formatter(PERCENT)
     logarithmic.xaxis.set_minor_formatter(NullFormatter())
-    figure.savefig(path, format="png")  # the path may end in .unfinished
+    return figure
 
 
-@rc_context(fname=STYLE)
 def draw_precision_recall(
-    toxic: np.ndarray,
-    logits: np.ndarray,
-    metrics: Mapping[str, Any],
-    calibration: Mapping[str, Any] | None,
-    path: Path,
-) -> None:
-    """Draw the precision-recall curve, with the fitted thresholds on it.
+    toxic: np.ndarray, logits: np.ndarray, metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None
+) -> Figure:
+    """Draw the precision-recall curve of rows of which at least one is toxic.
 
-    Args:
-        toxic: bool `(rows,)`, at least one True.
-        logits: float `(rows,)`, finite.
-        metrics: of the benchmark: `average_precision` where it is known.
-        calibration: of the benchmark; each threshold that was reached is marked where it lies for these rows.
-        path: PNG file to write.
+    Each threshold of `calibration` that was reached is marked where it lies for these rows.
     """
     precision, recall, _ = precision_recall_curve(toxic, logits, drop_intermediate=True)
     figure = Figure(figsize=(6.6, 6))
@@ -90,68 +70,46 @@ def draw_precision_recall(
     for index, row in enumerate(reached):
         place = precision_and_recall(scores, toxic, row["pipeline_threshold"])
         if place["precision"] is not None:
-            axes.plot(
-                place["recall"],
-                place["precision"],
-                MARKS[index % len(MARKS)],
-                color=f"C{index + 1}",
-                markersize=10,
-                clip_on=False,
-                label=f"threshold {row['threshold']:.3f}, for a precision of {row['precision_target']:g}",
-            )
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
-    axes.set_xlabel("recall: share of the toxic comments that are called toxic")
-    axes.set_ylabel("precision: share of the comments called toxic that are")
+            mark = {"marker": MARKS[index % len(MARKS)], "color": f"C{index + 1}", "markersize": 10, "clip_on": False}
+            label = f"threshold {row['threshold']:.3f}, for a precision of {row['precision_target']:g}"
+            axes.plot(place["recall"], place["precision"], **mark, linestyle="none", label=label)
+    axes.set(xlabel="recall: share of the toxic comments that are called toxic", xlim=(-0.01, 1.01))
+    axes.set(ylabel="precision: share of the comments called toxic that are", ylim=(-0.01, 1.02))
     # Below the axes, so that it covers no curve.
     figure.legend(loc="outside lower center", ncols=1 if len(reached) < 2 else 2)
-    figure.savefig(path, format="png")  # the path may end in .unfinished
+    return figure
 
 
-@rc_context(fname=STYLE)
-def draw_reliability(toxic: np.ndarray, logits: np.ndarray, temperature: float | None, path: Path) -> None:
+def draw_reliability(toxic: np.ndarray, logits: np.ndarray, temperature: float | None) -> Figure:
     """Draw the reliability diagram and the distribution of the scores, before and after the temperature.
 
-    Args:
-        toxic: bool `(rows,)`, at least one row.
-        logits: float `(rows,)`, finite.
-        temperature: what the logits are divided by; None where none was fitted.
-        path: PNG file to write.
+    `temperature` is what the logits are divided by; None where none was fitted. There is at least one row.
     """
-    drawn = [("before", 1.0), ("after", temperature)] if temperature else [("scores", 1.0)]
+    scaled = [("before", 1.0, "C1", "o--"), ("after", temperature, "C0", "s-")]
+    drawn = scaled if temperature else [("scores", 1.0, "C0", "s-")]
     figure = Figure(figsize=(6.6, 7.4))
     judged_on = ",\non comments that the temperature was not fitted on" if temperature else ""
     figure.suptitle(f"Reliability of the scores{judged_on}")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], **CHANCE, label="scores are probabilities")
     width = 0.8 / BINS / len(drawn)
-    for index, (name, divisor) in enumerate(drawn):
+    for index, (name, divisor, color, style) in enumerate(drawn):
         bins = reliability_bins(logits / divisor, toxic)
         error = expected_calibration_error(logits / divisor, toxic)
         fitted = "" if divisor == 1.0 else f", temperature {divisor:.3f}"
-        color = "C1" if name == "before" else "C0"
-        upper.plot(
-            bins.mean_score,
-            bins.toxic_share,
-            "o--" if name == "before" else "s-",
-            color=color,
-            clip_on=False,
-            label=f"{name}{fitted}: expected calibration error {error:.4f}",
-        )
+        label = f"{name}{fitted}: expected calibration error {error:.4f}"
+        upper.plot(bins.mean_score, bins.toxic_share, style, color=color, clip_on=False, label=label)
         # A mean of 1.0 is in the last bin.
         centres = (np.minimum(np.floor(bins.mean_score * BINS), BINS - 1) + 0.5) / BINS
         places = centres + (index - (len(drawn) - 1) / 2) * width
         lower.bar(places, bins.rows / len(toxic), width, color=color)
-    upper.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    upper.set_ylabel("share of the comments that are toxic")
-    lower.set_yscale("log")
+    upper.set(ylabel="share of the comments that are toxic", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     # So that a bin of a single row shows.
-    lower.set_ylim(0.6 / len(toxic), 1.3)
-    lower.set_ylabel("share of all comments")
+    lower.set(xlabel="score", ylabel="share of all comments", yscale="log", ylim=(0.6 / len(toxic), 1.3))
     lower.yaxis.set_major_formatter(PERCENT)
     lower.yaxis.set_minor_formatter(NullFormatter())
-    lower.set_xlabel("score")
     figure.legend(loc="outside lower center")
-    figure.savefig(path, format="png")  # the path may end in .unfinished
+    return figure
 
 
 def losses_logged(log_history: Sequence[Mapping[str, Any]]) -> bool:
@@ -159,13 +117,10 @@ def losses_logged(log_history: Sequence[Mapping[str, Any]]) -> bool:
     return len(_logged(log_history, "loss")[0]) > 0
 
 
-@rc_context(fname=STYLE)
-def draw_training(log_history: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw_training(log_history: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw loss and learning rate over the steps, and the AUC if there were evaluations during training.
 
-    Args:
-        log_history: of `trainer.state`, with at least one loss.
-        path: PNG file to write.
+    `log_history` is that of `trainer.state`, with at least one loss.
     """
     steps, losses = _logged(log_history, "loss")
     evaluated = {name: _logged(log_history, f"eval_{name}") for name in ("loss", "auc")}
@@ -180,15 +135,12 @@ def draw_training(log_history: Sequence[Mapping[str, Any]], path: Path) -> None:
     if len(evaluated["loss"][0]):
         upper.plot(*evaluated["loss"], "s--", color="C2", label="loss of the evaluation")
     # A single spike would otherwise press the rest of the curve flat.
-    upper.set_ylim(
-        0, 1.1 * max(np.quantile(losses, 0.98, method="higher"), *smoothed(losses), *evaluated["loss"][1], 1e-9)
-    )
-    upper.set_ylabel("loss")
+    highest = max(np.quantile(losses, 0.98, method="higher"), *smoothed(losses), *evaluated["loss"][1], 1e-9)
+    upper.set(ylabel="loss", ylim=(0, 1.1 * highest))
     upper.legend()
     others[0].plot(*_logged(log_history, "learning_rate"), **few)
-    others[0].set_ylabel("learning rate")
     others[0].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    others[0].set_ylim(bottom=0)
+    others[0].set(ylabel="learning rate", ylim=(0, None))
     if panels == 3:
         others[1].plot(*evaluated["auc"], "s--", color="C2")
         others[1].set_ylabel("AUC of the evaluation")
@@ -196,17 +148,11 @@ def draw_training(log_history: Sequence[Mapping[str, Any]], path: Path) -> None:
     others[-1].set_xlabel("step")
     others[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     others[-1].xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-    figure.savefig(path, format="png")  # the path may end in .unfinished
+    return figure
 
 
-@rc_context(fname=STYLE)
-def draw_timing(benchmark: Mapping[str, Any], path: Path) -> None:
-    """Draw the time of each phase, with its rows per second.
-
-    Args:
-        benchmark: with `machine`, `timing` and `throughput`.
-        path: PNG file to write.
-    """
+def draw_timing(benchmark: Mapping[str, Any]) -> Figure:
+    """Draw the time of each phase, with its rows per second, from `machine`, `timing` and `throughput`."""
     timing = benchmark["timing"]
     seconds = [timing[f"{phase}_seconds"] for phase in PHASES]
     size, unit = time_unit(max(seconds))
@@ -227,22 +173,13 @@ def draw_timing(benchmark: Mapping[str, Any], path: Path) -> None:
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     # Room for the text behind the longest bar.
-    axes.set_xlim(0, 1.45 * max(max(seconds) / size, 1e-9))
-    axes.set_xlabel(unit)
-    figure.savefig(path, format="png")  # the path may end in .unfinished
+    axes.set(xlabel=unit, xlim=(0, 1.45 * max(max(seconds) / size, 1e-9)))
+    return figure
 
 
-def smoothed(values: np.ndarray, share: float = 0.05) -> np.ndarray:
-    """Running mean over a centred window, narrower at the ends.
-
-    Args:
-        values: float `(n,)`.
-        share: width of the window, as a share of `n`.
-
-    Returns:
-        float `(n,)`.
-    """
-    half = max(1, round(share * len(values) / 2))
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """Running mean, float `(n,)`, over a centred window of a twentieth of the values, narrower at the ends."""
+    half = max(1, round(0.05 * len(values) / 2))
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
     first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
@@ -251,10 +188,7 @@ def smoothed(values: np.ndarray, share: float = 0.05) -> np.ndarray:
 
 def _logged(log_history: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and finite values logged under `name`, float `(n,)` each."""
-    known = [
-        (entry["step"], entry[name])
-        for entry in log_history
-        if isinstance(entry.get(name), int | float) and math.isfinite(entry[name])
-    ]
-    points = np.array(known, dtype=np.float64).reshape(-1, 2)
-    return points[:, 0], points[:, 1]
+    points = np.array([(entry["step"], entry[name]) for entry in log_history if name in entry], np.float64)
+    steps, values = points.reshape(-1, 2).T
+    known = np.isfinite(values)  # None, of an undefined metric, has become NaN
+    return steps[known], values[known]

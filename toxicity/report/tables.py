@@ -19,15 +19,10 @@ BIAS_AUCS = {"subgroup_auc": "Subgroup AUC", "bpsn_auc": "BPSN AUC", "bnsp_auc":
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """The metrics over all validation comments, without those of single identities."""
-    rows = [
-        ("ROC AUC", number(metrics.get("auc"))),
-        ("ROC AUC, 95 % interval", interval(metrics.get("auc_interval"))),
-    ]
+    rows = [("ROC AUC", number(metrics.get("auc"))), ("ROC AUC, 95 % interval", interval(metrics.get("auc_interval")))]
     if metrics.get("bias"):
         rows.append((final_score_name(metrics["bias"]), number(metrics["bias"]["final_score"])))
     rows += [(name, number(metrics.get(key))) for key, name in METRICS.items()]
-    subtypes = metrics.get("subtypes") or {}
-    rows += [(f"ROC AUC of {name.replace('_', ' ')}", number(auc)) for name, auc in subtypes.items()]
     return Table(("Metric", "Value"), rows)
 
 
@@ -40,30 +35,21 @@ def final_score_name(bias: Mapping[str, Any]) -> str:
 
 def bias_table(bias: Mapping[str, Any]) -> Table:
     """AUCs of each identity and their power means, from `evaluation.bias.bias_metrics`."""
-    rows = [
-        (
-            name.replace("_", " "),
-            f"{cells['rows']:,}",
-            f"{cells['toxic_rows']:,}",
-            *(number(cells[auc]) for auc in BIAS_AUCS),
-        )
-        for name, cells in bias["identities"].items()
-    ]
+    rows = []
+    for name, cells in bias["identities"].items():
+        aucs = (number(cells[auc]) for auc in BIAS_AUCS)
+        rows.append((name.replace("_", " "), f"{cells['rows']:,}", f"{cells['toxic_rows']:,}", *aucs))
     rows.append(("power mean", "", "", *(number(bias[auc]) for auc in BIAS_AUCS)))
     return Table(("Identity", "Rows", "Toxic rows", *BIAS_AUCS.values()), rows)
 
 
 def thresholds_table(calibration: Mapping[str, Any]) -> Table:
     """Thresholds of `calibration.calibrate` on both scales, and their precision and recall on the held-out half."""
-    rows = [
-        (
-            f"{row['precision_target']:g}",
-            number(row["threshold"], 4),
-            number(row["pipeline_threshold"], 4),
-            *(percent(row[share]) for share in ("precision", "recall", "flagged")),
-        )
-        for row in calibration["thresholds"]
-    ]
+    rows = []
+    for row in calibration["thresholds"]:
+        thresholds = (number(row[scale], 4) for scale in ("threshold", "pipeline_threshold"))
+        shares = (percent(row[share]) for share in ("precision", "recall", "flagged"))
+        rows.append((f"{row['precision_target']:g}", *thresholds, *shares))
     return Table(("Wanted precision", "Threshold", "For the pipeline", "Precision", "Recall", "Flagged"), rows)
 
 

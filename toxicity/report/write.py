@@ -13,13 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from datasets import Dataset
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from scipy.special import expit
 
+from toxicity.bench.picture import STYLE
 from toxicity.bench.runs import benchmark_table
 from toxicity.core.console import printable
 from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import one_line
 from toxicity.core.files import write_text, written_whole
+from toxicity.core.markdown import markdown_table
 from toxicity.core.run_folder import RunFolder
 from toxicity.core.schema import ID, TEXT
 from toxicity.data.sources import labels_of
@@ -43,9 +47,6 @@ def write_report(
 ) -> None:
     """Write the folder `report`, then print the row, two comments and, as the last line, the JSON.
 
-    The folder gets `benchmark.json`, `predictions.parquet`, `report.md`, `report.html`, and each picture for which
-    the run has the data.
-
     Args:
         output_dir: folder of the run.
         benchmark: of `build_benchmark`.
@@ -53,28 +54,22 @@ def write_report(
         evaluation: of the same rows.
         log_history: of `trainer.state`.
     """
-    logits, held_out = evaluation.logits, evaluation.calibration.held_out
     run = RunFolder(output_dir)
     run.report.mkdir(parents=True, exist_ok=True)
     # In float64: in float32 the highest scores would all round to 1, and the file would give another AUC.
-    scores = expit(logits.astype(np.float64))
-    labels = labels_of(validation)
-    predictions = pa.table(
-        {
-            "id": validation.select_columns(ID).with_format("arrow")[:][ID],
-            "label": labels.astype(np.int8),
-            "score": scores,
-        }
-    )
+    scores = expit(evaluation.logits.astype(np.float64))
+    toxic = labels_of(validation) > 0
+    ids = validation.select_columns(ID).with_format("arrow")[:][ID]
+    predictions = pa.table({"id": ids, "label": toxic.astype(np.int8), "score": scores})
     with written_whole(run.report / "predictions.parquet") as unfinished:
         pyarrow.parquet.write_table(predictions, unfinished)
     write_text(run.benchmark, json.dumps(benchmark, indent=2) + "\n")
-    pictures = _draw(run.report, _drawings(benchmark, labels > 0, logits, log_history, held_out))
-    comments = _comments(validation, labels > 0, scores)
+    pictures = _draw(run.report, _drawings(benchmark, toxic, evaluation, log_history))
+    comments = _comments(validation, toxic, scores)
     write_text(run.report / "report.md", report_markdown(benchmark, pictures, comments))
     write_text(run.report / "report.html", report_html(benchmark, pictures, comments))
 
-    print(f"\n{benchmark_table([benchmark])}\n")
+    print(f"\n{markdown_table(*benchmark_table([benchmark]))}\n")
     for name, row in (("Most", scores.argmax()), ("Least", scores.argmin())):
         print(f"{name} toxic ({scores[row]:.6f}): {printable(validation[int(row)][TEXT])}")
     print(f"\nEverything else is in {run}\n")
@@ -82,15 +77,12 @@ def write_report(
 
 
 def _drawings(
-    benchmark: Mapping[str, Any],
-    toxic: np.ndarray,
-    logits: np.ndarray,
-    log_history: Sequence[Mapping[str, Any]],
-    held_out: np.ndarray | None,
-) -> dict[str, Callable[[Path], None]]:
+    benchmark: Mapping[str, Any], toxic: np.ndarray, evaluation: Evaluation, log_history: Sequence[Mapping[str, Any]]
+) -> dict[str, Callable[[], Figure]]:
     """The pictures that the measurements allow: file name to the function that draws it."""
     metrics, calibration, probe = benchmark["metrics"], benchmark.get("calibration"), benchmark.get("probe")
-    drawings: dict[str, Callable[[Path], None]] = {"timing.png": partial(plots.draw_timing, benchmark)}
+    logits, held_out = evaluation.logits, evaluation.calibration.held_out
+    drawings = {"timing.png": partial(plots.draw_timing, benchmark)}
     if plots.losses_logged(log_history):
         drawings["training.png"] = partial(plots.draw_training, log_history)
     if np.isfinite(logits).all():
@@ -107,12 +99,8 @@ def _drawings(
     return drawings
 
 
-def _draw(folder: Path, drawings: Mapping[str, Callable[[Path], None]]) -> dict[str, bytes]:
-    """Draw the pictures, and delete those of an earlier run that are not drawn now.
-
-    Returns:
-        Content of the PNG files by name.
-    """
+def _draw(folder: Path, drawings: Mapping[str, Callable[[], Figure]]) -> dict[str, bytes]:
+    """Draw the pictures, delete those of an earlier run that are not drawn now, and return the PNG files by name."""
     drawn = {}
     for name in FIGURES:
         path = folder / name
@@ -120,8 +108,8 @@ def _draw(folder: Path, drawings: Mapping[str, Callable[[Path], None]]) -> dict[
         if name not in drawings:
             continue
         try:
-            with written_whole(path) as unfinished:
-                drawings[name](unfinished)
+            with rc_context(fname=STYLE), written_whole(path) as unfinished:
+                drawings[name]().savefig(unfinished, format="png")
         except Exception as error:  # whatever matplotlib raises, a picture is not worth a run
             if is_full_disk(error):
                 raise
@@ -133,8 +121,7 @@ def _draw(folder: Path, drawings: Mapping[str, Callable[[Path], None]]) -> dict[
 
 def _comments(validation: Dataset, toxic: np.ndarray, scores: np.ndarray) -> dict[str, list[Comment]]:
     """Comments with the highest and lowest scores, and the worst errors, by their heading."""
-    lowest_first = np.argsort(scores, kind="stable")
-    highest_first = np.argsort(-scores, kind="stable")
+    lowest_first, highest_first = np.argsort(scores, kind="stable"), np.argsort(-scores, kind="stable")
     groups = {
         "Most toxic": highest_first,
         "Least toxic": lowest_first,

@@ -98,10 +98,7 @@ class Layout:
         is_token = np.arange(shape[1]) < lengths[:, None]
         input_ids = np.full(shape, self.pad_token_id, dtype=np.int64)
         input_ids[is_token] = np.concatenate(tokens)
-        return {
-            "input_ids": torch.from_numpy(input_ids),
-            "attention_mask": torch.from_numpy(is_token.astype(np.int64)),
-        }
+        return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(is_token.astype(np.int64))}
 
     def _pack(self, tokens: list[np.ndarray]) -> dict[str, Any]:
         lengths = np.array([len(row) for row in tokens])

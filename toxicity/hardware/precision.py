@@ -41,13 +41,9 @@ def fastest_precision(device: torch.device) -> str:
 
 
 def best_precision(capability: str | None) -> tuple[str, str]:
-    """Choose the precision for a GPU of a given compute capability, or for the CPU of this machine.
+    """The precision (`no`, `fp16` or `bf16`) for a GPU of this compute capability, and the reason in words for the log.
 
-    Args:
-        capability: CUDA compute capability of the GPU, such as `"7.0"`; None for the CPU.
-
-    Returns:
-        `no`, `fp16` or `bf16`, and the reason in words for the log.
+    For the capability None, it is that for the CPU of this machine.
     """
     if capability is None:
         if has_bf16_instructions():

@@ -32,8 +32,7 @@ def prepare_cpu(scoring: bool = False) -> None:
         # megabyte, in each of two caches: its own, and that of ideep, the layer between it and torch.
         for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
             os.environ.setdefault(cache, "256")
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    threads = max(1, usable_cores() // processes)
+    threads = max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     if torch.get_num_threads() < threads:
         torch.set_num_threads(threads)
     if _has_glibc():

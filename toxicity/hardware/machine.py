@@ -76,12 +76,9 @@ def _driver_gpus() -> list[tuple[str, str, int | None]]:
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=4).stdout
-        fields = [line.split(", ") for line in answer.splitlines()]
-        return [
-            # GPUs that share the CPU's memory report no number.
-            (name, driver, int(mebibytes) * 2**20 if mebibytes.isdigit() else None)
-            for name, driver, mebibytes in fields
-        ]
+        gpus = (line.split(", ") for line in answer.splitlines())
+        # GPUs that share the CPU's memory report no number.
+        return [(name, driver, int(size) * 2**20 if size.isdigit() else None) for name, driver, size in gpus]
     except (OSError, subprocess.SubprocessError, ValueError):
         return []
 

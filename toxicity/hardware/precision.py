@@ -35,16 +35,11 @@ def compute_capability(device: torch.device) -> str | None:
 
 def fastest_precision(device: torch.device) -> str:
     """The fastest precision that a device supports natively: `bf16`, `fp16` or `no`."""
-    if device.type not in ("cpu", "cuda"):
-        return "no"
-    return best_precision(compute_capability(device))[0]
+    return best_precision(compute_capability(device))[0] if device.type in ("cpu", "cuda") else "no"
 
 
 def best_precision(capability: str | None) -> tuple[str, str]:
-    """The precision (`no`, `fp16` or `bf16`) for a GPU of this compute capability, and the reason in words for the log.
-
-    For the capability None, it is that for the CPU of this machine.
-    """
+    """The best precision of a GPU with this capability, or of this CPU (None), and the reason in words for the log."""
     if capability is None:
         if has_bf16_instructions():
             return "bf16", "this processor has bf16 instructions"

@@ -96,9 +96,9 @@ def require_working_machine(
         )
     if torch_compile and _number(capability) < (7, 0):
         raise RequestError(f"torch.compile needs sm_70, and this is a {card}: launch with --torch_compile false.")
-    if gpu:
-        return gpu if gpu == kind else f"{kind or machine['label']} as {gpu}"
-    return machine["label"]
+    if gpu not in (None, kind):
+        return f"{kind or machine['label']} as {gpu}"
+    return gpu or machine["label"]
 
 
 def require_working_sharing(args: TrainingArguments) -> None:

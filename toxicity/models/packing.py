@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,8 @@ class Layout:
         }
 
     def _groups(self, lengths: np.ndarray) -> list[np.ndarray]:
-        return [lengths] if self.one_group else np.split(lengths, np.flatnonzero(np.diff(lengths)) + 1)
+        changes = [] if self.one_group else (np.flatnonzero(np.diff(lengths)) + 1).tolist()
+        return [lengths[start:stop] for start, stop in pairwise([0, *changes, len(lengths)])]
 
     def _rounded_up(self, length: int) -> int:
         return -(-int(length) // self.pad_to_multiple_of) * self.pad_to_multiple_of

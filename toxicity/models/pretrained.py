@@ -81,7 +81,6 @@ def load_classifier(
     Args:
         name: folder of a model, or its id on the Hub.
         revision: branch, tag or commit on the Hub.
-        config: of the model.
         new_head: whether the classification head may be initialised at random, from torch's global generator, where the
             weights have none or one for other labels.
         padding_free: whether to use this package's class that computes without padding, if there is one for the config.

@@ -102,7 +102,7 @@ class _ArrowAlone(ToxicityMetric):
 def own_aucs(logits: np.ndarray, targets: np.ndarray, identities: Mapping[str, np.ndarray]) -> list[float]:
     """The AUC of all rows and those of the identity subsets, by this package."""
     ranks, toxic = score_ranks(logits), hard_labels(targets) > 0
-    auc = auc_of_counts(*count_by_score(ranks, toxic))
+    auc = auc_of_counts(*count_by_score(ranks, ~toxic))
     bias, _ = bias_metrics(ranks, toxic, identities, auc)
     return [auc, *(row[cell] for row in bias["identities"].values() for cell in CELLS)]
 

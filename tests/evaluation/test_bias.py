@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 import toxicity.evaluation.bias
 from toxicity.core.schema import IDENTITIES
-from toxicity.evaluation.bias import CELLS, bias_metrics, final_score_of, power_mean
+from toxicity.evaluation.bias import CELLS, bias_metrics, power_mean
 from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, score_ranks
 
 
@@ -83,12 +83,7 @@ def test_the_power_mean_leans_to_the_identity_served_worst():
     # (1 + 2^5) / 2 = 16.5
     assert power_mean([1.0, 0.5]) == pytest.approx(16.5 ** (-1 / 5))
     assert power_mean([0.8, 0.8, 0.8]) == pytest.approx(0.8)
-    assert power_mean([1.0, 3.0], power=1) == 2.0
     assert power_mean([0.0, 1.0]) == 0.0
-
-
-def test_the_final_score_of_a_published_leaderboard_kind():
-    assert final_score_of(0.97, [0.93, 0.95, 0.99]) == pytest.approx(0.96)
 
 
 def test_too_few_rows_are_undefined_with_a_reason_and_left_out_of_every_mean():

@@ -9,7 +9,6 @@ from toxicity.evaluation.roc import (
     auc_of_counts,
     average_precision,
     count_by_score,
-    count_groups_by_score,
     delong_standard_error,
     score_ranks,
     why_undefined,
@@ -17,7 +16,7 @@ from toxicity.evaluation.roc import (
 
 
 def counts(scores, labels):
-    return count_by_score(score_ranks(np.array(scores, dtype=float)), np.array(labels) == 1)
+    return count_by_score(score_ranks(np.array(scores, dtype=float)), np.array(labels) == 0)
 
 
 def wins(toxic_score, civil_score):
@@ -31,10 +30,10 @@ def test_ranks_number_the_distinct_scores():
 
 def test_rows_are_counted_by_score_and_group():
     ranks, groups = np.array([1, 0, 1, 2]), np.array([2, 0, 2, 0])
-    assert count_groups_by_score(ranks, groups, 3).tolist() == [[1, 0, 1], [0, 0, 0], [0, 2, 0]]
-    toxic, civil = count_by_score(ranks, np.array([True, True, False, False]))
+    assert count_by_score(ranks, groups, 3).tolist() == [[1, 0, 1], [0, 0, 0], [0, 2, 0]]
+    toxic, civil = count_by_score(ranks, np.array([False, False, True, True]))
     assert (toxic.tolist(), civil.tolist()) == ([1, 1, 0], [0, 1, 1])
-    assert count_groups_by_score(np.array([], dtype=int), np.array([], dtype=int), 2).shape == (2, 0)
+    assert count_by_score(np.array([], dtype=int), np.array([], dtype=bool)).shape == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,7 @@ def test_rows_are_counted_by_score_and_group():
     ],
 )
 def test_why_there_is_no_auc(toxic_rows, civil_rows, minimum, reason):
-    assert why_undefined(toxic_rows, civil_rows, minimum) == reason
+    assert why_undefined(np.array([toxic_rows]), np.array([civil_rows]), minimum) == reason
 
 
 def test_auc_and_its_error_worked_by_hand():

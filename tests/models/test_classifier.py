@@ -94,6 +94,15 @@ def test_a_classifier_that_was_trained_for_other_labels_gets_a_new_head(tmp_path
     assert model.config.id2label == {0: "toxic"}
 
 
+def test_a_classifier_that_chose_one_of_two_classes_gets_a_new_head(tmp_path, tiny_config, tokenizer):
+    config = with_labels(tiny_config, ("civil", "toxic"))
+    config.problem_type = "single_label_classification"
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    config, _ = load_tokenizer(ModelArguments(str(tmp_path)), 32)
+    assert (config.id2label, config.problem_type) == ({0: "toxic"}, "multi_label_classification")
+
+
 def test_a_model_that_reads_the_last_position_is_refused(tmp_path, tokenizer):
     XLNetConfig(vocab_size=len(tokenizer), d_model=8, n_layer=1, n_head=2, d_inner=8).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from toxicity.core.schema import hard_labels
-from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, auc_of_counts, count_groups_by_score, why_undefined
+from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, auc_of_counts, count_by_score, why_undefined
 
 # Name of an AUC → whether it is over the toxic rows with the identity (or those without), and likewise the civil rows.
 # Rows whose identities nobody annotated count as without. BPSN (background positive, subgroup negative) is low if civil
@@ -26,7 +26,7 @@ POWER = -5
 def bias_metrics(
     ranks: np.ndarray, toxic: np.ndarray, identities: Mapping[str, np.ndarray], auc: float | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The three bias AUCs of each identity, their power means, and the final score of the competition.
+    """The three bias AUCs of each identity, their power means, and the final score: the mean of these and `auc`.
 
     An AUC is undefined if one of its classes has fewer than `MINIMUM_CLASS_ROWS` rows. An identity with an undefined
     AUC is left out of all three means, so that they are over the same identities; `identities_counted` is their number.
@@ -49,13 +49,13 @@ def bias_metrics(
     table: dict[str, dict[str, Any]] = {}
     for name, target in identities.items():
         groups = 2 * (hard_labels(target) > 0) + toxic
-        without_civil, without_toxic, with_civil, with_toxic = count_groups_by_score(ranks, groups, 4)
+        without_civil, without_toxic, with_civil, with_toxic = count_by_score(ranks, groups, 4)
         toxic_rows = int(with_toxic.sum())
         table[name] = {"rows": toxic_rows + int(with_civil.sum()), "toxic_rows": toxic_rows}
         for cell, (toxic_with, civil_with) in CELLS.items():
             toxic_counts = with_toxic if toxic_with else without_toxic
             civil_counts = with_civil if civil_with else without_civil
-            reason = why_undefined(int(toxic_counts.sum()), int(civil_counts.sum()), MINIMUM_CLASS_ROWS)
+            reason = why_undefined(toxic_counts, civil_counts, MINIMUM_CLASS_ROWS)
             table[name][cell] = None if reason else auc_of_counts(toxic_counts, civil_counts)
             if reason:
                 undefined[f"identities.{name}.{cell}"] = reason
@@ -68,29 +68,13 @@ def bias_metrics(
     elif auc is None:
         undefined["final_score"] = "the AUC of all rows is not defined"
     else:
-        final_score = final_score_of(auc, list(means.values()))
-    return {
-        "final_score": final_score,
-        **means,
-        "identities_counted": len(counted),
-        "identities": table,
-    }, undefined
+        final_score = float(np.mean([auc, *means.values()]))
+    return {"final_score": final_score, **means, "identities_counted": len(counted), "identities": table}, undefined
 
 
-def power_mean(values: Sequence[float], power: float = POWER) -> float:
-    """The power mean, `(mean of x^power)^(1/power)`; at −5 it is close to the smallest value, the worst identity.
+def power_mean(values: Sequence[float]) -> float:
+    """Power mean of values from 0 to 1, `(mean of x^−5)^(−1/5)`: close to the smallest, and 0 (the limit) if one is 0.
 
     `scipy.stats.pmean` computes the same, but `scipy.stats` takes half a second to import.
-
-    Args:
-        values: at least one value from 0 to 1. If one is 0, so is the mean for a negative power, its limit.
-        power: any number but 0.
     """
-    if power < 0 and min(values) == 0:
-        return 0.0
-    return float(np.mean(np.power(values, power)) ** (1 / power))
-
-
-def final_score_of(auc: float, means: Sequence[float]) -> float:
-    """The competition's score: the mean of the AUC of all rows and of the three power means."""
-    return float(np.mean([auc, *means]))
+    return float(np.mean(np.power(values, POWER)) ** (1 / POWER)) if min(values) > 0 else 0.0

@@ -1,4 +1,7 @@
-"""Fit a temperature and thresholds on one half of the validation rows, and measure them on the other half."""
+"""Fit a temperature and thresholds on one half of the validation rows, and measure them on the other half.
+
+Logits are float `(rows,)`, and finite where something is fitted to them or measured; labels `toxic` are bool `(rows,)`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from scipy.special import expit, logit
 
 from toxicity.core.schema import hard_labels
 from toxicity.evaluation.calibration_metrics import CALIBRATION_METRICS, margins
-from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, count_by_score, why_undefined
+from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, count_by_score, why_undefined, why_unusable
 
 logger = logging.getLogger(__name__)
 
@@ -33,24 +36,15 @@ TEMPERATURES = (0.05, 20.0)
 
 @dataclass(frozen=True)
 class Calibration:
-    """How logits become probabilities, and from which probability on a comment is labelled toxic.
+    """How logits become probabilities, and from which probability on a comment is labelled toxic."""
 
-    Attributes:
-        temperature: what logits are divided by before the sigmoid.
-        threshold: probability from which on a comment is labelled toxic.
-        precision_target: the precision that `threshold` was fitted for; None for the default threshold.
-        thresholds: threshold by precision target (`"0.8"`), for the targets that can be reached.
-        measured: the section `calibration` of `benchmark.json`, see `calibrate`; None if nothing was fitted, and for a
-            model that was loaded.
-        held_out: indices of the validation rows that nothing was fitted on, int64, ascending; None likewise.
-    """
-
-    temperature: float = 1.0
-    threshold: float = DEFAULT_THRESHOLD
-    precision_target: float | None = None
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    measured: dict[str, Any] | None = None
-    held_out: np.ndarray | None = None
+    temperature: float = 1.0  # what logits are divided by before the sigmoid
+    threshold: float = DEFAULT_THRESHOLD  # probability from which on a comment is labelled toxic
+    precision_target: float | None = None  # that `threshold` was fitted for; None for the default threshold
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # by precision target (`"0.8"`) that can be reached
+    # Both None if nothing was fitted, and for a model that was loaded:
+    measured: dict[str, Any] | None = None  # the section `calibration` of `benchmark.json`, see `calibrate`
+    held_out: np.ndarray | None = None  # validation rows that nothing was fitted on, int64, ascending
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64, of logits of any shape."""
@@ -106,8 +100,7 @@ class Calibration:
 def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration:
     """Fit temperature and thresholds on one half of the rows, drawn by the seed, and measure them on the other.
 
-    Thresholds are optimised on the fitted half, so on other rows their precision is usually a little below the target;
-    what is reported is that of the other half.
+    Thresholds are optimised on the fitted half, so on the other their precision is usually a little below the target.
 
     Args:
         logits: float `(rows,)`.
@@ -139,10 +132,7 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration
         unfitted["temperature_reason"] = f"no temperature from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g} is the best"
         logger.warning(f"Scores stay as they are: {unfitted['temperature_reason']}.")
 
-    rows = [
-        _threshold_row(target, logits[fitted], toxic[fitted], logits[held_out], toxic[held_out], temperature)
-        for target in PRECISION_TARGETS
-    ]
+    rows = [_threshold_row(target, temperature, logits, toxic, fitted, held_out) for target in PRECISION_TARGETS]
     label = next(row for row in rows if row["precision_target"] == LABEL_PRECISION_TARGET)
     reached = label["threshold"] is not None
     measured = {
@@ -165,11 +155,7 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration
 
 
 def halves(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows at random into two halves, reproducibly by the seed; with an odd number the second has one more.
-
-    Returns:
-        Row numbers of the fitted and of the held-out half, int64, ascending.
-    """
+    """Row numbers, int64, ascending, of the fitted and the held-out half, drawn by the seed; an odd row is held out."""
     order = np.random.default_rng(seed).permutation(rows)
     return np.sort(order[: rows // 2]), np.sort(order[rows // 2 :])
 
@@ -177,14 +163,8 @@ def halves(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def fit_temperature(logits: np.ndarray, toxic: np.ndarray) -> float | None:
     """The temperature to divide logits by for the smallest log loss (Guo et al. 2017, "On Calibration of …").
 
-    The log loss is convex in 1 / temperature, so its derivative increases, and the minimum is where it crosses 0.
-
-    Args:
-        logits: finite floats `(rows,)`.
-        toxic: bool `(rows,)`.
-
-    Returns:
-        The temperature, or None if it is not within `TEMPERATURES`.
+    The log loss is convex in 1 / temperature, so its derivative increases, and the minimum is where it crosses 0. None
+    if that is not within `TEMPERATURES`.
     """
     margin = margins(logits, toxic)
 
@@ -198,24 +178,18 @@ def fit_temperature(logits: np.ndarray, toxic: np.ndarray) -> float | None:
 
 
 def _why_unfittable(logits: np.ndarray, toxic: np.ndarray, fitted: np.ndarray, held_out: np.ndarray) -> str | None:
-    if not np.isfinite(logits).all():
-        return f"{int((~np.isfinite(logits)).sum()):,} of {len(logits):,} logits are not finite"
+    if reason := why_unusable(logits):
+        return reason
     for name, half in (("fitted", fitted), ("held-out", held_out)):
-        toxic_rows = int(toxic[half].sum())
-        if reason := why_undefined(toxic_rows, len(half) - toxic_rows, MINIMUM_CLASS_ROWS):
-            return f"in the {name} half {reason}" if len(half) else "there are no rows"
+        if reason := why_undefined(toxic[half], ~toxic[half], MINIMUM_CLASS_ROWS):
+            return f"in the {name} half {reason}"
     return None
 
 
 def _threshold_row(
-    target: float,
-    fitted_logits: np.ndarray,
-    fitted_toxic: np.ndarray,
-    held_out_logits: np.ndarray,
-    held_out_toxic: np.ndarray,
-    temperature: float,
+    target: float, temperature: float, logits: np.ndarray, toxic: np.ndarray, fitted: np.ndarray, held_out: np.ndarray
 ) -> dict[str, Any]:
-    logit = choose_threshold(fitted_logits, fitted_toxic, target)
+    logit = choose_threshold(logits[fitted], toxic[fitted], target)
     if logit is None:
         missing = dict.fromkeys(("threshold", "pipeline_threshold", "precision", "recall", "flagged"))
         reason = f"no threshold that flags {MINIMUM_FLAGGED_ROWS} fitted rows or more has this precision"
@@ -224,7 +198,7 @@ def _threshold_row(
         "precision_target": target,
         "threshold": float(expit(logit / temperature)),
         "pipeline_threshold": float(expit(logit)),
-        **precision_and_recall(held_out_logits, held_out_toxic, logit),
+        **precision_and_recall(logits[held_out], toxic[held_out], logit),
     }
     return row if row["precision"] is not None else row | {"reason": "no held-out row is flagged"}
 
@@ -235,18 +209,13 @@ def choose_threshold(logits: np.ndarray, toxic: np.ndarray, precision_target: fl
     Precision is not monotonic in the threshold, so all of them are examined. Rows with equal logits are flagged
     together or not at all.
 
-    Args:
-        logits: finite floats `(rows,)`.
-        toxic: bool `(rows,)`.
-        precision_target: share of the flagged rows that is to be toxic, 0 to 1.
-
     Returns:
         A logit: rows at or above it are flagged. It lies midway between the lowest flagged and the highest other logit,
         so that small rounding differences do not change which rows are flagged. None if no threshold that flags at
         least `MINIMUM_FLAGGED_ROWS` rows reaches the target.
     """
     distinct, ranks = np.unique(np.asarray(logits, dtype=np.float64), return_inverse=True)
-    toxic_rows, civil_rows = count_by_score(ranks, toxic)
+    toxic_rows, civil_rows = count_by_score(ranks, ~toxic)
     toxic_flagged = np.cumsum(toxic_rows[::-1])[::-1]
     flagged = np.cumsum((toxic_rows + civil_rows)[::-1])[::-1]
     reached = np.flatnonzero((toxic_flagged / flagged >= precision_target) & (flagged >= MINIMUM_FLAGGED_ROWS))
@@ -260,12 +229,7 @@ def choose_threshold(logits: np.ndarray, toxic: np.ndarray, precision_target: fl
 
 
 def precision_and_recall(logits: np.ndarray, toxic: np.ndarray, threshold: float) -> dict[str, float | None]:
-    """Precision and recall of flagging the rows at or above a threshold.
-
-    Args:
-        logits: floats `(rows,)`.
-        toxic: bool `(rows,)`, at least one True.
-        threshold: a logit.
+    """Precision and recall of flagging the rows at or above a threshold, a logit; at least one row is toxic.
 
     Returns:
         `precision`, the share of flagged rows that is toxic, None if none is flagged; `recall`, the share of toxic

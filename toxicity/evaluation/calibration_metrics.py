@@ -6,7 +6,7 @@ logits, float `(rows,)`, and labels, bool `(rows,)`, and compute in float64.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -33,8 +33,7 @@ def margins(logits: np.ndarray, toxic: np.ndarray) -> np.ndarray:
     return np.where(toxic, logits, -logits)
 
 
-@dataclass
-class ReliabilityBins:
+class ReliabilityBins(NamedTuple):
     """The data of a reliability diagram: arrays `(bins,)` for the bins that are not empty, lowest scores first."""
 
     rows: np.ndarray  # number of rows
@@ -42,16 +41,16 @@ class ReliabilityBins:
     toxic_share: np.ndarray  # share of rows that are toxic
 
 
-def reliability_bins(logits: np.ndarray, toxic: np.ndarray, bins: int = BINS) -> ReliabilityBins:
+def reliability_bins(logits: np.ndarray, toxic: np.ndarray) -> ReliabilityBins:
     """Group rows by their probability of being toxic, in bins of equal width from 0 to 1; empty bins are left out."""
     scores = expit(np.asarray(logits, dtype=np.float64))
-    bin_of_row = np.minimum((scores * bins).astype(np.int64), bins - 1)
-    rows = np.bincount(bin_of_row, minlength=bins)
+    bin_of_row = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+    rows = np.bincount(bin_of_row, minlength=BINS)
     filled = rows > 0
     return ReliabilityBins(
         rows[filled],
-        np.bincount(bin_of_row, scores, bins)[filled] / rows[filled],
-        np.bincount(bin_of_row, toxic, bins)[filled] / rows[filled],
+        np.bincount(bin_of_row, scores, BINS)[filled] / rows[filled],
+        np.bincount(bin_of_row, toxic, BINS)[filled] / rows[filled],
     )
 
 

@@ -27,7 +27,6 @@ from toxicity.core.schema import IDENTITIES, TOXIC_THRESHOLD
 TONES = ("neutral", "friendly", "hostile")
 CIVIL_TONES = ("neutral", "friendly")
 UNMARKED = "unmarked"
-CONFIDENCE = 0.95
 DECIMALS = 3
 
 logger = logging.getLogger(__name__)
@@ -54,8 +53,7 @@ class Term(NamedTuple):
 @cache
 def read_templates_and_terms() -> tuple[tuple[Template, ...], tuple[Term, ...]]:
     """Read `probe_templates.yaml`: templates in the order of `TONES`, and terms, with the unmarked ones first."""
-    path = Path(__file__).with_name("probe_templates.yaml")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = yaml.safe_load(Path(__file__).with_name("probe_templates.yaml").read_text(encoding="utf-8"))
     groups = {UNMARKED: content[UNMARKED], **{name: content["identities"][name] for name in IDENTITIES}}
     return (
         tuple(Template(tone, text) for tone in TONES for text in content["templates"][tone]),
@@ -95,7 +93,7 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
         ValueError: if `score` does not return one score per text.
     """
     templates, terms = read_templates_and_terms()
-    thresholds = dict(thresholds) or DEFAULT_THRESHOLDS
+    thresholds = {name: float(threshold) for name, threshold in (thresholds or DEFAULT_THRESHOLDS).items()}
     texts = [fill(template, term) for template in templates for term in terms]
     scores = np.asarray(score(texts), dtype=np.float64)
     if scores.shape != (len(texts),):
@@ -130,7 +128,7 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
     return {
         "templates": len(templates),
         "texts": len(texts),
-        "thresholds": {name: float(threshold) for name, threshold in thresholds.items()},
+        "thresholds": thresholds,
         "identities": identities,
         UNMARKED: {"mean_score": float(unmarked.mean()), **false_positives(UNMARKED)},
         "largest_shift": [largest, identities[largest]["shift"]],
@@ -138,11 +136,10 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
 
 
 def describe_probe(probe: Mapping[str, Any]) -> str:
-    """The result of the probe in Markdown: a summary, the table, and what its columns mean.
+    """The result of `probe`, also when read back from JSON, in Markdown: a summary, the table, and its legend.
 
-    Args:
-        probe: result of `probe`, also when read back from JSON. Only numbers and names that this package defines are
-            taken from it, so that nothing in it can break the Markdown or reach a terminal.
+    Only numbers and names that this package defines are taken from it, so that nothing in it can break the Markdown or
+    reach a terminal.
     """
     return "\n\n".join([summarise_probe(probe), markdown_table(*probe_table(probe)), explain_probe(probe)])
 
@@ -155,8 +152,7 @@ def probe_table(probe: Mapping[str, Any]) -> Table:
     table = []
     for name in IDENTITIES:
         found = probe["identities"][name]
-        numbers = [found["shift"], *(found["shift_by_tone"][tone] for tone in TONES)]
-        shift, *by_tone = (_signed(number) for number in numbers)
+        shift, by_tone = _signed(found["shift"]), [_signed(found["shift_by_tone"][tone]) for tone in TONES]
         interval = " to ".join(_signed(bound) for bound in found["interval"])
         table.append((_identity_text(name), shift, interval, *by_tone, *_rates(found, thresholds)))
     table.append((UNMARKED, *[""] * (2 + len(TONES)), *_rates(probe[UNMARKED], thresholds)))
@@ -209,12 +205,8 @@ def summarise_probe(probe: Mapping[str, Any]) -> str:
 
 
 def _interval_of_mean(values: np.ndarray) -> list[float]:
-    """The t interval of the mean of values `(n,)`, `[low, high]`.
-
-    `scipy.stats.ttest_1samp` computes the same, but `scipy.stats` takes half a second to import.
-    """
-    mean, margin = values.mean(), values.std(ddof=1) / sqrt(len(values))
-    margin *= stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)
+    """The 95 % t interval of a mean, as by `scipy.stats.ttest_1samp`; `scipy.stats` takes half a second to import."""
+    mean, margin = values.mean(), values.std(ddof=1) / sqrt(len(values)) * stdtrit(len(values) - 1, 0.975)
     return [float(mean - margin), float(mean + margin)]
 
 

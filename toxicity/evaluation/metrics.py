@@ -21,6 +21,7 @@ from toxicity.evaluation.roc import (
     count_by_score,
     score_ranks,
     why_undefined,
+    why_unusable,
 )
 
 RANKING = ("auc", "auc_interval", "average_precision")
@@ -53,10 +54,7 @@ class ToxicityMetric(evaluate.Metric):
         return evaluate.MetricInfo(
             description="Ranking, calibration and unintended bias of toxicity scores.",
             citation="https://arxiv.org/abs/1903.04561",
-            inputs_description="predictions: logits. references: targets, toxic at >= 0.5.",
-            features=_ArrayFeatures(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-            ),
+            features=_ArrayFeatures(dict.fromkeys(("predictions", "references"), datasets.Value("float64"))),
             # The NumPy format would round to float32, which creates ties, and lifts a target of 0.49999999 to 0.5.
             format="arrow",
         )
@@ -69,11 +67,15 @@ class ToxicityMetric(evaluate.Metric):
     ) -> dict[str, Any]:
         logits, targets = predictions.to_numpy(), references.to_numpy()
         identities = {name: np.asarray(target, dtype=np.float64) for name, target in (identities or {}).items()}
-        _require_valid(targets, identities)
+        if np.isnan(targets).any():
+            raise ValueError(f"references: {int(np.isnan(targets).sum()):,} of {len(targets):,} targets are NaN")
+        for name, values in identities.items():
+            if values.shape != targets.shape:
+                raise ValueError(f"{name} has the shape {values.shape}, and references {targets.shape}")
         toxic = hard_labels(targets) > 0
 
         result: dict[str, Any] = dict.fromkeys((*RANKING, *CALIBRATION_METRICS, "bias"))
-        if reason := _why_unusable(logits):
+        if reason := why_unusable(logits):
             undefined = dict.fromkeys((*RANKING, *CALIBRATION_METRICS), reason)
             if identities:
                 undefined["bias"] = reason
@@ -81,9 +83,11 @@ class ToxicityMetric(evaluate.Metric):
             ranks = score_ranks(logits)
             ranking, undefined = _ranking(ranks, toxic)
             result |= ranking | {name: measure(logits, toxic) for name, measure in CALIBRATION_METRICS.items()}
-            if identities:
-                result["bias"], reasons = _bias(ranks, toxic, identities, result["auc"])
-                undefined |= reasons
+            if identities and all(np.isnan(target).all() for target in identities.values()):
+                undefined["bias"] = "no row has its identities annotated"
+            elif identities:
+                result["bias"], reasons = bias_metrics(ranks, toxic, identities, result["auc"])
+                undefined |= {f"bias.{path}": reason for path, reason in reasons.items()}
         return result | {"undefined": undefined}
 
 
@@ -94,47 +98,18 @@ class _ArrayFeatures(datasets.Features):
         return {name: np.asarray(values, dtype=np.float64) for name, values in batch.items()}
 
 
-def _require_valid(targets: np.ndarray, identities: Mapping[str, np.ndarray]) -> None:
-    if np.isnan(targets).any():
-        raise ValueError(f"references: {int(np.isnan(targets).sum()):,} of {len(targets):,} targets are NaN")
-    for name, values in identities.items():
-        if values.shape != targets.shape:
-            raise ValueError(f"{name} has the shape {values.shape}, and references {targets.shape}")
-
-
-def _why_unusable(logits: np.ndarray) -> str | None:
-    if not len(logits):
-        return "there are no rows"
-    infinite = int((~np.isfinite(logits)).sum())
-    return f"{infinite:,} of {len(logits):,} logits are not finite" if infinite else None
-
-
 def _ranking(ranks: np.ndarray, toxic: np.ndarray) -> tuple[dict[str, Any], dict[str, str]]:
     """The metrics named in `RANKING`, and the reasons for those that are undefined."""
-    toxic_rows = int(toxic.sum())
-    civil_rows = len(toxic) - toxic_rows
-    if reason := why_undefined(toxic_rows, civil_rows):
+    counts = count_by_score(ranks, ~toxic)
+    if reason := why_undefined(*counts):
         return dict.fromkeys(RANKING), dict.fromkeys(RANKING, reason)
-    counts = count_by_score(ranks, toxic)
-    reason, interval = why_undefined(toxic_rows, civil_rows, MINIMUM_CLASS_ROWS), None
-    if not reason:
+    interval = None
+    if not (reason := why_undefined(*counts, MINIMUM_CLASS_ROWS)):
         low, high = auc_interval(*counts)
         if low < high:
             interval = [low, high]
         else:
             # With perfect ranking, or all scores equal, the estimated variance is 0, but the AUC is not known exactly.
             reason = "every row ranks alike against the other class, so that DeLong's variance is 0"
-    return {
-        "auc": auc_of_counts(*counts),
-        "auc_interval": interval,
-        "average_precision": average_precision(*counts),
-    }, ({"auc_interval": reason} if reason else {})
-
-
-def _bias(
-    ranks: np.ndarray, toxic: np.ndarray, identities: Mapping[str, np.ndarray], auc: float | None
-) -> tuple[dict[str, Any] | None, dict[str, str]]:
-    if all(np.isnan(target).all() for target in identities.values()):
-        return None, {"bias": "no row has its identities annotated"}
-    bias, undefined = bias_metrics(ranks, toxic, identities, auc)
-    return bias, {f"bias.{path}": reason for path, reason in undefined.items()}
+    ranking = (auc_of_counts(*counts), interval, average_precision(*counts))
+    return dict(zip(RANKING, ranking, strict=True)), ({"auc_interval": reason} if reason else {})

@@ -21,34 +21,29 @@ def score_ranks(scores: np.ndarray) -> np.ndarray:
     return np.unique(scores, return_inverse=True)[1]
 
 
-def count_by_score(ranks: np.ndarray, toxic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count the toxic and the civil rows at each score.
+def count_by_score(ranks: np.ndarray, groups: np.ndarray, number: int = 2) -> np.ndarray:
+    """Count the rows of each group at each score, int64 `(number, scores)`, lowest score first.
 
     Args:
         ranks: the result of `score_ranks`, `(rows,)`.
-        toxic: bool `(rows,)`.
-    """
-    civil, toxic = count_groups_by_score(ranks, toxic.astype(np.int64), 2)
-    return toxic, civil
-
-
-def count_groups_by_score(ranks: np.ndarray, groups: np.ndarray, number: int) -> np.ndarray:
-    """Count the rows of each group at each score.
-
-    Args:
-        ranks: the result of `score_ranks`, `(rows,)`.
-        groups: int `(rows,)`, from 0 to `number - 1`.
+        groups: `(rows,)`, int from 0 to `number - 1`, or bool for two groups: with `~toxic` the first is the toxic one.
         number: number of groups.
-
-    Returns:
-        int64 `(number, scores)`, lowest score first.
     """
     scores = int(ranks.max()) + 1 if len(ranks) else 0
     return np.bincount(ranks + scores * groups, minlength=number * scores).reshape(number, scores)
 
 
-def why_undefined(toxic_rows: int, civil_rows: int, minimum: int = 1) -> str | None:
+def why_unusable(logits: np.ndarray) -> str | None:
+    """The reason, in words, why nothing can be computed from logits; None if there are some and all are finite."""
+    infinite = int((~np.isfinite(logits)).sum())
+    if infinite:
+        return f"{infinite:,} of {len(logits):,} logits are not finite"
+    return None if len(logits) else "there are no rows"
+
+
+def why_undefined(toxic: np.ndarray, civil: np.ndarray, minimum: int = 1) -> str | None:
     """The reason, in words, why an AUC is undefined for these numbers of rows; None if it is defined."""
+    toxic_rows, civil_rows = int(toxic.sum()), int(civil.sum())
     if toxic_rows + civil_rows == 0:
         return "there are no rows"
     if minimum == 1 and min(toxic_rows, civil_rows) == 0:
@@ -88,13 +83,10 @@ def delong_standard_error(toxic: np.ndarray, civil: np.ndarray) -> float:
     return float(np.sqrt(of_toxic / toxic_rows + of_civil / civil_rows))
 
 
-def auc_interval(toxic: np.ndarray, civil: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of the AUC: symmetric by DeLong's standard error and the normal distribution, cut to 0 to 1.
-
-    A share `confidence` of such intervals contains the true AUC. Both classes need at least two rows.
-    """
+def auc_interval(toxic: np.ndarray, civil: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the AUC: symmetric by DeLong's standard error and the normal distribution, cut to 0 to 1."""
     auc = auc_of_counts(toxic, civil)
-    margin = NormalDist().inv_cdf((1 + confidence) / 2) * delong_standard_error(toxic, civil)
+    margin = NormalDist().inv_cdf(0.975) * delong_standard_error(toxic, civil)
     return max(0.0, auc - margin), min(1.0, auc + margin)
 
 

@@ -12,9 +12,6 @@ import torch
 
 from toxicity.hardware.precision import has_bf16_instructions
 
-# oneDNN compiles a kernel for each shape of its inputs and by default keeps 1,024 of them, of about half a megabyte, in
-# each of two caches.
-KERNELS_CACHED_FOR_SCORING = 256
 # Parameters of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
@@ -31,14 +28,18 @@ def prepare_cpu(scoring: bool = False) -> None:
             comments sorted by length have few distinct shapes, whereas training uses more kernels in every step.
     """
     if scoring:
-        # The cache of oneDNN itself, and the cache of ideep, the layer between it and torch.
+        # oneDNN compiles a kernel for each shape of its inputs and by default keeps 1,024 of them, of about half a
+        # megabyte, in each of two caches: its own, and that of ideep, the layer between it and torch.
         for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-            os.environ.setdefault(cache, str(KERNELS_CACHED_FOR_SCORING))
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    threads = max(1, usable_cores() // processes)
+            os.environ.setdefault(cache, "256")
+    threads = max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     if torch.get_num_threads() < threads:
         torch.set_num_threads(threads)
-    _keep_freed_memory()
+    if _has_glibc():
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_TOP_PAD, 64 * 2**20)
     on_cpu = os.environ.get("ACCELERATE_USE_CPU") == "True" or not torch.accelerator.is_available()
     if on_cpu and os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16" and not has_bf16_instructions():
         print("This processor has no bf16 instructions: working in fp32.", file=sys.stderr)
@@ -55,14 +56,6 @@ def usable_cores() -> int:
     """Number of physical cores that this process may run on; hyper-threads share the arithmetic units of a core."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(allowed, psutil.cpu_count(logical=False) or allowed)
-
-
-def _keep_freed_memory() -> None:
-    if _has_glibc():
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(M_TOP_PAD, 64 * 2**20)
 
 
 def _has_glibc() -> bool:

@@ -31,11 +31,7 @@ KINDS = {
 
 
 def known_kind(name: str) -> str:
-    """Check that `name` is one of `KINDS`, and return it in lower case.
-
-    Raises:
-        RequestError: if it is not; the message lists the known ones.
-    """
+    """The name in lower case; a `RequestError` that lists the known ones if it is none of `KINDS`."""
     if name.lower() not in KINDS:
         raise RequestError(f"unknown GPU `{name}`; the known ones are {', '.join(KINDS)}.")
     return name.lower()

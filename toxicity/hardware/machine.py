@@ -52,14 +52,7 @@ def measure_matmul_peak(device: torch.device, mixed_precision: str) -> float:
     """Measure the FLOP/s of square matrix products on a device: the upper bound for any training run on it.
 
     The size doubles while a product takes less than `PEAK_PROBE_SECONDS`, so that this takes about a second on any
-    machine.
-
-    Args:
-        device: the device to measure.
-        mixed_precision: `no` (fp32), `fp16` or `bf16`.
-
-    Returns:
-        FLOP/s of the fastest product; a multiplication and an addition count as two.
+    machine. The fastest product counts; a multiplication and an addition are two operations.
     """
     dtype = torch_dtype(mixed_precision)
     # A generator of its own: how many numbers are drawn here depends on timing, and training must be reproducible.
@@ -68,18 +61,14 @@ def measure_matmul_peak(device: torch.device, mixed_precision: str) -> float:
     while size <= PEAK_LARGEST_SIZE and seconds < PEAK_PROBE_SECONDS:
         left, right = (torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2))
         for _ in range(4):  # the first product only warms up
-            seconds = _seconds_of_product(left, right)
+            start = perf_counter()
+            left @ right
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
+            seconds = perf_counter() - start
             fastest = max(fastest, 2 * size**3 / seconds)
         size *= 2
     return fastest
-
-
-def _seconds_of_product(left: torch.Tensor, right: torch.Tensor) -> float:
-    start = perf_counter()
-    left @ right
-    if left.device.type != "cpu":
-        torch.accelerator.synchronize(left.device)
-    return perf_counter() - start
 
 
 def _driver_gpus() -> list[tuple[str, str, int | None]]:
@@ -87,12 +76,9 @@ def _driver_gpus() -> list[tuple[str, str, int | None]]:
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=4).stdout
-        fields = [line.split(", ") for line in answer.splitlines()]
-        return [
-            # GPUs that share the CPU's memory report no number.
-            (name, driver, int(mebibytes) * 2**20 if mebibytes.isdigit() else None)
-            for name, driver, mebibytes in fields
-        ]
+        gpus = (line.split(", ") for line in answer.splitlines())
+        # GPUs that share the CPU's memory report no number.
+        return [(name, driver, int(size) * 2**20 if size.isdigit() else None) for name, driver, size in gpus]
     except (OSError, subprocess.SubprocessError, ValueError):
         return []
 
@@ -103,9 +89,7 @@ def _processor_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     if platform.system() == "Darwin":
-        return subprocess.run(
-            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
-        ).stdout.strip()
+        return subprocess.getoutput("sysctl -n machdep.cpu.brand_string")
     return platform.processor() or platform.machine()
 
 

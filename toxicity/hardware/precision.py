@@ -35,20 +35,11 @@ def compute_capability(device: torch.device) -> str | None:
 
 def fastest_precision(device: torch.device) -> str:
     """The fastest precision that a device supports natively: `bf16`, `fp16` or `no`."""
-    if device.type not in ("cpu", "cuda"):
-        return "no"
-    return best_precision(compute_capability(device))[0]
+    return best_precision(compute_capability(device))[0] if device.type in ("cpu", "cuda") else "no"
 
 
 def best_precision(capability: str | None) -> tuple[str, str]:
-    """Choose the precision for a GPU of a given compute capability, or for the CPU of this machine.
-
-    Args:
-        capability: CUDA compute capability of the GPU, such as `"7.0"`; None for the CPU.
-
-    Returns:
-        `no`, `fp16` or `bf16`, and the reason in words for the log.
-    """
+    """The best precision of a GPU with this capability, or of this CPU (None), and the reason in words for the log."""
     if capability is None:
         if has_bf16_instructions():
             return "bf16", "this processor has bf16 instructions"

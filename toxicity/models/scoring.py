@@ -42,13 +42,8 @@ class BatchScorer:
     ) -> torch.Tensor:
         """Score rows in evaluation mode, without waiting for the device.
 
-        All processes call the model equally often, as a sharded model requires.
-
-        Args:
-            rows: the tokenised comments.
-            rank: index of this process.
-            world_size: number of processes that share the rows; each scores every `world_size`-th batch.
-            on_batch: called before each batch, with the number of batches of this process.
+        The processes share the rows: process `rank` scores every `world_size`-th batch. All of them call the model
+        equally often, as a sharded model requires. `on_batch` is called before each batch, with their number.
 
         Returns:
             float32 `(rows, labels)` on the device, in the order of `rows`. Rows in batches of other processes are zero,
@@ -99,9 +94,7 @@ class BatchScorer:
         logger.warning(f"{len(batch):,} comments do not fit the device's memory together: scoring them in two halves.")
         del inputs
         torch.cuda.empty_cache()
-        return torch.cat(
-            [self._score_batch(rows, half) for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :])]
-        )
+        return torch.cat([self._score_batch(rows, half) for half in np.split(batch, [len(batch) // 2])])
 
 
 def in_bfloat16(model: nn.Module, layout: Layout) -> nn.Module:
@@ -109,13 +102,9 @@ def in_bfloat16(model: nn.Module, layout: Layout) -> nn.Module:
 
     With packed batches the last layer computes in fp32, so it keeps its fp32 weights.
     """
-    converted = without_wrapped_forward(copy.deepcopy(model))
+    converted = copy.deepcopy(model)
+    # Accelerate's wrapper around `forward` would still call the original model.
+    for name in ("forward", "_original_forward"):
+        converted.__dict__.pop(name, None)
     (converted.base_model if layout.packed else converted).to(torch.bfloat16)
     return converted
-
-
-def without_wrapped_forward(model_copy: nn.Module) -> nn.Module:
-    """Remove Accelerate's wrapper around `forward` from a copied model: it would still call the original model."""
-    for name in ("forward", "_original_forward"):
-        model_copy.__dict__.pop(name, None)
-    return model_copy

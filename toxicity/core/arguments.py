@@ -1,5 +1,7 @@
 """The command line and the YAML recipe of a run, parsed into dataclasses and checked."""
 
+from __future__ import annotations
+
 import difflib
 import json
 import re

@@ -1,5 +1,7 @@
 """Logging and progress bars of a run, and comments made safe to print."""
 
+from __future__ import annotations
+
 import logging
 import sys
 

@@ -1,5 +1,7 @@
 """Full disks: how they are recognised, and the message about them."""
 
+from __future__ import annotations
+
 import errno
 import os
 import re

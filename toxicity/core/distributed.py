@@ -1,5 +1,7 @@
 """The processes of one job: their ranks, their devices, and the objects they exchange."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,5 +1,7 @@
 """How a run ends: the exit codes, and the exceptions whose message is shown to the user without a traceback."""
 
+from __future__ import annotations
+
 import os
 import sys
 import time

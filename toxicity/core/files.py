@@ -1,5 +1,7 @@
 """Files and folders written completely or not at all, digests of their content, and paths of installed files."""
 
+from __future__ import annotations
+
 import functools
 import hashlib
 import importlib.metadata

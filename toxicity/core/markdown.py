@@ -1,5 +1,7 @@
 """Markdown: tables, and text of strangers as code spans, so that none of it acts as markup."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from typing import NamedTuple

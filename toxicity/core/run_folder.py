@@ -1,5 +1,7 @@
 """Where a run keeps what it leaves."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 

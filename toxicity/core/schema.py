@@ -1,5 +1,7 @@
 """The canonical column names, their names in the published datasets, and the threshold of a toxic label."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The options of training: those of `transformers.TrainingArguments`, our own, and the checks of both."""
 
+from __future__ import annotations
+
 import difflib
 import re
 import sys

@@ -1,5 +1,7 @@
 """Batches of comments → token ids, truncated at the length limit; only the part of a long comment that is needed."""
 
+from __future__ import annotations
+
 from itertools import chain
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Arrow tables in memory-mapped files: rows are loaded only when they are used, so tables may exceed the memory."""
 
+from __future__ import annotations
+
 import mmap
 import tempfile
 from collections.abc import Iterable

@@ -1,5 +1,7 @@
 """Checks of the rows that were read: columns get their canonical types, and each unusable row a reason."""
 
+from __future__ import annotations
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

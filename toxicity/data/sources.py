@@ -6,6 +6,8 @@ text CC BY-SA 3.0) and from tweets (Davidson et al. 2017, "Automated Hate Speech
 Offensive Language"). It is read where pip installed it; the package is never imported.
 """
 
+from __future__ import annotations
+
 import logging
 import re
 from collections import Counter

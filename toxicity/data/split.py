@@ -1,5 +1,7 @@
 """The split into training and validation rows, drawn as the published protocol draws it."""
 
+from __future__ import annotations
+
 import logging
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The summary of the data that `--dry_run` prints."""
 
+from __future__ import annotations
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

@@ -1,5 +1,7 @@
 """The training dataset: tokenised comments and their targets, read from Arrow without copying the token ids."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self

@@ -1,5 +1,7 @@
 """The token cache: comments are tokenised once, into Arrow shards on the disk that are verified on every use."""
 
+from __future__ import annotations
+
 import json
 import logging
 import os

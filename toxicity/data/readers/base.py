@@ -1,5 +1,7 @@
 """What the readers of all formats share: parts of files, limits on their size, and lines of bounded length."""
 
+from __future__ import annotations
+
 import gzip
 import zipfile
 from collections.abc import Callable, Iterator

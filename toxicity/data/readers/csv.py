@@ -1,5 +1,7 @@
 """Reader of CSV files, plain, gzipped or zipped; a broken row becomes a row of nulls with a reason."""
 
+from __future__ import annotations
+
 import csv
 import io
 from collections.abc import Iterator

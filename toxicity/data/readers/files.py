@@ -1,5 +1,7 @@
 """Files of comments in any format → Arrow tables that keep a place for every row, broken ones included."""
 
+from __future__ import annotations
+
 import csv
 import gzip
 import zipfile

@@ -1,5 +1,7 @@
 """Reader of JSON lines, plain or gzipped; a broken line becomes a row of nulls with a reason."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from itertools import chain

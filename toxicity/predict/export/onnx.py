@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-from transformers.utils import logging as transformers_logging
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
@@ -124,12 +123,7 @@ def export(model: str, revision: str, folders: Mapping[str, Path]) -> None:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-        from transformers.exporters import (
-            OnnxConfig,
-            OnnxExporter,
-            OnnxRuntimeDynamicConfig,
-            OnnxRuntimeQuantizer,
-        )
+        from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
     except ImportError as error:
         raise RequestError(f"{error.name} is not installed: pip install -r requirements-onnx.txt") from error
     with load_errors_explained(model):
@@ -140,12 +134,11 @@ def export(model: str, revision: str, folders: Mapping[str, Path]) -> None:
     inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
     # Not the embeddings: that would save no arithmetic, and change the scores more.
     linear_layers = OnnxRuntimeDynamicConfig(per_channel=True, op_types_to_quantize=["MatMul", "Gemm"])
-    quantizers = {"fp32": None, "int8": OnnxRuntimeQuantizer(linear_layers)}
     for form, folder in folders.items():
         logger.info(f"Exporting in {form}")
-        onnx_config = OnnxConfig(dynamic=True, quantizer=quantizers[form])
+        quantizer = OnnxRuntimeQuantizer(linear_layers) if form == "int8" else None
         with _silenced():
-            exported = OnnxExporter().export(classifier, inputs, config=onnx_config)
+            exported = OnnxExporter().export(classifier, inputs, config=OnnxConfig(dynamic=True, quantizer=quantizer))
         exported.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -184,13 +177,10 @@ def _table(report: dict[str, Any]) -> str:
 @contextmanager
 def _silenced() -> Iterator[None]:
     """Silence the exporters' warnings about package versions they were not tested with: the comparison tests them."""
-    verbosity, disabled = transformers_logging.get_verbosity(), logging.root.manager.disable
-    transformers_logging.set_verbosity_error()
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
             yield
     finally:
-        transformers_logging.set_verbosity(verbosity)
         logging.disable(disabled)

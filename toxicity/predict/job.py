@@ -44,28 +44,23 @@ def run(arguments: argparse.Namespace) -> None:
     set_up_console(distributed.rank() == 0, progress_bars=sys.stderr.isatty())
     with distributed.process_group():
         if arguments.export:
-            from toxicity.predict.export.onnx import export_and_compare
-
-            distributed.run_on_main(
-                lambda: export_and_compare(
-                    arguments.model,
-                    arguments.model_revision,
-                    arguments.output,
-                    arguments.input[0] if arguments.input else None,
-                    arguments.text_column_name,
-                    arguments.label_column_name,
-                )
-            )
+            distributed.run_on_main(lambda: _export(arguments))
         elif failed := score_files(arguments):
             logger.error(f"Failed: {len(failed):,} shards. Run this again when they are mended: the others are kept.")
             sys.exit(EXIT_FAILED)
 
 
-def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
-    """Score the inputs, together with the other processes of the job.
+def _export(arguments: argparse.Namespace) -> None:
+    from toxicity.core.arguments import DataArguments
+    from toxicity.predict.export.onnx import SAMPLE, export_and_compare
 
-    Returns:
-        The shards that failed, by address, and why.
+    columns = {"text_column_name": arguments.text_column_name, "label_column_name": arguments.label_column_name}
+    labelled = DataArguments(train_file=arguments.input[0], **columns) if arguments.input else SAMPLE
+    export_and_compare(arguments.model, arguments.model_revision, arguments.output, labelled)
+
+
+def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
+    """Score the inputs, together with the other processes of the job; returns failed shards, by address.
 
     Raises:
         RequestError: if no shard could be scored because of the request itself.
@@ -92,9 +87,8 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
 
     failed = _failures_of_all_processes(to_do, outcomes, ledger)
     rows, seconds = sum(distributed.gather(progress.rows)), max(distributed.gather(progress.seconds))
-    manifest = distributed.run_on_main(
-        lambda: ledger.finish({address: failure.reason for address, failure in failed.items()})
-    )
+    reasons = {address: failure.reason for address, failure in failed.items()}
+    manifest = distributed.run_on_main(lambda: ledger.finish(reasons))
     if failed and not manifest["shards"] and all(failure.refused for failure in failed.values()):
         first, *others = failed.values()
         raise RequestError(first.reason + (f" {len(others):,} other shards could not be scored." if others else ""))
@@ -134,16 +128,14 @@ def _require_same_scores(jobs: Sequence[Mapping[str, Any]]) -> None:
 
 def _require_safe_to_write(shards: Sequence[Shard], ledger: Ledger) -> None:
     """Refuse to overwrite an input or a file that this command did not write, and to score an output."""
-    outputs = {ledger.output_of(shard) for shard in shards}
-    resolved_outputs = {output.resolve() for output in outputs}
+    outputs = {ledger.output_of(shard).resolve() for shard in shards}
     for shard in shards:
         # A remote address is not a path, and so never equals that of an output.
-        path = Path(shard.address)
-        if path.resolve() in resolved_outputs:
+        path, output = Path(shard.address), ledger.output_of(shard)
+        if path.resolve() in outputs:
             raise RequestError(f"the scores would be written over the input {path}: name another folder as --output.")
         if ledger.wrote(path):
             raise RequestError(f"the input {path} was written by this command: name another --output, or other inputs.")
-    for output in sorted(outputs):
         if output.exists() and not ledger.wrote(output):
             raise RequestError(
                 f"{output} is there, and no {MANIFEST} says that it holds scores: move it away, or name another folder "

@@ -64,7 +64,7 @@ class Ledger:
         Raises:
             RequestError: if another job is running in the folder, or it cannot be written to.
         """
-        with _writing_to(self.folder):
+        with writing_to(self.folder):
             self._lock = _lock(self._progress / "job.lock")
             if self._lock is None:
                 raise RequestError(
@@ -97,12 +97,11 @@ class Ledger:
     def claim(self, shard: Shard) -> FileLock | None:
         """Get the exclusive right to write the output of a shard, until `release` is called or the process ends.
 
-        Returns:
-            The claim; None if another process has one, or any process of this job had one before: what failed there
-            would fail again.
+        There is none (None) if another process has it, if the shard is done, or if any process of this job had the
+        right before: what failed there would fail again.
         """
         claim = _lock(self._file(self._name(shard), "lock"))
-        if claim is not None and self._file(self._name(shard), "tried").exists():
+        if claim is not None and (self._file(self._name(shard), "tried").exists() or self.is_done(shard)):
             claim.release()
             return None
         return claim
@@ -114,15 +113,10 @@ class Ledger:
 
     def record(self, shard: Shard, rows: int, bad_rows: int) -> None:
         """Record that a shard is finished; call it when its output is complete under its final name."""
-        output = self.output_of(shard)
-        content = _input_of(shard) | {
-            "output": self._name(shard),
-            "rows": rows,
-            "bad_rows": bad_rows,
-            "bytes": output.stat().st_size,
-            "xxh3": digest_of(output),
-        }
-        _write(self._file(self._name(shard), "json"), content)
+        name, output = self._name(shard), self.output_of(shard)
+        scores = {"output": name, "rows": rows, "bad_rows": bad_rows}
+        content = {"bytes": output.stat().st_size, "xxh3": digest_of(output)}
+        _write(self._file(name, "json"), _input_of(shard) | scores | content)
 
     def forget(self, shard: Shard) -> None:
         """Remove the output and record of a shard that fails now, as they come from an earlier version of its input."""
@@ -132,11 +126,7 @@ class Ledger:
     def finish(self, failed: Mapping[str, str]) -> dict[str, Any]:
         """Write the manifest and return it; one process calls it when all of them are through.
 
-        Args:
-            failed: the reason for each shard that failed, by address.
-
-        Raises:
-            RequestError: if it cannot be written.
+        `failed` has the reason for each shard that failed, by address. Raises `RequestError` if nothing can be written.
         """
         records = self._in_manifest | {record["output"]: record for record in self._records_in_progress()}
         done = self._with_output(records[name] for name in sorted(records))
@@ -145,7 +135,7 @@ class Ledger:
             "shards": done,
             "failed": [{"input": address, "reason": reason} for address, reason in sorted(failed.items())],
         }
-        with _writing_to(self.folder):
+        with writing_to(self.folder):
             _write(self.folder / MANIFEST, manifest)
             shutil.rmtree(self._progress)
         self._lock.release()
@@ -217,16 +207,14 @@ def _read(path: Path, keys: Collection[str]) -> dict[str, Any] | None:
         content = None
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}. Name another folder as --output.") from error
-    if not (
+    if (
         _is_object(content, keys)
         and _is_object(content.get("job", {}))
         and isinstance(shards := content.get("shards", []), list)
         and all(_is_object(record, RECORD_KEYS) for record in shards)
     ):
-        raise RequestError(
-            f"{path} is damaged, or another program's: move it away, or name another folder as --output."
-        )
-    return content
+        return content
+    raise RequestError(f"{path} is damaged, or another program's: move it away, or name another folder as --output.")
 
 
 def _is_object(content: Any, keys: Collection[str] = ()) -> bool:
@@ -239,7 +227,8 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _writing_to(folder: Path) -> Iterator[None]:
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn any `OSError` of the block into a `RequestError` about the output folder."""
     try:
         yield
     except OSError as error:

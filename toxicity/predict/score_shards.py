@@ -106,11 +106,7 @@ def _claimed_windows(
     A shard that is in `outcomes` before all of it was read could not be written: the rest of it is skipped.
     """
     for shard in shards:
-        claim = ledger.claim(shard)
-        if claim is None:
-            continue
-        if ledger.is_done(shard):
-            claim.release()
+        if (claim := ledger.claim(shard)) is None:
             continue
         try:
             with closing(_windows(shard, scorer, options)) as windows:

@@ -126,7 +126,7 @@ def _shard(files: AbstractFileSystem, path: str, name: str) -> Shard:
     info: dict[str, Any] = files.info(path)
     version = next((str(info[key]) for key in (*DIGEST_KEYS, *TIME_KEYS) if info.get(key)), None)
     address = path if isinstance(files, LocalFileSystem) else files.unstrip_protocol(path)
-    ending = next(ending for ending in sorted(READERS, key=len, reverse=True) if name.lower().endswith(ending))
+    ending = next(ending for ending in READERS if name.lower().endswith(ending))
     stem = name[: -len(ending)]
     # `train.csv.zip` contains `train.csv`.
     return Shard(address, stem.removesuffix(".csv") if ending == ".zip" else stem, info.get("size"), version)

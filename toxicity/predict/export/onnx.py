@@ -1,7 +1,4 @@
-"""Export a trained model to ONNX, in fp32 and int8, and compare its scores with those of torch on labelled comments.
-
-Exporter and quantizer are those of transformers (`transformers.exporters`).
-"""
+"""Export a trained model to ONNX, in fp32 and int8, and compare its scores with those of torch on labelled comments."""
 
 from __future__ import annotations
 
@@ -25,6 +22,7 @@ from toxicity.core.markdown import UNDEFINED, markdown_table
 from toxicity.core.schema import TARGET, TEXT, hard_labels
 from toxicity.data.sources import labels_of, load_splits, read_file
 from toxicity.models.pretrained import load_classifier, load_config_and_tokenizer, load_errors_explained
+from toxicity.predict.ledger import writing_to
 from toxicity.predict.onnx_runtime import exported_file
 from toxicity.predict.scorer import Scorer
 
@@ -32,19 +30,12 @@ REPORT = "export.json"
 FORMS = ("fp32", "int8")
 PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 # The validation rows of recipes/sample.yaml.
-SAMPLE = {"dataset_name": "sample", "max_train_samples": 4000, "max_eval_samples": 2000}
+SAMPLE = DataArguments(dataset_name="sample", max_train_samples=4000, max_eval_samples=2000)
 
 logger = logging.getLogger(__name__)
 
 
-def export_and_compare(
-    model: str,
-    revision: str,
-    output: Path,
-    labelled: str | None = None,
-    text_column_name: str | None = None,
-    label_column_name: str | None = None,
-) -> dict[str, Any]:
+def export_and_compare(model: str, revision: str, output: Path, labelled: DataArguments = SAMPLE) -> dict[str, Any]:
     """Export a model, score labelled comments with torch and with each export, and print and write a comparison.
 
     Args:
@@ -52,9 +43,7 @@ def export_and_compare(
         revision: branch, tag or commit on the Hub.
         output: folder in which `fp32/` and `int8/`, models that `Scorer` takes, and `export.json`, the comparison, are
             created or replaced; nothing in it changes before the comparison is complete.
-        labelled: file or folder of comments with their toxicity; by default the sample's validation rows.
-        text_column_name: column of the comments.
-        label_column_name: column of their toxicity.
+        labelled: which comments: all rows of its `train_file`, else the validation rows of its dataset.
 
     Returns:
         The content of `export.json`: `rows`, `labelled`, `versions`, and for each of `torch`, `fp32` and `int8` the
@@ -68,16 +57,20 @@ def export_and_compare(
     if exported_file(model) is not None:
         raise RequestError(f"{model} is an export already: name the model that it was made of.")
     with ExitStack() as unfinished:
-        try:
+        with writing_to(output):
             folders = {form: unfinished.enter_context(folder_written_whole(output / form)) for form in FORMS}
-        except OSError as error:
-            raise RequestError(
-                f"cannot write to {output}: {error.strerror}. Name another folder as --output."
-            ) from error
-        texts, labels = _labelled_comments(labelled, text_column_name, label_column_name)
-        expected = Scorer(model, revision, device="cpu", mixed_precision="no")(texts)
+        texts, labels = _labelled_comments(labelled)
+        scores = {"torch": Scorer(model, revision, device="cpu", mixed_precision="no")(texts)}
         export(model, revision, folders)
-        report = _compare(folders, texts, labels, expected, labelled or SAMPLE["dataset_name"])
+        scores |= {form: Scorer(str(folder))(texts) for form, folder in folders.items()}
+        report = {
+            "rows": len(texts),
+            "labelled": labelled.train_file or labelled.dataset_name,
+            "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+            **{form: _measured(found, scores["torch"], labels) for form, found in scores.items()},
+        }
+        for form, folder in folders.items():
+            report[form]["megabytes"] = sum(path.stat().st_size for path in folder.glob("*.onnx*")) / 1e6
         # Removed before the models are replaced, so that there never is a report about other models.
         (output / REPORT).unlink(missing_ok=True)
     write_text(output / REPORT, json.dumps(report, indent=1) + "\n")
@@ -85,36 +78,18 @@ def export_and_compare(
     return report
 
 
-def _compare(
-    folders: Mapping[str, Path], texts: list[str], labels: np.ndarray, expected: np.ndarray, labelled: str
-) -> dict[str, Any]:
-    """The comparison of the exports in `folders` with the scores of torch, `expected`."""
-    report = {
-        "rows": len(texts),
-        "labelled": labelled,
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
-        "torch": {"auc": _auc(labels, expected), "largest_score_difference": 0.0},
+def _measured(scores: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+    return {
+        "auc": float(roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else None,
+        "largest_score_difference": float(np.abs(scores - expected).max()),
     }
-    for form, folder in folders.items():
-        scores = Scorer(str(folder))(texts)
-        report[form] = {
-            "auc": _auc(labels, scores),
-            "largest_score_difference": float(np.abs(scores - expected).max()),
-            "megabytes": sum(path.stat().st_size for path in folder.glob("*.onnx*")) / 1e6,
-        }
-    return report
 
 
 def export(model: str, revision: str, folders: Mapping[str, Path]) -> None:
-    """Write an exported model with its config and tokenizer to each folder.
+    """Write a model in `fp32`, in `int8`, or in both to the folder of that name, with its config and tokenizer.
 
     In int8, the weights of linear layers are quantised per channel ahead of time, and their inputs on the fly
     (`onnxruntime.quantization.quantize_dynamic`), so no comments are needed for calibration.
-
-    Args:
-        model: folder of a run, or a model on the Hub.
-        revision: branch, tag or commit on the Hub.
-        folders: where to write `fp32` and `int8`.
 
     Raises:
         RequestError: if packages are missing, or the model cannot be read.
@@ -143,33 +118,22 @@ def export(model: str, revision: str, folders: Mapping[str, Path]) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _labelled_comments(
-    path: str | None, text_column_name: str | None, label_column_name: str | None
-) -> tuple[list[str], np.ndarray]:
-    if path is None:
-        validation = load_splits(DataArguments(**SAMPLE)).validation
+def _labelled_comments(labelled: DataArguments) -> tuple[list[str], np.ndarray]:
+    if labelled.train_file is None:
+        validation = load_splits(labelled).validation
         return validation[TEXT][:], labels_of(validation)
-    arguments = DataArguments(train_file=path, text_column_name=text_column_name, label_column_name=label_column_name)
-    source = read_file(path, arguments)
+    source = read_file(labelled.train_file, labelled)
     for bad in source.bad_rows.values():
         raise RequestError(f"{bad.file}, row {bad.row:,}: {bad.reason}. An export is measured on rows that are whole.")
     return source.table[TEXT].to_pylist(), hard_labels(source.table[TARGET].to_numpy())
 
 
-def _auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    return float(roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else None
-
-
 def _table(report: dict[str, Any]) -> str:
-    rows = [
-        (
-            form,
-            UNDEFINED if report[form]["auc"] is None else f"{report[form]['auc']:.5f}",
-            f"{report[form]['largest_score_difference']:.6f}",
-            f"{report[form]['megabytes']:.0f}" if "megabytes" in report[form] else "",
-        )
-        for form in ("torch", *FORMS)
-    ]
+    rows = []
+    for form in ("torch", *FORMS):
+        auc, difference, *megabytes = report[form].values()
+        auc = UNDEFINED if auc is None else f"{auc:.5f}"
+        rows.append((form, auc, f"{difference:.6f}", f"{megabytes[0]:.0f}" if megabytes else ""))
     header = ("Model", "AUC", "Largest score difference", "MB")
     return f"{report['rows']:,} comments of {report['labelled']}\n{markdown_table(header, rows)}"
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fsspec
 from datasets.data_files import FILES_TO_IGNORE
@@ -123,7 +122,7 @@ def _is_metadata(name: str) -> bool:
 
 
 def _shard(files: AbstractFileSystem, path: str, name: str) -> Shard:
-    info: dict[str, Any] = files.info(path)
+    info = files.info(path)
     version = next((str(info[key]) for key in (*DIGEST_KEYS, *TIME_KEYS) if info.get(key)), None)
     address = path if isinstance(files, LocalFileSystem) else files.unstrip_protocol(path)
     ending = next(ending for ending in READERS if name.lower().endswith(ending))

@@ -166,9 +166,7 @@ def test_what_another_job_left_half_done_is_told_apart(job, tmp_path):
     assert set(score_shards(shards[:1], scorer, ledger, options, Progress(0)).values()) == {None}
     broken = job_module.Failure("broken", True)
     # This process scored b and failed at c; another job scored a, and nobody scored d.
-    failed = job_module._failures_of_all_processes(
-        shards, {shards[1].address: None, shards[2].address: broken}, ledger, options
-    )
+    failed = job_module._failures_of_all_processes(shards, {shards[1].address: None, shards[2].address: broken}, ledger)
     assert failed == {shards[2].address: broken, shards[3].address: job_module.LOCKED_BY_ANOTHER}
 
 

@@ -7,7 +7,7 @@ from toxicity.core.errors import RequestError
 from toxicity.predict.ledger import Ledger, difference
 from toxicity.predict.shards import Shard
 
-JOB = {"model": "m", "weights_xxh3": "00", "threshold": 0.5}
+JOB = {"model": "m", "weights_xxh3": "00", "threshold": 0.5, "output_format": "csv"}
 SHARD = Shard("/in/a.csv", "a", 10, "1")
 
 
@@ -19,35 +19,35 @@ def ledger(tmp_path):
 
 
 def do(ledger, shard=SHARD):
-    output = ledger.folder / f"{shard.name}.csv"
+    output = ledger.output_of(shard)
     output.parent.mkdir(exist_ok=True)
     output.write_text("scores")
-    ledger.record(shard, output, 3, 1)
+    ledger.record(shard, 3, 1)
     return output
 
 
 def test_a_shard_is_done_when_it_is_recorded_and_whole(ledger):
     output = ledger.folder / "a.csv"
     output.write_text("scores")
-    assert not ledger.is_done(SHARD, output), "killed before the record"
+    assert not ledger.is_done(SHARD), "killed before the record"
     do(ledger)
-    assert ledger.is_done(SHARD, output)
-    assert not ledger.is_done(Shard("/in/a.csv", "a", 11, "1"), output), "another input"
-    assert not ledger.is_done(Shard("/in/a.csv", "a", 10, "2"), output), "a newer input"
+    assert ledger.is_done(SHARD)
+    assert not ledger.is_done(Shard("/in/a.csv", "a", 11, "1")), "another input"
+    assert not ledger.is_done(Shard("/in/a.csv", "a", 10, "2")), "a newer input"
     output.write_text("sco")
-    assert not ledger.is_done(SHARD, output), "cut"
+    assert not ledger.is_done(SHARD), "cut"
     output.unlink()
-    assert not ledger.is_done(SHARD, output), "removed"
+    assert not ledger.is_done(SHARD), "removed"
 
 
 def test_what_is_in_the_manifest_stays_done(ledger, tmp_path):
-    output = do(ledger)
+    do(ledger)
     first = ledger.finish({"/in/b.csv": "broken"})
     assert first["rows"] == 3
     assert first["failed"] == [{"input": "/in/b.csv", "reason": "broken"}]
     again = Ledger(tmp_path, JOB)
     again.start()
-    assert again.is_done(SHARD, output)
+    assert again.is_done(SHARD)
     do(again, Shard("/in/b.csv", "deep/b", 1, "1"))
     manifest = again.finish({})
     assert [shard["output"] for shard in manifest["shards"]] == ["a.csv", "deep/b.csv"]
@@ -68,12 +68,12 @@ def test_another_job_is_kept_out(ledger, tmp_path):
 
 
 def test_one_claims_a_shard_at_a_time(ledger, tmp_path):
-    claim = ledger.claim(tmp_path / "a.csv")
+    claim = ledger.claim(SHARD)
     assert claim is not None
-    assert ledger.claim(tmp_path / "a.csv") is None
-    assert ledger.claim(tmp_path / "b.csv") is not None
+    assert ledger.claim(SHARD) is None
+    assert ledger.claim(Shard("/in/b.csv", "b", 10, "1")) is not None
     claim.release()
-    assert ledger.claim(tmp_path / "a.csv") is not None
+    assert ledger.claim(SHARD) is not None
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", "{}", '{"schema_version": 1, "job": 1, "shards": []}'])
@@ -133,28 +133,26 @@ def test_of_versions_the_one_that_differs_is_named():
 
 
 def test_what_was_tried_is_not_tried_again_in_the_same_job(ledger, tmp_path):
-    output = tmp_path / "a.csv"
-    ledger.release(ledger.claim(output), output)
-    assert ledger.claim(output) is None
+    ledger.release(ledger.claim(SHARD), SHARD)
+    assert ledger.claim(SHARD) is None
     ledger.finish({})
     again = Ledger(tmp_path, JOB)
     again.start()
-    assert again.claim(output) is not None
+    assert again.claim(SHARD) is not None
 
 
 def test_a_killed_job_is_tried_again(ledger, tmp_path):
-    output = tmp_path / "a.csv"
-    ledger.release(ledger.claim(output), output)
+    ledger.release(ledger.claim(SHARD), SHARD)
     ledger._lock.release()
     again = Ledger(tmp_path, JOB)
     again.start()
-    assert again.claim(output) is not None
+    assert again.claim(SHARD) is not None
 
 
 def test_it_knows_its_own_files(ledger, tmp_path, monkeypatch):
     assert not ledger.wrote(tmp_path / "a.csv")
     assert not ledger.wrote(tmp_path.parent / "a.csv")
-    ledger.claim(tmp_path / "a.csv")
+    ledger.claim(SHARD)
     assert ledger.wrote(tmp_path / "a.csv"), "one that is killed before the record may be there"
     do(ledger, Shard("/in/b.csv", "b", 1, "1"))
     ledger.finish({})
@@ -169,7 +167,7 @@ def test_nothing_is_left_of_an_earlier_version(ledger, tmp_path):
     ledger.finish({})
     again = Ledger(tmp_path, JOB)
     again.start()
-    again.forget(output)
+    again.forget(SHARD)
     assert not output.exists()
     assert again.finish({"/in/a.csv": "broken"})["shards"] == []
 

@@ -22,15 +22,8 @@ from typing import NoReturn
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 
 # Flags that have no effect in the other of the command's two modes, scoring and exporting.
-ONLY_FOR_SCORES = (
-    "output_format",
-    "submission",
-    "id_column_name",
-    "precision_target",
-    "mixed_precision",
-    "on_bad_rows",
-)
-ONLY_FOR_EXPORTS = ("label_column_name",)
+SCORING_FLAGS = ("output_format", "submission", "id_column_name", "precision_target", "mixed_precision", "on_bad_rows")
+EXPORT_FLAGS = ("label_column_name",)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,11 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line, by default that of the process.
-
-    Raises:
-        RequestError: for unknown flags and combinations that make no sense.
-    """
+    """Parse the command line; raises `RequestError` for unknown flags and combinations that make no sense."""
     parser = _Parser(
         prog="python -m toxicity.predict",
         description=__doc__,
@@ -84,11 +73,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise RequestError("an export is measured on one --input: a file or folder of comments with their toxicity.")
     if arguments.submission and arguments.output_format not in (None, "csv"):
         raise RequestError("a submission is a CSV file: leave out --output_format.")
-    for name in ONLY_FOR_SCORES if arguments.export else ONLY_FOR_EXPORTS:
+    useless, mode = (SCORING_FLAGS, "with") if arguments.export else (EXPORT_FLAGS, "without")
+    for name in useless:
         if getattr(arguments, name) != parser.get_default(name):
-            raise RequestError(
-                f"--{name} means nothing {'with' if arguments.export else 'without'} --export: leave it out."
-            )
+            raise RequestError(f"--{name} means nothing {mode} --export: leave it out.")
     if arguments.output.exists() and not arguments.output.is_dir():
         raise RequestError(f"--output {arguments.output} is a file: name a folder.")
     return arguments

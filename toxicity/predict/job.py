@@ -19,14 +19,7 @@ from toxicity.hardware.cpu import prepare_cpu
 from toxicity.predict.ledger import MANIFEST, Ledger, difference
 from toxicity.predict.onnx_runtime import exported_file
 from toxicity.predict.progress import progress_shown
-from toxicity.predict.score_shards import (
-    BYTES_PER_WINDOW,
-    ROWS_PER_WINDOW,
-    Failure,
-    Options,
-    output_of,
-    score_shards,
-)
+from toxicity.predict.score_shards import BYTES_PER_WINDOW, ROWS_PER_WINDOW, Failure, Options, score_shards
 from toxicity.predict.scorer import Scorer
 from toxicity.predict.shards import STANDARD_INPUT, Shard, list_shards
 
@@ -38,9 +31,6 @@ logger = logging.getLogger(__name__)
 
 def run(arguments: argparse.Namespace) -> None:
     """Score or export, together with the other processes that the launcher started.
-
-    Args:
-        arguments: the result of `__main__.parse_arguments`.
 
     Raises:
         RequestError: if the request cannot be fulfilled.
@@ -54,28 +44,23 @@ def run(arguments: argparse.Namespace) -> None:
     set_up_console(distributed.rank() == 0, progress_bars=sys.stderr.isatty())
     with distributed.process_group():
         if arguments.export:
-            from toxicity.predict.export.onnx import export_and_compare
-
-            distributed.run_on_main(
-                lambda: export_and_compare(
-                    arguments.model,
-                    arguments.model_revision,
-                    arguments.output,
-                    arguments.input[0] if arguments.input else None,
-                    arguments.text_column_name,
-                    arguments.label_column_name,
-                )
-            )
+            distributed.run_on_main(lambda: _export(arguments))
         elif failed := score_files(arguments):
             logger.error(f"Failed: {len(failed):,} shards. Run this again when they are mended: the others are kept.")
             sys.exit(EXIT_FAILED)
 
 
-def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
-    """Score the inputs, together with the other processes of the job.
+def _export(arguments: argparse.Namespace) -> None:
+    from toxicity.core.arguments import DataArguments
+    from toxicity.predict.export.onnx import SAMPLE, export_and_compare
 
-    Returns:
-        The shards that failed, by address, and why.
+    columns = {"text_column_name": arguments.text_column_name, "label_column_name": arguments.label_column_name}
+    labelled = DataArguments(train_file=arguments.input[0], **columns) if arguments.input else SAMPLE
+    export_and_compare(arguments.model, arguments.model_revision, arguments.output, labelled)
+
+
+def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
+    """Score the inputs, together with the other processes of the job; returns failed shards, by address.
 
     Raises:
         RequestError: if no shard could be scored because of the request itself.
@@ -87,20 +72,23 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
         lambda: Scorer(arguments.model, arguments.model_revision, device, arguments.mixed_precision)
     )
     options = _options(arguments, scorer)
-    ledger = _open_ledger(arguments.output, describe_job(arguments.model, scorer, options), shards, options)
+    job = describe_job(arguments.model, scorer, options)
+    _require_same_scores(distributed.gather(job))
+    ledger = distributed.run_on_all(lambda: Ledger(arguments.output, job))
+    distributed.run_on_main(lambda: _require_safe_to_write(shards, ledger))
+    distributed.run_on_main(ledger.start)
 
-    to_do = distributed.run_on_main(lambda: _not_done(shards, ledger, options))
+    to_do = distributed.run_on_main(lambda: [shard for shard in shards if not ledger.is_done(shard)])
     if len(to_do) < len(shards):
         logger.info(f"Done before, and skipped: {len(shards) - len(to_do):,} of {len(shards):,} shards.")
     total = sum(shard.bytes or 0 for shard in to_do)
     with progress_shown(total, distributed.world_size(), distributed.rank() == 0) as progress:
         outcomes = score_shards(to_do, scorer, ledger, options, progress)
 
-    failed = _failures_of_all_processes(to_do, outcomes, ledger, options)
+    failed = _failures_of_all_processes(to_do, outcomes, ledger)
     rows, seconds = sum(distributed.gather(progress.rows)), max(distributed.gather(progress.seconds))
-    manifest = distributed.run_on_main(
-        lambda: ledger.finish({address: failure.reason for address, failure in failed.items()})
-    )
+    reasons = {address: failure.reason for address, failure in failed.items()}
+    manifest = distributed.run_on_main(lambda: ledger.finish(reasons))
     if failed and not manifest["shards"] and all(failure.refused for failure in failed.values()):
         first, *others = failed.values()
         raise RequestError(first.reason + (f" {len(others):,} other shards could not be scored." if others else ""))
@@ -112,34 +100,20 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
 
 
 def _options(arguments: argparse.Namespace, scorer: Scorer) -> Options:
+    target = arguments.precision_target
+    if target is not None and target not in scorer.thresholds:
+        raise RequestError(
+            f"--precision_target {target}: the model's config.json has thresholds for "
+            f"{', '.join(scorer.thresholds) or 'no precision'}. Leave it out to label at {scorer.threshold:g}."
+        )
     return Options(
-        threshold=_threshold(scorer, arguments.precision_target),
+        threshold=scorer.threshold if target is None else scorer.thresholds[target],
         output_format="csv" if arguments.submission else arguments.output_format or "parquet",
         submission=arguments.submission,
         on_bad_rows=arguments.on_bad_rows,
         text_column_name=arguments.text_column_name,
         id_column_name=arguments.id_column_name,
     )
-
-
-def _threshold(scorer: Scorer, precision_target: str | None) -> float:
-    if precision_target is None:
-        return scorer.threshold
-    if precision_target in scorer.thresholds:
-        return scorer.thresholds[precision_target]
-    raise RequestError(
-        f"--precision_target {precision_target}: the model's config.json has thresholds for "
-        f"{', '.join(scorer.thresholds) or 'no precision'}. Leave it out to label at {scorer.threshold:g}."
-    )
-
-
-def _open_ledger(folder: Path, job: dict[str, Any], shards: Sequence[Shard], options: Options) -> Ledger:
-    """Check that the job may write to the output folder, and start its ledger there."""
-    _require_same_scores(distributed.gather(job))
-    ledger = distributed.run_on_all(lambda: Ledger(folder, job))
-    distributed.run_on_main(lambda: _require_safe_to_write(shards, ledger, options))
-    distributed.run_on_main(ledger.start)
-    return ledger
 
 
 def _require_same_scores(jobs: Sequence[Mapping[str, Any]]) -> None:
@@ -152,18 +126,16 @@ def _require_same_scores(jobs: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def _require_safe_to_write(shards: Sequence[Shard], ledger: Ledger, options: Options) -> None:
+def _require_safe_to_write(shards: Sequence[Shard], ledger: Ledger) -> None:
     """Refuse to overwrite an input or a file that this command did not write, and to score an output."""
-    outputs = {output_of(shard, ledger.folder, options) for shard in shards}
-    resolved_outputs = {output.resolve() for output in outputs}
+    outputs = {ledger.output_of(shard).resolve() for shard in shards}
     for shard in shards:
         # A remote address is not a path, and so never equals that of an output.
-        path = Path(shard.address)
-        if path.resolve() in resolved_outputs:
+        path, output = Path(shard.address), ledger.output_of(shard)
+        if path.resolve() in outputs:
             raise RequestError(f"the scores would be written over the input {path}: name another folder as --output.")
         if ledger.wrote(path):
             raise RequestError(f"the input {path} was written by this command: name another --output, or other inputs.")
-    for output in sorted(outputs):
         if output.exists() and not ledger.wrote(output):
             raise RequestError(
                 f"{output} is there, and no {MANIFEST} says that it holds scores: move it away, or name another folder "
@@ -171,17 +143,13 @@ def _require_safe_to_write(shards: Sequence[Shard], ledger: Ledger, options: Opt
             )
 
 
-def _not_done(shards: Sequence[Shard], ledger: Ledger, options: Options) -> list[Shard]:
-    return [shard for shard in shards if not ledger.is_done(shard, output_of(shard, ledger.folder, options))]
-
-
 def _failures_of_all_processes(
-    to_do: Sequence[Shard], outcomes: Mapping[str, Failure | None], ledger: Ledger, options: Options
+    to_do: Sequence[Shard], outcomes: Mapping[str, Failure | None], ledger: Ledger
 ) -> dict[str, Failure]:
     """Failed shards by address: those that failed in any process, and those that no process could lock."""
     outcomes = {address: outcome for part in distributed.gather(outcomes) for address, outcome in part.items()}
     skipped = [shard for shard in to_do if shard.address not in outcomes]
-    locked = distributed.run_on_main(lambda: _not_done(skipped, ledger, options))
+    locked = distributed.run_on_main(lambda: [shard for shard in skipped if not ledger.is_done(shard)])
     outcomes |= {shard.address: LOCKED_BY_ANOTHER for shard in locked}
     return {shard.address: failure for shard in to_do if (failure := outcomes.get(shard.address)) is not None}
 
@@ -189,7 +157,7 @@ def _failures_of_all_processes(
 def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]:
     """Everything that determines the bytes of the outputs, for the manifest: model, settings and package versions."""
     packages = (*PACKAGES, "onnxruntime") if scorer.runtime == "onnxruntime" else PACKAGES
-    versions: Mapping[str, str] = {package: importlib.metadata.version(package) for package in packages}
+    versions = {package: importlib.metadata.version(package) for package in packages}
     return {
         "model": model,
         "revision": scorer.revision,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from toxicity.predict.shards import Shard
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-# Hidden folder that exists while a job is unfinished. It holds JOB, the description of the job; the folder `shards`,
-# with a record of each finished output; and the folder `claims`, with two files for each output: `.lock`, locked while
-# a process writes the output (it stays as a sign that the output was begun), and `.tried`, which exists once a process
-# has written the output, or failed to, since the job was last started.
+# Hidden folder that exists while a job is unfinished. It holds JOB, the description of the job, and the folder `shards`
+# with up to three files for each output: `.json`, the record that it is finished; `.lock`, locked while a process
+# writes it (it stays as a sign that the output was begun); and `.tried`, which exists once a process has written the
+# output, or failed to, since the job was last started.
 PROGRESS = ".progress"
 JOB = "job.json"
 
@@ -31,13 +31,13 @@ RECORD_KEYS = ("input", "input_bytes", "input_version", "output", "rows", "bad_r
 class Ledger:
     """Keeps track of which outputs of a job are finished, in a folder that several processes and machines may share.
 
-    While the job runs, a hidden folder holds a record of every finished shard. At the end these records become
-    `manifest.json`, with the keys `job`, `rows`, `shards` (input, output, rows and digest of each output) and `failed`
-    (input and reason). The manifest does not depend on time, number of processes or interruptions.
+    At the end, the records of finished shards become `manifest.json`, with the keys `job`, `rows`, `shards` (input,
+    output, rows and digest of each output) and `failed` (input and reason). The manifest does not depend on time,
+    number of processes or interruptions.
 
     Args:
         folder: the output folder.
-        job: everything that determines the bytes of the outputs, as JSON types.
+        job: everything that determines the bytes of the outputs, as JSON types; among it their `output_format`.
 
     Raises:
         RequestError: if the folder holds scores of another job, or cannot be read.
@@ -50,14 +50,13 @@ class Ledger:
         self._lock: FileLock | None = None
         manifest = _read(folder / MANIFEST, (*JOB_KEYS, "shards"))
         started = _read(self._progress / JOB, JOB_KEYS)
-        in_manifest = [] if manifest is None else _records_in(manifest, folder / MANIFEST)
+        in_manifest = self._with_output([] if manifest is None else manifest["shards"])
         # A job whose outputs were all removed does not matter.
-        for other_job, records in ((manifest, in_manifest), (started, self._records_in_progress())):
-            if other_job is not None and any((folder / record["output"]).is_file() for record in records):
-                self._require_same_job(other_job)
-        self._in_manifest = {
-            record["output"]: record for record in in_manifest if (folder / record["output"]).is_file()
-        }
+        if in_manifest:
+            self._require_same_job(manifest)
+        if started is not None and self._with_output(self._records_in_progress()):
+            self._require_same_job(started)
+        self._in_manifest = {record["output"]: record for record in in_manifest}
 
     def start(self) -> None:
         """Reserve the folder for this job; one process of the job calls it, before anything is written.
@@ -65,93 +64,78 @@ class Ledger:
         Raises:
             RequestError: if another job is running in the folder, or it cannot be written to.
         """
-        with _writing_to(self.folder):
+        with writing_to(self.folder):
             self._lock = _lock(self._progress / "job.lock")
             if self._lock is None:
                 raise RequestError(
                     f"another job writes to {self.folder}: wait for it, or name another folder as --output."
                 )
-            for mark in list((self._progress / "claims").rglob("*.tried")):
+            for mark in list(self._progress.glob("shards/**/*.tried")):
                 mark.unlink()
             _write(self._progress / JOB, self._job)
 
-    def is_done(self, shard: Shard, output: Path) -> bool:
+    def output_of(self, shard: Shard) -> Path:
+        """The output file of a shard."""
+        return self.folder / self._name(shard)
+
+    def is_done(self, shard: Shard) -> bool:
         """Whether the shard's output exists, is complete, and was made from this version of the input."""
-        record = self._record_of(output)
-        return (
-            record is not None
-            and shard.bytes is not None
-            and (record["input"], record["input_bytes"], record["input_version"])
-            == (shard.address, shard.bytes, shard.version)
-            and output.is_file()
-            and output.stat().st_size == record["bytes"]
-        )
+        output, record = self.output_of(shard), self._record_of(self._name(shard))
+        if record is None or shard.bytes is None or not output.is_file():
+            return False
+        now = _input_of(shard) | {"bytes": output.stat().st_size}
+        return now.items() <= record.items()
 
     def wrote(self, path: Path) -> bool:
         """Whether a file is this folder's manifest, or an output that its jobs wrote or began to write."""
-        if not path.resolve().is_relative_to(self.folder.resolve()):
+        folder, path = self.folder.resolve(), path.resolve()
+        if not path.is_relative_to(folder):
             return False
-        path = self.folder / path.resolve().relative_to(self.folder.resolve())
-        begun = self._claim_file(path, "lock").exists()
-        return path == self.folder / MANIFEST or self._record_of(path) is not None or begun
+        name = path.relative_to(folder).as_posix()
+        return name == MANIFEST or self._record_of(name) is not None or self._file(name, "lock").exists()
 
-    def claim(self, output: Path) -> FileLock | None:
-        """Get the exclusive right to write an output, until `release` is called or the process ends.
+    def claim(self, shard: Shard) -> FileLock | None:
+        """Get the exclusive right to write the output of a shard, until `release` is called or the process ends.
 
-        Returns:
-            The claim; None if another process has one, or any process of this job had one before: what failed there
-            would fail again.
+        There is none (None) if another process has it, if the shard is done, or if any process of this job had the
+        right before: what failed there would fail again.
         """
-        claim = _lock(self._claim_file(output, "lock"))
-        if claim is not None and self._claim_file(output, "tried").exists():
+        claim = _lock(self._file(self._name(shard), "lock"))
+        if claim is not None and (self._file(self._name(shard), "tried").exists() or self.is_done(shard)):
             claim.release()
             return None
         return claim
 
-    def release(self, claim: FileLock, output: Path) -> None:
+    def release(self, claim: FileLock, shard: Shard) -> None:
         """End a claim, whether the output was written or failed."""
-        self._claim_file(output, "tried").touch()
+        self._file(self._name(shard), "tried").touch()
         claim.release()
 
-    def record(self, shard: Shard, output: Path, rows: int, bad_rows: int) -> None:
+    def record(self, shard: Shard, rows: int, bad_rows: int) -> None:
         """Record that a shard is finished; call it when its output is complete under its final name."""
-        content = {
-            "input": shard.address,
-            "input_bytes": shard.bytes,
-            "input_version": shard.version,
-            "output": self._name(output),
-            "rows": rows,
-            "bad_rows": bad_rows,
-            "bytes": output.stat().st_size,
-            "xxh3": digest_of(output),
-        }
-        _write(self._record_file(output), content)
+        name, output = self._name(shard), self.output_of(shard)
+        scores = {"output": name, "rows": rows, "bad_rows": bad_rows}
+        content = {"bytes": output.stat().st_size, "xxh3": digest_of(output)}
+        _write(self._file(name, "json"), _input_of(shard) | scores | content)
 
-    def forget(self, output: Path) -> None:
+    def forget(self, shard: Shard) -> None:
         """Remove the output and record of a shard that fails now, as they come from an earlier version of its input."""
-        self._record_file(output).unlink(missing_ok=True)
-        output.unlink(missing_ok=True)
+        self._file(self._name(shard), "json").unlink(missing_ok=True)
+        self.output_of(shard).unlink(missing_ok=True)
 
     def finish(self, failed: Mapping[str, str]) -> dict[str, Any]:
-        """Write the manifest; one process calls it when all of them are through.
+        """Write the manifest and return it; one process calls it when all of them are through.
 
-        Args:
-            failed: the reason for each shard that failed, by address.
-
-        Returns:
-            The manifest.
-
-        Raises:
-            RequestError: if it cannot be written.
+        `failed` has the reason for each shard that failed, by address. Raises `RequestError` if nothing can be written.
         """
         records = self._in_manifest | {record["output"]: record for record in self._records_in_progress()}
-        done = [records[name] for name in sorted(records) if (self.folder / name).is_file()]
+        done = self._with_output(records[name] for name in sorted(records))
         manifest = self._job | {
             "rows": sum(record["rows"] for record in done),
             "shards": done,
             "failed": [{"input": address, "reason": reason} for address, reason in sorted(failed.items())],
         }
-        with _writing_to(self.folder):
+        with writing_to(self.folder):
             _write(self.folder / MANIFEST, manifest)
             shutil.rmtree(self._progress)
         self._lock.release()
@@ -168,21 +152,24 @@ class Ledger:
                 "name another folder as --output, or remove that one."
             )
 
-    def _record_of(self, output: Path) -> dict[str, Any] | None:
-        return _read(self._record_file(output), RECORD_KEYS) or self._in_manifest.get(self._name(output))
+    def _record_of(self, name: str) -> dict[str, Any] | None:
+        return _read(self._file(name, "json"), RECORD_KEYS) or self._in_manifest.get(name)
 
     def _records_in_progress(self) -> Iterator[dict[str, Any]]:
-        found = (_read(path, RECORD_KEYS) for path in self._progress.glob("shards/**/*.json"))
-        return (record for record in found if record is not None)
+        return filter(None, (_read(path, RECORD_KEYS) for path in self._progress.glob("shards/**/*.json")))
 
-    def _name(self, output: Path) -> str:
-        return output.relative_to(self.folder).as_posix()
+    def _with_output(self, records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [record for record in records if (self.folder / record["output"]).is_file()]
 
-    def _record_file(self, output: Path) -> Path:
-        return self._progress / "shards" / f"{self._name(output)}.json"
+    def _name(self, shard: Shard) -> str:
+        return f"{shard.name}.{self._job['job']['output_format']}"
 
-    def _claim_file(self, output: Path, kind: str) -> Path:
-        return self._progress / "claims" / f"{self._name(output)}.{kind}"
+    def _file(self, name: str, kind: str) -> Path:
+        return self._progress / "shards" / f"{name}.{kind}"
+
+
+def _input_of(shard: Shard) -> dict[str, Any]:
+    return {"input": shard.address, "input_bytes": shard.bytes, "input_version": shard.version}
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
@@ -205,15 +192,9 @@ def _lock(path: Path) -> FileLock | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not bound to a thread: one thread claims a shard and reads it, another one writes its output and releases it.
     lock = FileLock(path, thread_local=False)
-    try:
+    with suppress(Timeout):
         lock.acquire(blocking=False)
-    except Timeout:
-        return None
-    return lock
-
-
-def _records_in(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    return [_checked(record, RECORD_KEYS, path) for record in _checked(manifest["shards"], (), path, list)]
+    return lock if lock.is_locked else None
 
 
 def _read(path: Path, keys: Collection[str]) -> dict[str, Any] | None:
@@ -226,18 +207,18 @@ def _read(path: Path, keys: Collection[str]) -> dict[str, Any] | None:
         content = None
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}. Name another folder as --output.") from error
-    content = _checked(content, keys, path)
-    if "job" in content:
-        _checked(content["job"], (), path)
-    return content
+    if (
+        _is_object(content, keys)
+        and _is_object(content.get("job", {}))
+        and isinstance(shards := content.get("shards", []), list)
+        and all(_is_object(record, RECORD_KEYS) for record in shards)
+    ):
+        return content
+    raise RequestError(f"{path} is damaged, or another program's: move it away, or name another folder as --output.")
 
 
-def _checked(content: Any, keys: Collection[str], path: Path, kind: type = dict) -> Any:
-    if not isinstance(content, kind) or any(key not in content for key in keys):
-        raise RequestError(
-            f"{path} is damaged, or another program's: move it away, or name another folder as --output."
-        )
-    return content
+def _is_object(content: Any, keys: Collection[str] = ()) -> bool:
+    return isinstance(content, dict) and content.keys() >= set(keys)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
@@ -246,7 +227,8 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _writing_to(folder: Path) -> Iterator[None]:
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn any `OSError` of the block into a `RequestError` about the output folder."""
     try:
         yield
     except OSError as error:

@@ -9,14 +9,9 @@ from torch import nn
 
 from toxicity.core.errors import RequestError
 
-FILE = "model.onnx"
-
 
 class OnnxModel(nn.Module):
-    """An exported model on the CPU, which is called like a `transformers` model, with padded batches.
-
-    Args:
-        path: its `model.onnx`.
+    """The exported model in a `model.onnx`, on the CPU; it is called like a `transformers` model, with padded batches.
 
     Raises:
         RequestError: if ONNX Runtime is not installed.
@@ -44,5 +39,5 @@ class OnnxModel(nn.Module):
 
 def exported_file(model_name_or_path: str) -> Path | None:
     """The `model.onnx` in the folder of a model; None if there is none."""
-    path = Path(model_name_or_path) / FILE
+    path = Path(model_name_or_path) / "model.onnx"
     return path if path.is_file() else None

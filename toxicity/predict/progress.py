@@ -65,8 +65,6 @@ class Progress:
 @contextmanager
 def progress_shown(total: int, processes: int, is_main_process: bool) -> Iterator[Progress]:
     """A `Progress`, with a bar in the main process if standard error is a terminal."""
-    if not (is_main_process and sys.stderr.isatty()):
-        yield Progress(total, processes)
-        return
-    with tqdm(total=total, bar_format="{percentage:3.0f} % |{bar}| {postfix}", file=sys.stderr) as bar:
-        yield Progress(total, processes, bar)
+    hidden = not (is_main_process and sys.stderr.isatty())
+    with tqdm(total=total, bar_format="{percentage:3.0f} % |{bar}| {postfix}", disable=hidden) as bar:
+        yield Progress(total, processes, None if hidden else bar)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -19,7 +19,8 @@ from filelock import FileLock
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import ID, TEXT, canonical_columns
-from toxicity.data.readers.files import Part, read_lines, read_windows
+from toxicity.data.readers.base import ChooseColumns, Part
+from toxicity.data.readers.files import read_lines, read_windows
 from toxicity.data.row_checks import check_comments
 from toxicity.predict.ledger import Ledger
 from toxicity.predict.progress import Progress
@@ -80,28 +81,21 @@ def score_shards(
     largest_first = sorted(shards, key=lambda shard: -(shard.bytes or 0))
     items = _prefetched(_claimed_windows(largest_first, scorer, ledger, options, outcomes))
     for (shard, claim), items_of_shard in groupby(items, key=itemgetter(0, 1)):
-        output = output_of(shard, ledger.folder, options)
         bytes_before = progress.input_bytes
         try:
-            windows = (_window_or_raise(window) for _, _, window in items_of_shard)
-            rows, bad_rows = _write(_score(windows, scorer, options, progress), output)
-            ledger.record(shard, output, rows, bad_rows)
+            windows = map(itemgetter(2), items_of_shard)
+            ledger.record(shard, *_write_scores(windows, ledger.output_of(shard), scorer, options, progress))
             outcomes[shard.address] = None
         except Exception as error:  # whatever happened, the other shards can still be scored
             refused = isinstance(error, RequestError)
             reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
             outcomes[shard.address] = Failure(reason, refused)
             logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
-            ledger.forget(output)
+            ledger.forget(shard)
             progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
         finally:
-            ledger.release(claim, output)
+            ledger.release(claim, shard)
     return outcomes
-
-
-def output_of(shard: Shard, folder: Path, options: Options) -> Path:
-    """The output file of a shard."""
-    return folder / f"{shard.name}.{options.output_format}"
 
 
 def _claimed_windows(
@@ -112,12 +106,7 @@ def _claimed_windows(
     A shard that is in `outcomes` before all of it was read could not be written: the rest of it is skipped.
     """
     for shard in shards:
-        output = output_of(shard, ledger.folder, options)
-        claim = ledger.claim(output)
-        if claim is None:
-            continue
-        if ledger.is_done(shard, output):
-            claim.release()
+        if (claim := ledger.claim(shard)) is None:
             continue
         try:
             with closing(_windows(shard, scorer, options)) as windows:
@@ -125,42 +114,24 @@ def _claimed_windows(
                     if shard.address in outcomes:
                         break
                     yield shard, claim, window
-        except Exception as error:  # `score_shards` raises it again in its own thread
+        except Exception as error:  # `_write_scores` raises it again in its own thread
             yield shard, claim, error
 
 
 def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window]:
-    if shard.address == STANDARD_INPUT:
-        columns = _columns([TEXT], "standard input", options)
-        parts = read_lines(sys.stdin.buffer, ROWS_PER_WINDOW, BYTES_PER_WINDOW)
-        yield from _prepare(parts, columns, shard, "standard input", scorer, options)
-        return
-    columns = {}
+    """Read a shard, and check and tokenise its rows."""
+    source = "standard input" if shard.address == STANDARD_INPUT else shard.address
+    columns: dict[str, str] = {}  # canonical name → name in the file, known when the first part is read
 
     def choose(names: list[str], file: str) -> list[str]:
-        columns.update(_columns(names, shard.address, options))
+        text_name, id_name = options.text_column_name, options.id_column_name
+        columns.update(canonical_columns(names, source, text_name, id_name=id_name, wanted=(ID, TEXT)))
+        if options.submission and ID not in columns:
+            raise RequestError(f"{source} has no column {ID}, which a submission needs: name it with --id_column_name.")
         return list(columns.values())
 
-    with local_copy(shard) as path:
-        parts = read_windows(path, choose, ROWS_PER_WINDOW, BYTES_PER_WINDOW)
-        yield from _prepare(parts, columns, shard, shard.address, scorer, options)
-
-
-def _columns(names: list[str], source: str, options: Options) -> dict[str, str]:
-    columns = canonical_columns(
-        names, source, options.text_column_name, id_name=options.id_column_name, wanted=(ID, TEXT)
-    )
-    if options.submission and ID not in columns:
-        raise RequestError(f"{source} has no column {ID}, which a submission needs: name it with --id_column_name.")
-    return columns
-
-
-def _prepare(
-    parts: Iterator[Part], columns: Mapping[str, str], shard: Shard, source: str, scorer: Scorer, options: Options
-) -> Iterator[Window]:
-    """Check and tokenise rows; `columns` (canonical name → name in the file) is filled when the first part is read."""
     first_row, share = 0, 0.0
-    for part in parts:
+    for part in _parts(shard, choose):
         table = part.table.rename_columns(list(columns))
         table, reasons = check_comments(table, source, part.broken, first_row)
         if reasons and options.on_bad_rows == "refuse":
@@ -172,38 +143,46 @@ def _prepare(
         good = np.ones(len(table), dtype=bool)
         good[list(reasons)] = False
         texts = table[TEXT].filter(pa.array(good)).to_pylist()
-        input_bytes = (part.share - share) * (shard.bytes or 0)
-        yield Window(table[ID], good, scorer.tokenize(texts), input_bytes)
+        yield Window(table[ID], good, scorer.tokenize(texts), (part.share - share) * (shard.bytes or 0))
         first_row, share = first_row + len(table), part.share
 
 
-def _score(
-    windows: Iterator[Window], scorer: Scorer, options: Options, progress: Progress
-) -> Iterator[tuple[pa.Table, int]]:
-    """Yield the tables of the output, each with its number of rows without a score."""
-    for window in windows:
-        columns = np.full((len(window.good), 1 + len(scorer.subtypes)), np.nan)
-        columns[window.good] = scorer.probabilities(window.tokens)
-        score, *subtypes = (pa.array(column, mask=~window.good) for column in np.ascontiguousarray(columns.T))
-        ids = window.ids if pa.types.is_integer(window.ids.type) else window.ids.cast(pa.string())
-        if options.submission:
-            table = pa.table({"id": ids, "prediction": score})
-        else:
-            label = pa.array((columns[:, 0] >= options.threshold).astype(np.int8), mask=~window.good)
-            table = pa.table([ids, score, label, *subtypes], names=["id", "score", "label", *scorer.subtypes])
-        yield table, score.null_count
-        progress.add(len(window.good), window.input_bytes)
+def _parts(shard: Shard, choose: ChooseColumns) -> Iterator[Part]:
+    if shard.address == STANDARD_INPUT:
+        choose([TEXT], STANDARD_INPUT)
+        yield from read_lines(sys.stdin.buffer, ROWS_PER_WINDOW, BYTES_PER_WINDOW)
+    else:
+        with local_copy(shard) as path:
+            yield from read_windows(path, choose, ROWS_PER_WINDOW, BYTES_PER_WINDOW)
 
 
-def _write(tables: Iterator[tuple[pa.Table, int]], output: Path) -> tuple[int, int]:
-    """Write an output; returns its number of rows, and how many of them have no score."""
-    first = next(tables)
-    rows = bad_rows = 0
-    with output_file(output, first[0].schema) as write:
-        for table, nulls in chain([first], tables):
+def _write_scores(
+    windows: Iterator[Window | Exception], output: Path, scorer: Scorer, options: Options, progress: Progress
+) -> tuple[int, int]:
+    """Score windows and write the output; returns its number of rows, and how many of them have no score."""
+    rows, bad_rows, write = 0, 0, None
+    with ExitStack() as stack:
+        for window in windows:
+            if isinstance(window, Exception):
+                raise window
+            table = _scored(window, scorer, options)
+            # Opened only now, as the first window tells the type of the ids.
+            write = write or stack.enter_context(output_file(output, table.schema))
             write(table)
-            rows, bad_rows = rows + len(table), bad_rows + nulls
+            rows, bad_rows = rows + len(table), bad_rows + len(table) - len(window.tokens)
+            progress.add(len(table), window.input_bytes)
     return rows, bad_rows
+
+
+def _scored(window: Window, scorer: Scorer, options: Options) -> pa.Table:
+    columns = np.full((len(window.good), 1 + len(scorer.subtypes)), np.nan)
+    columns[window.good] = scorer.probabilities(window.tokens)
+    score, *subtypes = (pa.array(column, mask=~window.good) for column in np.ascontiguousarray(columns.T))
+    ids = window.ids if pa.types.is_integer(window.ids.type) else window.ids.cast(pa.string())
+    if options.submission:
+        return pa.table({"id": ids, "prediction": score})
+    label = pa.array((columns[:, 0] >= options.threshold).astype(np.int8), mask=~window.good)
+    return pa.table([ids, score, label, *subtypes], names=["id", "score", "label", *scorer.subtypes])
 
 
 def _prefetched(items: Iterator[T]) -> Iterator[T]:
@@ -214,9 +193,3 @@ def _prefetched(items: Iterator[T]) -> Iterator[T]:
         while (item := following.result()) is not end:
             following = pool.submit(next, items, end)
             yield item
-
-
-def _window_or_raise(item: Window | Exception) -> Window:
-    if isinstance(item, Exception):
-        raise item
-    return item

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -53,10 +54,12 @@ class Scorer:
             2,000 comments of the sample, bf16 changed the scores by at most 0.013 and the AUC by 0.00005.
 
     Attributes:
-        calibration: temperature and thresholds, read from the `config.json` that the training run wrote. For other
-            models the temperature is 1, the threshold 0.5, and there are no thresholds by precision.
+        temperature: number that logits are divided by before the sigmoid; 1 for models that no run of this package
+            wrote. A run wrote it to the model's `config.json`, with what follows.
+        threshold: score from which a comment is labelled toxic; 0.5 for other models.
+        thresholds: thresholds that were fitted for a precision, by that precision, `"0.8"` and so on.
         max_seq_length: number of tokens that texts are truncated to; for other models the tokenizer's limit.
-        head_tail_truncation: whether a long text keeps its beginning and its end (see `tokenization.encode`).
+        head_tail_truncation: whether a long text keeps its beginning and its end (see `data.encoding.encode`).
         subtypes: canonical names of the subtypes of toxicity that the model has a label for.
 
     Raises:
@@ -72,29 +75,26 @@ class Scorer:
         mixed_precision: str | None = None,
     ) -> None:
         onnx_file = exported_file(model_name_or_path)
-        self.runtime = "torch" if onnx_file is None else "onnxruntime"
-        if onnx_file is None:
-            self.device = torch.device(device or distributed.accelerator() or "cpu")
-            self.mixed_precision = mixed_precision or fastest_precision(self.device)
-        elif mixed_precision or torch.device(device or "cpu").type != "cpu":
+        self.runtime = "onnxruntime" if onnx_file else "torch"
+        self.device = torch.device(device or ("cpu" if onnx_file else distributed.accelerator()) or "cpu")
+        self.mixed_precision = mixed_precision or ("no" if onnx_file else fastest_precision(self.device))
+        if onnx_file and (mixed_precision or self.device.type != "cpu"):
             raise RequestError(
                 f"{model_name_or_path} is an export: ONNX Runtime computes it on the CPU, in the precision that it was "
                 "exported in. Leave device and mixed_precision out."
             )
-        else:
-            self.device, self.mixed_precision = torch.device("cpu"), "no"
         with load_errors_explained(model_name_or_path, "Name a folder that a run left, or a model on the Hub."):
             config, tokenizer = load_config_and_tokenizer(model_name_or_path, revision)
-            if onnx_file is None:
+            if onnx_file:
+                model = OnnxModel(onnx_file)
+                self.weights_digest = digest(path.read_bytes() for path in sorted(onnx_file.parent.glob("*.onnx*")))
+            else:
                 model = load_classifier(model_name_or_path, revision, config).eval()
                 use_faster_layers(model)
                 model.to(self.device)
                 self.weights_digest = digest(_bytes_of(model))
-            else:
-                model = OnnxModel(onnx_file)
-                self.weights_digest = digest(path.read_bytes() for path in sorted(onnx_file.parent.glob("*.onnx*")))
-        self.revision: str | None = getattr(config, "_commit_hash", None)
         self._read_settings(config, tokenizer, model_name_or_path)
+        self.revision: str | None = getattr(config, "_commit_hash", None)
         self.labels = labels_in(config, model_name_or_path)
         self.subtypes = tuple(self.labels.subtypes)
         self._backend = truncating_backend(tokenizer, self.max_seq_length)
@@ -103,11 +103,11 @@ class Scorer:
         on_cpu = self.device.type == "cpu"
         self.tokens_per_batch = TOKENS_PER_BATCH_ON_CPU if on_cpu else TOKENS_PER_BATCH
         layout = layout_for(model, self.device, tokenizer.pad_token_id)
+        autocast = nullcontext
         if on_cpu and self.mixed_precision == "bf16":
-            # The weights themselves are bf16, so autocast is not needed.
-            model, autocast = in_bfloat16(model, layout), nullcontext
-        else:
-            autocast = self._autocast
+            model = in_bfloat16(model, layout)
+        elif self.mixed_precision != "no":
+            autocast = partial(torch.autocast, self.device.type, torch_dtype(self.mixed_precision))
         self._batches = BatchScorer(model, layout, self.device, self.tokens_per_batch, autocast)
 
     def _read_settings(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -121,36 +121,18 @@ class Scorer:
             raise RequestError(
                 f"what the config.json of {name} holds under `toxicity` cannot be read: take it out."
             ) from error
-
-    @property
-    def temperature(self) -> float:
-        """The number that logits are divided by before the sigmoid."""
-        return self.calibration.temperature
-
-    @property
-    def threshold(self) -> float:
-        """The score from which a comment is labelled toxic."""
-        return self.calibration.threshold
-
-    @property
-    def thresholds(self) -> Mapping[str, float]:
-        """The thresholds that were fitted for a precision, keyed by that precision: `"0.8"` and so on."""
-        return self.calibration.thresholds
+        self.temperature, self.threshold = self.calibration.temperature, self.calibration.threshold
+        self.thresholds = self.calibration.thresholds
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Calibrated probabilities of toxicity, float64 `(rows,)`, in the order of `texts`.
 
-        Raises:
-            TypeError: for one text instead of a list of them.
-            FloatingPointError: if a score is NaN, as when fp16 overflows.
+        Raises what `tokenize` and `probabilities` raise.
         """
         return self.probabilities(self.tokenize(texts))[:, 0]
 
     def tokenize(self, texts: Sequence[str]) -> pa.Table:
-        """Tokenise texts for `probabilities`.
-
-        Returns:
-            A table with the columns `input_ids` (list of unsigned integers) and `length` (int32).
+        """Tokenise texts for `probabilities`: columns `input_ids` (list of unsigned integers) and `length` (int32).
 
         Raises:
             TypeError: for one text instead of a list of them.
@@ -183,11 +165,6 @@ class Scorer:
         if np.isnan(probabilities).any():
             raise FloatingPointError(f"the model's scores are no numbers in precision {self.mixed_precision}")
         return probabilities
-
-    def _autocast(self) -> AbstractContextManager:
-        if self.mixed_precision == "no":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch_dtype(self.mixed_precision))
 
 
 def _bytes_of(model: nn.Module) -> Iterator[bytes | np.ndarray]:

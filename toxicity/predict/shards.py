@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fsspec
 from datasets.data_files import FILES_TO_IGNORE
@@ -19,21 +18,9 @@ from toxicity.core.errors import RequestError, one_line
 from toxicity.data.readers.files import READERS, is_readable
 
 STANDARD_INPUT = "-"
-# Names under which file systems report something that changes with a file's content, the most reliable first.
-VERSION_KEYS = (
-    "blob_id",
-    "ETag",
-    "etag",
-    "md5Hash",
-    "content_md5",
-    "Content-MD5",
-    "Digest",
-    "mtime",
-    "LastModified",
-    "Last-Modified",
-    "last_modified",
-    "modified",
-)
+# Names under which file systems report a digest of a file's content, and the time of its last change.
+DIGEST_KEYS = ("blob_id", "ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest")
+TIME_KEYS = ("mtime", "LastModified", "Last-Modified", "last_modified", "modified")
 
 
 @dataclass(frozen=True)
@@ -135,10 +122,10 @@ def _is_metadata(name: str) -> bool:
 
 
 def _shard(files: AbstractFileSystem, path: str, name: str) -> Shard:
-    info: dict[str, Any] = files.info(path)
-    version = next((str(info[key]) for key in VERSION_KEYS if info.get(key)), None)
+    info = files.info(path)
+    version = next((str(info[key]) for key in (*DIGEST_KEYS, *TIME_KEYS) if info.get(key)), None)
     address = path if isinstance(files, LocalFileSystem) else files.unstrip_protocol(path)
-    ending = next(ending for ending in sorted(READERS, key=len, reverse=True) if name.lower().endswith(ending))
+    ending = next(ending for ending in READERS if name.lower().endswith(ending))
     stem = name[: -len(ending)]
     # `train.csv.zip` contains `train.csv`.
     return Shard(address, stem.removesuffix(".csv") if ending == ".zip" else stem, info.get("size"), version)

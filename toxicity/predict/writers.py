@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
@@ -26,58 +25,39 @@ Write = Callable[[pa.Table], object]
 
 @contextmanager
 def output_file(path: Path, schema: pa.Schema) -> Iterator[Write]:
-    """Open a file to write tables to; the value of the context is a function that writes one.
+    """Open a file to write tables of a schema to; the value of the context is a function that writes one.
 
-    The file is written under a hidden name and renamed when the block ends without an error, so that readers never see
-    an incomplete file. The same tables give the same bytes.
+    The ending of its name, `.parquet`, `.csv` or `.jsonl`, determines the format. The file appears under that name when
+    the block ends without an error, so that readers never see an incomplete one. The same tables give the same bytes.
 
     In CSV, a null is an empty cell, and an apostrophe precedes what a spreadsheet would run as a formula: text that is
     not a number and begins with `=`, `+`, `-`, `@`, a tab or a line end, or has one of the first four after a
     semicolon, a tab or a line end.
-
-    Args:
-        path: the file; its ending, `.parquet`, `.csv` or `.jsonl`, determines the format.
-        schema: schema of the tables.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        written_whole(path) as unfinished,
-        unfinished.open("wb") as file,
-        WRITERS[path.suffix](file, schema) as write,
-    ):
-        yield write
+    with written_whole(path) as unfinished:
+        if path.suffix == ".parquet":
+            with unfinished.open("wb") as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
+                yield writer.write_table
+        else:
+            with unfinished.open("w", encoding="utf-8", newline="") as file:
+                yield _csv_writer(file, schema) if path.suffix == ".csv" else _json_lines_writer(file)
 
 
-@contextmanager
-def _parquet(file: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
-    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
-        yield writer.write_table
+def _csv_writer(file: IO[str], schema: pa.Schema) -> Write:
+    # With line ends of one character, Python's writer would not quote texts that contain the other one.
+    writer = csv.writer(file, lineterminator="\r\n")
+    writer.writerow(schema.names)
+    return lambda table: writer.writerows(
+        zip(*(map(_without_formula, column.to_pylist()) for column in table.columns), strict=True)
+    )
 
 
-@contextmanager
-def _csv(file: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
-    with TextIOWrapper(file, encoding="utf-8", newline="") as text:
-        # With line ends of one character, Python's writer would not quote texts that contain the other one.
-        writer = csv.writer(text, lineterminator="\r\n")
-        writer.writerow(schema.names)
-
-        def write(table: pa.Table) -> None:
-            columns = [map(_without_formula, column.to_pylist()) for column in table.columns]
-            writer.writerows(zip(*columns, strict=True))
-
-        yield write
-
-
-@contextmanager
-def _json_lines(file: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
-    with TextIOWrapper(file, encoding="utf-8", newline="") as text:
-        yield lambda table: text.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in table.to_pylist())
+def _json_lines_writer(file: IO[str]) -> Write:
+    return lambda table: file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in table.to_pylist())
 
 
 def _without_formula(value: object) -> object:
     if isinstance(value, str) and not NUMBER.fullmatch(value):
         return FORMULA.sub("'", value)
     return value
-
-
-WRITERS = {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines}

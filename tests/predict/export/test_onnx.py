@@ -9,6 +9,7 @@ import torch
 from builders import make_comments, write_csv
 from transformers import BertForSequenceClassification
 
+from toxicity.core.arguments import DataArguments, parse_arguments
 from toxicity.core.errors import RequestError
 from toxicity.data.sources import load_splits
 from toxicity.predict.__main__ import main
@@ -100,8 +101,9 @@ def test_an_export_that_was_not_measured_replaces_nothing(exported, tmp_path, mo
         (folders["int8"] / "model.onnx").write_bytes(b"cut")
 
     monkeypatch.setattr(onnx, "export", fail)
+    labelled = DataArguments(train_file=str(folder / "labelled.csv"), text_column_name="body", label_column_name="bad")
     with pytest.raises(RequestError, match="cannot load .*int8"):
-        onnx.export_and_compare(str(folder / "model"), "main", tmp_path, str(folder / "labelled.csv"), "body", "bad")
+        onnx.export_and_compare(str(folder / "model"), "main", tmp_path, labelled)
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
         "export.json",
         "fp32/model.onnx",
@@ -121,7 +123,7 @@ def test_no_pickle_is_exported(exported, tmp_path):
 def test_an_output_that_cannot_be_written_to(exported, tmp_path):
     folder, _ = exported
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RequestError, match="cannot write to .* Name another folder as --output"):
+    with pytest.raises(RequestError, match="cannot write to .*: Not a directory. .* name another folder as --output"):
         onnx.export_and_compare(str(folder / "model"), "main", tmp_path / "file" / "out")
 
 
@@ -155,15 +157,15 @@ def test_what_differs_is_kept_with_the_export(exported):
 def test_it_is_measured_on_whole_rows_only(exported, tmp_path):
     folder, _ = exported
     write_csv(tmp_path / "bad.csv", ["text", "target"], [["x", 1], ["y", 7]])
+    labelled = DataArguments(train_file=str(tmp_path / "bad.csv"))
     with pytest.raises(RequestError, match="row 2: the target is not from 0 to 1"):
-        onnx.export_and_compare(str(folder / "model"), "main", tmp_path / "out", str(tmp_path / "bad.csv"))
+        onnx.export_and_compare(str(folder / "model"), "main", tmp_path / "out", labelled)
 
 
 def test_the_sample_rows_are_those_its_recipe_validates_on(monkeypatch):
-    from toxicity.core.arguments import parse_arguments
-
     recipe = parse_arguments([]).data
-    assert all(getattr(recipe, name) == value for name, value in onnx.SAMPLE.items())
-    texts, labels = onnx._labelled_comments(None, None, None)
+    for name in ("dataset_name", "max_train_samples", "max_eval_samples"):
+        assert getattr(onnx.SAMPLE, name) == getattr(recipe, name)
+    texts, labels = onnx._labelled_comments(onnx.SAMPLE)
     assert texts == load_splits(recipe).validation["text"][:]
     assert len(labels) == 2000

@@ -1,7 +1,4 @@
-"""Export a trained model to ONNX, in fp32 and int8, and compare its scores with those of torch on labelled comments.
-
-Exporter and quantizer are those of transformers (`transformers.exporters`).
-"""
+"""Export a trained model to ONNX, in fp32 and int8, and compare its scores with those of torch on labelled comments."""
 
 from __future__ import annotations
 
@@ -17,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-from transformers.utils import logging as transformers_logging
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
@@ -26,6 +22,7 @@ from toxicity.core.markdown import UNDEFINED, markdown_table
 from toxicity.core.schema import TARGET, TEXT, hard_labels
 from toxicity.data.sources import labels_of, load_splits, read_file
 from toxicity.models.pretrained import load_classifier, load_config_and_tokenizer, load_errors_explained
+from toxicity.predict.ledger import writing_to
 from toxicity.predict.onnx_runtime import exported_file
 from toxicity.predict.scorer import Scorer
 
@@ -33,19 +30,12 @@ REPORT = "export.json"
 FORMS = ("fp32", "int8")
 PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 # The validation rows of recipes/sample.yaml.
-SAMPLE = {"dataset_name": "sample", "max_train_samples": 4000, "max_eval_samples": 2000}
+SAMPLE = DataArguments(dataset_name="sample", max_train_samples=4000, max_eval_samples=2000)
 
 logger = logging.getLogger(__name__)
 
 
-def export_and_compare(
-    model: str,
-    revision: str,
-    output: Path,
-    labelled: str | None = None,
-    text_column_name: str | None = None,
-    label_column_name: str | None = None,
-) -> dict[str, Any]:
+def export_and_compare(model: str, revision: str, output: Path, labelled: DataArguments = SAMPLE) -> dict[str, Any]:
     """Export a model, score labelled comments with torch and with each export, and print and write a comparison.
 
     Args:
@@ -53,9 +43,7 @@ def export_and_compare(
         revision: branch, tag or commit on the Hub.
         output: folder in which `fp32/` and `int8/`, models that `Scorer` takes, and `export.json`, the comparison, are
             created or replaced; nothing in it changes before the comparison is complete.
-        labelled: file or folder of comments with their toxicity; by default the sample's validation rows.
-        text_column_name: column of the comments.
-        label_column_name: column of their toxicity.
+        labelled: which comments: all rows of its `train_file`, else the validation rows of its dataset.
 
     Returns:
         The content of `export.json`: `rows`, `labelled`, `versions`, and for each of `torch`, `fp32` and `int8` the
@@ -69,16 +57,20 @@ def export_and_compare(
     if exported_file(model) is not None:
         raise RequestError(f"{model} is an export already: name the model that it was made of.")
     with ExitStack() as unfinished:
-        try:
+        with writing_to(output):
             folders = {form: unfinished.enter_context(folder_written_whole(output / form)) for form in FORMS}
-        except OSError as error:
-            raise RequestError(
-                f"cannot write to {output}: {error.strerror}. Name another folder as --output."
-            ) from error
-        texts, labels = _labelled_comments(labelled, text_column_name, label_column_name)
-        expected = Scorer(model, revision, device="cpu", mixed_precision="no")(texts)
+        texts, labels = _labelled_comments(labelled)
+        scores = {"torch": Scorer(model, revision, device="cpu", mixed_precision="no")(texts)}
         export(model, revision, folders)
-        report = _compare(folders, texts, labels, expected, labelled or SAMPLE["dataset_name"])
+        scores |= {form: Scorer(str(folder))(texts) for form, folder in folders.items()}
+        report = {
+            "rows": len(texts),
+            "labelled": labelled.train_file or labelled.dataset_name,
+            "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+            **{form: _measured(found, scores["torch"], labels) for form, found in scores.items()},
+        }
+        for form, folder in folders.items():
+            report[form]["megabytes"] = sum(path.stat().st_size for path in folder.glob("*.onnx*")) / 1e6
         # Removed before the models are replaced, so that there never is a report about other models.
         (output / REPORT).unlink(missing_ok=True)
     write_text(output / REPORT, json.dumps(report, indent=1) + "\n")
@@ -86,36 +78,18 @@ def export_and_compare(
     return report
 
 
-def _compare(
-    folders: Mapping[str, Path], texts: list[str], labels: np.ndarray, expected: np.ndarray, labelled: str
-) -> dict[str, Any]:
-    """The comparison of the exports in `folders` with the scores of torch, `expected`."""
-    report = {
-        "rows": len(texts),
-        "labelled": labelled,
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
-        "torch": {"auc": _auc(labels, expected), "largest_score_difference": 0.0},
+def _measured(scores: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+    return {
+        "auc": float(roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else None,
+        "largest_score_difference": float(np.abs(scores - expected).max()),
     }
-    for form, folder in folders.items():
-        scores = Scorer(str(folder))(texts)
-        report[form] = {
-            "auc": _auc(labels, scores),
-            "largest_score_difference": float(np.abs(scores - expected).max()),
-            "megabytes": sum(path.stat().st_size for path in folder.glob("*.onnx*")) / 1e6,
-        }
-    return report
 
 
 def export(model: str, revision: str, folders: Mapping[str, Path]) -> None:
-    """Write an exported model with its config and tokenizer to each folder.
+    """Write a model in `fp32`, in `int8`, or in both to the folder of that name, with its config and tokenizer.
 
     In int8, the weights of linear layers are quantised per channel ahead of time, and their inputs on the fly
     (`onnxruntime.quantization.quantize_dynamic`), so no comments are needed for calibration.
-
-    Args:
-        model: folder of a run, or a model on the Hub.
-        revision: branch, tag or commit on the Hub.
-        folders: where to write `fp32` and `int8`.
 
     Raises:
         RequestError: if packages are missing, or the model cannot be read.
@@ -124,12 +98,7 @@ def export(model: str, revision: str, folders: Mapping[str, Path]) -> None:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-        from transformers.exporters import (
-            OnnxConfig,
-            OnnxExporter,
-            OnnxRuntimeDynamicConfig,
-            OnnxRuntimeQuantizer,
-        )
+        from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
     except ImportError as error:
         raise RequestError(f"{error.name} is not installed: pip install -r requirements-onnx.txt") from error
     with load_errors_explained(model):
@@ -140,42 +109,31 @@ def export(model: str, revision: str, folders: Mapping[str, Path]) -> None:
     inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
     # Not the embeddings: that would save no arithmetic, and change the scores more.
     linear_layers = OnnxRuntimeDynamicConfig(per_channel=True, op_types_to_quantize=["MatMul", "Gemm"])
-    quantizers = {"fp32": None, "int8": OnnxRuntimeQuantizer(linear_layers)}
     for form, folder in folders.items():
         logger.info(f"Exporting in {form}")
-        onnx_config = OnnxConfig(dynamic=True, quantizer=quantizers[form])
+        quantizer = OnnxRuntimeQuantizer(linear_layers) if form == "int8" else None
         with _silenced():
-            exported = OnnxExporter().export(classifier, inputs, config=onnx_config)
+            exported = OnnxExporter().export(classifier, inputs, config=OnnxConfig(dynamic=True, quantizer=quantizer))
         exported.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
-def _labelled_comments(
-    path: str | None, text_column_name: str | None, label_column_name: str | None
-) -> tuple[list[str], np.ndarray]:
-    if path is None:
-        validation = load_splits(DataArguments(**SAMPLE)).validation
+def _labelled_comments(labelled: DataArguments) -> tuple[list[str], np.ndarray]:
+    if labelled.train_file is None:
+        validation = load_splits(labelled).validation
         return validation[TEXT][:], labels_of(validation)
-    source = read_file(path, text_column_name, label_column_name)
+    source = read_file(labelled.train_file, labelled.text_column_name, labelled.label_column_name)
     if source.bad_rows:
         raise RequestError(f"{source.first_bad_row()}. An export is measured on rows that are whole.")
     return source.table[TEXT].to_pylist(), hard_labels(source.table[TARGET].to_numpy())
 
 
-def _auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    return float(roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else None
-
-
 def _table(report: dict[str, Any]) -> str:
-    rows = [
-        (
-            form,
-            UNDEFINED if report[form]["auc"] is None else f"{report[form]['auc']:.5f}",
-            f"{report[form]['largest_score_difference']:.6f}",
-            f"{report[form]['megabytes']:.0f}" if "megabytes" in report[form] else "",
-        )
-        for form in ("torch", *FORMS)
-    ]
+    rows = []
+    for form in ("torch", *FORMS):
+        auc, difference, *megabytes = report[form].values()
+        auc = UNDEFINED if auc is None else f"{auc:.5f}"
+        rows.append((form, auc, f"{difference:.6f}", f"{megabytes[0]:.0f}" if megabytes else ""))
     header = ("Model", "AUC", "Largest score difference", "MB")
     return f"{report['rows']:,} comments of {report['labelled']}\n{markdown_table(header, rows)}"
 
@@ -183,13 +141,10 @@ def _table(report: dict[str, Any]) -> str:
 @contextmanager
 def _silenced() -> Iterator[None]:
     """Silence the exporters' warnings about package versions they were not tested with: the comparison tests them."""
-    verbosity, disabled = transformers_logging.get_verbosity(), logging.root.manager.disable
-    transformers_logging.set_verbosity_error()
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
             yield
     finally:
-        transformers_logging.set_verbosity(verbosity)
         logging.disable(disabled)

@@ -34,17 +34,14 @@ REMOVED = ("ema_decay",)
 
 
 def describe_request(arguments: Arguments, train: Dataset, validation: Dataset) -> dict[str, Any]:
-    """All that decides which weights a training ends with, and on which rows they are validated.
+    """All that decides which weights a training ends with, and on which rows they are validated: JSON values by name.
 
-    Data are compared by content: the same comments in another file are the same request.
+    Options are named like their flags. Data are compared by content: the same comments in another file are the same
+    request.
 
     Args:
         arguments: the parsed request.
-        train: rows with `input_ids`, `length` and their targets.
-        validation: likewise.
-
-    Returns:
-        JSON values by name; options are named like their flags.
+        train, validation: rows with `input_ids`, `length` and their targets.
     """
     options = arguments.training
     facts = {

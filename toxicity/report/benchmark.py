@@ -73,7 +73,7 @@ def result_of_run(
     """
     tokenizing = trainer.checkpoints.tokenizing
     rows, tokens = len(splits.validation), int(trainer.eval_dataset.lengths.sum())
-    trained_rows, trained_tokens = trainer.trained_rows, trainer.trained_tokens
+    trained_rows, trained_tokens = trainer.trained_rows_and_tokens()
     return RunResult(
         machine=machine,
         protocol=describe_protocol(arguments, splits, trainer),

@@ -123,7 +123,7 @@ def test_precision_comes_from_the_accelerate_config(make_trainer, precision, sca
     dtypes = set()
     trainer.model.bert.encoder.layer[0].intermediate.register_forward_hook(lambda *args: dtypes.add(args[-1].dtype))
     trainer.train()
-    assert trainer.mixed_precision == precision
+    assert trainer.accelerator.mixed_precision == precision
     assert dtypes == {{"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]}
     assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
     assert (trainer.accelerator.scaler is not None) == scaled

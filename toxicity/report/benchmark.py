@@ -153,7 +153,7 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
         "max_seq_length": arguments.data.max_seq_length,
         "epochs": trainer.state.epoch,
         "seed": arguments.training.seed,
-        "mixed_precision": trainer.mixed_precision,
+        "mixed_precision": trainer.accelerator.mixed_precision,
         "train_sampling_strategy": arguments.training.train_sampling_strategy,
         "optimiser": _describe_optimiser(arguments.training),
         "options": _describe_options(arguments),

@@ -36,10 +36,8 @@ class EpochSampler(Sampler[int]):
     Args:
         lengths: tokens of each row.
         batch_size: rows of an optimiser step, over all accumulation steps and processes.
-        seed: of the shuffling.
         group_by_length: whether rows of similar length go together; otherwise all orders are equally likely.
-        sparse: bool `(rows,)`, rows of which each pass after the first takes only `later_share`.
-        later_share: 0 to 1.
+        sparse: bool `(rows,)`, rows of which each pass after the first takes only `later_share`, 0 to 1.
     """
 
     def __init__(
@@ -138,10 +136,9 @@ def steps_per_epoch(loader: DataLoader, args: TrainingArguments) -> int:
 
 
 def steps_with_later_negatives(args: TrainingArguments, labels: np.ndarray) -> int:
-    """Optimiser steps of `num_train_epochs` passes; those after the first take only a share of the civil comments.
+    """Optimiser steps of all passes; those after the first take only the share `later_negatives` of civil comments.
 
     Args:
-        args: that share is `later_negatives`.
         labels: of the training rows, `(rows,)`, 0 to 1.
     """
     civil = int((labels < TOXIC_THRESHOLD).sum())

@@ -111,8 +111,7 @@ def checkpoints_in(output_dir: Path) -> list[Path]:
 def newest_whole(output_dir: Path) -> Path | None:
     """The whole checkpoint that was saved last; newer ones that are torn are named in the log."""
     for folder in reversed(checkpoints_in(output_dir)):
-        fault = fault_of(folder)
-        if fault is None:
+        if (fault := fault_of(folder)) is None:
             return folder
         logger.warning(f"Passed over {folder}: it is torn: {fault}.")
     return None

@@ -24,7 +24,7 @@ def training_loss(
     Args:
         logits: `(rows, 1 + auxiliary targets)`, any float dtype; toxicity's first.
         labels: of toxicity, as in `mean_binary_cross_entropy`; `IGNORED` rows count for no auxiliary target.
-        num_items_in_batch, weights: as there; the latter is w.
+        num_items_in_batch, weights: as there; the weights are w.
         auxiliary: float `(rows, auxiliary targets)`, 0 to 1, NaN where a target does not count.
         coefficients: c, float `(auxiliary targets,)`.
     """

@@ -55,8 +55,7 @@ class Monitor(TrainerCallback):
 
     def note_save(self, seconds: float) -> None:
         """Note that a checkpoint was written, and how long that took."""
-        self._last_save = monotonic()
-        self._save_seconds = seconds
+        self._last_save, self._save_seconds = monotonic(), seconds
 
     def require_finite(self) -> None:
         """Fail the run if a loss or the weights are not finite; every process calls it at the same step.
@@ -165,8 +164,7 @@ class Monitor(TrainerCallback):
         bad, stop, save, wanted = self._largest(
             -self._first_bad_step(), int(stop_requested()), int(save and main), wanted if main else 0
         )
-        self._steps_between_checks, self._steps_since_check = wanted, 0
-        self._last_check = monotonic()
+        self._steps_between_checks, self._steps_since_check, self._last_check = wanted, 0, monotonic()
         return bad, bool(stop), bool(save)
 
     def _largest(self, *values: int) -> list[int]:

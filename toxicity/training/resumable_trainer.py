@@ -44,7 +44,6 @@ class ResumableTrainer(Trainer):
             `training`, saving to `checkpoint`, evaluating to `evaluation`.
         checkpoints: of this run; by default a new run's.
         train_ids: ids of the training rows, for messages; by default their indices.
-        options: of the Trainer.
     """
 
     def __init__(
@@ -256,11 +255,9 @@ class ResumableTrainer(Trainer):
         # Entering the phase again charges the time that it took so far. A scoring that is cut off starts over.
         with self.clock.phase("checkpoint"):
             seconds = {phase: spent for phase, spent in self.clock.seconds.items() if phase != "inference"}
-        loss = {
-            "since_logged": self.accelerator.reduce(self._tr_loss.detach().clone(), reduction="mean").item(),
-            "logged": self._total_loss_scalar,
-            "last_logged_step": self._globalstep_last_logged,
-        }
+        since_logged = self.accelerator.reduce(self._tr_loss.detach().clone(), reduction="mean").item()
+        logged, step = self._total_loss_scalar, self._globalstep_last_logged
+        loss = {"since_logged": since_logged, "logged": logged, "last_logged_step": step}
         progress = {"seconds": seconds, "counts": self.counts(), "loss": loss}
         return {"resumable": not self.args.save_only_model, "progress": progress}
 

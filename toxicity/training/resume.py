@@ -56,15 +56,13 @@ class Checkpoints:
     def choose(self, wanted: str | None) -> str | None:
         """Choose the checkpoint to resume from, and take over the history that it holds; the main process decides.
 
+        Returns its path, or None to start from the beginning.
+
         Args:
             wanted: None to start anew, `auto` for the newest whole checkpoint if there is one, or a path.
 
-        Returns:
-            Path of the checkpoint, None to start from the beginning.
-
         Raises:
-            RequestError: if the named one is torn, of another request, holds pickled weights, or is not on every
-                machine.
+            RequestError: if that one is torn, of another request, with pickled weights, or not on every machine.
         """
         history = distributed.run_on_main(lambda: self._decide(wanted))
         folder = history.pop("folder", None)

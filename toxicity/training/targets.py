@@ -105,7 +105,7 @@ def identity_weights(target: np.ndarray, identities: np.ndarray, variant: str) -
     """Weights that give civil comments which mention an identity, and toxic ones which mention none, a larger share.
 
     These are the rows that BPSN and BNSP AUC are computed on. Let t mean that the comment is toxic, and i that it
-    mentions an identity, both from 0.5 on; identities that were not annotated count as not mentioned.
+    mentions an identity, both from 0.5 on, and not if it is not annotated. The weights, to be divided by their mean:
 
     - `any` (7th and 10th place of the competition of 2019; the 4th in steps of one instead of a quarter): 1/4 +
       1/4 [i] + 1/4 [t, and some identity is not mentioned] + 1/4 [not t, and i]. As hardly any comment mentions all
@@ -117,10 +117,6 @@ def identity_weights(target: np.ndarray, identities: np.ndarray, variant: str) -
     Args:
         target: float `(rows,)`, 0 to 1.
         identities: float `(rows, identities)`, 0 to 1, NaN where not annotated.
-        variant: `any`, `share` or `detoxify`.
-
-    Returns:
-        float32 `(rows,)`, divided by their mean.
     """
     toxic = target >= TOXIC_THRESHOLD
     mentioned = identities >= TOXIC_THRESHOLD  # NaN is not

@@ -47,14 +47,12 @@ def choose_token_budget(
 def fitting_tokens(
     peak_bytes: Callable[[int], tuple[int, int]], free_bytes: int, probes: tuple[int, int], most: int
 ) -> int:
-    """Largest number of tokens whose forward and backward pass fit, extrapolated linearly from two small passes.
+    """Number of tokens, up to `most`, whose forward and backward pass fit, extrapolated linearly from two small passes.
 
     Args:
         peak_bytes: runs a pass over at least this many tokens. Returns (tokens, peak bytes), or raises
             `torch.OutOfMemoryError`.
-        free_bytes: of the device.
         probes: tokens of the two passes, the smaller number first.
-        most: upper limit of the result.
 
     Raises:
         RequestError: if not even the first pass's tokens fit.
@@ -80,12 +78,8 @@ def fitting_tokens(
 def usual_rows(lengths: np.ndarray, tokens: int, padded: bool) -> np.ndarray:
     """Indices of rows with the given distribution of lengths and at least `tokens` tokens in all, longest first.
 
-    The longest row of all is always among them; where `lengths` has too few rows, they repeat.
-
-    Args:
-        lengths: tokens of each row.
-        tokens: number of tokens wanted.
-        padded: whether every row of a batch takes as much room as its longest.
+    The longest row of all is always among them; where `lengths` has too few rows, they repeat. If `padded`, every row
+    takes as much room as the longest.
     """
     order = longest_first(lengths)
     count = -(-tokens // int(lengths.max() if padded else lengths.mean()))
@@ -99,11 +93,9 @@ def measure_token_budget(
 
     Args:
         model: on the device, without gradients.
-        layout: how it takes rows, packed or padded.
         rows: the training rows. The batches tried have their distribution of lengths, because attention gives short
             rows as much memory as long ones and masks the difference.
         batch_size: rows of a whole optimiser step of this process; the result is at most their tokens.
-        accelerator: in whose precision to compute.
 
     Raises:
         RequestError: if the device is too small.

@@ -88,11 +88,6 @@ class ToxicityTrainer(ResumableTrainer):
             self.accelerator.native_amp = True
             self.accelerator.scaler = torch.amp.GradScaler("cpu")
 
-    @property
-    def mixed_precision(self) -> str:
-        """`no`, `fp16` or `bf16`, as the Accelerate config or the flags determine it."""
-        return str(self.accelerator.mixed_precision)
-
     def trained_rows_and_tokens(self) -> list[int]:
         """Rows and tokens trained on, over all processes and epochs, without padding; every process calls it."""
         counts = torch.tensor([self._trained_rows, self._trained_tokens], device=self.args.device)
@@ -116,10 +111,9 @@ class ToxicityTrainer(ResumableTrainer):
                 f"This device has room for {measured:,} tokens at a time, and the one before had for {before:,}: the "
                 "weights will not be the same to the last bit."
             )
-            return
-        # Free memory differs a little between starts, and steps cut into other parts are rounded differently.
-        self.max_tokens = before
-        self.data_collator = Collator(self.layout, before)
+        else:
+            # Free memory differs a little between starts, and steps cut into other parts are rounded differently.
+            self.max_tokens = self.data_collator.max_tokens = before
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Make the optimiser as the Trainer does, with a learning rate of its own for each layer if asked for."""
@@ -132,10 +126,10 @@ class ToxicityTrainer(ResumableTrainer):
     def restore_progress(self) -> None:
         """Restore what the Trainer does not, and for early stopping the number of evaluations without a better AUC."""
         super().restore_progress()
-        evaluated = [entry["step"] for entry in self.state.log_history if "eval_auc" in entry]
+        best = self.state.best_global_step or 0
+        since_best = sum("eval_auc" in entry and entry["step"] > best for entry in self.state.log_history)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, EarlyStoppingCallback):
-                since_best = sum(step > (self.state.best_global_step or 0) for step in evaluated)
                 callback.early_stopping_patience_counter = since_best
 
     def write_model(self, folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
@@ -217,7 +211,8 @@ class ToxicityTrainer(ResumableTrainer):
 
     def _score_rows(self, rows: TokenRows, on_batch: Callable[[int], object] = lambda batches: None) -> torch.Tensor:
         # On a CPU a copy in bf16: autocast would convert the weights again for every batch.
-        copied = self.mixed_precision == "bf16" and self.args.device.type == "cpu" and not self.is_fsdp_enabled
+        in_bf16 = self.accelerator.mixed_precision == "bf16"
+        copied = in_bf16 and self.args.device.type == "cpu" and not self.is_fsdp_enabled
         scorer = BatchScorer(
             in_bfloat16(self.model, self.layout) if copied else self.model,
             self.layout,
@@ -236,10 +231,11 @@ class ToxicityTrainer(ResumableTrainer):
 
     def _log_choices(self) -> None:
         """Log how this machine is used, and why."""
-        device, name = self.args.device, precision_name(self.mixed_precision)
+        device, precision = self.args.device, self.accelerator.mixed_precision
         if device.type in ("cpu", "cuda"):
             best, reason = best_precision(compute_capability(device))
-            if best == self.mixed_precision:
+            name = precision_name(precision)
+            if best == precision:
                 logger.info(f"Computing in {name}: {reason}.")
             else:
                 logger.warning(

@@ -83,7 +83,7 @@ def main() -> None:
         coefficients=objective.coefficients,
         callbacks=[publisher],
     )
-    machine["matmul_flops_per_second"] = measure_matmul_peak(args.device, trainer.mixed_precision)
+    machine["matmul_flops_per_second"] = measure_matmul_peak(args.device, trainer.accelerator.mixed_precision)
     # Before training, which may divide the weights among processes.
     encoder = encoder_of(trainer.model)
     trainer.train(resume_from_checkpoint=resume_from)

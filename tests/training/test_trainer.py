@@ -123,7 +123,7 @@ def test_precision_comes_from_the_accelerate_config(make_trainer, precision, sca
     dtypes = set()
     trainer.model.bert.encoder.layer[0].intermediate.register_forward_hook(lambda *args: dtypes.add(args[-1].dtype))
     trainer.train()
-    assert trainer.mixed_precision == precision
+    assert trainer.accelerator.mixed_precision == precision
     assert dtypes == {{"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]}
     assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
     assert (trainer.accelerator.scaler is not None) == scaled
@@ -162,8 +162,7 @@ def test_the_clock_of_training_stands_still_for_evaluation_and_checkpoints(make_
 def test_rows_and_tokens_are_counted_without_padding(make_trainer):
     trainer = make_trainer(num_train_epochs=2, per_device_train_batch_size=12)
     trainer.train()
-    assert trainer.trained_rows == 2 * 64
-    assert trainer.trained_tokens == 2 * trainer.train_dataset.lengths.sum()
+    assert trainer.trained_rows_and_tokens() == [2 * 64, 2 * trainer.train_dataset.lengths.sum()]
 
 
 def test_progress_is_logged_where_bars_are_off(make_trainer, caplog, monkeypatch):

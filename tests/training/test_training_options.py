@@ -133,7 +133,7 @@ def test_later_epochs_train_on_fewer_civil_comments(make_trainer):
     trainer = make_trainer(num_train_epochs=3, later_negatives=0.25)
     trainer.train()
     assert trainer.state.global_step == (64 + 2 * 28) / 8
-    assert trainer.trained_rows == 64 + 2 * 28
+    assert trainer.trained_rows_and_tokens()[0] == 64 + 2 * 28
 
 
 def test_the_bias_of_the_head_begins_at_the_log_odds(checkpoint):

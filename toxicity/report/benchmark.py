@@ -43,7 +43,7 @@ def build_benchmark(
     """
     seconds, tokenizing = trainer.clock.seconds, trainer.checkpoints.tokenizing
     interruptions = list(trainer.checkpoints.interruptions)
-    trained_rows, trained_tokens = trainer.trained_rows, trainer.trained_tokens
+    trained_rows, trained_tokens = trainer.trained_rows_and_tokens()
     scored_rows, scored_tokens = len(splits.validation), int(trainer.eval_dataset.lengths.sum())
 
     def rate(count: float, seconds: float) -> float:
@@ -102,7 +102,7 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
         "max_seq_length": arguments.data.max_seq_length,
         "epochs": trainer.state.epoch,
         "seed": args.seed,
-        "mixed_precision": trainer.mixed_precision,
+        "mixed_precision": trainer.accelerator.mixed_precision,
         "train_sampling_strategy": args.train_sampling_strategy,
         "optimiser": {
             "optim": args.optim.value,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -35,10 +36,8 @@ class EpochSampler(Sampler[int]):
     Args:
         lengths: tokens of each row.
         batch_size: rows of an optimiser step, over all accumulation steps and processes.
-        seed: of the shuffling.
         group_by_length: whether rows of similar length go together; otherwise all orders are equally likely.
-        sparse: bool `(rows,)`, the rows of which later passes take only a share.
-        later_share: share of the `sparse` rows in each pass after the first.
+        sparse: bool `(rows,)`, rows of which each pass after the first takes only `later_share`, 0 to 1.
     """
 
     def __init__(
@@ -91,44 +90,35 @@ class EpochSampler(Sampler[int]):
         pool_size = self.batch_size * BATCHES_PER_POOL
         # A short last batch stays last: the loader cuts batches by count, so in the middle it would shift all others.
         whole = len(shuffled) - len(shuffled) % self.batch_size
-        pools = [shuffled[start : min(start + pool_size, whole)] for start in range(0, whole, pool_size)]
-        batches = [pool[np.argsort(self.lengths[pool], kind="stable")].reshape(-1, self.batch_size) for pool in pools]
-        if not batches:
-            return shuffled
-        return np.concatenate([rng.permutation(np.concatenate(batches)).ravel(), shuffled[whole:]])
+        pools = np.split(shuffled[:whole], range(pool_size, whole, pool_size))
+        by_length = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
+        batches = rng.permutation(by_length.reshape(-1, self.batch_size))
+        return np.concatenate([batches.ravel(), shuffled[whole:]])
 
 
 class EvenSampler(Sampler[int]):
     """Another sampler's order, padded at its end so that all processes get equally many batches.
 
     Accelerate deals whole batches to the processes in turn, and would pad by training some rows twice. Here the last
-    rows are dealt one by one, and each process's last batch is padded with `FILLER`.
-
-    Args:
-        sampler: yields every row once.
-        batch_size: rows of a batch of one process.
-        processes: number of processes that share the rows.
+    rows are dealt one by one, and each process's last batch of `batch_size` rows is padded with `FILLER`.
     """
 
     def __init__(self, sampler: Sampler[int], batch_size: int, processes: int) -> None:
         self.sampler = sampler
         self.batch_size = batch_size
         self.processes = processes
+        self.rows_per_turn = batch_size * processes
 
     def __len__(self) -> int:
-        return math.ceil(len(self.sampler) / self._rows_per_turn) * self._rows_per_turn
+        return math.ceil(len(self.sampler) / self.rows_per_turn) * self.rows_per_turn
 
     def __iter__(self) -> Iterator[int]:
         rows = iter(self.sampler)
-        yield from islice(rows, len(self.sampler) // self._rows_per_turn * self._rows_per_turn)
+        yield from islice(rows, len(self.sampler) // self.rows_per_turn * self.rows_per_turn)
         if last := list(rows):
             dealt = np.full((self.batch_size, self.processes), FILLER)
             dealt.flat[: len(last)] = last
             yield from dealt.T.ravel().tolist()
-
-    @property
-    def _rows_per_turn(self) -> int:
-        return self.batch_size * self.processes
 
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:
@@ -146,11 +136,9 @@ def steps_per_epoch(loader: DataLoader, args: TrainingArguments) -> int:
 
 
 def steps_with_later_negatives(args: TrainingArguments, labels: np.ndarray) -> int:
-    """Optimiser steps of all passes over the data, of which those after the first leave out some civil comments.
+    """Optimiser steps of all passes; those after the first take only the share `later_negatives` of civil comments.
 
     Args:
-        args: number of passes (`num_train_epochs`), share of the civil comments in those after the first
-            (`later_negatives`), and batch sizes.
         labels: of the training rows, `(rows,)`, 0 to 1.
     """
     civil = int((labels < TOXIC_THRESHOLD).sum())
@@ -161,40 +149,28 @@ def steps_with_later_negatives(args: TrainingArguments, labels: np.ndarray) -> i
     return whole * math.ceil(rows / rows_per_step) + math.ceil(rest / rows_per_step)
 
 
+@dataclass
 class Collator:
-    """Data collator: lays the rows of a batch out for the model, in several parts where they exceed a token budget.
+    """Data collator: lays the rows of a batch out for the model, in several parts where they exceed a token budget."""
 
-    Args:
-        layout: how the model takes the rows of a part, packed or padded.
-        max_tokens: largest number of tokens in a part; None to keep all rows together.
-    """
-
-    def __init__(self, layout: Layout, max_tokens: int | None = None) -> None:
-        self.layout = layout
-        self.max_tokens = max_tokens
+    layout: Layout  # of the rows of a part, packed or padded
+    max_tokens: int | None = None  # in a part; None to keep all rows together
 
     def __call__(self, rows: Rows) -> dict[str, Any]:
         """Sort the rows by length, cut them into parts and lay these out.
 
         Returns:
             `labels`, float32 `(rows, 1)`, of all rows; `parts`, a list of dicts with the arguments of the model and,
-            as `labels`, a dict of all targets of those rows, each float32 `(rows, targets)`; `rows` and `tokens`, the
-            number of rows and of tokens in them, without rows whose label is `IGNORED`.
+            as `labels`, a dict of all targets of those rows, each float32 `(rows, targets)`; `rows` and `tokens`, how
+            many there are, without rows whose label is `IGNORED`.
         """
         lengths = np.array([len(tokens) for tokens in rows.tokens])
         order = longest_first(lengths)
-        targets = {
-            name: torch.from_numpy(column[order].reshape(len(order), -1)) for name, column in rows.targets.items()
-        }
-        parts = [
-            self.layout([rows.tokens[row] for row in order[part]])
-            | {"labels": {name: column[part] for name, column in targets.items()}}
-            for part in fill_batches(lengths[order], self.max_tokens, padded=not self.layout.packed)
-        ]
+        targets = {key: torch.from_numpy(column[order].reshape(len(order), -1)) for key, column in rows.targets.items()}
+        parts = []
+        for part in fill_batches(lengths[order], self.max_tokens, padded=not self.layout.packed):
+            labels = {key: column[part] for key, column in targets.items()}
+            parts.append(self.layout([rows.tokens[row] for row in order[part]]) | {"labels": labels})
         counted = rows.targets["labels"] != IGNORED
-        return {
-            "labels": targets["labels"],
-            "parts": parts,
-            "rows": int(counted.sum()),
-            "tokens": int(lengths[counted].sum()),
-        }
+        counts = {"rows": int(counted.sum()), "tokens": int(lengths[counted].sum())}
+        return {"labels": targets["labels"], "parts": parts} | counts

@@ -54,8 +54,7 @@ class LogLines(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         """Log the training loss every `logging_steps`, and the results of an evaluation."""
-        evaluated = {name: value for name, value in logs.items() if name in ("eval_loss", "eval_auc")}
-        if evaluated:
+        if evaluated := {name: value for name, value in logs.items() if name in ("eval_loss", "eval_auc")}:
             logger.info(f"Evaluation at step {state.global_step:,}: {evaluated}")
         if "loss" in logs:
             logger.info(

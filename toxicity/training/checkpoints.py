@@ -36,12 +36,7 @@ def unfinished_path(output_dir: Path, step: int) -> Path:
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:
-    """Write the index of a folder that holds all files of a checkpoint, and flush everything to the disk.
-
-    Args:
-        folder: the checkpoint, under its hidden name.
-        facts: further entries of the index, JSON values.
-    """
+    """Write the index of a folder that holds all files of a checkpoint, with `facts` besides; flush all to the disk."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / INDEX):
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "xxh3": digest_of(path)}
@@ -91,11 +86,7 @@ def fault_of(folder: Path) -> str | None:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a checkpoint.
-
-    Raises:
-        Any of `DAMAGE`: if it is missing or damaged.
-    """
+    """The index of a checkpoint; raises any of `DAMAGE` if it is missing or damaged."""
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     if index["format"] != FORMAT or index.pop("xxh3") != _digest_of(index):
         raise ValueError
@@ -120,8 +111,7 @@ def checkpoints_in(output_dir: Path) -> list[Path]:
 def newest_whole(output_dir: Path) -> Path | None:
     """The whole checkpoint that was saved last; newer ones that are torn are named in the log."""
     for folder in reversed(checkpoints_in(output_dir)):
-        fault = fault_of(folder)
-        if fault is None:
+        if (fault := fault_of(folder)) is None:
             return folder
         logger.warning(f"Passed over {folder}: it is torn: {fault}.")
     return None
@@ -141,19 +131,16 @@ def clear_leftovers(output_dir: Path) -> None:
 
 
 def rotate(output_dir: Path, limit: int | None, newest: Path, best: str | None = None) -> None:
-    """Delete the oldest checkpoints beyond a limit, torn ones first, and never the newest or the best.
+    """Delete the oldest checkpoints beyond a limit, torn ones first, and never the newest, which is whole, or the best.
 
     Args:
-        output_dir: the run's folder.
         limit: number of checkpoints to keep; None or below 1 for all.
-        newest: the one just written, known to be whole.
         best: path of the one with the best metric, if known.
     """
     if limit is None or limit < 1:
         return
     kept = {newest.resolve(), Path(best or newest).resolve()}
-    others = [folder for folder in checkpoints_in(output_dir) if folder.resolve() not in kept]
-    others.sort(key=seems_whole)
+    others = sorted((path for path in checkpoints_in(output_dir) if path.resolve() not in kept), key=seems_whole)
     for folder in others[: max(0, len(others) + len(kept) - limit)]:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -17,29 +17,18 @@ from toxicity.training.trainer import ToxicityTrainer
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured on the validation rows.
+    """What was measured on the validation rows."""
 
-    Attributes:
-        logits: float32 `(rows,)`, in the order of the rows.
-        metrics: of `ToxicityMetric`.
-        calibration: temperature and thresholds fitted on half of the rows.
-        probe: of `identity_probe.probe`, None where a score is not a finite number.
-    """
-
-    logits: np.ndarray
-    metrics: dict[str, Any]
-    calibration: Calibration
-    probe: dict[str, Any] | None
+    logits: np.ndarray  # float32 `(rows,)`, in the order of the rows
+    metrics: dict[str, Any]  # of `ToxicityMetric`
+    calibration: Calibration  # temperature and thresholds fitted on half of the rows
+    probe: dict[str, Any] | None  # of `identity_probe.probe`, None where a score is not a finite number
 
 
 def evaluate(trainer: ToxicityTrainer, validation: Dataset) -> Evaluation:
-    """Score the validation rows and judge the scores; every process calls it.
+    """Score the validation rows and judge the scores, in the phases `inference`, `metrics` and `probe`.
 
-    The trainer's clock is charged the phases `inference`, `metrics` and `probe`.
-
-    Args:
-        trainer: after training; its `eval_dataset` holds the tokens of `validation`.
-        validation: the comments with their targets and identities.
+    Every process calls it after training. The trainer's `eval_dataset` holds the tokens of `validation`.
     """
     logits = trainer.score(trainer.eval_dataset)
     with trainer.clock.phase("metrics"):

@@ -14,8 +14,7 @@ import psutil
 
 from toxicity.core.errors import Interrupted
 
-# From linux/prctl.h.
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 LAUNCHERS = ("accelerate", "accelerate-launch", "accelerate.commands.launch", "torchrun", "torch.distributed.run")
 
 _stop_requested = False

@@ -16,7 +16,7 @@ def training_loss(
     auxiliary: torch.Tensor | None = None,
     coefficients: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Loss of toxicity and of the auxiliary targets, averaged over rows.
+    """Loss of toxicity and of the auxiliary targets, averaged over rows: a scalar in fp32.
 
     `w BCE(toxicity) + sum over auxiliary targets of c BCE(target)`: the loss of the fourth place of the competition of
     2019, there with the six subtypes, c = 1/6 each, and eleven identities, c = 1/4/11, the latter on annotated rows.
@@ -24,13 +24,9 @@ def training_loss(
     Args:
         logits: `(rows, 1 + auxiliary targets)`, any float dtype; toxicity's first.
         labels: of toxicity, as in `mean_binary_cross_entropy`; `IGNORED` rows count for no auxiliary target.
-        num_items_in_batch: as there.
-        weights: w, as there.
+        num_items_in_batch, weights: as there; the weights are w.
         auxiliary: float `(rows, auxiliary targets)`, 0 to 1, NaN where a target does not count.
         coefficients: c, float `(auxiliary targets,)`.
-
-    Returns:
-        Scalar fp32 tensor.
     """
     loss = mean_binary_cross_entropy(logits[:, :1], labels, num_items_in_batch, weights)
     if auxiliary is None:
@@ -51,7 +47,7 @@ def mean_binary_cross_entropy(
 ) -> torch.Tensor:
     """Binary cross-entropy averaged over rows, the same for any accumulation, batch shape or number of processes.
 
-    Computed in fp32 under any autocast.
+    A scalar in fp32, under any autocast.
 
     Args:
         logits: `(rows, 1)`, any float dtype.
@@ -60,9 +56,6 @@ def mean_binary_cross_entropy(
             the rows here is divided by it, so that micro-batches add up to the mean. None for the mean over these rows.
         weights: float `(rows, 1)` that multiply each row's loss, with mean 1 over the whole dataset; the divisor stays
             the number of rows.
-
-    Returns:
-        Scalar fp32 tensor.
     """
     counted = (labels != IGNORED).float()
     of_each = counted if weights is None else counted * weights

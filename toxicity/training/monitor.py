@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback
 
 from toxicity.core.console import printable
 from toxicity.core.errors import Interrupted, RunFailure
-from toxicity.core.training_arguments import TrainingArguments
 from toxicity.training.interruption import defer_stop, stop_requested
-from toxicity.training.resume import Checkpoints
+
+if TYPE_CHECKING:
+    from toxicity.training.resumable_trainer import ResumableTrainer
 
 SECONDS_BETWEEN_CHECKS = 1.0
 MOST_STEPS_BETWEEN_CHECKS = 100
@@ -26,31 +25,13 @@ BAD_STEPS_WITH_SCALER = 3
 NEVER = 2**62
 
 
-class MonitoredTrainer(Protocol):
-    """What the monitor uses of `ResumableTrainer`."""
-
-    args: TrainingArguments
-    state: TrainerState
-    model: torch.nn.Module
-    accelerator: Accelerator
-    checkpoints: Checkpoints
-    is_in_train: bool
-    saved: bool
-    is_world_process_zero: Callable[[], bool]
-    restore_progress: Callable[[], None]
-    make_up_for_evaluation: Callable[[], None]
-    save_before_stop: Callable[[], None]
-    ids_of_batch: Callable[[int, int], list[Any]]
-    last_good: Callable[[], str]
-
-
 class Monitor(TrainerCallback):
     """Checks about once a second, in all processes at the same step, and acts on what any of them found.
 
     Between checks it costs nothing: losses stay on the device, and no process waits for another.
     """
 
-    def __init__(self, trainer: MonitoredTrainer) -> None:
+    def __init__(self, trainer: ResumableTrainer) -> None:
         self.trainer = trainer
         self._stopping = False
         self._batch = 0
@@ -74,18 +55,15 @@ class Monitor(TrainerCallback):
 
     def note_save(self, seconds: float) -> None:
         """Note that a checkpoint was written, and how long that took."""
-        self._last_save = monotonic()
-        self._save_seconds = seconds
+        self._last_save, self._save_seconds = monotonic(), seconds
 
     def require_finite(self) -> None:
         """Fail the run if a loss or the weights are not finite; every process calls it at the same step.
 
         Raises:
-            RunFailure: naming the step and the ids of the batch, in the process that had it; or the step after which
-                the weights are not finite, although the loss was.
+            RunFailure: naming the step, and the ids of the batch if it had a bad loss, in the process that had it.
         """
-        bad_weights = int(not all_finite(self.trainer.model))
-        bad, bad_weights = self._largest(-self._first_bad_step(), bad_weights)
+        bad, bad_weights = self._largest(-self._first_bad_step(), int(not all_finite(self.trainer.model)))
         self._fail_on_bad_loss(bad)
         if bad_weights:
             if not self.trainer.is_world_process_zero():
@@ -155,17 +133,12 @@ class Monitor(TrainerCallback):
         self._note_progress()
 
     def stop(self) -> None:
-        """End the run.
-
-        Raises:
-            Interrupted: naming what is saved and how to go on.
-        """
-        trainer = self.trainer
-        step = trainer.state.global_step
+        """End the run with `Interrupted`, whose message says what is saved and how to go on."""
+        trainer, step = self.trainer, self.trainer.state.global_step
         if trainer.is_world_process_zero():
             trainer.checkpoints.note_progress(step, cause="SIGTERM")
         folder = trainer.checkpoints.run_folder.checkpoint(step)
-        saved = f", saved as {folder}." if trainer.saved else f". {trainer.last_good()}"
+        saved = f", saved as {folder}." if trainer.saved_step == step > 0 else f". {trainer.last_good()}"
         advice = "Start the same command again with --resume_from_checkpoint auto."
         if trainer.args.save_only_model:
             advice = (
@@ -191,8 +164,7 @@ class Monitor(TrainerCallback):
         bad, stop, save, wanted = self._largest(
             -self._first_bad_step(), int(stop_requested()), int(save and main), wanted if main else 0
         )
-        self._steps_between_checks, self._steps_since_check = wanted, 0
-        self._last_check = monotonic()
+        self._steps_between_checks, self._steps_since_check, self._last_check = wanted, 0, monotonic()
         return bad, bool(stop), bool(save)
 
     def _largest(self, *values: int) -> list[int]:
@@ -234,25 +206,19 @@ class Monitor(TrainerCallback):
         if self._patience() == 1 and not math.isfinite(self._gradient_norms.get(step - 1, 0.0)):
             batches = range(self.trainer.args.gradient_accumulation_steps)
             ids = [name for each in batches for name in self.trainer.ids_of_batch(step - 1, each)]
-            raise RunFailure(
-                f"the gradient is not finite in step {step:,}, though the loss is; the ids of that batch: "
-                f"{_shown(ids)}.\n{self.trainer.last_good()} Look at those rows, or lower --learning_rate."
-            )
-        ids = _shown(self.trainer.ids_of_batch(step, batch))
-        again = f" and in the {self._patience() - 1} after it" if self._patience() > 1 else ""
-        raise RunFailure(
-            f"the loss is not a finite number in step {step + 1:,}{again}; the ids of that batch: {ids}.\n"
-            f"{self.trainer.last_good()} Look at those rows, or lower --learning_rate."
-        )
+            what = f"the gradient is not finite in step {step:,}, though the loss is"
+        else:
+            ids = self.trainer.ids_of_batch(step, batch)
+            again = f" and in the {self._patience() - 1} after it" if self._patience() > 1 else ""
+            what = f"the loss is not a finite number in step {step + 1:,}{again}"
+        shown = ", ".join(printable(str(name)) for name in ids)
+        advice = f"{self.trainer.last_good()} Look at those rows, or lower --learning_rate."
+        raise RunFailure(f"{what}; the ids of that batch: {shown}.\n{advice}")
 
     def _note_progress(self) -> None:
         state = self.trainer.state
         if self.trainer.is_world_process_zero():
             self.trainer.checkpoints.note_progress(state.global_step, trained=state.global_step >= state.max_steps)
-
-
-def _shown(ids: Iterable[Any]) -> str:
-    return ", ".join(printable(str(name)) for name in ids)
 
 
 def all_finite(model: torch.nn.Module) -> bool:

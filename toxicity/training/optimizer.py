@@ -49,7 +49,6 @@ def decay_layer_rates(optimizer: torch.optim.Optimizer, model: PreTrainedModel, 
 
     Args:
         optimizer: of the model's parameters, before its first step.
-        model: the layers are recognised by the names of its parameters.
         decay: above 0, below 1.
 
     Raises:

@@ -27,24 +27,18 @@ FIELDS_THAT_CHOOSE = (
     *("metric_for_best_model", "greater_is_better", "eval_strategy", "eval_steps", "eval_delay"),
     *("save_strategy", "save_steps"),
 )
-# Fields of our own that do not change the weights.
-FIELDS_THAT_DO_NOT = ("save_minutes",)
 # Options of earlier versions that changed the weights.
 REMOVED = ("ema_decay",)
 
 
 def describe_request(arguments: Arguments, train: Dataset, validation: Dataset) -> dict[str, Any]:
-    """All that decides which weights a training ends with, and on which rows they are validated.
+    """All that decides which weights a training ends with, and on which rows they are validated: JSON values by name.
 
-    Data are compared by content: the same comments in another file are the same request.
+    Options are named like their flags. Data are compared by content: the same comments in another file are the same
+    request.
 
     Args:
-        arguments: the parsed request.
-        train: rows with `input_ids`, `length` and their targets.
-        validation: likewise.
-
-    Returns:
-        JSON values by name; options are named like their flags.
+        train, validation: rows with `input_ids`, `length` and their targets.
     """
     options = arguments.training
     facts = {
@@ -60,9 +54,9 @@ def describe_request(arguments: Arguments, train: Dataset, validation: Dataset) 
             facts |= dataclasses.asdict(group)
     of_transformers = {field.name for field in dataclasses.fields(HfTrainingArguments)}
     own = [field.name for field in dataclasses.fields(options) if field.name not in of_transformers]
+    own.remove("save_minutes")  # the only one that does not change the weights
     chosen_by = FIELDS_THAT_CHOOSE if options.load_best_model_at_end else ()
-    names = (*FIELDS_THAT_TRAIN, *chosen_by, *own)
-    facts |= {name: getattr(options, name) for name in names if name not in FIELDS_THAT_DO_NOT}
+    facts |= {name: getattr(options, name) for name in (*FIELDS_THAT_TRAIN, *chosen_by, *own)}
     return json.loads(json.dumps(facts, default=lambda value: getattr(value, "value", str(value))))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import random
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,14 +11,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import DefaultFlowCallback, Trainer, TrainerControl
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import SaveStrategy
 
-from toxicity.core import distributed
 from toxicity.core.disk import full_disk_explained
 from toxicity.core.errors import RequestError, RunFailure
 from toxicity.core.files import flush
@@ -44,10 +41,9 @@ class ResumableTrainer(Trainer):
 
     Args:
         clock: its seconds are saved with a checkpoint and restored from it. The training loop is charged to the phase
-            `training`, saving to `checkpoint`.
+            `training`, saving to `checkpoint`, evaluating to `evaluation`.
         checkpoints: of this run; by default a new run's.
         train_ids: ids of the training rows, for messages; by default their indices.
-        options: of the Trainer.
     """
 
     def __init__(
@@ -66,8 +62,8 @@ class ResumableTrainer(Trainer):
         self.add_callback(EpochCallback(clock))
         self.add_callback(self.monitor)
         self._limit = self.args.save_total_limit
-        self._saved_step = 0
-        self._state_before_evaluation: tuple[Any, ...] | None = None
+        self.saved_step = 0  # the last one with a checkpoint
+        self._random_state: torch.Tensor | None = None  # of torch, from before the evaluation in progress
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Do nothing; the Trainer's own would contact the Hub, and end the run if that fails."""
@@ -115,11 +111,12 @@ class ResumableTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate as the Trainer does; an interruption then saves the random state from before it."""
-        self._state_before_evaluation = _random_state() if self.is_in_train else None
-        try:
-            return super().evaluate(*args, **kwargs)
-        finally:
-            self._state_before_evaluation = None
+        # Without dropout the only number drawn is a seed for the data loader, on the CPU.
+        self._random_state = torch.get_rng_state() if self.is_in_train else None
+        with self.clock.phase("evaluation"):
+            metrics = super().evaluate(*args, **kwargs)
+        self._random_state = None
+        return metrics
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the trained model and its tokenizer, each file whole or not at all; all processes call it."""
@@ -142,18 +139,13 @@ class ResumableTrainer(Trainer):
         """Write weights and configuration of the trained model into a folder."""
         self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
 
-    @property
-    def saved(self) -> bool:
-        """Whether there is a checkpoint of the current step."""
-        return self._saved_step == self.state.global_step > 0
-
     def save_before_stop(self) -> None:
         """Save a checkpoint in the middle of an evaluation, unless this step has one already."""
         # After the best weights are loaded, at the end of the training, those of the last step are gone.
-        if self._saved_step == self.state.global_step or (not self.is_in_train and self.args.load_best_model_at_end):
+        if self.saved_step == self.state.global_step or (not self.is_in_train and self.args.load_best_model_at_end):
             return
-        if self._state_before_evaluation is not None:
-            _restore_random_state(self._state_before_evaluation)
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state)
         self._save_now()
 
     def make_up_for_evaluation(self) -> None:
@@ -170,7 +162,7 @@ class ResumableTrainer(Trainer):
 
     def restore_progress(self) -> None:
         """Restore the loss since it was last logged, which the Trainer does not, so that the loss curve continues."""
-        self._saved_step = self.state.global_step
+        self.saved_step = self.state.global_step
         if self.state.global_step and self.checkpoints.progress is not None:
             loss = self.checkpoints.progress["loss"]
             self._tr_loss = torch.tensor(loss["since_logged"], device=self.args.device)
@@ -200,11 +192,9 @@ class ResumableTrainer(Trainer):
     ) -> AbstractContextManager[None]:
         """`disk.full_disk_explained`; the message says what is `kept`, names the last checkpoint, and how to go on."""
         advice = "Make room, or raise the quota, and start again with --resume_from_checkpoint auto."
-
-        def message() -> str:
-            return f"{kept} {self.last_good()} {advice}".lstrip()
-
-        return full_disk_explained(folder, what, message, needed, cleanup)
+        return full_disk_explained(
+            folder, what, lambda: f"{kept} {self.last_good()} {advice}".lstrip(), needed, cleanup
+        )
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         # The log has the norm only every `logging_steps`; the monitor needs that of the step before a bad loss.
@@ -237,7 +227,7 @@ class ResumableTrainer(Trainer):
                 self.checkpoints.save(step, self._write_checkpoint, self._facts, writer)
             if writer:
                 rotate(folder.parent, self._limit, folder, self.state.best_model_checkpoint)
-        self._saved_step = step
+        self.saved_step = step
         self.monitor.note_save(monotonic() - started)
         logger.info(f"Saved {folder} in {monotonic() - started:.1f} seconds.")
 
@@ -262,15 +252,12 @@ class ResumableTrainer(Trainer):
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
     def _facts(self) -> dict[str, Any]:
-        # Entering the phase again charges the time that it took so far.
+        # Entering the phase again charges the time that it took so far. A scoring that is cut off starts over.
         with self.clock.phase("checkpoint"):
-            # A scoring that is cut off starts over.
             seconds = {phase: spent for phase, spent in self.clock.seconds.items() if phase != "inference"}
-        loss = {
-            "since_logged": self.accelerator.reduce(self._tr_loss.detach().clone(), reduction="mean").item(),
-            "logged": self._total_loss_scalar,
-            "last_logged_step": self._globalstep_last_logged,
-        }
+        since_logged = self.accelerator.reduce(self._tr_loss.detach().clone(), reduction="mean").item()
+        logged, step = self._total_loss_scalar, self._globalstep_last_logged
+        loss = {"since_logged": since_logged, "logged": logged, "last_logged_step": step}
         progress = {"seconds": seconds, "counts": self.counts(), "loss": loss}
         return {"resumable": not self.args.save_only_model, "progress": progress}
 
@@ -280,17 +267,3 @@ class ResumableTrainer(Trainer):
     def _bytes_of_training(self) -> int:
         moments = (value for state in self.optimizer.state.values() for value in state.values())
         return self._bytes_of_model() + sum(value.nbytes for value in moments if isinstance(value, torch.Tensor))
-
-
-def _random_state() -> tuple[Any, ...]:
-    device = distributed.accelerator()
-    on_device = torch.get_device_module(device).get_rng_state_all() if device is not None else None
-    return random.getstate(), np.random.get_state(), torch.random.get_rng_state(), on_device
-
-
-def _restore_random_state(state: tuple[Any, ...]) -> None:
-    random.setstate(state[0])
-    np.random.set_state(state[1])
-    torch.random.set_rng_state(state[2])
-    if state[3] is not None:
-        torch.get_device_module(distributed.accelerator()).set_rng_state_all(state[3])

@@ -11,42 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from toxicity.core import distributed
 from toxicity.core.errors import RequestError
 from toxicity.core.files import write_text
 from toxicity.core.run_folder import RunFolder
 from toxicity.models.pretrained import refuse_pickled_weights
-from toxicity.training.checkpoints import (
-    DAMAGE,
-    INDEX,
-    checkpoints_in,
-    clear_leftovers,
-    fault_of,
-    newest_whole,
-    put_in_place,
-    read_index,
-    seal,
-    seems_whole,
-    unfinished_path,
-)
+from toxicity.training import checkpoints
 from toxicity.training.request import differences
 
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 PROGRESS = ".progress.json"
-# Keys of that file, and the types of their values.
-NOTED = {
-    "run_id": str,
-    "step": int,
-    "cause": str,
-    "trained": bool,
-    "interruptions": list,
-    "request": dict,
-    "tokenizing": dict,
-}
 FINISHED = "finished"
 
 
@@ -78,57 +54,47 @@ class Checkpoints:
         self._warned_of_notes = False
 
     def choose(self, wanted: str | None) -> str | None:
-        """Choose the checkpoint to resume from, and take over the history that it holds.
+        """Choose the checkpoint to resume from, and take over the history that it holds; the main process decides.
 
-        The main process chooses, and the others follow it.
+        Returns its path, or None to start from the beginning.
 
         Args:
             wanted: None to start anew, `auto` for the newest whole checkpoint if there is one, or a path.
 
-        Returns:
-            Path of the checkpoint, None to start from the beginning.
-
         Raises:
-            RequestError: if the named one is torn, of another request, holds pickled weights, or is not on every
-                machine.
+            RequestError: if that one is torn, of another request, with pickled weights, or not on every machine.
         """
-        decision = distributed.run_on_main(lambda: self._decide(wanted))
-        folder = decision["folder"]
+        history = distributed.run_on_main(lambda: self._decide(wanted))
+        folder = history.pop("folder", None)
         distributed.run_on_all(lambda: _require_here(folder))
-        for name in ("tokenizing", "interruptions", "progress", "run_id"):
-            setattr(self, name, decision.get(name, getattr(self, name)))
+        for name, value in history.items():
+            setattr(self, name, value)
         return folder
 
     def save(self, step: int, write: Callable[[Path], None], facts: Callable[[], dict[str, Any]], writer: bool) -> None:
-        """Write a checkpoint whole or not at all; every process calls it.
+        """Write the checkpoint of a step whole or not at all; every process calls it.
 
         Args:
-            step: optimiser steps done.
             write: writes the files of this process into a folder.
             facts: returns what else the index records, `progress` among it; called after `write`.
             writer: whether this process completes the folder when all have written.
         """
-        unfinished = unfinished_path(self.run_folder.path, step)
+        unfinished = checkpoints.unfinished_path(self.run_folder.path, step)
         unfinished.mkdir(parents=True, exist_ok=True)
         write(unfinished)
         recorded = facts()
-        _wait_for_all()
+        distributed.gather(None)  # waits until all have written
         if writer:
-            history = {
-                "step": step,
-                "run_id": self.run_id,
-                "processes": distributed.world_size(),
-                "request": self.request,
-                "tokenizing": self.tokenizing,
-                "interruptions": self.interruptions,
-            }
-            seal(unfinished, history | recorded)
-            put_in_place(unfinished)
-        _wait_for_all()
+            index = {"step": step, "run_id": self.run_id, "processes": distributed.world_size()}
+            index |= {"request": self.request, "tokenizing": self.tokenizing, "interruptions": self.interruptions}
+            checkpoints.seal(unfinished, index | recorded)
+            checkpoints.put_in_place(unfinished)
+        distributed.gather(None)
 
     def last_good(self) -> Path | None:
         """The newest checkpoint that is whole, judged by the names and sizes of its files."""
-        return next((folder for folder in reversed(checkpoints_in(self.run_folder.path)) if seems_whole(folder)), None)
+        newest_first = reversed(checkpoints.checkpoints_in(self.run_folder.path))
+        return next(filter(checkpoints.seems_whole, newest_first), None)
 
     def note_progress(self, step: int, cause: str = "unknown", trained: bool = False) -> None:
         """Write outside of checkpoints how far the run has come, and why it stops here if it does.
@@ -136,7 +102,6 @@ class Checkpoints:
         Only the record of interruptions depends on this file, so a disk that refuses it causes a warning and no more.
 
         Args:
-            step: optimiser steps done.
             cause: why the run stops here if it does: `unknown`, `SIGTERM`, or `FINISHED`.
             trained: whether all steps are done.
         """
@@ -152,8 +117,8 @@ class Checkpoints:
             self._warned_of_notes = True
 
     def _decide(self, wanted: str | None) -> dict[str, Any]:
-        """The chosen `folder`, None for none, and the attributes to take over from it."""
-        clear_leftovers(self.run_folder.path)
+        """The chosen `folder` if any, and the attributes to take over from its run."""
+        checkpoints.clear_leftovers(self.run_folder.path)
         if wanted is None:
             if earlier := self.last_good():
                 logger.warning(
@@ -161,9 +126,9 @@ class Checkpoints:
                     f"and --save_total_limit counts them. --resume_from_checkpoint {AUTO} would go on with it; another "
                     "--output_dir would leave it alone."
                 )
-            return {"folder": None, "run_id": self.run_id}
+            return {"run_id": self.run_id}
         if wanted == AUTO:
-            folder = newest_whole(self.run_folder.path)
+            folder = checkpoints.newest_whole(self.run_folder.path)
             if folder is None:
                 logger.warning(f"There is no whole checkpoint in {self.run_folder}: starting from the beginning.")
                 return self._from_the_beginning()
@@ -174,11 +139,11 @@ class Checkpoints:
                     f"there is no checkpoint {folder}: --resume_from_checkpoint {AUTO} takes the newest whole one."
                 )
         refuse_pickled_weights(folder)
-        if wanted != AUTO and (fault := fault_of(folder)):
+        if wanted != AUTO and (fault := checkpoints.fault_of(folder)):
             raise RequestError(
                 f"the checkpoint {folder} is torn: {fault}. --resume_from_checkpoint {AUTO} takes the newest whole one."
             )
-        index = read_index(folder)
+        index = checkpoints.read_index(folder)
         if changed := differences(index["request"], self.request):
             raise RequestError(
                 f"{folder} is of another run: {'; '.join(changed[:6])}. Ask for the same again, or start anew "
@@ -192,13 +157,8 @@ class Checkpoints:
                 "numbers of dropout are others from here on, and so are the weights at the end."
             )
         logger.info(f"Going on from {folder}, after {index['step']:,} steps.")
-        return {
-            "folder": str(folder),
-            "run_id": index["run_id"],
-            "tokenizing": index["tokenizing"],
-            "progress": index["progress"],
-            "interruptions": self._interruptions_until(folder, index),
-        }
+        history = {name: index[name] for name in ("run_id", "tokenizing", "progress")}
+        return history | {"folder": str(folder), "interruptions": self._interruptions_until(folder, index)}
 
     def _interruptions_until(self, folder: Path, index: dict[str, Any]) -> list[dict[str, Any]]:
         """All interruptions of a checkpoint's run, the one that this start ends included."""
@@ -218,40 +178,31 @@ class Checkpoints:
 
     def _from_the_beginning(self) -> dict[str, Any]:
         """Start without a checkpoint, as the same run if it was interrupted before it saved its first one."""
-        decision, note = {"folder": None, "run_id": self.run_id}, self._read_note()
-        if note and not note["trained"] and note["request"] == self.request:
-            again = _interruption(0, None, "unknown", note["step"])
-            decision |= {"run_id": note["run_id"], "interruptions": [*note["interruptions"], again]}
-            decision |= {"tokenizing": note["tokenizing"]}
-        return decision
+        note = self._read_note()
+        if not note or note["trained"] or note["request"] != self.request:
+            return {"run_id": self.run_id}
+        interruptions = [*note["interruptions"], _interruption(0, None, "unknown", note["step"])]
+        return {"run_id": note["run_id"], "tokenizing": note["tokenizing"], "interruptions": interruptions}
 
     def _read_note(self) -> dict[str, Any]:
         """What `note_progress` wrote last; empty if the file is missing or damaged."""
+        kinds = {"run_id": str, "step": int, "cause": str, "trained": bool}
+        kinds |= {"interruptions": list, "request": dict, "tokenizing": dict}
         try:
             note = json.loads((self.run_folder.path / PROGRESS).read_text(encoding="utf-8"))
-            return {name: kind(note[name]) for name, kind in NOTED.items()}
-        except DAMAGE:
+            return {name: kind(note[name]) for name, kind in kinds.items()}
+        except checkpoints.DAMAGE:
             return {}
 
 
 def _interruption(step: int, checkpoint: str | None, cause: str, repeated_steps: int) -> dict[str, Any]:
-    return {
-        "step": step,
-        "checkpoint": checkpoint,
-        "cause": cause,
-        "resumed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "repeated_steps": repeated_steps,
-    }
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"step": step, "checkpoint": checkpoint, "cause": cause, "resumed_at": now, "repeated_steps": repeated_steps}
 
 
 def _require_here(folder: str | None) -> None:
-    if folder is not None and not (Path(folder) / INDEX).is_file():
+    if folder is not None and not (Path(folder) / checkpoints.INDEX).is_file():
         raise RequestError(
             f"the first process goes on from {folder}, which is not on {platform.node()}, the machine of process "
             f"{distributed.rank()}: share --output_dir between the machines, or copy it there."
         )
-
-
-def _wait_for_all() -> None:
-    if distributed.world_size() > 1:
-        torch.distributed.barrier()

@@ -14,11 +14,8 @@ from toxicity.core.arguments import ObjectiveArguments
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import ANNOTATOR_COUNTS, IDENTITIES, SUBTYPES, TARGET, TOXIC_THRESHOLD, hard_labels
 
-# The prior of the third place of the competition: Beta(1, 1), as if one more annotator had said toxic, and one civil.
-PRIOR_TOXIC = PRIOR_CIVIL = 1.0
-# Coefficients of the fourth place for the mean loss over subtypes and over identities; that of toxicity is 1.
-COEFFICIENTS = {"subtypes": 1.0, "identities": 0.25}
-COLUMNS = {"subtypes": SUBTYPES, "identities": IDENTITIES}
+# Columns, and the coefficient of the fourth place for the mean loss over them; that of toxicity is 1.
+AUXILIARY = {"subtypes": (SUBTYPES, 1.0), "identities": (IDENTITIES, 0.25)}
 TOXICITY_ANNOTATORS = ANNOTATOR_COUNTS[0]
 # Base rates are clipped this far from 0 and 1, where their log odds would be infinite.
 LEAST_RATE = 1e-4
@@ -26,23 +23,14 @@ LEAST_RATE = 1e-4
 
 @dataclass
 class Objective:
-    """Targets of the training rows, in their order.
+    """Targets of the training rows, in their order."""
 
-    Attributes:
-        labels: toxicity, float32 `(rows,)`, 0 to 1.
-        weights: of each row in the loss, float32 `(rows,)` with mean 1; None where all count the same.
-        names: canonical column names of the auxiliary targets.
-        auxiliary: float32 `(rows, names)`, 0 to 1, NaN where not annotated; None without names.
-        coefficients: of each auxiliary target in the loss of a row, float32 `(names,)`.
-        init_head_bias: whether the model starts from the base rates instead of from one half.
-    """
-
-    labels: np.ndarray
-    weights: np.ndarray | None
-    names: tuple[str, ...]
-    auxiliary: np.ndarray | None
-    coefficients: np.ndarray
-    init_head_bias: bool = False
+    labels: np.ndarray  # toxicity, float32 `(rows,)`, 0 to 1
+    weights: np.ndarray | None  # of each row in the loss, float32 `(rows,)` with mean 1; None where all count the same
+    names: tuple[str, ...]  # canonical column names of the auxiliary targets
+    auxiliary: np.ndarray | None  # float32 `(rows, names)`, 0 to 1, NaN where not annotated; None without names
+    coefficients: np.ndarray  # of each auxiliary target in the loss of a row, float32 `(names,)`
+    init_head_bias: bool = False  # whether the model starts from the base rates instead of from one half
 
     @property
     def head_rates(self) -> np.ndarray | None:
@@ -70,19 +58,16 @@ class Objective:
 
 
 def objective_of(comments: Dataset, arguments: ObjectiveArguments) -> Objective:
-    """Read the training targets from the columns of the comments.
-
-    Args:
-        comments: rows with the columns of `data.sources.Splits`.
-        arguments: which targets, weights and auxiliary targets are asked for.
+    """Read the training targets that are asked for from the columns of the comments, those of `data.sources.Splits`.
 
     Raises:
         RequestError: if the source lacks columns that these need, naming them.
     """
+    variant = arguments.identity_weights
     asked = {
         "--targets smoothed": (TOXICITY_ANNOTATORS,) if arguments.targets == "smoothed" else (),
-        f"--identity_weights {arguments.identity_weights}": IDENTITIES if arguments.identity_weights != "none" else (),
-        **{f"--auxiliary_targets {kind}": COLUMNS[kind] for kind in arguments.auxiliary_targets},
+        f"--identity_weights {variant}": IDENTITIES if variant != "none" else (),
+        **{f"--auxiliary_targets {kind}": AUXILIARY[kind][0] for kind in arguments.auxiliary_targets},
     }
     for flag, names in asked.items():
         _require(comments, flag, names)
@@ -90,40 +75,37 @@ def objective_of(comments: Dataset, arguments: ObjectiveArguments) -> Objective:
     labels = hard_labels(target) if arguments.targets == "hard" else target
     if arguments.targets == "smoothed":
         labels = smoothed(target, _column(comments, TOXICITY_ANNOTATORS))
-    weights = None
-    if arguments.identity_weights != "none":
-        weights = identity_weights(target, _matrix(comments, IDENTITIES), arguments.identity_weights)
-    names = tuple(name for kind in arguments.auxiliary_targets for name in COLUMNS[kind])
+    weights = None if variant == "none" else identity_weights(target, _matrix(comments, IDENTITIES), variant)
+    coefficient_of: dict[str, float] = {}
+    for columns, coefficient in (AUXILIARY[kind] for kind in arguments.auxiliary_targets):
+        coefficient_of |= dict.fromkeys(columns, coefficient / len(columns))
+    names, coefficients = tuple(coefficient_of), np.array(list(coefficient_of.values()))
     auxiliary = _matrix(comments, names) if names else None
-    coefficients = [
-        np.full(len(COLUMNS[kind]), COEFFICIENTS[kind] / len(COLUMNS[kind])) for kind in arguments.auxiliary_targets
-    ]
     if auxiliary is not None:
         # Averages over the annotated rows of the whole dataset, however many of them a batch has.
-        coefficients = np.concatenate(coefficients) / (1 - np.isnan(auxiliary).mean(0))
-    coefficients = np.asarray(coefficients, np.float32)
-    return Objective(labels.astype(np.float32), weights, names, auxiliary, coefficients, arguments.init_head_bias)
+        coefficients /= 1 - np.isnan(auxiliary).mean(0)
+    labels, coefficients = labels.astype(np.float32), coefficients.astype(np.float32)
+    return Objective(labels, weights, names, auxiliary, coefficients, arguments.init_head_bias)
 
 
 def smoothed(target: np.ndarray, annotators: np.ndarray) -> np.ndarray:
     """Share of annotators who called a comment toxic, smoothed towards one half, the more the fewer they were.
 
-    `(t n + a) / (n + a + b)` with `a = b = 1`, as the third place of the competition of 2019 did: 1/12 if none of ten
-    said toxic, 2/3 if the only one did. Where their number is not known, the share stays as it is.
+    `(t n + 1) / (n + 2)`, the mean under a prior of Beta(1, 1), as the third place of the competition of 2019 had it:
+    1/12 if none of ten said toxic, 2/3 if the only one did. Where their number is not known, the share stays as it is.
 
     Args:
         target: the share t, float `(rows,)`, 0 to 1.
         annotators: their number n, float `(rows,)`, NaN where not known.
     """
-    smooth = (target * annotators + PRIOR_TOXIC) / (annotators + PRIOR_TOXIC + PRIOR_CIVIL)
-    return np.where(np.isnan(annotators), target, smooth)
+    return np.where(np.isnan(annotators), target, (target * annotators + 1) / (annotators + 2))
 
 
 def identity_weights(target: np.ndarray, identities: np.ndarray, variant: str) -> np.ndarray:
     """Weights that give civil comments which mention an identity, and toxic ones which mention none, a larger share.
 
     These are the rows that BPSN and BNSP AUC are computed on. Let t mean that the comment is toxic, and i that it
-    mentions an identity, both from 0.5 on; identities that were not annotated count as not mentioned.
+    mentions an identity, both from 0.5 on, and not if it is not annotated. The weights, to be divided by their mean:
 
     - `any` (7th and 10th place of the competition of 2019; the 4th in steps of one instead of a quarter): 1/4 +
       1/4 [i] + 1/4 [t, and some identity is not mentioned] + 1/4 [not t, and i]. As hardly any comment mentions all
@@ -135,10 +117,6 @@ def identity_weights(target: np.ndarray, identities: np.ndarray, variant: str) -
     Args:
         target: float `(rows,)`, 0 to 1.
         identities: float `(rows, identities)`, 0 to 1, NaN where not annotated.
-        variant: one of these names.
-
-    Returns:
-        float32 `(rows,)`, divided by their mean.
     """
     toxic = target >= TOXIC_THRESHOLD
     mentioned = identities >= TOXIC_THRESHOLD  # NaN is not
@@ -162,8 +140,7 @@ def _require(comments: Dataset, flag: str, names: Sequence[str]) -> None:
 
 
 def _column(comments: Dataset, name: str) -> np.ndarray:
-    column = comments.select_columns(name).with_format("arrow")[:][name]
-    return column.cast(pa.float64()).to_numpy()
+    return comments.select_columns(name).with_format("arrow")[:][name].cast(pa.float64()).to_numpy()
 
 
 def _matrix(comments: Dataset, names: Sequence[str]) -> np.ndarray:

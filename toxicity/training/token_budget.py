@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -27,10 +26,11 @@ def choose_token_budget(
 ) -> int | None:
     """Most tokens that go through the model at once, None where the number of rows alone limits a batch.
 
+    All processes get the smallest budget of any.
+
     Args:
         args: `max_tokens_per_batch` is a number, None or `auto`: 16,384 on a CPU, measured on a GPU.
-        model, layout, rows: as `measure_token_budget` takes them.
-        accelerator: of the processes that share the work; all get the smallest budget of any.
+        model, layout, rows, accelerator: as `measure_token_budget` takes them.
 
     Raises:
         RequestError: if the device is too small.
@@ -40,22 +40,19 @@ def choose_token_budget(
         return None if asked is None else int(asked)
     if args.device.type != "cuda":
         return CPU_TOKENS
-    most = args.train_batch_size * int(rows.lengths.max())
-    budget = measure_token_budget(model, layout, rows, most, accelerator.autocast, distributed=args.world_size > 1)
+    budget = measure_token_budget(model, layout, rows, args.train_batch_size, accelerator)
     return int(accelerator.gather(torch.tensor([budget], device=args.device)).min())
 
 
 def fitting_tokens(
     peak_bytes: Callable[[int], tuple[int, int]], free_bytes: int, probes: tuple[int, int], most: int
 ) -> int:
-    """Largest number of tokens whose forward and backward pass fit, extrapolated linearly from two small passes.
+    """Number of tokens, up to `most`, whose forward and backward pass fit, extrapolated linearly from two small passes.
 
     Args:
         peak_bytes: runs a pass over at least this many tokens. Returns (tokens, peak bytes), or raises
             `torch.OutOfMemoryError`.
-        free_bytes: free memory of the device.
         probes: tokens of the two passes, the smaller number first.
-        most: upper limit of the result.
 
     Raises:
         RequestError: if not even the first pass's tokens fit.
@@ -79,16 +76,10 @@ def fitting_tokens(
 
 
 def usual_rows(lengths: np.ndarray, tokens: int, padded: bool) -> np.ndarray:
-    """A sample of rows with the given distribution of lengths and at least `tokens` tokens in all.
+    """Indices of rows with the given distribution of lengths and at least `tokens` tokens in all, longest first.
 
-    Args:
-        lengths: tokens of each row.
-        tokens: number of tokens wanted.
-        padded: whether every row of a batch takes as much room as its longest.
-
-    Returns:
-        int64 `(rows,)` indices, longest row first. The longest row of all is always among them; where `lengths` has
-        too few rows, they repeat.
+    The longest row of all is always among them; where `lengths` has too few rows, they repeat. If `padded`, every row
+    takes as much room as the longest.
     """
     order = longest_first(lengths)
     count = -(-tokens // int(lengths.max() if padded else lengths.mean()))
@@ -96,23 +87,15 @@ def usual_rows(lengths: np.ndarray, tokens: int, padded: bool) -> np.ndarray:
 
 
 def measure_token_budget(
-    model: nn.Module,
-    layout: Layout,
-    rows: TokenRows,
-    most: int,
-    autocast: Callable[[], AbstractContextManager],
-    distributed: bool,
+    model: nn.Module, layout: Layout, rows: TokenRows, batch_size: int, accelerator: Accelerator
 ) -> int:
     """Measure how many tokens a CUDA device can train on at once; weights and random state stay as they are.
 
     Args:
         model: on the device, without gradients.
-        layout: how it takes rows, packed or padded.
         rows: the training rows. The batches tried have their distribution of lengths, because attention gives short
             rows as much memory as long ones and masks the difference.
-        most: upper limit of the result, the tokens of a whole optimiser step.
-        autocast: makes the context to compute in.
-        distributed: whether processes exchange gradients.
+        batch_size: rows of a whole optimiser step of this process; the result is at most their tokens.
 
     Raises:
         RequestError: if the device is too small.
@@ -126,7 +109,7 @@ def measure_token_budget(
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         try:
-            with autocast():
+            with accelerator.autocast():
                 logits = logits_of(model(**inputs))
             logits.float().sum().backward()
         finally:
@@ -135,15 +118,14 @@ def measure_token_budget(
         return tokens, torch.cuda.max_memory_allocated(device) - before
 
     # Allocated later, and kept: the two moments of AdamW, and a copy of the gradients where processes exchange them.
-    later = sum(weight.numel() * 4 for weight in model.parameters()) * (3 if distributed else 2)
+    later = sum(weight.numel() * 4 for weight in model.parameters()) * (3 if accelerator.num_processes > 1 else 2)
     was_training = model.training
     model.train()
     try:
         with torch.random.fork_rng([device], device_type=device.type):
-            probes = 4 * longest, 16 * longest
             # Memory that torch has reserved and does not use is free too.
             unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             free = torch.cuda.mem_get_info(device)[0] + unused - later
-            return fitting_tokens(peak_bytes, free, probes, most)
+            return fitting_tokens(peak_bytes, free, (4 * longest, 16 * longest), most=batch_size * longest)
     finally:
         model.train(was_training)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
-from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
+from transformers.trainer_utils import EvalLoopOutput
 
 from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.core.training_arguments import TrainingArguments
@@ -41,12 +41,7 @@ class ToxicityTrainer(ResumableTrainer):
     With auxiliary targets (`targets.Objective`) the model has a logit for each of them, after that of toxicity. They
     are trained on, and left out of the scores and of the model that is saved in the end.
 
-    Evaluation and metrics are charged to phases of their own. `trained_rows` and `trained_tokens` count what went
-    through the training loop, without padding.
-
     Args:
-        model: the classifier.
-        args: options of the training.
         coefficients: of each auxiliary target in the loss, float32 `(targets,)`; None or empty without such targets.
         options: of `ResumableTrainer` and of the Trainer: `processing_class`, the tokenizer, `train_dataset` and
             `eval_dataset`, each `TokenRows`, and `clock` are required.
@@ -64,7 +59,6 @@ class ToxicityTrainer(ResumableTrainer):
             compute_loss_func=lambda outputs, labels, num_items_in_batch: training_loss(
                 logits_of(outputs), **labels, num_items_in_batch=num_items_in_batch, coefficients=self.coefficients
             ),
-            compute_metrics=self._timed_metrics,
             **options,
         )
         self.metric = ToxicityMetric()
@@ -94,34 +88,21 @@ class ToxicityTrainer(ResumableTrainer):
             self.accelerator.native_amp = True
             self.accelerator.scaler = torch.amp.GradScaler("cpu")
 
-    @property
-    def mixed_precision(self) -> str:
-        """`no`, `fp16` or `bf16`, as the Accelerate config or the flags determine it."""
-        return str(self.accelerator.mixed_precision)
-
-    @property
-    def trained_rows(self) -> int:
-        """Rows trained on, over all processes and epochs."""
-        return self._sum_over_processes(self._trained_rows)
-
-    @property
-    def trained_tokens(self) -> int:
-        """Tokens in these rows, without padding."""
-        return self._sum_over_processes(self._trained_tokens)
-
-    def _sum_over_processes(self, count: int) -> int:
-        return self.accelerator.reduce(torch.tensor(count, device=self.args.device)).item()
+    def trained_rows_and_tokens(self) -> list[int]:
+        """Rows and tokens trained on, over all processes and epochs, without padding; every process calls it."""
+        counts = torch.tensor([self._trained_rows, self._trained_tokens], device=self.args.device)
+        return self.accelerator.reduce(counts).tolist()
 
     def counts(self) -> dict[str, int]:
-        """What a checkpoint records: rows and tokens trained on, over all processes, and the token budget."""
-        counts = {"trained_rows": self.trained_rows, "trained_tokens": self.trained_tokens}
+        """What a checkpoint records: rows and tokens trained on, and the token budget."""
+        rows, tokens = self.trained_rows_and_tokens()
+        counts = {"trained_rows": rows, "trained_tokens": tokens}
         return counts if self.max_tokens is None else counts | {"max_tokens": self.max_tokens}
 
     def restore_counts(self, counts: dict[str, int]) -> None:
         """Take over what `counts` returned; only the main process keeps the sums, as those of all are added up."""
         if self.is_world_process_zero():
-            self._trained_rows = counts["trained_rows"]
-            self._trained_tokens = counts["trained_tokens"]
+            self._trained_rows, self._trained_tokens = counts["trained_rows"], counts["trained_tokens"]
         measured, before = self.max_tokens, counts.get("max_tokens")
         if before in (None, measured) or self.args.max_tokens_per_batch != "auto":
             return
@@ -130,10 +111,9 @@ class ToxicityTrainer(ResumableTrainer):
                 f"This device has room for {measured:,} tokens at a time, and the one before had for {before:,}: the "
                 "weights will not be the same to the last bit."
             )
-            return
-        # Free memory differs a little between starts, and steps cut into other parts are rounded differently.
-        self.max_tokens = before
-        self.data_collator = Collator(self.layout, before)
+        else:
+            # Free memory differs a little between starts, and steps cut into other parts are rounded differently.
+            self.max_tokens = self.data_collator.max_tokens = before
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Make the optimiser as the Trainer does, with a learning rate of its own for each layer if asked for."""
@@ -146,10 +126,10 @@ class ToxicityTrainer(ResumableTrainer):
     def restore_progress(self) -> None:
         """Restore what the Trainer does not, and for early stopping the number of evaluations without a better AUC."""
         super().restore_progress()
-        evaluated = [entry["step"] for entry in self.state.log_history if "eval_auc" in entry]
+        best = self.state.best_global_step or 0
+        since_best = sum("eval_auc" in entry and entry["step"] > best for entry in self.state.log_history)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, EarlyStoppingCallback):
-                since_best = sum(step > (self.state.best_global_step or 0) for step in evaluated)
                 callback.early_stopping_patience_counter = since_best
 
     def write_model(self, folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
@@ -176,18 +156,6 @@ class ToxicityTrainer(ResumableTrainer):
         input_ids = self.processing_class(list(texts), truncation=True)["input_ids"]
         return self._score_rows(TokenRows.from_lists(input_ids)).numpy().ravel()
 
-    def _timed_metrics(self, prediction: EvalPrediction) -> dict[str, float | None]:
-        with self.clock.phase("metrics"):
-            logits, labels = prediction.predictions.ravel(), prediction.label_ids.ravel()
-            metrics = self.metric.compute(predictions=logits, references=labels)
-        # The Trainer can log single numbers only.
-        return {"auc": metrics["auc"]}
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate as the Trainer does, charged to the phase `evaluation`."""
-        with self.clock.phase("evaluation"):
-            return super().evaluate(*args, **kwargs)
-
     def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
         """A loader that only carries the rows to `evaluation_loop`, which makes batches of its own."""
         return DataLoader(self.eval_dataset if eval_dataset is None else eval_dataset)
@@ -198,12 +166,10 @@ class ToxicityTrainer(ResumableTrainer):
         strategy = self.args.train_sampling_strategy
         batch_size, processes = self._train_batch_size, self.args.world_size
         if strategy in ("random", "group_by_length"):
-            rows_per_step = batch_size * self.args.gradient_accumulation_steps * processes
-            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
             sampler = EpochSampler(
                 train_dataset.lengths,
-                rows_per_step,
-                seed,
+                batch_size * self.args.gradient_accumulation_steps * processes,
+                self.args.seed if self.args.data_seed is None else self.args.data_seed,
                 strategy == "group_by_length",
                 sparse=train_dataset.targets["labels"] < TOXIC_THRESHOLD,
                 later_share=self.args.later_negatives,
@@ -229,26 +195,24 @@ class ToxicityTrainer(ResumableTrainer):
         return torch.stack(losses).sum()
 
     def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
+        self, dataloader: DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> EvalLoopOutput:
         """Score the loader's rows; logits and labels are returned in dataset order, each float32 `(rows, 1)`."""
         rows: TokenRows = dataloader.dataset
         logits = self._score_rows(rows, self._on_scored_batch)
         labels = torch.from_numpy(rows.targets["labels"][:, None])
         metrics = {"loss": mean_binary_cross_entropy(logits, labels).item()}
-        if self.compute_metrics is not None and not prediction_loss_only:
-            metrics |= self.compute_metrics(EvalPrediction(logits.numpy(), labels.numpy()))
+        with self.clock.phase("metrics"):
+            # The Trainer can log single numbers only.
+            scores = self.metric.compute(predictions=logits.numpy().ravel(), references=labels.numpy().ravel())
+            metrics["auc"] = scores["auc"]
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return EvalLoopOutput(logits.numpy(), labels.numpy(), metrics, len(rows))
 
     def _score_rows(self, rows: TokenRows, on_batch: Callable[[int], object] = lambda batches: None) -> torch.Tensor:
         # On a CPU a copy in bf16: autocast would convert the weights again for every batch.
-        copied = self.mixed_precision == "bf16" and self.args.device.type == "cpu" and not self.is_fsdp_enabled
+        in_bf16 = self.accelerator.mixed_precision == "bf16"
+        copied = in_bf16 and self.args.device.type == "cpu" and not self.is_fsdp_enabled
         scorer = BatchScorer(
             in_bfloat16(self.model, self.layout) if copied else self.model,
             self.layout,
@@ -267,7 +231,7 @@ class ToxicityTrainer(ResumableTrainer):
 
     def _log_choices(self) -> None:
         """Log how this machine is used, and why."""
-        device, precision = self.args.device, self.mixed_precision
+        device, precision = self.args.device, self.accelerator.mixed_precision
         if device.type in ("cpu", "cuda"):
             best, reason = best_precision(compute_capability(device))
             name = precision_name(precision)
@@ -285,8 +249,8 @@ class ToxicityTrainer(ResumableTrainer):
             logger.info("Rows of any length are padded together; --train_sampling_strategy group_by_length is faster.")
         attention = getattr(getattr(self.model, "config", None), "_attn_implementation", "the model's own")
         budget = "" if self.max_tokens is None else f", at most {self.max_tokens:,} tokens at a time"
+        compiled = "on" if self.args.torch_compile else "off, as every batch has a shape of its own to compile for"
         logger.info(
-            f"Comments are computed {rows}{budget}; attention: {attention}; "
-            f"{self.args.optim.value}; torch.compile is "
-            f"{'on' if self.args.torch_compile else 'off, as every batch has a shape of its own to compile for'}."
+            f"Comments are computed {rows}{budget}; attention: {attention}; {self.args.optim.value}; torch.compile is "
+            f"{compiled}."
         )

@@ -103,7 +103,7 @@ def installed_file(requirement: str, name: str, sha256: str) -> Path:
 
 
 def bundled(folder: str) -> Path:
-    """Path of `recipes` or `accelerate_configs`: in the root of a checkout, or inside the installed package."""
+    """A folder of this project's own files, `recipes` or `accelerate_configs`: as installed, or in a checkout."""
     package = Path(__file__).resolve().parents[1]
-    in_checkout = package.parent / folder
-    return in_checkout if in_checkout.is_dir() else package / folder
+    installed = package / folder
+    return installed if installed.is_dir() else package.parent / folder

@@ -13,7 +13,7 @@ from toxicity.evaluation.identity_probe import (
     describe_probe,
     probe,
 )
-from toxicity.probe import main
+from toxicity.probe import command, main
 
 THRESHOLDS = {"0.5": 0.3, "0.8": 0.6}
 
@@ -46,6 +46,22 @@ def test_the_command_prints_the_table_and_ends_with_the_json(fake_scorer, capsys
 def test_a_model_that_is_not_there_is_refused(fake_scorer):
     with pytest.raises(RequestError, match="there is no model runs/none"):
         main(["--model", "runs/none"])
+
+
+def test_a_model_whose_scores_are_no_numbers_fails(fake_scorer, monkeypatch, capsys):
+    monkeypatch.setattr(FakeScorer, "__call__", lambda self, texts: np.full(len(texts), np.nan))
+    with pytest.raises(SystemExit) as stop:
+        main(["--model", "runs/mine"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_the_console_script_ends_with_the_code_of_a_refusal(fake_scorer, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["toxicity-probe", "--model", "runs/none"])
+    with pytest.raises(SystemExit) as stop:
+        command()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: there is no model runs/none\n"
 
 
 @pytest.mark.usefixtures("torch_build")

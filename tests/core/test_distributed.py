@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from toxicity.core import distributed
 from toxicity.core.errors import RequestError
@@ -68,3 +69,11 @@ def test_one_process_that_was_asked_for_goes_on(launched_alone, monkeypatch):
     monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
     distributed.require_all_processes()
+
+
+def test_each_process_of_a_machine_has_a_device_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    for local_rank, index in (("0", 0), ("1", 1), ("2", 0)):
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+        assert distributed.device() == torch.device("cuda", index)

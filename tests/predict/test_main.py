@@ -7,8 +7,9 @@ import textwrap
 import pytest
 from builders import ROOT
 
+import toxicity.predict
 from toxicity.core.errors import RequestError
-from toxicity.predict.__main__ import main
+from toxicity.predict.__main__ import command, main
 
 
 @pytest.mark.usefixtures("torch_build")
@@ -57,3 +58,19 @@ def test_a_wrong_flag_exits_with_2_before_torch_is_loaded():
     assert done.returncode == 2
     assert "--model" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_scorer_is_where_it_is_documented():
+    from toxicity.predict.scorer import Scorer
+
+    assert toxicity.predict.Scorer is Scorer
+    with pytest.raises(AttributeError, match="has no attribute 'Scorrer'"):
+        _ = toxicity.predict.Scorrer
+
+
+def test_the_console_script_ends_with_the_code_of_a_refusal(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["toxicity-predict", "--model", "m", "--output", "scores"])
+    with pytest.raises(SystemExit) as stop:
+        command()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: nothing to score")

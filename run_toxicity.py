@@ -94,8 +94,9 @@ def main() -> None:
     benchmark = build_benchmark(machine, protocol, splits, trainer, encoder, evaluation)
     if is_main_process:
         with trainer.full_disk_explained(Path(args.output_dir), "the report", kept="The trained model is saved."):
-            cut = {key: getattr(data_args, key) for key in ("max_seq_length", "head_tail_truncation")}
-            add_to_config(Path(args.output_dir), evaluation.calibration.to_config() | cut)
+            # So that a Scorer truncates comments as this training did.
+            truncation = {name: getattr(data_args, name) for name in ("max_seq_length", "head_tail_truncation")}
+            add_to_config(Path(args.output_dir), evaluation.calibration.to_config() | truncation)
             write_report(args.output_dir, benchmark, splits.validation, evaluation, trainer.state.log_history)
             write_card(
                 args.output_dir, benchmark, args.hub_model_id, data_args.dataset_name, data_args.dataset_revision

@@ -42,7 +42,7 @@ def main(pip_audit: str) -> int:
     for package in known:
         for advisory in package["vulns"]:
             fixed = ", ".join(advisory["fix_versions"]) or "no release"
-            print(f"{package['name']} {package['version']}: {advisory['id']}, mended in {fixed}")
+            print(f"{package['name']} {package['version']}: {advisory['id']}, fixed in {fixed}")
     skipped = sorted(package["name"] for package in found if "skip_reason" in package)
     print(f"Looked up {len(looked_up)} packages; with known vulnerabilities: {len(known)}.")
     if skipped:

@@ -6,10 +6,8 @@ python -m benchmarks.baselines NAME TASK.json    # prints times, memory and AUC 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,56 +28,23 @@ from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
     Trainer,
-    TrainerCallback,
     set_seed,
 )
 
-from benchmarks.memory import process_memory
 from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
-from toxicity.core.arguments import ModelArguments
+from benchmarks.task import BATCH_SIZE, WARM_UP_ROWS, Stopwatch, Task, peak_memory, timed
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.hardware.cpu import prepare_cpu
 from toxicity.hardware.timing import PhaseClock
-from toxicity.models.classifier import SAMPLE_MODEL, load_model, load_tokenizer
+from toxicity.models.classifier import load_model, load_tokenizer
 from toxicity.models.packing import fill_batches, longest_first
 from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification, layout_for
 from toxicity.training.batching import EpochSampler
 from toxicity.training.trainer import ToxicityTrainer
 
-BATCH_SIZE = 32
 # That of the sample recipe, for all contenders.
 OPTIMISER = {"learning_rate": 1e-4, "lr_scheduler_type": "linear", "warmup_steps": 0.06, "weight_decay": 0.01}
-WARM_UP_ROWS = 2 * BATCH_SIZE
-
-
-@dataclasses.dataclass
-class Task:
-    """The task of every contender.
-
-    Attributes:
-        folder: holds the saved datasets `train`, `validation` and `published`, with the columns `text`, `input_ids`,
-            `length` and `labels`.
-        seed: of the classification head, the order of rows and the dropout.
-        precision: `no` (fp32), `fp16` or `bf16`.
-        model_shape: `minilm`, pretrained, or `bert-base` with random weights.
-        config_overrides: as the flag of run_toxicity.py.
-    """
-
-    folder: str
-    seed: int
-    precision: str
-    model_shape: str
-    config_overrides: str | None = None
-
-    @property
-    def minilm(self) -> ModelArguments:
-        """The pretrained checkpoint of the shape `minilm`."""
-        return ModelArguments(SAMPLE_MODEL, config_overrides=self.config_overrides)
-
-    def rows(self, split: str) -> Dataset:
-        """Load a dataset of the folder."""
-        return Dataset.load_from_disk(str(Path(self.folder) / split))
 
 
 def stock_model(task: Task) -> PreTrainedModel:
@@ -107,32 +72,6 @@ def our_model(task: Task) -> PreTrainedModel:
 
 def _bert_base() -> BertConfig:
     return BertConfig(num_labels=1, problem_type="multi_label_classification")
-
-
-class Stopwatch(TrainerCallback):
-    """Callback: seconds of a training loop, from before its first batch to after its last step."""
-
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Start."""
-        self.started = now()
-
-    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        """Stop."""
-        self.seconds = now() - self.started
-
-
-def now() -> float:
-    """Seconds of a clock, read once the device has finished its queue."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Call, and return the seconds it took and its result."""
-    started = now()
-    result = call()
-    return now() - started, result
 
 
 def hf_trainer(task: Task, padded: bool, strategy: str) -> dict[str, Any]:
@@ -309,11 +248,6 @@ def pipeline(task: Task) -> dict[str, Any]:
     classify(texts[:BATCH_SIZE])
     seconds, _ = timed(lambda: classify(texts))
     return {"scoring_seconds": seconds, "scored_rows": len(texts), "peak_memory_bytes": peak_memory()}
-
-
-def peak_memory() -> int:
-    """Peak bytes of this process: on the GPU if there is one, else in main memory."""
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else process_memory("VmHWM")
 
 
 # Name → function, and whether it gets this package's settings of threads and allocator.

@@ -19,9 +19,9 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
-from benchmarks.baselines import BATCH_SIZE
 from benchmarks.memory import process_memory
 from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer, tiny_bert
+from benchmarks.task import BATCH_SIZE
 from toxicity.core.arguments import DataArguments
 from toxicity.data.sources import labels_of, load_splits
 from toxicity.data.token_dataset import TokenRows

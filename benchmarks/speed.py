@@ -29,8 +29,9 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from benchmarks.baselines import CONTENDERS, Task, our_model, timed
+from benchmarks.baselines import CONTENDERS, our_model
 from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
+from benchmarks.task import Task, timed
 from toxicity.core.arguments import DataArguments
 from toxicity.core.markdown import markdown_table
 from toxicity.core.schema import TEXT

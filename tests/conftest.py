@@ -253,3 +253,8 @@ def score(model_dir, tmp_path, monkeypatch):
     yield call
     torch.set_num_threads(threads)
     log.handlers, log.propagate, log.level = before
+
+
+@pytest.fixture
+def home(tmp_path):
+    return {"HF_DATASETS_CACHE": str(tmp_path / "datasets")}

@@ -1,4 +1,4 @@
-"""All private names of other libraries that the package uses, listed; an upgrade that changes one fails here.
+"""All private names of transformers, accelerate and torch that are used; an upgrade that changes one fails here.
 
 A name is private if it starts with an underscore: methods that are overridden or called, attributes, imports, keyword
 arguments, and attributes that are named by strings. Nothing else of these libraries is used that an upgrade may change

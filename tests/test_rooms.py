@@ -21,11 +21,8 @@ DOORS = {"__init__", "probe"}
 
 
 def imports_of(path):
-    """Modules of the package that a file imports, wherever in it, with what only type checkers import left out."""
+    """Modules of the package that a file imports, wherever in it, what only type checkers see included."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("toxicity"))

@@ -132,6 +132,7 @@ def test_a_recipe_behind_the_flags():
         (["--max_seq_length", "2"], "least that works is 3"),
         (["--label_smoothing_factor", "0.1"], "no effect"),
         (["--prediction_loss_only"], "needs all scores"),
+        (["--enable_jit_checkpoint", "true"], "handling of SIGTERM, which saves a checkpoint"),
         (["--per_device_train_batch_size", "0"], "least that works is 1"),
         (["--max_tokens_per_batch", "many"], "a number of tokens, or auto"),
         (["--max_tokens_per_batch", "0"], "a number of tokens, or auto"),

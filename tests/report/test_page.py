@@ -31,13 +31,13 @@ def test_the_row_stands_beside_the_published_ones():
     rows = table(page, "Machine")
     assert rows[0] == ["p100", "1", "0:00:02", "0:01:40", "0:00:04", "0.96819"]
     assert [cells[0] for cells in rows[1:]] == ["V100 (published)", "V100 (published)", "P100 (published)"]
-    assert "another than that of the published runs" in page
+    assert "This run used another protocol, so neither its times nor its AUC can be compared with theirs." in page
 
 
 def test_the_published_protocol_is_known_as_such():
     published = published_rows()[0]
     same = row(protocol=benchmark()["protocol"] | published["protocol"] | {"epochs": 2.0})
-    assert "It is the protocol of the published runs." in report_markdown(same, {}, EMPTY)
+    assert "This run used the same protocol." in report_markdown(same, {}, EMPTY)
 
 
 def test_metrics_with_their_interval():

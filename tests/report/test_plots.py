@@ -6,6 +6,7 @@ from example_run import BIAS, CALIBRATION, LOG_HISTORY, NOTHING_DEFINED, PROBE
 from matplotlib.text import Text
 
 from toxicity.bench.picture import STYLE
+from toxicity.evaluation.calibration import Calibration
 from toxicity.report import identity_plots, plots
 
 METRICS = {"auc": 0.96, "auc_interval": [0.95, 0.97], "average_precision": 0.8}
@@ -56,16 +57,17 @@ def test_precision_and_recall(drawn, rows, calibration):
 
 
 @SIZES
-@pytest.mark.parametrize("temperature", [None, 1.31])
-def test_reliability(drawn, rows, temperature):
-    texts = drawn(plots.draw_reliability, *scored(rows), temperature)
+@pytest.mark.parametrize("calibration", [Calibration(), Calibration(1.31, measured={})], ids=["as it is", "fitted"])
+def test_reliability(drawn, rows, calibration):
+    texts = drawn(plots.draw_reliability, *scored(rows), calibration)
     errors = [text for text in texts if "expected calibration error" in text]
-    assert len(errors) == (1 if temperature is None else 2)
+    assert len(errors) == (1 if calibration.measured is None else 2)
+    assert any("temperature 1.310" in text for text in texts) == (calibration.measured is not None)
 
 
 @pytest.mark.parametrize("toxic", [True, False])
 def test_reliability_of_one_class_and_of_scores_that_are_0_and_1(drawn, toxic):
-    drawn(plots.draw_reliability, np.full(3, toxic), np.array([-1000.0, 0.0, 1000.0]), 1.31)
+    drawn(plots.draw_reliability, np.full(3, toxic), np.array([-1000.0, 0.0, 1000.0]), Calibration(1.31, measured={}))
 
 
 def test_bias(drawn):
@@ -127,8 +129,8 @@ def test_probe_with_the_default_threshold_alone(drawn):
 
 def test_smoothing_is_a_running_mean():
     values = np.array([3.0, 0.0, 3.0, 6.0, 0.0])
-    np.testing.assert_allclose(plots.smoothed(values), [1.5, 2.0, 3.0, 3.0, 3.0])
+    np.testing.assert_allclose(plots.running_mean(values), [1.5, 2.0, 3.0, 3.0, 3.0])
     rng = np.random.default_rng(0)
     noise = rng.normal(size=400)
-    np.testing.assert_allclose(plots.smoothed(noise)[200], noise[190:211].mean())
-    assert plots.smoothed(np.array([7.0])).tolist() == [7.0]
+    np.testing.assert_allclose(plots.running_mean(noise)[200], noise[190:211].mean())
+    assert plots.running_mean(np.array([7.0])).tolist() == [7.0]

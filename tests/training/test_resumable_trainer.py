@@ -13,7 +13,7 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.hardware.timing import PhaseClock
 from toxicity.training.checkpoints import checkpoints_in, fault_of, read_index, seal
 from toxicity.training.resumable_trainer import ResumableTrainer
-from toxicity.training.resume import PROGRESS
+from toxicity.training.resume import NOTE
 
 ROWS = [{"input_ids": [2, 5 + row, 3], "labels": [float(row % 2)]} for row in range(16)]
 
@@ -75,7 +75,7 @@ def test_a_best_checkpoint_that_is_torn_does_not_become_the_result(make_trainer)
 
 
 def test_a_note_that_cannot_be_written_stops_nothing(make_trainer, tmp_path, caplog):
-    (tmp_path / "run" / PROGRESS).mkdir(parents=True)
+    (tmp_path / "run" / NOTE).mkdir(parents=True)
     trainer = make_trainer(logging_steps=1, num_train_epochs=1)
     with caplog.at_level(logging.WARNING, logger="toxicity"):
         trainer.train()

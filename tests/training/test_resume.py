@@ -4,7 +4,7 @@ import pytest
 
 from toxicity.core.errors import RequestError
 from toxicity.training.request import differences
-from toxicity.training.resume import FINISHED, PROGRESS, Checkpoints
+from toxicity.training.resume import FINISHED, NOTE, Checkpoints
 
 
 def test_a_start_without_a_checkpoint_is_a_start(tmp_path, caplog):
@@ -29,9 +29,21 @@ def test_a_run_that_died_before_its_first_checkpoint_is_counted(tmp_path):
     assert other.interruptions == []
 
 
+def test_a_run_of_before_an_option_was_removed_is_still_counted(tmp_path):
+    Checkpoints(tmp_path, {"seed": 1, "ema_decay": 0.0}).note_progress(7)
+    again = Checkpoints(tmp_path, {"seed": 1})
+    again.choose("auto")
+    assert [part["repeated_steps"] for part in again.interruptions] == [7]
+    (tmp_path / NOTE).unlink()
+    Checkpoints(tmp_path, {"seed": 1, "ema_decay": 0.9}).note_progress(7)
+    another = Checkpoints(tmp_path, {"seed": 1})
+    another.choose("auto")
+    assert another.interruptions == []
+
+
 @pytest.mark.parametrize("note", ["[" * 100_000, "[]", "{}", '{"run_id": 1, "step": "x"}', "\ud800"])
 def test_a_damaged_note_is_none(tmp_path, note):
-    (tmp_path / PROGRESS).write_text(note, errors="surrogatepass")
+    (tmp_path / NOTE).write_text(note, errors="surrogatepass")
     again = Checkpoints(tmp_path)
     assert again.choose("auto") is None
     assert again.interruptions == []
@@ -74,7 +86,7 @@ def test_another_number_of_processes_is_told(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("toxicity.core.distributed.world_size", lambda: 2)
     with caplog.at_level("WARNING", logger="toxicity"):
         Checkpoints(tmp_path)._decide("auto")
-    assert "checkpoint-8 is of 1 processes, and these are 2: the random numbers of dropout are others" in caplog.text
+    assert "checkpoint-8 is of 1 processes, and these are 2: dropout draws different random numbers" in caplog.text
 
 
 def test_a_checkpoint_that_is_not_on_every_machine_is_refused_with_the_machine_named(tmp_path, monkeypatch):

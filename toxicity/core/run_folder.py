@@ -1,4 +1,4 @@
-"""Where a run keeps what it leaves."""
+"""Paths of the files that a run writes."""
 
 from __future__ import annotations
 

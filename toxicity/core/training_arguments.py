@@ -73,6 +73,11 @@ class TrainingArguments(HfTrainingArguments):
                 "--hub_token would leave the token in files and in the list of processes: leave it out, and run "
                 "`hf auth login` or set HF_TOKEN."
             )
+        if self.enable_jit_checkpoint:
+            raise RequestError(
+                "--enable_jit_checkpoint would replace this package's own handling of SIGTERM, which saves a "
+                "checkpoint and ends with exit code 75: leave it out."
+            )
         # The collator picks the columns that the model takes, and the sampler needs the length of each row.
         self.remove_unused_columns = False
         # With --push_to_hub, Trackio would publish its record as a Space, local paths included, without being asked.

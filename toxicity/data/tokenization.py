@@ -75,7 +75,7 @@ class SplitTokens(NamedTuple):
     validation: Tokens
 
     def timing(self, seconds: float) -> dict[str, Any]:
-        """What the tokenizer's time is about: `seconds`, `cache_hit` (of either split), and the `rows` they cover.
+        """The tokenizer's time and what it covers: `seconds`, `cache_hit` (of either split), and the `rows` they cover.
 
         The rows are those that were tokenised, or all rows if all were in the cache.
         """

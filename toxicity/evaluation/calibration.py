@@ -46,12 +46,15 @@ class Calibration:
     measured: dict[str, Any] | None = None  # the section `calibration` of `benchmark.json`, see `calibrate`
     held_out: np.ndarray | None = None  # validation rows that nothing was fitted on, int64, ascending
 
+    def scaled(self, logits: np.ndarray) -> np.ndarray:
+        """Logits of any shape divided by the temperature, float64."""
+        return np.asarray(logits, dtype=np.float64) / self.temperature
+
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64, of logits of any shape."""
-        scaled = np.asarray(logits, dtype=np.float64) / self.temperature
         # As NumPy computes it: SciPy's expit differs in the last bit of one score in fifty.
         with np.errstate(over="ignore"):
-            return 1.0 / (1.0 + np.exp(-scaled))
+            return 1.0 / (1.0 + np.exp(-self.scaled(logits)))
 
     @property
     def pipeline_threshold(self) -> float:
@@ -189,16 +192,16 @@ def _why_unfittable(logits: np.ndarray, toxic: np.ndarray, fitted: np.ndarray, h
 def _threshold_row(
     target: float, temperature: float, logits: np.ndarray, toxic: np.ndarray, fitted: np.ndarray, held_out: np.ndarray
 ) -> dict[str, Any]:
-    logit = choose_threshold(logits[fitted], toxic[fitted], target)
-    if logit is None:
+    cut = choose_threshold(logits[fitted], toxic[fitted], target)
+    if cut is None:
         missing = dict.fromkeys(("threshold", "pipeline_threshold", "precision", "recall", "flagged"))
         reason = f"no threshold that flags {MINIMUM_FLAGGED_ROWS} fitted rows or more has this precision"
         return {"precision_target": target, **missing, "reason": reason}
     row = {
         "precision_target": target,
-        "threshold": float(expit(logit / temperature)),
-        "pipeline_threshold": float(expit(logit)),
-        **precision_and_recall(logits[held_out], toxic[held_out], logit),
+        "threshold": float(expit(cut / temperature)),
+        "pipeline_threshold": float(expit(cut)),
+        **precision_and_recall(logits[held_out], toxic[held_out], cut),
     }
     return row if row["precision"] is not None else row | {"reason": "no held-out row is flagged"}
 

@@ -23,7 +23,7 @@ class Publisher(TrainerCallback):
     """Publishes what the allow-lists of `push` name, from the main process, if `--push_to_hub` asks for it.
 
     Args:
-        args: the options `hub_*` among them say where, and when: at the `end`, or also at `every_save`.
+        args: `hub_*` say where to publish, and when: at the `end`, or also at `every_save`.
         clock: the phase `checkpoint` is charged for the start of an upload, which then goes on beside the training.
     """
 

@@ -7,9 +7,10 @@
     python -m toxicity.predict --model exported/int8 --input comments.csv --output scores
 
 Inputs are CSV (also .gz and .zip), JSON lines (also .gz) or parquet: files, folders, patterns, addresses that
-`fsspec` knows, or `-` for lines on standard input. Every input file becomes one output file with the id, score, label
-and subtypes of its comments in their order. What is done is skipped when the same job is run again. Of a folder all
-files are taken but those that begin with `.` or `_`, and `dataset_infos.json` and the like; `--output` lies outside it.
+`fsspec` knows, or `-` for lines on standard input. Every input file becomes one output file with the id, score,
+label and subtypes of its comments in their order. Files that are scored already are skipped when the same job is
+run again. In a folder, all files are read except those whose names begin with `.` or `_` and descriptions such as
+`dataset_infos.json`; `--output` must be outside it.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ from toxicity.core.errors import RequestError
 from toxicity.core.files import digest_of, write_text
 from toxicity.predict.shards import Shard
 
-SCHEMA_VERSION = 1
+MANIFEST_VERSION = 1
 MANIFEST = "manifest.json"
 # Hidden folder that exists while a job is unfinished. It holds JOB, the description of the job, and the folder `shards`
 # with up to three files for each output: `.json`, the record that it is finished; `.lock`, locked while a process
 # writes it (it stays as a sign that the output was begun); and `.tried`, which exists once a process has written the
 # output, or failed to, since the job was last started.
-PROGRESS = ".progress"
+IN_PROGRESS = ".progress"
 JOB = "job.json"
 
 JOB_KEYS = ("schema_version", "job")
@@ -45,8 +45,8 @@ class Ledger:
 
     def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
         self.folder = folder
-        self._job = {"schema_version": SCHEMA_VERSION, "job": dict(job)}
-        self._progress = folder / PROGRESS
+        self._job = {"schema_version": MANIFEST_VERSION, "job": dict(job)}
+        self._progress = folder / IN_PROGRESS
         self._lock: FileLock | None = None
         manifest = _read(folder / MANIFEST, (*JOB_KEYS, "shards"))
         started = _read(self._progress / JOB, JOB_KEYS)

@@ -18,7 +18,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from toxicity.bench.picture import time_unit
 from toxicity.bench.runs import PHASES
 from toxicity.core.console import h_mm_ss
-from toxicity.evaluation.calibration import precision_and_recall
+from toxicity.evaluation.calibration import Calibration, precision_and_recall
 from toxicity.evaluation.calibration_metrics import BINS, expected_calibration_error, reliability_bins
 from toxicity.report.tables import interval, number
 
@@ -80,24 +80,26 @@ def draw_precision_recall(
     return figure
 
 
-def draw_reliability(toxic: np.ndarray, logits: np.ndarray, temperature: float | None) -> Figure:
-    """Draw the reliability diagram and the distribution of the scores, before and after the temperature.
+def draw_reliability(toxic: np.ndarray, logits: np.ndarray, calibration: Calibration) -> Figure:
+    """Draw the reliability diagram and the distribution of the scores, of at least one row.
 
-    `temperature` is what the logits are divided by; None where none was fitted. There is at least one row.
+    Where a temperature was fitted, both are drawn before and after it.
     """
-    scaled = [("before", 1.0, "C1", "o--"), ("after", temperature, "C0", "s-")]
-    drawn = scaled if temperature else [("scores", 1.0, "C0", "s-")]
+    fitted = calibration.measured is not None
+    drawn = [("scores", Calibration(), "C0", "s-")]
+    if fitted:
+        drawn = [("before", Calibration(), "C1", "o--"), ("after", calibration, "C0", "s-")]
     figure = Figure(figsize=(6.6, 7.4))
-    judged_on = ",\non comments that the temperature was not fitted on" if temperature else ""
+    judged_on = ",\non comments that the temperature was not fitted on" if fitted else ""
     figure.suptitle(f"Reliability of the scores{judged_on}")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], **CHANCE, label="scores are probabilities")
     width = 0.8 / BINS / len(drawn)
-    for index, (name, divisor, color, style) in enumerate(drawn):
-        bins = reliability_bins(logits / divisor, toxic)
-        error = expected_calibration_error(logits / divisor, toxic)
-        fitted = "" if divisor == 1.0 else f", temperature {divisor:.3f}"
-        label = f"{name}{fitted}: expected calibration error {error:.4f}"
+    for index, (name, scale, color, style) in enumerate(drawn):
+        bins = reliability_bins(scale.scaled(logits), toxic)
+        error = expected_calibration_error(scale.scaled(logits), toxic)
+        divided_by = "" if scale.temperature == 1.0 else f", temperature {scale.temperature:.3f}"
+        label = f"{name}{divided_by}: expected calibration error {error:.4f}"
         upper.plot(bins.mean_score, bins.toxic_share, style, color=color, clip_on=False, label=label)
         # A mean of 1.0 is in the last bin.
         centres = (np.minimum(np.floor(bins.mean_score * BINS), BINS - 1) + 0.5) / BINS
@@ -131,11 +133,11 @@ def draw_training(log_history: Sequence[Mapping[str, Any]]) -> Figure:
     few = {"marker": "o", "markersize": 4} if len(steps) < 30 else {}
     upper.plot(steps, losses, color="C3", linewidth=1, label="loss", **few)
     if len(steps) >= 5:
-        upper.plot(steps, smoothed(losses), color="C0", label="loss, smoothed")
+        upper.plot(steps, running_mean(losses), color="C0", label="loss, smoothed")
     if len(evaluated["loss"][0]):
         upper.plot(*evaluated["loss"], "s--", color="C2", label="loss of the evaluation")
     # A single spike would otherwise press the rest of the curve flat.
-    highest = max(np.quantile(losses, 0.98, method="higher"), *smoothed(losses), *evaluated["loss"][1], 1e-9)
+    highest = max(np.quantile(losses, 0.98, method="higher"), *running_mean(losses), *evaluated["loss"][1], 1e-9)
     upper.set(ylabel="loss", ylim=(0, 1.1 * highest))
     upper.legend()
     others[0].plot(*_logged(log_history, "learning_rate"), **few)
@@ -177,7 +179,7 @@ def draw_timing(benchmark: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def smoothed(values: np.ndarray) -> np.ndarray:
+def running_mean(values: np.ndarray) -> np.ndarray:
     """Running mean, float `(n,)`, over a centred window of a twentieth of the values, narrower at the ends."""
     half = max(1, round(0.05 * len(values) / 2))
     sums = np.concatenate([[0.0], np.cumsum(values)])

@@ -87,8 +87,9 @@ def _drawings(
         drawings["training.png"] = partial(plots.draw_training, log_history)
     if np.isfinite(logits).all():
         judged = slice(None) if held_out is None else held_out
-        temperature = calibration["temperature"] if calibration else None
-        drawings["reliability.png"] = partial(plots.draw_reliability, toxic[judged], logits[judged], temperature)
+        drawings["reliability.png"] = partial(
+            plots.draw_reliability, toxic[judged], logits[judged], evaluation.calibration
+        )
         if toxic.any() and not toxic.all():
             drawings["roc.png"] = partial(plots.draw_roc, toxic, logits, metrics)
             drawings["precision_recall.png"] = partial(plots.draw_precision_recall, toxic, logits, metrics, calibration)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import TrainerCallback
@@ -12,9 +12,6 @@ from transformers import TrainerCallback
 from toxicity.core.console import printable
 from toxicity.core.errors import Interrupted, RunFailure
 from toxicity.training.interruption import defer_stop, stop_requested
-
-if TYPE_CHECKING:
-    from toxicity.training.resumable_trainer import ResumableTrainer
 
 SECONDS_BETWEEN_CHECKS = 1.0
 MOST_STEPS_BETWEEN_CHECKS = 100
@@ -29,9 +26,12 @@ class Monitor(TrainerCallback):
     """Checks about once a second, in all processes at the same step, and acts on what any of them found.
 
     Between checks it costs nothing: losses stay on the device, and no process waits for another.
+
+    Args:
+        trainer: the `ResumableTrainer` that makes this callback; its module is above this one.
     """
 
-    def __init__(self, trainer: ResumableTrainer) -> None:
+    def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
         self._stopping = False
         self._batch = 0
@@ -156,7 +156,7 @@ class Monitor(TrainerCallback):
         return self._steps_since_check >= self._steps_between_checks or (alone and stop_requested())
 
     def _check(self, save: bool) -> tuple[int, bool, bool]:
-        """Minus the first bad step of any process, whether any has to stop, whether the main one wants to save."""
+        """First bad step of any process, negated, as processes agree on maxima; whether to stop; whether to save."""
         seconds = max(monotonic() - self._last_check, 1e-6)
         wanted = int(SECONDS_BETWEEN_CHECKS / seconds * self._steps_since_check)
         wanted = max(1, min(wanted, 2 * self._steps_between_checks, MOST_STEPS_BETWEEN_CHECKS))

@@ -22,7 +22,7 @@ from toxicity.training.request import differences
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-PROGRESS = ".progress.json"
+NOTE = ".progress.json"
 FINISHED = "finished"
 
 
@@ -107,7 +107,7 @@ class Checkpoints:
         """
         note = {"run_id": self.run_id, "step": step, "cause": cause, "trained": trained}
         note |= {"interruptions": self.interruptions, "request": self.request, "tokenizing": self.tokenizing}
-        path = self.run_folder.path / PROGRESS
+        path = self.run_folder.path / NOTE
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, json.dumps(note))
@@ -153,8 +153,8 @@ class Checkpoints:
             raise RequestError(f"{folder} was written with --save_only_model: without the optimiser nothing goes on.")
         if index.get("processes", distributed.world_size()) != distributed.world_size():
             logger.warning(
-                f"{folder} is of {index['processes']} processes, and these are {distributed.world_size()}: the random "
-                "numbers of dropout are others from here on, and so are the weights at the end."
+                f"{folder} is of {index['processes']} processes, and these are {distributed.world_size()}: dropout "
+                "draws different random numbers from here on, so the final weights differ."
             )
         logger.info(f"Going on from {folder}, after {index['step']:,} steps.")
         history = {name: index[name] for name in ("run_id", "tokenizing", "progress")}
@@ -179,7 +179,7 @@ class Checkpoints:
     def _from_the_beginning(self) -> dict[str, Any]:
         """Start without a checkpoint, as the same run if it was interrupted before it saved its first one."""
         note = self._read_note()
-        if not note or note["trained"] or note["request"] != self.request:
+        if not note or note["trained"] or differences(note["request"], self.request):
             return {"run_id": self.run_id}
         interruptions = [*note["interruptions"], _interruption(0, None, "unknown", note["step"])]
         return {"run_id": note["run_id"], "tokenizing": note["tokenizing"], "interruptions": interruptions}
@@ -189,7 +189,7 @@ class Checkpoints:
         kinds = {"run_id": str, "step": int, "cause": str, "trained": bool}
         kinds |= {"interruptions": list, "request": dict, "tokenizing": dict}
         try:
-            note = json.loads((self.run_folder.path / PROGRESS).read_text(encoding="utf-8"))
+            note = json.loads((self.run_folder.path / NOTE).read_text(encoding="utf-8"))
             return {name: kind(note[name]) for name, kind in kinds.items()}
         except checkpoints.DAMAGE:
             return {}

@@ -44,13 +44,16 @@ def launched_alone(monkeypatch):
     """The environment that Accelerate's launcher, asked for two processes on a CPU, gives the one that it starts."""
     for variable in distributed.RANK_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.setattr("psutil.Process.environ", lambda self: {})
 
 
 def test_one_process_where_several_were_asked_for_is_refused_with_torchrun_named(launched_alone):
-    with pytest.raises(RequestError, match="started one, .*`torchrun --standalone --nproc_per_node 2"):
+    with pytest.raises(
+        RequestError, match="started one, .*ACCELERATE_MIXED_PRECISION=bf16 torchrun --standalone --nproc_per_node 2"
+    ):
         distributed.require_all_processes()
 
 

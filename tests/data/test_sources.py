@@ -247,3 +247,8 @@ def test_all_nine_identities_are_told_of_where_one_is_annotated(tmp_path):
 
 def test_a_source_without_identities_has_none(comments_csv):
     assert identities_of(splits_of(comments_csv).train) == {}
+
+
+def test_a_file_that_is_gone_by_now_is_not_named_by_its_path(tmp_path):
+    arguments = DataArguments(train_file=str(tmp_path / "gone" / "train.csv.zip"))
+    assert sources._data_name(arguments) == "train.csv"

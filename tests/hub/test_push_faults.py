@@ -1,7 +1,10 @@
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
+from builders import ROOT
 from hub_server import READ_TOKEN
 from huggingface_hub import HfApi
 from huggingface_hub.utils import get_session
@@ -176,3 +179,13 @@ def test_a_card_with_bad_metadata_is_refused_before_anything_is_sent(hub, finish
     with pytest.raises(PublishError, match=r"Invalid metadata in README.md.*license"):
         push_run(finished_run, REPO)
     assert not hub.calls("PUT", "")
+
+
+def test_a_wrong_flag_of_the_command_exits_with_2_before_torch_is_loaded():
+    code = (
+        "import sys\nfrom toxicity.hub.__main__ import main\nsys.argv = ['hub', 'run']\ntry:\n    main()\n"
+        "except SystemExit as stop:\n    assert 'torch' not in sys.modules\n    sys.exit(stop.code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "--repo" in done.stderr

@@ -115,6 +115,13 @@ def test_an_error_without_a_message(model_dir, monkeypatch):
         exact(model_dir)
 
 
+def test_what_transformers_says_of_weights_that_do_not_fit_is_let_through(model_dir, monkeypatch):
+    monkeypatch.setattr("transformers.utils.logging.set_verbosity_error", lambda: pytest.fail("silenced"))
+    set_config(model_dir, id2label={str(index): str(index) for index in range(6)}, label2id={})
+    with pytest.raises(RequestError, match="cannot load .*model: RuntimeError: .*mismatch"):
+        exact(model_dir)
+
+
 def test_a_model_that_was_not_trained_to_classify(checkpoint):
     with pytest.raises(RequestError, match="no weights for classifier.bias, classifier.weight: it was not trained"):
         exact(checkpoint)

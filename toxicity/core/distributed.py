@@ -109,7 +109,11 @@ def require_all_processes() -> None:
     except (psutil.Error, AttributeError):
         return
     if asked_for_several:
+        # What the Accelerate config came to: torchrun does not read it.
+        names = ("ACCELERATE_USE_CPU", "ACCELERATE_MIXED_PRECISION")
+        settings = "".join(f"{name}={os.environ[name]} " for name in names if name in os.environ)
         raise RequestError(
             "accelerate launch was asked for several processes and started one, as it does without GPUs. Start two on "
-            "a CPU with `torchrun --standalone --nproc_per_node 2 run_toxicity.py ...`, or ask for one process."
+            f"a CPU with `{settings}torchrun --standalone --nproc_per_node 2 run_toxicity.py ...`, or ask for one "
+            "process."
         )

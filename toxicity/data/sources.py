@@ -208,7 +208,8 @@ def _data_name(arguments: DataArguments) -> str:
     """What the data are called in reports: the name of a file or folder without its path, or the id on the Hub."""
     given = arguments.train_file or arguments.dataset_name
     # train.csv.zip is the same data as the train.csv in it.
-    return re.sub(r"\.(gz|zip)$", "", Path(given).name) if Path(given).exists() else given
+    is_path = bool(arguments.train_file) or Path(given).exists()
+    return re.sub(r"\.(gz|zip)$", "", Path(given).name) if is_path else given
 
 
 def _refuse_or_warn(source: Source, on_bad_rows: str) -> None:

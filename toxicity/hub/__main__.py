@@ -9,7 +9,6 @@ import argparse
 from pathlib import Path
 
 from toxicity.core.errors import refusals_exit_cleanly
-from toxicity.hub.push import push_run
 
 
 def main() -> None:
@@ -20,6 +19,9 @@ def main() -> None:
     parser.add_argument("--private", action="store_true", default=None, help="make a new repo private")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to; by default main")
     arguments = parser.parse_args()
+    # Imported only now, so that mistakes in the flags are reported before torch is loaded, which takes seconds.
+    from toxicity.hub.push import push_run
+
     address = push_run(arguments.run, arguments.repo, arguments.private, arguments.revision)
     print(f"Published: {address}")
 

@@ -91,9 +91,10 @@ def load_classifier(
     """
     refuse_pickled_weights(name)
     own_class = padding_free_class(config) if padding_free else None
-    # The library's own report on missing weights would alarm readers about a new head; the checks below replace it.
     verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
+    if new_head:
+        # The library's own report on missing weights would alarm readers about it; the checks below replace it.
+        transformers_logging.set_verbosity_error()
     try:
         model, loading = (own_class or AutoModelForSequenceClassification).from_pretrained(
             name,

@@ -92,7 +92,8 @@ class ResumableTrainer(Trainer):
             self.restore_counts(self.checkpoints.progress["counts"])
         # Hidden from the Trainer, which with a limit of 1 deletes all checkpoints but the best at the end, the newest
         # too, before the validation rows are scored.
-        self.args.save_total_limit = None
+        if self._limit == 1:
+            self.args.save_total_limit = None
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         except pickle.UnpicklingError as error:
@@ -137,7 +138,8 @@ class ResumableTrainer(Trainer):
 
     def write_model(self, folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
         """Write weights and configuration of the trained model into a folder."""
-        self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        model.save_pretrained(folder, state_dict=state_dict)
 
     def save_before_stop(self) -> None:
         """Save a checkpoint in the middle of an evaluation, unless this step has one already."""

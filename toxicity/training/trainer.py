@@ -137,7 +137,7 @@ class ToxicityTrainer(ResumableTrainer):
         if self.coefficients is None:
             super().write_model(folder, state_dict)
             return
-        model = self.accelerator.unwrap_model(self.model)
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         name, layer = output_layer(model)
         rows = {f"{name}.{part}": state_dict[f"{name}.{part}"][:1] for part in layer.state_dict()}
         config, model.config = model.config, with_labels(model.config, (LABEL,))

@@ -49,7 +49,7 @@ def test_what_could_not_be_looked_up_is_no_success(audit):
 def test_what_is_known_to_be_vulnerable_is_named(audit):
     code, told = audit(packages(torch=[{"id": "CVE-1", "fix_versions": ["1.1"]}], numpy=[], odd=None))
     assert code == 1
-    assert "torch 1.0: CVE-1, mended in 1.1" in told
+    assert "torch 1.0: CVE-1, fixed in 1.1" in told
     assert "Looked up 2 packages; with known vulnerabilities: 1." in told
     assert "the service does not know them: odd" in told
 

@@ -111,7 +111,9 @@ def require_all_processes() -> None:
     if asked_for_several:
         # What the Accelerate config came to: torchrun does not read it.
         names = ("ACCELERATE_USE_CPU", "ACCELERATE_MIXED_PRECISION")
-        settings = "".join(f"{name}={os.environ[name]} " for name in names if name in os.environ)
+        settings = "".join(
+            f"{name}={os.environ[name]} " for name in names if os.environ.get(name, "no") not in ("no", "False")
+        )
         raise RequestError(
             "accelerate launch was asked for several processes and started one, as it does without GPUs. Start two on "
             f"a CPU with `{settings}torchrun --standalone --nproc_per_node 2 run_toxicity.py ...`, or ask for one "

@@ -23,7 +23,7 @@ from toxicity.predict.score_shards import BYTES_PER_WINDOW, ROWS_PER_WINDOW, Fai
 from toxicity.predict.scorer import Scorer
 from toxicity.predict.shards import STANDARD_INPUT, Shard, list_shards
 
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
+SCORING_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
 LOCKED_BY_ANOTHER = Failure("another process holds it, perhaps of a job that was killed: run this again", False)
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def _failures_of_all_processes(
 
 def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]:
     """Everything that determines the bytes of the outputs, for the manifest: model, settings and package versions."""
-    packages = (*PACKAGES, "onnxruntime") if scorer.runtime == "onnxruntime" else PACKAGES
+    packages = (*SCORING_PACKAGES, "onnxruntime") if scorer.runtime == "onnxruntime" else SCORING_PACKAGES
     versions = {package: importlib.metadata.version(package) for package in packages}
     return {
         "model": model,

@@ -17,7 +17,7 @@ from toxicity.models.flops import Encoder
 from toxicity.training.evaluate import Evaluation
 from toxicity.training.trainer import ToxicityTrainer
 
-PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "evaluate", "scikit-learn")
+RUN_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "evaluate", "scikit-learn")
 
 
 def build_benchmark(
@@ -54,7 +54,7 @@ def build_benchmark(
         "machine": dict(machine),
         "versions": {
             "python": platform.python_version(),
-            **{package: importlib.metadata.version(package) for package in PACKAGES},
+            **{package: importlib.metadata.version(package) for package in RUN_PACKAGES},
         },
         "protocol": dict(protocol),
         "dropped_rows": dict(splits.dropped_rows),

@@ -28,7 +28,7 @@ from toxicity.predict.scorer import Scorer
 
 REPORT = "export.json"
 FORMS = ("fp32", "int8")
-PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
+EXPORT_PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 # The validation rows of recipes/sample.yaml.
 SAMPLE = DataArguments(dataset_name="sample", max_train_samples=4000, max_eval_samples=2000)
 
@@ -66,7 +66,7 @@ def export_and_compare(model: str, revision: str, output: Path, labelled: DataAr
         report = {
             "rows": len(texts),
             "labelled": labelled.train_file or labelled.dataset_name,
-            "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+            "versions": {package: importlib.metadata.version(package) for package in EXPORT_PACKAGES},
             **{form: _measured(found, scores["torch"], labels) for form, found in scores.items()},
         }
         for form, folder in folders.items():

@@ -1,9 +1,36 @@
 import numpy as np
+import pytest
 
-from toxicity.core.schema import hard_labels
+from toxicity.core.schema import hard_labels, polarity
 
 
 def test_one_half_is_toxic():
     labels = hard_labels(np.array([0.0, 0.4999, 0.5, 1.0]))
     assert labels.tolist() == [0.0, 0.0, 1.0, 1.0]
     assert labels.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("word", "is_toxic"),
+    [
+        ("toxic", True),
+        ("Non-Toxic", False),
+        ("not toxic", False),
+        ("OFF", True),
+        ("NOT", False),
+        ("noHate", False),
+        ("nothate", False),
+        ("not_offensive", False),
+        ("hate speech", True),
+        ("neither", False),
+        ("LABEL_1", None),
+        ("yes", None),
+        ("positive", None),
+        ("note", None),
+        ("toxic2", None),
+        ("1", None),
+        ("", None),
+    ],
+)
+def test_the_name_of_a_class_says_whether_it_is_toxic_or_says_nothing(word, is_toxic):
+    assert polarity(word) is is_toxic

@@ -25,10 +25,16 @@ SAMPLE_RECIPE = bundled("recipes") / "sample.yaml"
 # Keys of a recipe that describe its own data or its own model: dropped when a flag names other data or another model.
 DATA_SOURCES = {"dataset_name", "train_file"}
 DATA_KEYS = DATA_SOURCES | {
+    "dataset_config_name",
     "dataset_revision",
+    "train_split_name",
+    "validation_split_name",
     "validation_file",
     "text_column_name",
     "label_column_name",
+    "positive_labels",
+    "delimiter",
+    "encoding",
     "max_train_samples",
     "max_eval_samples",
 }
@@ -46,11 +52,19 @@ class DataArguments:
         help="`sample` (real comments, installed with requirements.txt), or the id of a dataset on the Hub, such as "
         "google/civil_comments.",
     )
+    dataset_config_name: str | None = HfArg(
+        default=None, help="Configuration of a dataset on the Hub that has several."
+    )
     dataset_revision: str | None = HfArg(default=None, help="Branch, tag or commit of a dataset on the Hub.")
+    train_split_name: str | None = HfArg(default=None, help="Split of the dataset to train on; by default `train`.")
+    validation_split_name: str | None = HfArg(
+        default=None,
+        help="Split of the dataset to validate on; by default `validation`, if there is one.",
+    )
     train_file: str | None = HfArg(
         default=None,
-        help="Comments with their toxicity: a file in CSV (also .gz, .zip), JSON lines (also .gz) or parquet, or a "
-        "folder of such files.",
+        help="Comments with their toxicity: a file (CSV, JSON, parquet or Arrow, also compressed), a folder or "
+        "a pattern of such files, or an address such as hf://datasets/USER/NAME/FILE.",
     )
     validation_file: str | None = HfArg(
         default=None, help="Validation comments, in the same formats. Without it the training file is split."
@@ -59,7 +73,17 @@ class DataArguments:
         default=None, help="Name of the text column, if it is not one of the published names."
     )
     label_column_name: str | None = HfArg(
-        default=None, help="Name of the toxicity column: numbers from 0 to 1, toxic from 0.5 on."
+        default=None, help="Name of the toxicity column: numbers from 0 to 1, toxic from 0.5 on, or names of classes."
+    )
+    positive_labels: list[str] | None = HfArg(
+        default=None, help="Values of the toxicity column that mean toxic; all others mean civil."
+    )
+    delimiter: str | None = HfArg(
+        default=None, help="What separates the columns of a CSV file, such as `;` or `tab`; by default it is found out."
+    )
+    encoding: str | None = HfArg(
+        default=None,
+        help="Character encoding of CSV and JSON files, such as cp1252; by default UTF-8, or as its mark says.",
     )
     max_seq_length: int = HfArg(
         default=220, help="Most tokens per comment, [CLS] and [SEP] included; longer comments are truncated."

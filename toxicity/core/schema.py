@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,6 +45,31 @@ NAMES: dict[str, tuple[str, ...]] = {
 
 # The competition counts a label or identity as present at >= 0.5; with > 0.5 several teams lost places.
 TOXIC_THRESHOLD = 0.5
+
+# Names of the class of toxic comments and of that of civil ones in datasets and models, letters alone, in lower case.
+# A toxic word after `no`, `non` or `not` names the class of civil comments, too.
+TOXIC_WORDS = (
+    *("abuse", "abusive", "aggressive", "attack", "bullying", "cyberbullying", "harassing", "harassment"),
+    *("hate", "hateful", "hatespeech", "hof", "insult", "insulting", "obscene", "off", "offense", "offensive"),
+    *("profanity", "racism", "racist", "severetoxic", "sexism", "sexist", "toxic", "toxicity", "uncivil"),
+)
+CIVIL_WORDS = (
+    *("benign", "civil", "clean", "harmless", "inoffensive", "neither", "none", "normal", "not", "ok", "okay"),
+)
+
+
+def polarity(word: str) -> bool | None:
+    """Whether a class of this name holds toxic comments (True) or civil ones (False); None if the name does not say.
+
+    `hate` and `OFF` are toxic, `nothate`, `NOT` and `non-toxic` civil; `LABEL_1`, `yes` and `positive` do not say.
+    """
+    letters = re.sub(r"[^a-z]", "", word.casefold())
+    if re.search(r"\d", word):
+        return None
+    if letters in TOXIC_WORDS:
+        return True
+    negated = re.fullmatch(r"(?:is)?(?:not|non|no)(?:a|an)?(.+)", letters)
+    return False if letters in CIVIL_WORDS or (negated and negated[1] in TOXIC_WORDS) else None
 
 
 def hard_labels(target: np.ndarray) -> np.ndarray:

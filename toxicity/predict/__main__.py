@@ -58,6 +58,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text_column_name", help="column of the comment; else text or comment_text")
     parser.add_argument("--id_column_name", help="column of the id; else id, or rows are numbered from 0")
     parser.add_argument("--label_column_name", help="column of the toxicity that an export is measured on")
+    parser.add_argument("--delimiter", help="what separates the columns of CSV files; else it is found out")
+    parser.add_argument("--encoding", help="character encoding of CSV and JSON files; else UTF-8, or as its mark says")
+    parser.add_argument(
+        "--toxic_label", nargs="+", help="the model's classes that mean toxic, if their names do not say"
+    )
     parser.add_argument("--precision_target", help="label at the model's threshold for this precision, such as 0.9")
     parser.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), help="by default the device's fastest")
     parser.add_argument(

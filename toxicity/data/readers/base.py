@@ -21,6 +21,14 @@ LINE_TOO_LONG = f"its line is longer than {BLOCK_BYTES:,} bytes"
 ChooseColumns = Callable[[list[str], str], list[str]]
 
 
+class Layout(NamedTuple):
+    """How files of text are laid out, where that is not to be found out from their first bytes."""
+
+    delimiter: str | None = None  # what separates the columns of a CSV file, one character
+    encoding: str | None = None  # a name that Python knows
+    txt_holds_lines: bool = False  # whether a `.txt` file is one comment a line, and not a table
+
+
 class Part(NamedTuple):
     """Consecutive rows of a file.
 

@@ -56,7 +56,7 @@ TRAINING = [
     ([5, None, None], None, [5, None, None], "2 rows have none"),
     (["a", None], None, ["a", None], "1 row has none"),
     ([None, None], None, [None, None], "2 rows have none"),
-    ([1.0, 2.0, None, float("nan")], None, [1, 2, None, None], "2 rows have none, double is kept as whole numbers"),
+    ([1.0, 2.0, None, float("nan")], None, [1, 2, None, None], "2 rows have none; double is kept as whole numbers"),
     ([1.5, 2.0, 1e300, float("inf")], None, ["1.5", "2", "1e+300", "inf"], "double is kept as text"),
     ([UUIDS[0].bytes, None], pa.binary(16), [UUID_TEXTS[0], None], "fixed_size_binary[16] is kept as text"),
     ([value.bytes for value in UUIDS], pa.uuid(), UUID_TEXTS, "is kept as text"),

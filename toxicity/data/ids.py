@@ -56,11 +56,14 @@ def ids_as_they_are(column: pa.ChunkedArray, source: str) -> tuple[pa.ChunkedArr
     return column, np.zeros(len(column), dtype=bool)
 
 
-def ids_of_training_rows(column: pa.ChunkedArray | None, rows: int, source: str) -> pa.Array | pa.ChunkedArray:
+def ids_of_training_rows(
+    column: pa.ChunkedArray | None, rows: int, source: str, broken: int = 0
+) -> pa.Array | pa.ChunkedArray:
     """The ids of rows to train on: int64 if all are whole numbers, else large_string; null where there is none.
 
     Training needs no ids: they only name rows in messages and in the scores of a run. What is unusual about them is
-    logged and no fault. Without a column, or with one of a nested type, they are the row numbers from 0.
+    logged and no fault; `broken` rows, which have none, are not counted. Without a column, or with one of a nested
+    type, the ids are the row numbers from 0.
     """
     if column is not None:
         column = _plain(column)
@@ -71,14 +74,14 @@ def ids_of_training_rows(column: pa.ChunkedArray | None, rows: int, source: str)
         return pa.array(np.arange(rows))
     ids = _named(column)
     told = []
-    if ids.null_count:
-        told.append(f"{_rows(ids.null_count)} none")
+    if ids.null_count > broken:
+        told.append(f"{_rows(ids.null_count - broken)} none")
     if repeated := _repeated(ids):
         told.append(f"{_rows(repeated)} one that was there before")
     if not (pa.types.is_integer(column.type) or text_as_bytes(column) is not None):
         told.append(f"{column.type} is kept as {'whole numbers' if pa.types.is_integer(ids.type) else 'text'}")
     if told:
-        logger.info(f"{source}: of the ids, {', '.join(told)}. Training needs none.")
+        logger.info(f"Of the ids in {source}, which training can do without: {'; '.join(told)}.")
     return ids
 
 

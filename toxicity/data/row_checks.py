@@ -65,7 +65,7 @@ def check_rows(
     reasons = dict(broken or {})
     text = _checked_text(table[TEXT], source, reasons)
     id_column = table[ID] if ID in table.column_names else None
-    columns = {ID: ids_of_training_rows(id_column, len(table), source), TEXT: text}
+    columns = {ID: ids_of_training_rows(id_column, len(table), source, len(broken or {})), TEXT: text}
     labels = {name: table[name] for name in SUBTYPES if name in table.column_names}
     toxicity = toxicity_of(table[TARGET], source, target_name, positive_labels, labels)
     columns[TARGET] = toxicity.shares

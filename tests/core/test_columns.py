@@ -108,6 +108,7 @@ def test_a_flag_with_the_exact_name_takes_that_column():
         (["a comment", "", "no"], {}, "seems to have no header"),
         (["1", "a comment", "0.5"], {"text_name": "text"}, "seems to have no header"),
         # A header that is none of these.
+        (["words", "2019", "x"], {"text_name": "words"}, "no column target, toxicity, .*it has words, 2019"),
         (["", "words", "bad"], {}, 'it has "", words, bad'),
         (["0", "1", "2"], {}, "it has 0, 1, 2"),
         (["id", "words", "2019"], {}, "it has id, words, 2019"),

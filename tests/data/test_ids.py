@@ -67,6 +67,7 @@ TRAINING = [
     ([date(2020, 1, 1)], None, ["2020-01-01"], "date32[day] is kept as text"),
     ([time(1, 2)], pa.time32("s"), ["01:02:00"], "is kept as text"),
     ([timedelta(1)], pa.duration("s"), ["86400"], "is kept as text"),
+    ([pa.MonthDayNano([1, 2, 3])], None, ["MonthDayNano(months=1, days=2, nanoseconds=3)"], "is kept as text"),
     ([Decimal("1.50"), Decimal("2.00")], None, ["1.50", "2.00"], "is kept as text"),
     ([True, False], None, ["true", "false"], "bool is kept as text"),
     ([["a"], ["b"]], None, [0, 1], "the ids are list<item: string>, so rows go by their numbers"),

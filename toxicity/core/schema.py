@@ -182,11 +182,12 @@ def _missing(
 ) -> str:
     """What to say of a column that is not there."""
     known = {_letters(name) for group in (candidates, *NAMES.values()) for name in group}
-    if not known.intersection(map(_letters, names)) and _looks_like_data(names):
+    if len(free) == len(names) and not known.intersection(map(_letters, names)) and _looks_like_data(names):
         shown = ", ".join(f"`{printable(name, 20)}`" for name in names[:3])
         return (
             f"{source} seems to have no header, as its first line begins with {shown}. "
-            "Add a first line that names the columns, such as `text,label`."
+            "Add a first line that names the columns, such as `text,label`; if that is the header, name the right "
+            "columns with --text_column_name and --label_column_name."
         )
     letters_of = {_letters(name): name for name in free}
     wanted = [_letters(name) for name in candidates]

@@ -112,7 +112,7 @@ def _named(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return _as_text(column)
     text, undecodable = decoded(as_bytes)
     if undecodable.any():
-        values = (value and value.decode(errors="backslashreplace") for value in as_bytes.to_pylist())
+        values = (None if value is None else value.decode(errors="backslashreplace") for value in as_bytes.to_pylist())
         text = pa.chunked_array([pa.array(values, pa.large_string())])
     numbers = whole_numbers(text)
     return text if numbers is None or text.null_count == len(text) else numbers
@@ -126,16 +126,18 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values of a type other than text and integers as large_string, as people write them."""
     types = pa.types
     if types.is_fixed_size_binary(column.type):
         write = (lambda value: str(uuid.UUID(bytes=value))) if column.type.byte_width == UUID_BYTES else bytes.hex
     elif types.is_floating(column.type):
         # The shortest number that is the same float, where Arrow rounds.
         write = lambda value: repr(value).removesuffix(".0")  # noqa: E731
-    elif types.is_temporal(column.type) or types.is_boolean(column.type) or types.is_decimal(column.type):
-        return column.cast(pa.large_string())
     else:
-        write = str
+        try:
+            return column.cast(pa.large_string())
+        except pa.ArrowException:  # an interval, say, or a time zone that this machine does not know
+            write = str
     values = (None if value is None else write(value) for value in column.to_pylist())
     return pa.chunked_array([pa.array(values, pa.large_string())])
 

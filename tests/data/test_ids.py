@@ -103,7 +103,7 @@ def test_without_ids_rows_are_numbered():
         ([True, None], None, pa.bool_()),
         (["a", None], None, pa.large_string()),
         ([b"a", b"7"], None, pa.large_string()),
-        ([None, None], None, pa.large_string()),
+        ([None, None], None, pa.null()),
         (pa.array(["a", "b"]).dictionary_encode(), None, pa.large_string()),
         (pa.array([7, 8]).dictionary_encode(), None, pa.int64()),
     ],

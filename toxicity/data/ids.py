@@ -36,15 +36,15 @@ def ids_as_they_are(column: pa.ChunkedArray, source: str) -> tuple[pa.ChunkedArr
     """The ids of a part of a file to score, in the type that they have there.
 
     Returns:
-        Integers, floats, decimals, booleans, dates and times as they are; text, bytes of text, UUIDs and nulls as
-        large_string. And where the bytes are not UTF-8, bool `(rows,)`: those are null.
+        Integers, floats, decimals, booleans, dates, times and columns of nulls alone as they are; text, bytes of text
+        and UUIDs as large_string. And where the bytes are not UTF-8, bool `(rows,)`: those are null.
 
     Raises:
         RequestError: if the column has a nested type.
     """
     column = _plain(column)
     as_bytes = text_as_bytes(column)
-    if as_bytes is not None:
+    if as_bytes is not None and not pa.types.is_null(column.type):
         return decoded(as_bytes)
     if pa.types.is_nested(column.type):
         raise RequestError(

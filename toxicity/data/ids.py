@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from toxicity.core.errors import RequestError
+from toxicity.core.schema import ID
 from toxicity.data.readers.base import text_as_bytes
 from toxicity.data.text import decoded
 
@@ -37,7 +38,7 @@ def ids_as_they_are(column: pa.ChunkedArray, source: str) -> tuple[pa.ChunkedArr
 
     Returns:
         Integers, floats, decimals, booleans, dates, times and columns of nulls alone as they are; text, bytes of text
-        and UUIDs as large_string. And where the bytes are not UTF-8, bool `(rows,)`: those are null.
+        and UUIDs as string. And where the bytes are not UTF-8, bool `(rows,)`: those are null.
 
     Raises:
         RequestError: if the column has a nested type.
@@ -45,14 +46,15 @@ def ids_as_they_are(column: pa.ChunkedArray, source: str) -> tuple[pa.ChunkedArr
     column = _plain(column)
     as_bytes = text_as_bytes(column)
     if as_bytes is not None and not pa.types.is_null(column.type):
-        return decoded(as_bytes)
+        text, undecodable = decoded(as_bytes)
+        return text.cast(pa.string()), undecodable
     if pa.types.is_nested(column.type):
         raise RequestError(
-            f"{source}: the column of the ids holds {column.type}; ids should be text or numbers. "
-            "Name another with --id_column_name."
+            f"{source}: the column `{ID}` holds {column.type}; an id is a single value. "
+            "Name another column with --id_column_name."
         )
     if pa.types.is_fixed_size_binary(column.type):
-        column = _as_text(column)
+        column = _as_text(column).cast(pa.string())
     return column, np.zeros(len(column), dtype=bool)
 
 

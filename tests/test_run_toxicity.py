@@ -127,7 +127,7 @@ def test_a_refusal_is_two_lines_and_leaves_nothing(checkpoint, comments_csv, tmp
 
 BAD_DATA = {
     "one class": ([["thank you", 0]] * 30, "training needs both"),
-    "label is no number": ([["thank you", "kind"]] * 9, "row 1: the target is not a number"),
+    "label is no number": ([["thank you", "kind"]] * 9, "`target` holds `kind` (9 rows), of which nobody can tell"),
     "empty split": ([["thank you", 0]], "split empty"),
     "blank text": ([["thank you", 0], [" ", 1], ["liar", 1]] * 9, "row 2: the text is blank"),
 }

@@ -69,17 +69,17 @@ def test_columns_can_be_named(tmp_path):
 
 BAD_TABLES = [
     (
-        ["id", "body", "target"],
+        ["id", "words", "target"],
         [[1, "a", 1]],
-        r"no column text or comment_text; it has id, body, target.*--text_column",
+        r"no column text, comment_text, comment or the like; it has id, words, target.*--text_column",
     ),
     (["id", "text", "bad"], [[1, "a", 1]], r"it has id, text, bad.*--label_column_name"),
-    (HEADER, [[1, "a", "yes"], [2, "b", "no"]], r"c.csv, row 1: the target is not a number.*--label_column_name"),
+    (HEADER, [[1, "a", "maybe"], [2, "b", 0]], r"c.csv, row 1: the target is not a number.*--label_column_name"),
+    (HEADER, [[1, "a", "maybe"], [2, "b", "so"]], r"`target` holds `maybe` \(1 row\), .*--positive_labels"),
     (HEADER, [[1, "a", 0], [2, "b", 1.5]], r"c.csv, row 2: the target is not from 0 to 1.*--on_bad_rows drop"),
     (HEADER, [[1, "a", 0], [2, "b", ""]], r"row 2: the target is missing"),
-    (HEADER, [[1, "a", "nan"], [2, "b", "0.5"]], r"row 1: the target is not a number"),
+    (HEADER, [[1, "a", "nan"], [2, "b", "0.5"]], r"row 1: the target is missing"),
     (HEADER, [[1, "a", 0], [2, " ", 1], [3, "b", 0]], r"row 2: the text is blank. Bad rows in all: 1"),
-    (HEADER, [[1, "a", 0], [1, "b", 1]], r"row 2: the id was there before"),
     (HEADER, [[i, "a", 0] for i in range(9)], r"all 6 training rows are civil"),
     (HEADER, [[i, "a", 1] for i in range(9)], r"all 6 training rows are toxic"),
     (HEADER, [[1, "a", 1]], r"validation split empty"),
@@ -92,6 +92,13 @@ def test_refused(tmp_path, header, rows, message):
     path = write_csv(tmp_path / "c.csv", header, rows)
     with pytest.raises(RequestError, match=message):
         splits_of(path)
+
+
+@pytest.mark.parametrize("on_bad_rows", ["refuse", "drop"])
+def test_rows_that_were_sampled_twice_are_trained_on_twice(tmp_path, on_bad_rows):
+    path = write_csv(tmp_path / "c.csv", HEADER, [[i % 20, text, y] for i, (text, y) in enumerate(make_comments(60))])
+    splits = splits_of(path, on_bad_rows=on_bad_rows)
+    assert sorted([*splits.train["id"], *splits.validation["id"]]) == sorted([*range(20)] * 3)
 
 
 def test_dropped_rows_are_counted_and_do_not_change_the_split(comments_csv, tmp_path, caplog):

@@ -12,7 +12,7 @@ from toxicity.data.tokenization import tokenize
 @pytest.fixture
 def splits():
     def rows(**columns):
-        return Dataset(check_rows(pa.table(columns), "mine.csv")[0])
+        return Dataset(check_rows(pa.table(columns), "mine.csv").table)
 
     texts = ["liar liar", "thank you", "thank you", "kind note"]
     train = rows(text=texts, target=[0.9, 0.5, 0.1, 0.0], black=[0.5, 0.4, None, None])
@@ -35,6 +35,16 @@ def test_it_tells_what_was_found(splits, tokenizer, cache_dir):
     assert "Left out: 3 rows: the text is blank" in lines
     assert "Subtypes (rows with a value, of them at >= 0.5): none" in lines
     assert lines[-1] == "  black: 2, 1"
+
+
+def test_ids_of_two_files_may_differ_in_type(splits, tokenizer, cache_dir):
+    ids = iter((["a", "b", None, "d"], [1, 2]))
+    splits.train, splits.validation = (
+        Dataset(split.data.table.set_column(0, "id", pa.array(next(ids))))
+        for split in (splits.train, splits.validation)
+    )
+    tokens = [tokenize(split, tokenizer, 4, cache_dir=cache_dir) for split in (splits.train, splits.validation)]
+    assert "Texts that were there before: 2 (33.33%)" in summarize_data(splits, *tokens, 4)
 
 
 def test_the_command_stops_after_it(comments_csv, checkpoint, tmp_path, run_main, capsys):

@@ -65,7 +65,7 @@ def test_a_folder_with_the_scores_of_another_job_is_refused(score, tmp_path, cap
 @pytest.mark.parametrize(
     ("rows", "flags"),
     [
-        ([["id", "body"], [1, "x"]], ["--text_column_name", "body"]),
+        ([["id", "words"], [1, "x"]], ["--text_column_name", "words"]),
         ([["id", "text"], [1, "x"], [2, ""]], ["--on_bad_rows", "score_null"]),
     ],
 )

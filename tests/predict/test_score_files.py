@@ -190,7 +190,11 @@ def test_bad_rows_can_be_left_without_a_score(score, tmp_path, expected):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("in.csv", b"id,body\n1,x\n", "in.csv has no column text or comment_text; it has id, body"),
+        (
+            "in.csv",
+            b"id,words\n1,x\n",
+            "in.csv has no column text, comment_text, comment or the like; it has id, words",
+        ),
         ("in.csv", b"", "is empty"),
         ("in.csv", b"id,text\n1,\n", "row 1: the text is missing"),
         ("in.csv", b"id,text\n1,\xff\n", "row 1: the text is not UTF-8"),

@@ -72,6 +72,14 @@ def test_predictions_keep_order_ids_and_auc(tmp_path, validation):
     assert roc_auc_score(table["label"], table["score"]) == roc_auc_score([0, 1, 0], logits)
 
 
+def test_rows_without_an_id_keep_their_place(tmp_path, validation):
+    validation = validation.remove_columns("id").add_column("id", ["a", None, "c"])
+    write_report(tmp_path, benchmark(), validation, judged(np.array([2.0, 3.0, -3.0], dtype=np.float32)), [])
+    table = pyarrow.parquet.read_table(tmp_path / "report" / "predictions.parquet")
+    assert table["id"].to_pylist() == ["a", None, "c"]
+    assert "id `missing`" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+
+
 def test_what_is_printed_ends_with_the_json_row(tmp_path, validation, capsys):
     write_report(tmp_path, benchmark(), validation, judged(np.array([-4.0, 2.0, -1.0])), LOG_HISTORY)
     output = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import re
 
 import pytest
 import torch
@@ -41,6 +42,15 @@ def make_trainer(tmp_path, tiny_model):
 
     yield make
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_row_without_an_id_is_named_by_its_number(make_trainer):
+    trainer = make_trainer()
+    trainer.train_ids = [None if row % 2 else "c" for row in range(len(ROWS))]
+    named = trainer.ids_of_batch(0, 0)
+    assert len(named) == 4
+    assert all(name == "c" or re.fullmatch(r"row \d*[13579] of the training rows", name) for name in named)
+    assert {*named} - {"c"}
 
 
 def steps_saved(trainer):

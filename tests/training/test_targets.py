@@ -119,6 +119,14 @@ def test_one_missing_column_of_several_is_named_alone():
         objective_of(split, ObjectiveArguments(identity_weights="share"))
 
 
+def test_a_column_that_could_not_be_read_is_refused_with_the_reason():
+    columns = dict.fromkeys(SUBTYPES, pa.array([0.0, 1.0])) | {"insult": pa.nulls(2, pa.float32())}
+    absent = {"insult": "`maybe` in row 3 is not a share from 0 to 1", "male": "not asked for"}
+    with pytest.raises(RequestError, match="--auxiliary_targets subtypes .* insult [(]`maybe` in row 3 is not a share"):
+        objective_of(comments(2, **columns), ObjectiveArguments(auxiliary_targets=["subtypes"]), absent)
+    objective_of(comments(2, **columns), ObjectiveArguments(), absent)
+
+
 def test_unknown_auxiliary_targets_are_refused():
     with pytest.raises(RequestError, match="subtypes and identities, and not irony"):
         ObjectiveArguments(auxiliary_targets=["irony"])

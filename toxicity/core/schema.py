@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import re
+import shlex
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
+from toxicity.core.console import printable
 from toxicity.core.errors import RequestError
+
+logger = logging.getLogger(__name__)
 
 ID = "id"
 TEXT = "text"
@@ -30,18 +37,29 @@ IDENTITIES = (
 
 ANNOTATOR_COUNTS = ("toxicity_annotator_count", "identity_annotator_count")
 
-# Canonical name → its names in the published datasets, in the order in which they are tried:
-# the competition of 2019 (`train.csv`: comment_text, target; `all_data.csv`: comment_text, toxicity),
+# Canonical name → its names in datasets, in the order in which they are tried: first those of the published ones that
+# name one thing each, then what others call it.
+# The competition of 2019 (`train.csv`: comment_text, target; `all_data.csv`: comment_text, toxicity),
 # `google/civil_comments` on the Hub (text, toxicity), the competition of 2018 (comment_text, toxic, severe_toxic,
-# identity_hate), and the sample (text, is_offensive). All other columns have their canonical name everywhere.
+# identity_hate), the sample (text, is_offensive), OLID (tweet, subtask_a), HASOC (text, task_1), Davidson's tweets
+# (tweet, class). All other columns have their canonical name everywhere.
 NAMES: dict[str, tuple[str, ...]] = {
     ID: (ID,),
-    TEXT: (TEXT, "comment_text"),
-    TARGET: (TARGET, "toxicity", "toxic", "is_offensive", "label", "labels"),
+    TEXT: (TEXT, "comment_text", "comment", "tweet", "sentence", "content", "message", "body", "post", "review"),
+    TARGET: (
+        *(TARGET, "toxicity", "toxic", "is_toxic", "is_offensive", "offensive", "label", "labels", "class"),
+        *("hate", "is_hate", "hateful", "subtask_a", "task_1"),
+    ),
     **{name: (name,) for name in (*SUBTYPES, *IDENTITIES, *ANNOTATOR_COUNTS)},
     "severe_toxicity": ("severe_toxicity", "severe_toxic"),
     "identity_attack": ("identity_attack", "identity_hate"),
 }
+# Names that leave no doubt about the column, so that nobody needs to be told of it.
+PLAIN_NAMES = {TEXT, "comment_text", TARGET, "toxicity", "toxic", "is_offensive"}
+
+# A cell of a first line that is longer than this is no name of a column.
+LONGEST_NAME = 60
+MOST_NAMES_SHOWN = 20
 
 # The competition counts a label or identity as present at >= 0.5; with > 0.5 several teams lost places.
 TOXIC_THRESHOLD = 0.5
@@ -61,14 +79,16 @@ CIVIL_WORDS = (
 def polarity(word: str) -> bool | None:
     """Whether a class of this name holds toxic comments (True) or civil ones (False); None if the name does not say.
 
-    `hate` and `OFF` are toxic, `nothate`, `NOT` and `non-toxic` civil; `LABEL_1`, `yes` and `positive` do not say.
+    `hate`, `OFF` and `is_toxic` are toxic, `nothate`, `NOT` and `non-toxic` civil; `LABEL_1`, `yes` and `positive` say
+    neither.
     """
     letters = re.sub(r"[^a-z]", "", word.casefold())
     if re.search(r"\d", word):
         return None
+    letters = letters.removeprefix("is")
     if letters in TOXIC_WORDS:
         return True
-    negated = re.fullmatch(r"(?:is)?(?:not|non|no)(?:a|an)?(.+)", letters)
+    negated = re.fullmatch(r"(?:not|non|no)(?:a|an)?(.+)", letters)
     return False if letters in CIVIL_WORDS or (negated and negated[1] in TOXIC_WORDS) else None
 
 
@@ -87,6 +107,9 @@ def canonical_columns(
 ) -> dict[str, str]:
     """Match the columns of a source to the canonical names.
 
+    Names are the same if their letters and digits are, in upper or lower case: ` Comment Text` is `comment_text`, as
+    long as no column has exactly that name. What is taken by another name than one of `PLAIN_NAMES` is logged.
+
     Args:
         names: the columns of the source.
         source: its name, for error messages.
@@ -98,25 +121,109 @@ def canonical_columns(
         Canonical name → name in the source, for each wanted column that the source has.
 
     Raises:
-        RequestError: if the text or the toxicity is wanted and missing, or a column named by an argument is.
+        RequestError: if the text or the toxicity is wanted and missing, or a column named by an argument is, or two
+            columns have as good a claim to be the text, the toxicity or the id.
     """
     flags = {TEXT: (text_name, "text"), TARGET: (target_name, "label"), ID: (id_name, "id")}
-    columns = {}
-    # The columns that a flag may name come first, so that no other canonical name takes one of them.
-    for canonical in sorted(wanted, key=[*flags, *NAMES].index):
+    columns: dict[str, str] = {}
+    # The columns that a flag names come first, so that no other canonical name takes one of them.
+    named = [canonical for canonical, (override, _) in flags.items() if override]
+    for canonical in sorted(wanted, key=[*named, *flags, *NAMES].index):
         override, flag = flags.get(canonical, (None, ""))
         candidates = (override,) if override else NAMES[canonical]
-        found = next((name for name in candidates if name in names and name not in columns.values()), None)
-        if found:
-            columns[canonical] = found
-        elif canonical == TARGET and override and override in columns.values():
+        free = [name for name in names if name not in columns.values()]
+        found = _find(candidates, free)
+        if len(found) > 1 and flag:
             raise RequestError(
-                f"{source}: `{override}` holds the text and is not numeric. "
+                f"{source}: {' and '.join(map(_shown, found))} may both be the {WORD_FOR[canonical]}. "
+                f"Name the right one with --{flag}_column_name."
+            )
+        if len(found) == 1:
+            columns[canonical] = found[0]
+        elif found:
+            _tell(logging.WARNING, f"Not used: {' and '.join(map(_shown, found))}, which may both be the {canonical}.")
+        elif canonical in (TEXT, TARGET) and (taken := _find(candidates, list(columns.values()))):
+            raise RequestError(
+                f"{source}: {_shown(taken[0])} holds the text and is not numeric. "
                 "Name the column of the toxicity with --label_column_name."
             )
         elif override or canonical in (TEXT, TARGET):
-            raise RequestError(
-                f"{source} has no column {' or '.join(candidates)}; it has {', '.join(names)[:500]}. "
-                f"Name the right one with --{flag}_column_name."
-            )
+            raise RequestError(_missing(candidates, WORD_FOR[canonical], flag, names, free, source))
+    told = [
+        f"the {WORD_FOR[canonical]} is the column {_shown(columns[canonical])}"
+        for canonical, (override, _) in flags.items()
+        if not override and columns.get(canonical, ID) not in (*PLAIN_NAMES, ID)
+    ]
+    if told:
+        _tell(logging.INFO, f"Going by the names of columns, {' and '.join(told)}.")
     return columns
+
+
+WORD_FOR = {TEXT: "text", TARGET: "toxicity", ID: "id"}
+
+
+def _find(candidates: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The column of the first candidate that is there, exactly or else but for case and marks, where it may be two."""
+    for name in candidates:
+        if name in names:
+            return [name]
+    for candidate in map(_letters, candidates):
+        if found := [name for name in dict.fromkeys(names) if candidate and _letters(name) == candidate]:
+            return found
+    return []
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+def _missing(
+    candidates: Sequence[str], what: str, flag: str, names: Sequence[str], free: Sequence[str], source: str
+) -> str:
+    """What to say of a column that is not there."""
+    known = {_letters(name) for group in (candidates, *NAMES.values()) for name in group}
+    if len(free) == len(names) and not known.intersection(map(_letters, names)) and _looks_like_data(names):
+        shown = ", ".join(f"`{printable(name, 20)}`" for name in names[:3])
+        return (
+            f"{source} seems to have no header, as its first line begins with {shown}. "
+            "Add a first line that names the columns, such as `text,label`; if that is the header, name the right "
+            "columns with --text_column_name and --label_column_name."
+        )
+    letters_of = {_letters(name): name for name in free}
+    wanted = [_letters(name) for name in candidates]
+    near = {match: name for name in wanted for match in difflib.get_close_matches(name, letters_of, cutoff=0.6)}
+    nearest = max(near, key=lambda match: difflib.SequenceMatcher(None, near[match], match).ratio(), default=None)
+    lacks = (
+        f"{', '.join(candidates[:3])} or the like" if len(candidates) > 1 else printable(candidates[0], LONGEST_NAME)
+    )
+    advice = f"Name the right one with --{flag}_column_name."
+    if nearest is not None:
+        name = printable(letters_of[nearest], LONGEST_NAME)
+        advice = f"The nearest is `{name}`: if that is the {what}, give --{flag}_column_name {shlex.quote(name)}."
+    return f"{source} has no column {lacks}; it has {_listed(names)}. {advice}"
+
+
+def _looks_like_data(names: Sequence[str]) -> bool:
+    """Whether what should be names of columns is a row: with a number, a text, or an empty cell after the first."""
+    # pandas numbers columns that have no names, and writes the numbers.
+    if list(names) == [str(number) for number in range(len(names))]:
+        return False
+    return any(
+        re.fullmatch(r"[+-]?\d+([.,]\d+)?", name.strip()) or len(name) > LONGEST_NAME or (place and not name.strip())
+        for place, name in enumerate(names)
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES_SHOWN:,} more" if len(names) > MOST_NAMES_SHOWN else ""
+    return ", ".join(printable(name, LONGEST_NAME) or '""' for name in names[:MOST_NAMES_SHOWN]) + more
+
+
+def _shown(name: str) -> str:
+    return f"`{printable(name, LONGEST_NAME)}`"
+
+
+@cache
+def _tell(level: int, message: str) -> None:
+    """Log what is found once in a process, though each file of a folder is looked at."""
+    logger.log(level, message)

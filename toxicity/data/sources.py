@@ -26,7 +26,7 @@ from toxicity.core.files import installed_file
 from toxicity.core.schema import IDENTITIES, TARGET, TEXT, TOXIC_THRESHOLD, canonical_columns, hard_labels
 from toxicity.data.memory_map import take_to_disk
 from toxicity.data.readers.files import read_files
-from toxicity.data.row_checks import check_rows
+from toxicity.data.row_checks import CheckedRows, check_rows
 from toxicity.data.split import published_split, split_sizes
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,8 @@ def read_file(path: str, text_name: str | None = None, target_name: str | None =
     columns = canonical_columns(table.column_names, path, text_name, target_name)
     table = table.select(list(columns.values())).rename_columns(list(columns))
     name = Path(path).name
-    return Source(name, *check_rows(table, name, broken), files)
+    checked = check_rows(table, name, broken, target_name=columns[TARGET])
+    return Source(name, checked.table, _unusable(checked), files)
 
 
 def read_hub(name: str, arguments: DataArguments) -> list[Source]:
@@ -161,7 +162,8 @@ def read_hub(name: str, arguments: DataArguments) -> list[Source]:
             )
             table = splits[split].select_columns(list(columns.values())).with_format("arrow")[:]
             table = table.rename_columns(list(columns))
-            sources.append(Source(label, *check_rows(table, label), [(label, len(table))]))
+            checked = check_rows(table, label, target_name=columns[TARGET])
+            sources.append(Source(label, checked.table, _unusable(checked), [(label, len(table))]))
     return sources
 
 
@@ -181,6 +183,11 @@ def identities_of(split: Dataset) -> dict[str, np.ndarray]:
     if all(column.null_count == len(columns) for column in columns.columns):
         return {}
     return {name: columns[name].cast(pa.float64()).to_numpy() for name in IDENTITIES}
+
+
+def _unusable(checked: CheckedRows) -> dict[int, str]:
+    unscored = dict.fromkeys(checked.unscored.tolist(), "the target is -1, which means that nobody scored it")
+    return dict(sorted({**checked.bad_rows, **unscored}.items()))
 
 
 def _read_sources(arguments: DataArguments) -> list[Source]:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toxicity.core.schema import IDENTITIES, SUBTYPES, TARGET, TEXT, TOXIC_THRESHOLD
+from toxicity.core.schema import ID, IDENTITIES, SUBTYPES, TARGET, TEXT, TOXIC_THRESHOLD
 from toxicity.data.sources import Splits
 from toxicity.data.tokenization import Tokens
 
@@ -17,7 +17,8 @@ def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_le
     `train` and `validation` are the tokens of both splits, truncated to `max_seq_length`.
     """
     tables = [split.with_format("arrow")[:] for split in (splits.train, splits.validation)]
-    both = pa.concat_tables(tables)
+    # Without the ids, which may be numbers in one split and text in the other.
+    both = pa.concat_tables([table.drop_columns(ID) for table in tables])
     lines = [f"Source: {splits.source}"]
     for name, table, tokens in zip(("Train", "Validation"), tables, (train, validation), strict=True):
         lengths = tokens.lengths

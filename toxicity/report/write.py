@@ -131,8 +131,12 @@ def _comments(validation: Dataset, toxic: np.ndarray, scores: np.ndarray) -> dic
     }
     return {
         heading: [
-            Comment(validation[row][ID], validation[row][TEXT], bool(toxic[row]), float(scores[row]))
+            Comment(_id_of(validation[row]), validation[row][TEXT], bool(toxic[row]), float(scores[row]))
             for row in rows[:SHOWN_COMMENTS].tolist()
         ]
         for heading, rows in groups.items()
     }
+
+
+def _id_of(row: Mapping[str, Any]) -> Any:
+    return "missing" if row[ID] is None else row[ID]

@@ -171,7 +171,7 @@ class ResumableTrainer(Trainer):
             self._total_loss_scalar, self._globalstep_last_logged = loss["logged"], loss["last_logged_step"]
 
     def ids_of_batch(self, step: int, batch: int) -> list[Any]:
-        """Ids of the rows in a batch of this process.
+        """Ids of the rows in a batch of this process; `row 7 of the training rows` for one without an id.
 
         Args:
             step: optimiser steps done before it, since the first epoch began.
@@ -182,7 +182,11 @@ class ResumableTrainer(Trainer):
         set_epoch(loader, epoch)
         wanted = step_of_epoch * self.args.gradient_accumulation_steps + batch
         rows = next((rows for index, rows in enumerate(loader.batch_sampler) if index == wanted), [])
-        return [row if self.train_ids is None else self.train_ids[row] for row in rows if row != FILLER]
+        rows = [row for row in rows if row != FILLER]
+        if self.train_ids is None:
+            return rows
+        ids = [self.train_ids[row] for row in rows]
+        return [f"row {row} of the training rows" if id_ is None else id_ for row, id_ in zip(rows, ids, strict=True)]
 
     def last_good(self) -> str:
         """A sentence that names the newest whole checkpoint."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,11 +57,18 @@ class Objective:
         return concatenate_datasets([tokens, targets], axis=1)
 
 
-def objective_of(comments: Dataset, arguments: ObjectiveArguments) -> Objective:
+def objective_of(
+    comments: Dataset, arguments: ObjectiveArguments, absent: Mapping[str, str] | None = None
+) -> Objective:
     """Read the training targets that are asked for from the columns of the comments, those of `data.sources.Splits`.
 
+    Args:
+        comments: the training rows.
+        arguments: what is asked for.
+        absent: columns that the source has and that could not be used, each with the reason.
+
     Raises:
-        RequestError: if the source lacks columns that these need, naming them.
+        RequestError: if the source lacks columns that these need, naming them, and why one could not be used.
     """
     variant = arguments.identity_weights
     asked = {
@@ -70,7 +77,7 @@ def objective_of(comments: Dataset, arguments: ObjectiveArguments) -> Objective:
         **{f"--auxiliary_targets {kind}": AUXILIARY[kind][0] for kind in arguments.auxiliary_targets},
     }
     for flag, names in asked.items():
-        _require(comments, flag, names)
+        _require(comments, flag, names, absent or {})
     target = _column(comments, TARGET)
     labels = hard_labels(target) if arguments.targets == "hard" else target
     if arguments.targets == "smoothed":
@@ -130,9 +137,14 @@ def identity_weights(target: np.ndarray, identities: np.ndarray, variant: str) -
     return (quarters / quarters.mean()).astype(np.float32)
 
 
-def _require(comments: Dataset, flag: str, names: Sequence[str]) -> None:
+def _require(comments: Dataset, flag: str, names: Sequence[str], absent: Mapping[str, str]) -> None:
     columns = comments.select_columns(list(names)).with_format("arrow")[:] if names else {}
-    if missing := [name for name in names if columns[name].null_count == len(comments)]:
+    missing = [name for name in names if columns[name].null_count == len(comments)]
+    if unusable := [f"{name} ({absent[name]})" for name in missing if name in absent]:
+        raise RequestError(
+            f"{flag} needs columns that could not be read: {', '.join(unusable)}. Mend them, or leave the flag out."
+        )
+    if missing:
         raise RequestError(
             f"{flag} needs columns that these comments do not have: {', '.join(missing)}. Give data that have them, "
             "such as train.csv of Jigsaw Unintended Bias in Toxicity Classification, or leave the flag out."

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import NAMES
-from toxicity.data.row_checks import MAX_COMMENT_BYTES, check_comments, check_rows
+from toxicity.data.row_checks import MAX_COMMENT_BYTES, check_comments, check_rows, whole_numbers
 
 
 def check(**columns):
@@ -163,15 +163,50 @@ def test_comments_alone_are_checked_by_the_same_rules():
     assert table["text"].to_pylist() == [None, "a"]
 
 
-def test_ids_of_a_window_keep_their_type():
-    def ids(column, first_row=0):
-        columns = {"text": ["a", "b"]} | ({} if column is None else {"id": column})
-        table, reasons = check_comments(pa.table(columns), "c.csv", first_row=first_row)
-        return table["id"].to_pylist(), reasons
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (None, pa.array([70, 71])),
+        (pa.array([3, 3]), pa.array([3, 3])),
+        (pa.array([3, None], pa.uint64()), pa.array([3, None], pa.uint64())),
+        (pa.array([b"3", b"x"]), pa.array(["3", "x"])),
+        (pa.array(["x", None], pa.large_string()), pa.array(["x", None])),
+        (pa.array(["x", "x"]).dictionary_encode(), pa.array(["x", "x"])),
+        (pa.array([0.5, 0.25]), pa.array([0.5, 0.25])),
+        (pa.array([1, 2], pa.timestamp("s")), pa.array([1, 2], pa.timestamp("s"))),
+    ],
+    ids=str,
+)
+def test_ids_of_a_window_keep_their_type(ids, expected):
+    columns = {"text": ["a", "b"]} | ({} if ids is None else {"id": ids})
+    table, reasons = check_comments(pa.table(columns), "c.csv", first_row=70)
+    assert table["id"].combine_chunks().equals(expected)
+    assert reasons == {}
 
-    assert ids(None, first_row=70) == ([70, 71], {})
-    assert ids([3, 3]) == ([3, 3], {}), "as they stand: nobody remembers all that were there before"
-    assert ids([b"3", b"x"]) == (["3", "x"], {})
-    assert ids([3, None])[1] == ids(["x", None])[1] == {1: "the id is missing"}
-    with pytest.raises(RequestError, match="ids should be text or whole numbers"):
-        ids([0.5, 0.25])
+
+def test_an_id_is_a_single_value():
+    with pytest.raises(RequestError, match="the column `id` holds list.*; an id is a single value"):
+        check_comments(pa.table({"text": ["a"], "id": [[1, 2]]}), "c.parquet")
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["7", "-3", None, "0"], [7, -3, None, 0]),
+        ([None, None], [None, None]),
+        ([], []),
+        (["9223372036854775807"], [2**63 - 1]),
+        (["9223372036854775808"], None),
+        (["7", "07"], None),
+        (["+7"], None),
+        (["-0"], None),
+        (["7 "], None),
+        (["7.0"], None),
+        (["7\n"], None),
+        (["٧"], None),
+    ],
+    ids=str,
+)
+def test_which_ids_are_whole_numbers(ids, expected):
+    found = whole_numbers(pa.chunked_array([pa.array(ids, pa.string())]))
+    assert (None if found is None else found.to_pylist()) == expected

@@ -38,7 +38,7 @@ def pickled(folder):
 
 def test_the_command_that_is_named_keeps_the_head(model_dir, tokenizer, tmp_path):
     expected = logits(model_dir, tokenizer)
-    folder = model_dir.rename(tmp_path / "Ann's \"best\" $model")
+    folder = model_dir.rename(tmp_path / 'Ann\'s "best" $model')
     pickled(folder)
     with pytest.raises(RequestError) as refusal:
         refuse_pickled_weights(folder)

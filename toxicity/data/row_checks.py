@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -63,9 +65,9 @@ def check_comments(
         first_row: number of the table's first row in the file; row numbers are the ids of a file without ids.
 
     Returns:
-        A table of `id` (int64 where the source has integers or no ids, uint64 where it has those, else string) and
-        `text` (string), null where unreadable, and for each bad row, by ascending number from 0 in the table, the
-        first reason found.
+        A table of `id` (of the type that the source has, text as string; int64 where it has no ids) and `text`
+        (string), null where missing or unreadable, and for each bad row, by ascending number from 0 in the table, the
+        first reason found. A missing id is no fault.
 
     Raises:
         RequestError: if a column has a type that cannot be converted.
@@ -74,12 +76,26 @@ def check_comments(
     text = _checked_text(table[TEXT], source, reasons)
     if ID not in table.column_names:
         ids = pa.chunked_array([pa.array(np.arange(first_row, first_row + len(table)))])
-    elif pa.types.is_integer(table.schema.field(ID).type):
-        ids = table[ID] if pa.types.is_uint64(table[ID].type) else table[ID].cast(pa.int64())
-        _mark_bad(reasons, pc.is_null(ids), "the id is missing")
     else:
-        ids = _ids_as_text(table[ID], source, reasons)
+        ids = _ids_in_their_type(table[ID], source, reasons)
     return pa.table({ID: ids, TEXT: text}), dict(sorted(reasons.items()))
+
+
+def _ids_in_their_type(ids: pa.ChunkedArray, source: str, reasons: dict[int, str]) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.cast(ids.type.value_type)
+    if pa.types.is_nested(ids.type):
+        raise RequestError(f"{source}: the column `{ID}` holds {ids.type}; an id is a single value.")
+    as_bytes = None if pa.types.is_null(ids.type) else text_as_bytes(ids)
+    return ids if as_bytes is None else _decoded(as_bytes, ID, reasons).cast(pa.string())
+
+
+def whole_numbers(ids: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Ids of text as int64; None if one of them is not written as such a number is, as `7` and not `07` or `+7`."""
+    if pc.all(pc.match_substring_regex(ids, r"^(0|-?[1-9][0-9]*)$"), min_count=0).as_py():
+        with suppress(pa.ArrowInvalid):  # beyond 64 bits
+            return ids.cast(pa.int64())
+    return None
 
 
 def _mark_bad(reasons: dict[int, str], bad: pa.Array | pa.ChunkedArray, reason: str) -> None:

@@ -43,7 +43,8 @@ class Labels:
 
 def _joined(logits: np.ndarray, indices: Sequence[int]) -> np.ndarray:
     """The logit of several exclusive classes taken together; a single one is left as it is."""
-    return np.logaddexp.reduce(logits[:, list(indices)].astype(np.float64), axis=1)
+    columns = logits[:, list(indices)].astype(np.float64)
+    return columns[:, 0] if len(indices) == 1 else np.logaddexp.reduce(columns, axis=1)
 
 
 def labels_in(config: PreTrainedConfig, name: str, toxic_labels: Sequence[str] = ()) -> Labels:
@@ -82,9 +83,7 @@ def labels_in(config: PreTrainedConfig, name: str, toxic_labels: Sequence[str] =
         return Labels(toxic, (), {subtype: index for subtype, index in found.items() if index is not None})
     civil = tuple(index for index in sorted(names) if index not in toxic)
     if not civil:
-        raise RequestError(
-            f"{name} has no other labels than {shown}: leave one out of --toxic_label that means civil."
-        )
+        raise RequestError(f"{name} has no other labels than {shown}: leave one out of --toxic_label that means civil.")
     return Labels(toxic, civil, {})
 
 

@@ -93,8 +93,8 @@ def load_config_and_tokenizer(name: str, revision: str) -> tuple[PreTrainedConfi
     """
     config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     no_tokenizer = (
-        f"{name} has no tokenizer that can be read (a pickled one is not): save the one that the model was trained with "
-        "into its folder, AutoTokenizer.from_pretrained(ORIGINAL).save_pretrained(FOLDER)."
+        f"{name} has no tokenizer that can be read (a pickled one is not): save the one that the model was trained "
+        "with into its folder, AutoTokenizer.from_pretrained(ORIGINAL).save_pretrained(FOLDER)."
     )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, use_fast=True, trust_remote_code=False)

@@ -15,7 +15,7 @@ from toxicity.core.errors import RequestError
 from toxicity.core.files import digest_of, write_text
 from toxicity.predict.shards import Shard
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 MANIFEST = "manifest.json"
 # Hidden folder that exists while a job is unfinished. It holds JOB, the description of the job, and the folder `shards`
 # with up to three files for each output: `.json`, the record that it is finished; `.lock`, locked while a process

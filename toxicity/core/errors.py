@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 2
+# As shells count an end by Ctrl-C: 128 and the number of the signal.
+EXIT_STOPPED = 130
 # EX_TEMPFAIL of sysexits.h: try again later.
 EXIT_INTERRUPTED = 75
 
@@ -60,6 +62,10 @@ def refusals_exit_cleanly() -> Iterator[None]:
             time.sleep(HEAD_START_SECONDS)
         print(f"{prefix}: {error}", file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED if isinstance(error, RequestError) else EXIT_FAILED)
+    except KeyboardInterrupt as stop:
+        if rank == "0":
+            print(stop if stop.args else "stopped.", file=sys.stderr, flush=True)
+        sys.exit(EXIT_STOPPED)
     except Interrupted as stop:
         if rank == "0":
             print(stop.message, file=sys.stderr, flush=True)

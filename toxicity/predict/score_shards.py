@@ -151,7 +151,7 @@ def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window 
                     complete = False
                     yield IdsDisagree()
                     break
-                yield window._replace(ids=ids)
+                yield Window(ids, *window[1:])
 
 
 def _common_type(one: pa.DataType | None, other: pa.DataType) -> pa.DataType:

@@ -114,6 +114,7 @@ def export(model: str, revision: str, folders: Mapping[str, Path], toxic_label: 
         classifier = load_classifier(model, revision, config, padding_free=False).eval()
     # The exported model has no other inputs, so whoever hands the tokenizer's result to it needs no more either.
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # those are what is saved
     # Two rows of several tokens: the exporter would take a size of 1 for a constant.
     encoded = tokenizer(["one comment", "and another that is longer"], padding=True, return_tensors="pt")
     inputs = {name: encoded[name] for name in tokenizer.model_input_names}

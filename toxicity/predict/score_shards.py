@@ -34,7 +34,7 @@ from toxicity.predict.writers import output_file
 ROWS_PER_WINDOW = 16_384
 BYTES_PER_WINDOW = 2**25
 # Files whose text is text: in others a whole number stands as one that a CSV file cannot mark as such.
-TYPED = re.compile(r"\.(json|jsonl|ndjson|parquet|pq|parq|feather|arrow)(\.[a-z0-9]+)?($|[?#])", re.IGNORECASE)
+TYPED = re.compile(r"\.(json|jsonl|ndjson|parquet|pq|parq|feather|arrow)(\.[a-z0-9]+)?($|[?#:])", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -187,7 +187,7 @@ def _windows_as_read(shard: Shard, scorer: Scorer, options: Options) -> Iterator
                 f"{source}, row {first_row + row + 1:,}: {reason}. "
                 "Mend it, or have the scores of such rows left empty and counted (--on_bad_rows score_null)."
             )
-        ids = table[ID]
+        ids = table[ID].cast(pa.string()) if pa.types.is_large_string(table.schema.field(ID).type) else table[ID]
         if options.submission and ids.null_count:
             row = int(np.argmax(ids.is_null().to_numpy()))
             reason = reasons.get(row, "the id is missing")

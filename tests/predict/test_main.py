@@ -30,8 +30,11 @@ from toxicity.predict.__main__ import command, main
         (["--export", "onnx", "--mixed_precision", "no"], "--mixed_precision means nothing with --export"),
         (["--export", "onnx", "--on_bad_rows", "score_null"], "--on_bad_rows means nothing with --export"),
         (["--input", "a.csv", "--label_column_name", "x"], "--label_column_name means nothing without --export"),
-        (["--input", "a.csv", "--delimiter", ";;"], "--delimiter ';;' should be one character, such as `;`, or `tab`"),
-        (["--input", "a.csv", "--encoding", "utf8000"], "--encoding utf8000: Python knows no such encoding"),
+        (["--input", "a.csv", "--delimiter", ";;"], "--delimiter ';;' is not one character between columns"),
+        (
+            ["--input", "a.csv", "--encoding", "utf8000"],
+            "--encoding 'utf8000' is no character encoding that Python knows",
+        ),
         (["--input", "-", "--encoding", "cp1252"], "mean nothing for lines on standard input"),
     ],
 )

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
+from toxicity.core.text_files import delimiter_of, encoding_of
 
 # Flags that have no effect in the other of the command's two modes, scoring and exporting.
 SCORING_FLAGS = ("output_format", "submission", "id_column_name", "precision_target", "mixed_precision", "on_bad_rows")
@@ -92,10 +93,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
                 "--delimiter and --encoding mean nothing for lines on standard input, which are comments in UTF-8: "
                 "convert them, with iconv say."
             )
-        # Imported only now, as reading files needs libraries that take a moment to load.
-        from toxicity.data.readers.base import layout_of
-
-        arguments.delimiter, arguments.encoding, _ = layout_of(arguments.delimiter, arguments.encoding)
+        arguments.delimiter = None if arguments.delimiter is None else delimiter_of(arguments.delimiter)
+        arguments.encoding = None if arguments.encoding is None else encoding_of(arguments.encoding)
     return arguments
 
 

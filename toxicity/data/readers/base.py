@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import zipfile
 from collections.abc import Callable, Iterator
@@ -28,28 +27,6 @@ class Layout(NamedTuple):
     delimiter: str | None = None  # what separates the columns of a CSV file, one character
     encoding: str | None = None  # a name that Python knows
     txt_holds_lines: bool = False  # whether a `.txt` file is one comment a line, and not a table
-
-
-def layout_of(delimiter: str | None, encoding: str | None) -> Layout:
-    """The layout that `--delimiter` and `--encoding` ask for; encodings get the name that Python has for them.
-
-    Raises:
-        RequestError: if the delimiter is not `tab`, `\\t` or one character, or Python knows no such encoding.
-    """
-    if delimiter is not None:
-        delimiter = "\t" if delimiter.casefold() in ("tab", "\\t") else delimiter
-        if len(delimiter) != 1 or delimiter in '"\r\n\0':
-            raise RequestError(f"--delimiter {delimiter!r} should be one character, such as `;`, or `tab`.")
-    if encoding is not None:
-        try:
-            # Python counts some codecs among the encodings that are none of text, `zip` for one.
-            "".encode(encoding)
-            encoding = codecs.lookup(encoding).name
-        except (LookupError, ValueError):
-            raise RequestError(
-                f"--encoding {encoding}: Python knows no such encoding. Others are utf-8, utf-16, cp1252 and latin-1."
-            ) from None
-    return Layout(delimiter, encoding)
 
 
 class Part(NamedTuple):

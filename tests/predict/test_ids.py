@@ -137,7 +137,7 @@ def test_pandas_joins_scores_to_their_comments(score, tmp_path, kind, ids):
     ("content", "flags", "message"),
     [
         ("id,text\n1,x\n,y\n", [], "in.csv, row 2: the id is missing, and a submission needs the id of every row"),
-        ("id,text\n1,x\n2\n", ["--on_bad_rows", "score_null"], "row 2: 1 columns instead of 2, and a submission needs"),
+        ("id,text\n1,x\n2,y,z\n", ["--on_bad_rows", "score_null"], "row 2: 3 columns instead of 2, and a submission"),
     ],
 )
 def test_a_submission_has_an_id_in_every_row(score, tmp_path, capsys, content, flags, message):

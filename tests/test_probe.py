@@ -21,7 +21,8 @@ THRESHOLDS = {"0.5": 0.3, "0.8": 0.6}
 class FakeScorer:
     """Takes the place of `toxicity.predict.Scorer`."""
 
-    def __init__(self, model):
+    def __init__(self, model, revision="main", toxic_label=()):
+        self.asked = revision, toxic_label
         if model != "runs/mine":
             raise RequestError(f"there is no model {model}")
         self.thresholds = THRESHOLDS
@@ -41,6 +42,14 @@ def test_the_command_prints_the_table_and_ends_with_the_json(fake_scorer, capsys
     found = json.loads(printed.splitlines()[-1])
     assert found == probe(FakeScorer("runs/mine"), THRESHOLDS)
     assert describe_probe(found) in printed
+
+
+def test_revision_and_labels_are_handed_on(fake_scorer, monkeypatch):
+    asked = []
+    monkeypatch.setattr("toxicity.probe.probe", lambda scorer, thresholds: asked.append(scorer.asked))
+    with pytest.raises(SystemExit):
+        main(["--model", "runs/mine", "--model_revision", "v2", "--toxic_label", "hate", "offensive"])
+    assert asked == [("v2", ["hate", "offensive"])]
 
 
 def test_a_model_that_is_not_there_is_refused(fake_scorer):
@@ -66,7 +75,7 @@ def test_the_console_script_ends_with_the_code_of_a_refusal(fake_scorer, monkeyp
 
 @pytest.mark.usefixtures("torch_build")
 def test_the_command_with_a_real_model(model_dir, capsys):
-    main(["--model", str(model_dir)])
+    main(["--model", str(model_dir), "--toxic_label", "0"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["largest_shift"][0] in IDENTITIES
 
 

@@ -17,13 +17,17 @@ from toxicity.evaluation.identity_probe import describe_probe, probe
 def main(argv: list[str] | None = None) -> None:
     """Probe a model and print the result, as JSON on the last line."""
     parser = argparse.ArgumentParser(prog="python -m toxicity.probe", description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("--model", required=True, help="folder of a run, or a model on the Hub")
+    parser.add_argument("--model", required=True, help="folder of a run or an export, or a model on the Hub")
+    parser.add_argument("--model_revision", default="main", help="branch, tag or commit on the Hub")
+    parser.add_argument(
+        "--toxic_label", nargs="+", default=[], help="the model's classes that mean toxic, if their names do not say"
+    )
     arguments = parser.parse_args(argv)
     set_up_console(is_main_process=True, progress_bars=False)
     # Imported only now, so that mistakes in the flags are reported before torch is loaded, which takes seconds.
     from toxicity.predict.scorer import Scorer
 
-    scorer = Scorer(arguments.model)
+    scorer = Scorer(arguments.model, arguments.model_revision, toxic_label=arguments.toxic_label)
     result = probe(scorer, scorer.thresholds)
     if result is None:
         sys.exit(EXIT_FAILED)

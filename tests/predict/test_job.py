@@ -1,6 +1,7 @@
 """Jobs of the scoring command: what they write, skip and refuse, and that they overwrite nothing of others."""
 
 import json
+import os
 import re
 
 import pandas
@@ -143,7 +144,7 @@ def test_a_job_is_told_by_all_that_decides_its_bytes(job, tmp_path, monkeypatch)
     scorer, _, options = job
     before = job_module.describe_job("m", scorer, options)
     assert json.loads(json.dumps(before)) == before
-    for attribute, value in (("tokens_per_batch", 7), ("tokenizer_digest", "0"), ("labels", Labels(1, 0, {}))):
+    for attribute, value in (("tokens_per_batch", 7), ("tokenizer_digest", "0"), ("labels", Labels((1,), (0,), {}))):
         with monkeypatch.context() as context:
             context.setattr(scorer, attribute, value)
             assert job_module.describe_job("m", scorer, options) != before
@@ -185,6 +186,24 @@ def test_a_shard_that_fails_is_named_and_done_alone_when_mended(score, tmp_path,
     assert score(*inputs) == 0
     assert (tmp_path / "out" / "a.parquet").stat().st_mtime_ns == before
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["failed"] == []
+
+
+def test_a_file_name_that_is_no_text(score, tmp_path):
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9.csv")
+    try:
+        (tmp_path / name).touch()
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    write_texts(tmp_path / name)
+    write_texts(tmp_path / "bad.csv", ["fine", ""])
+    (tmp_path / "bad.csv").rename(tmp_path / f"bad {name}")
+    inputs = ["--input", tmp_path / name, tmp_path / f"bad {name}"]
+    for _ in range(2):
+        assert score(*inputs) == 1
+        manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
+        assert [shard["input"] for shard in manifest["shards"]] == [str(tmp_path / name)]
+        assert [shard["input"] for shard in manifest["failed"]] == [str(tmp_path / f"bad {name}")]
+    assert (tmp_path / "out" / name).with_suffix(".parquet").is_file()
 
 
 def test_no_such_model(score, tmp_path, capsys):

@@ -121,8 +121,8 @@ def test_jobs_are_compared_by_what_either_knows_of(ledger, tmp_path):
     manifest = ledger.finish({})
     with pytest.raises(RequestError, match="with labels None instead of 1"):
         Ledger(tmp_path, JOB | {"labels": 1})
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 2}))
-    with pytest.raises(RequestError, match="with schema_version 2 instead of 1"):
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 1}))
+    with pytest.raises(RequestError, match="with schema_version 1 instead of 2"):
         Ledger(tmp_path, JOB)
 
 

@@ -1,14 +1,18 @@
 """The command line: requests that are refused before a model is loaded."""
 
+import json
 import subprocess
 import sys
 import textwrap
 
 import pytest
-from builders import ROOT
+from builders import COMMENTS, ROOT, write_texts
+from transformers import BertConfig, BertForSequenceClassification
 
 import toxicity.predict
 from toxicity.core.errors import RequestError
+from toxicity.data.readers.base import Layout
+from toxicity.predict import score_shards
 from toxicity.predict.__main__ import command, main
 
 
@@ -26,6 +30,12 @@ from toxicity.predict.__main__ import command, main
         (["--export", "onnx", "--mixed_precision", "no"], "--mixed_precision means nothing with --export"),
         (["--export", "onnx", "--on_bad_rows", "score_null"], "--on_bad_rows means nothing with --export"),
         (["--input", "a.csv", "--label_column_name", "x"], "--label_column_name means nothing without --export"),
+        (["--input", "a.csv", "--delimiter", ";;"], "--delimiter ';;' is not one character between columns"),
+        (
+            ["--input", "a.csv", "--encoding", "utf8000"],
+            "--encoding 'utf8000' is no character encoding that Python knows",
+        ),
+        (["--input", "-", "--encoding", "cp1252"], "mean nothing for lines on standard input"),
     ],
 )
 def test_bad_requests(score, capsys, arguments, message):
@@ -33,6 +43,86 @@ def test_bad_requests(score, capsys, arguments, message):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "advice"),
+    [
+        ("scores.csv", [], "--output scores --output_format csv"),
+        ("scores.tsv", [], "--output scores --output_format csv"),
+        ("scores.csv.gz", [], "--output scores --output_format csv"),
+        ("scores.PARQUET", [], "--output scores --output_format parquet"),
+        ("scores.jsonl", [], "--output scores --output_format jsonl"),
+        ("scores.json", [], "--output scores --output_format jsonl"),
+        ("kaggle.csv", ["--submission"], "--output kaggle --submission"),
+    ],
+)
+def test_the_output_is_a_folder(score, tmp_path, monkeypatch, capsys, name, flags, advice):
+    monkeypatch.chdir(tmp_path)
+    write_texts(tmp_path / "in.csv", COMMENTS[:2])
+    assert score("--input", "in.csv", *flags, output=name) == 2
+    error = capsys.readouterr().err
+    assert f"--output {name} looks like a file" in error
+    assert error.endswith(f"{advice}\n")
+    # As it says, and a folder that has such a name is no mistake.
+    assert score("--input", "in.csv", *advice.split()[2:], output=advice.split()[1]) == 0
+    (tmp_path / name).mkdir()
+    assert score("--input", "in.csv", *flags, output=name) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "layout"),
+    [
+        ([], Layout(None, None, txt_holds_lines=True)),
+        (["--delimiter", "tab", "--encoding", "Latin1"], Layout("\t", "iso8859-1", txt_holds_lines=False)),
+        (["--delimiter", r"\t"], Layout("\t", None, txt_holds_lines=False)),
+        (["--delimiter", ";"], Layout(";", None, txt_holds_lines=False)),
+    ],
+)
+def test_the_layout_that_is_asked_for_reaches_the_reader_and_the_manifest(score, tmp_path, monkeypatch, flags, layout):
+    layouts = []
+
+    def read_windows(path, choose, rows, max_bytes, layout):
+        layouts.append(layout)
+        return original(path, choose, rows, max_bytes)
+
+    original = score_shards.read_windows
+    monkeypatch.setattr(score_shards, "read_windows", read_windows)
+    write_texts(tmp_path / "in.csv", COMMENTS[:2])
+    assert score("--input", tmp_path / "in.csv", *flags) == 0
+    assert layouts == [layout]
+    job = json.loads((tmp_path / "out" / "manifest.json").read_text())["job"]
+    assert (job["delimiter"], job["encoding"]) == (layout.delimiter, layout.encoding)
+    assert score("--input", tmp_path / "in.csv", "--delimiter", "|") == 2, "another job"
+
+
+def test_what_an_export_is_told(score, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    from toxicity.predict.export import onnx
+
+    told = []
+    monkeypatch.setattr(onnx, "export_and_compare", lambda *arguments: told.append(arguments))
+    flags = ["--input", "a.csv", "--delimiter", "tab", "--encoding", "latin-1", "--toxic_label", "hate", "1"]
+    assert score("--export", "onnx", *flags) == 0
+    ((_, revision, _, labelled, toxic_label),) = told
+    assert (revision, toxic_label) == ("main", ["hate", "1"])
+    assert (labelled.train_file, labelled.delimiter, labelled.encoding) == ("a.csv", "\t", "iso8859-1")
+
+
+def test_labels_that_are_asked_for_are_part_of_the_job(score, tmp_path, tiny_config, tokenizer, capsys):
+    labels = {"num_labels": 3, "id2label": dict(enumerate(["hate", "offensive", "neither"])), "problem_type": None}
+    BertForSequenceClassification(BertConfig(**tiny_config.to_dict() | labels)).save_pretrained(tmp_path / "m")
+    tokenizer.save_pretrained(tmp_path / "m")
+    write_texts(tmp_path / "in.csv", COMMENTS[:3])
+    asked = ["--input", tmp_path / "in.csv", "--toxic_label"]
+    assert score(*asked[:2], model=tmp_path / "m") == 2
+    assert "has the labels hate, offensive, neither" in capsys.readouterr().err
+    assert score(*asked, "hate", "offensive", model=tmp_path / "m") == 0
+    job = json.loads((tmp_path / "out" / "manifest.json").read_text())["job"]
+    assert job["labels"] == {"toxic": [0, 1], "civil": [2], "subtypes": {}}
+    assert score(*asked, "OFFENSIVE", "0", model=tmp_path / "m") == 0, "the same in other words"
+    assert score(*asked, "hate", model=tmp_path / "m") == 2
+    assert "scores of another job, with labels.toxic [0, 1] instead of [0]" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("torch_build")

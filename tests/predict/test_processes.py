@@ -1,6 +1,8 @@
 """Jobs of several processes: forked ones that are killed, and ones that `accelerate launch` starts."""
 
 import os
+import re
+import signal
 import subprocess
 import time
 
@@ -33,6 +35,30 @@ def test_killed_in_the_middle_and_repeated_it_leaves_the_same_bytes(model_dir, i
 
     first, _ = map(ended_well, two_ranks(tmp_path / "again", *flags, disturbed, kind=PredictRun))
     assert "Done before, and skipped" in first.errors
+    assert files_in(disturbed) == files_in(undisturbed)
+
+
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(model_dir, inputs, tmp_path):
+    for number in range(20):
+        write_texts(inputs / f"part-{number:02d}.csv", [text for text, _ in make_comments(300, seed=number)])
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    flags = ["--model", model_dir, "--input", inputs, "--output"]
+    ended_well(PredictRun(tmp_path / "alone", *flags, undisturbed))
+
+    run = PredictRun(tmp_path / "stopped", *flags, disturbed)
+    while run.process.is_alive() and len(list(disturbed.glob("*.parquet"))) < 3:
+        time.sleep(0.002)
+    os.kill(run.process.pid, signal.SIGINT)
+    assert run.ended() == 130, run.errors
+    assert "Traceback" not in run.errors
+    told = r"stopped: (\d+) of 20 shards are scored and kept in (.*); the same command goes on with the others\."
+    kept, folder = re.fullmatch(told, run.errors.splitlines()[-1]).groups()
+    assert folder == str(disturbed)
+    # Perhaps without the one that was written and not yet recorded.
+    assert 2 <= int(kept) < 20, "stopped in the middle"
+    assert not list(disturbed.glob(".*.unfinished"))
+
+    assert f"skipped: {kept} of 20" in ended_well(PredictRun(tmp_path / "again", *flags, disturbed)).errors
     assert files_in(disturbed) == files_in(undisturbed)
 
 

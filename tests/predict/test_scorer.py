@@ -89,8 +89,27 @@ def test_of_several_labels_toxicity_is_taken(tmp_path, tiny_config, tokenizer):
     assert exact(tmp_path)(TEXTS[:1])[0] == pytest.approx(expected, abs=1e-6)
 
     set_config(tmp_path, id2label={"0": "x", "1": "y"}, label2id={"x": 0, "y": 1})
-    with pytest.raises(RequestError, match="none is called `toxic`"):
+    with pytest.raises(RequestError, match="do not say which of them mean toxic: .* with --toxic_label NAME"):
         exact(tmp_path)
+
+
+def test_of_exclusive_classes_the_probabilities_of_those_that_are_named_are_added(tmp_path, tiny_config, tokenizer):
+    names = ["hate", "offensive", "neither"]
+    classes = {"num_labels": 3, "id2label": dict(enumerate(names)), "problem_type": None}
+    model = BertForSequenceClassification(BertConfig(**tiny_config.to_dict() | classes))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    softmax = pipeline("text-classification", str(tmp_path), top_k=None)(TEXTS[:1])[0]
+    expected = {row["label"]: row["score"] for row in softmax}
+
+    def score(toxic_label):
+        return Scorer(str(tmp_path), device="cpu", mixed_precision="no", toxic_label=toxic_label)(TEXTS[:1])[0]
+
+    assert score("hate") == pytest.approx(expected["hate"], abs=1e-6)
+    assert score(["offensive", "0"]) == pytest.approx(expected["hate"] + expected["offensive"], abs=1e-6)
+    assert score("LABEL_2") == pytest.approx(expected["neither"], abs=1e-6)
+    with pytest.raises(RequestError, match="has the labels hate, offensive, neither, .* --toxic_label NAME"):
+        score(())
 
 
 def test_one_text_is_no_list_of_texts(model_dir):

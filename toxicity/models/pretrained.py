@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Iterator
+import re
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -18,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
 
 from toxicity.core.errors import RequestError, one_line
@@ -27,6 +31,23 @@ from toxicity.models.padding_free import PACKED_ATTENTION, padding_free_class
 PICKLE_ENDINGS = ("bin", "pt", "pth", "ckpt", "pkl")
 # Otherwise transformers has a bot on the Hub convert pickled weights, and uses the result, which nobody has reviewed.
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "true"
+
+# What lies in the folders of other libraries' models → what such a folder is, and what to do with it.
+MODELS_OF_OTHERS = {
+    "adapter_config.json": "is a PEFT adapter without the model that it adapts: merge the two with PEFT's "
+    "`merge_and_unload()`, save the result and its tokenizer with `save_pretrained`, and name that folder",
+    "model_head.pkl": "is a SetFit model, whose head is a pickle of scikit-learn: train a classifier from its encoder "
+    "with run_toxicity.py --model_name_or_path, and name that one",
+    "modules.json": "is an encoder of sentence-transformers, without a head that classifies: train one from it with "
+    "run_toxicity.py --model_name_or_path, and name that one",
+    "tf_model.h5": "holds weights of TensorFlow, which transformers no longer reads: convert them with a transformers "
+    "before 5, by from_pretrained(..., from_tf=True) and save_pretrained",
+    "flax_model.msgpack": "holds weights of Flax, which transformers no longer reads: convert them with a transformers "
+    "before 5, by from_pretrained(..., from_flax=True) and save_pretrained",
+    "*.ftz": "is a model of fastText, and not of transformers: name a folder with a config.json",
+    "*.gguf": "is a model for llama.cpp, and not of transformers: name a folder with a config.json",
+}
+FASTTEXT_BEGINS = b"\xba\x16\x4f\x2f"
 
 # In these models positions begin at `pad_token_id + 1`, so the first of their `max_position_embeddings` are never used.
 POSITIONS_AFTER_PADDING = (
@@ -54,22 +75,38 @@ def load_errors_explained(name: str, advice: str = "") -> Iterator[None]:
     except RequestError:
         raise
     except Exception as error:  # the type depends on which file is missing or damaged, and on the library that reads it
-        hints = [_conversion(name)] if SAFE_WEIGHTS_NAME in str(error) else []
-        parts = [f"cannot load {name}: {type(error).__name__}: {one_line(error)}", *hints, advice]
-        raise RequestError(" ".join(filter(None, parts))) from error
+        path = Path(name)
+        # Otherwise it is a model of transformers, and something in it is damaged.
+        is_incomplete = not (path / "config.json").is_file() or not any(path.glob("model*.safetensors"))
+        if is_incomplete and (of_others := _model_of_others(path)):
+            raise RequestError(f"{name} {of_others}.") from error
+        message = f"cannot load {name}: {type(error).__name__}: {one_line(error)} {advice}"
+        raise RequestError(message.rstrip()) from error
 
 
 def load_config_and_tokenizer(name: str, revision: str) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast]:
     """Read a model's config and its fast tokenizer.
 
     Raises:
-        RequestError: if the model has no fast tokenizer.
+        RequestError: if the model has no fast tokenizer, or none at all.
         Exception: whatever transformers raises for missing or damaged files; see `load_errors_explained`.
     """
     config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, use_fast=True, trust_remote_code=False)
+    no_tokenizer = (
+        f"{name} has no tokenizer that can be read (a pickled one is not): save the one that the model was trained "
+        "with into its folder, AutoTokenizer.from_pretrained(ORIGINAL).save_pretrained(FOLDER)."
+    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, use_fast=True, trust_remote_code=False)
+    except ValueError as error:
+        if "backend tokenizer" not in str(error):
+            raise
+        raise RequestError(no_tokenizer) from error
     if not tokenizer.is_fast:
         raise RequestError(f"{name} has no fast tokenizer; choose a model that has.")
+    # Where there are no files of one, transformers makes a tokenizer of the right kind that knows no words.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise RequestError(no_tokenizer)
     return config, tokenizer
 
 
@@ -107,10 +144,18 @@ def load_classifier(
             output_loading_info=True,
             ignore_mismatched_sizes=new_head,
         )
+    except OSError as error:
+        # What lies in a folder was seen before.
+        if SAFE_WEIGHTS_NAME not in str(error) or Path(name).exists():
+            raise
+        conversion = _conversion(name, {"architectures": config.architectures}, revision)
+        raise RequestError(f"cannot load {name}: OSError: {one_line(error)} {conversion}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     missing = sorted(loading["missing_keys"])
     if missing and not new_head:
+        if of_others := _model_of_others(Path(name)):
+            raise RequestError(f"{name} {of_others}.")
         raise RequestError(
             f"{name} has no weights for {', '.join(missing[:4])}: it was not trained to classify comments. Train it, "
             "or name a model that was."
@@ -150,19 +195,48 @@ def refuse_pickled_weights(name_or_path: str | Path) -> None:
     if not folder.is_dir() or sharded or (folder / SAFE_WEIGHTS_NAME).is_file():
         return
     pickles = [path.name for ending in PICKLE_ENDINGS for path in sorted(folder.glob(f"*model*.{ending}"))]
-    if pickles:
+    if not pickles:
+        return
+    message = f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when it is read. "
+    if not any((folder / name).is_file() for name in (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)):
         raise RequestError(
-            f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when it is read. "
-            f"{_conversion(str(folder))}"
+            f"{message}If you trust it, read it with the program that wrote it, and save the model with "
+            "`save_pretrained`, which writes safetensors."
         )
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = {}
+    raise RequestError(message + _conversion(str(folder), config if isinstance(config, dict) else {}))
 
 
-def _conversion(name: str) -> str:
-    """Advice on how to convert pickled weights, with the command."""
-    target = f"{name if Path(name).is_dir() else Path(name).name}-safetensors"
-    code = (
-        "from transformers import AutoModel, AutoTokenizer; "
-        f"AutoModel.from_pretrained('{name}').save_pretrained('{target}'); "
-        f"AutoTokenizer.from_pretrained('{name}').save_pretrained('{target}')"
+def _conversion(name: str, config: Mapping[str, Any], revision: str = "main") -> str:
+    """Advice on how to convert pickled weights, with the command; a classifier keeps its head."""
+    architectures = config.get("architectures") or []
+    # Without the name of its class, labels of its own tell a classifier.
+    is_classifier = any(str(kind).endswith("ForSequenceClassification") for kind in architectures) or (
+        not architectures and bool(config.get("problem_type") or "id2label" in config)
     )
-    return f'If you trust them, convert pickled weights first, where it can do no harm: python -c "{code}"'
+    model = "AutoModelForSequenceClassification" if is_classifier else "AutoModel"
+    source = repr(name) if revision == "main" else f"{name!r}, revision={revision!r}"
+    target = repr(f"{name if Path(name).is_dir() else Path(name).name}-safetensors")
+    code = (
+        f"from transformers import {model}, AutoTokenizer; "
+        f"{model}.from_pretrained({source}).save_pretrained({target}); "
+        f"AutoTokenizer.from_pretrained({source}).save_pretrained({target})"
+    )
+    # Plain where a shell takes it as it stands.
+    command = shlex.quote(code) if re.search(r'["$`\\!]', code) else f'"{code}"'
+    return f"If you trust them, convert pickled weights first, where it can do no harm: python -c {command}"
+
+
+def _model_of_others(path: Path) -> str | None:
+    """What a path that holds no model of transformers is, as the end of a sentence; None if that is not known."""
+    if path.is_dir():
+        return next((what for pattern, what in MODELS_OF_OTHERS.items() if any(path.glob(pattern))), None)
+    if path.is_file():
+        with path.open("rb") as file:
+            fasttext = file.read(len(FASTTEXT_BEGINS)) == FASTTEXT_BEGINS
+        kind = "*.ftz" if fasttext else f"*{path.suffix}"
+        return MODELS_OF_OTHERS.get(kind, "is a file: name the folder that it lies in, with its config.json")
+    return None

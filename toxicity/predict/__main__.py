@@ -6,11 +6,11 @@
     python -m toxicity.predict --model runs/sample --export onnx --output exported
     python -m toxicity.predict --model exported/int8 --input comments.csv --output scores
 
-Inputs are CSV (also .gz and .zip), JSON lines (also .gz) or parquet: files, folders, patterns, addresses that
-`fsspec` knows, or `-` for lines on standard input. Every input file becomes one output file with the id, score,
-label and subtypes of its comments in their order. Files that are scored already are skipped when the same job is
-run again. In a folder, all files are read except those whose names begin with `.` or `_` and descriptions such as
-`dataset_infos.json`; `--output` must be outside it.
+Inputs are CSV, JSON, parquet or Arrow, also compressed, or .txt with one comment a line: files, folders, patterns,
+addresses that `fsspec` knows, or `-` for lines on standard input. Every input file becomes one output file with the
+id, score, label and subtypes of its comments in their order; ids keep the type that they have in the input. Files
+that are scored already are skipped when the same job is run again. In a folder, all files are read except those whose
+names begin with `.` or `_` and descriptions such as `dataset_infos.json`; `--output` must be outside it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
+from toxicity.core.text_files import delimiter_of, encoding_of
 
 # Flags that have no effect in the other of the command's two modes, scoring and exporting.
 SCORING_FLAGS = ("output_format", "submission", "id_column_name", "precision_target", "mixed_precision", "on_bad_rows")
 EXPORT_FLAGS = ("label_column_name",)
+# Endings of names that are taken for that of a file → the format to ask for instead.
+FORMATS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,7 +64,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--delimiter", help="what separates the columns of CSV files; else it is found out")
     parser.add_argument("--encoding", help="character encoding of CSV and JSON files; else UTF-8, or as its mark says")
     parser.add_argument(
-        "--toxic_label", nargs="+", help="the model's classes that mean toxic, if their names do not say"
+        "--toxic_label", nargs="+", help="the model's labels that mean toxic, if their names do not say"
     )
     parser.add_argument("--precision_target", help="label at the model's threshold for this precision, such as 0.9")
     parser.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), help="by default the device's fastest")
@@ -83,9 +86,35 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name in useless:
         if getattr(arguments, name) != parser.get_default(name):
             raise RequestError(f"--{name} means nothing {mode} --export: leave it out.")
-    if arguments.output.exists() and not arguments.output.is_dir():
-        raise RequestError(f"--output {arguments.output} is a file: name a folder.")
+    _check_output(arguments)
+    if arguments.delimiter is not None or arguments.encoding is not None:
+        if "-" in (arguments.input or []):
+            raise RequestError(
+                "--delimiter and --encoding mean nothing for lines on standard input, which are comments in UTF-8: "
+                "convert them, with iconv say."
+            )
+        arguments.delimiter = None if arguments.delimiter is None else delimiter_of(arguments.delimiter)
+        arguments.encoding = None if arguments.encoding is None else encoding_of(arguments.encoding)
     return arguments
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    output = arguments.output
+    if output.exists():
+        if not output.is_dir():
+            raise RequestError(f"--output {output} is a file: name a folder.")
+        return
+    ending = next((suffix for suffix in output.suffixes[-2:] if suffix.lower() in FORMATS), None)
+    if ending is None or output.suffix not in (ending, ".gz", ".zip"):
+        return
+    flags = f"--output {output.with_name(output.name.split(ending)[0])}"
+    if arguments.submission:
+        flags += " --submission"
+    elif not arguments.export:
+        flags += f" --output_format {FORMATS[ending.lower()]}"
+    raise RequestError(
+        f"--output {output} looks like a file; it is a folder, in which every input gets a file of its own: {flags}"
+    )
 
 
 def command() -> None:

@@ -55,8 +55,11 @@ def _export(arguments: argparse.Namespace) -> None:
     from toxicity.predict.export.onnx import SAMPLE, export_and_compare
 
     columns = {"text_column_name": arguments.text_column_name, "label_column_name": arguments.label_column_name}
-    labelled = DataArguments(train_file=arguments.input[0], **columns) if arguments.input else SAMPLE
-    export_and_compare(arguments.model, arguments.model_revision, arguments.output, labelled)
+    layout = {"delimiter": arguments.delimiter, "encoding": arguments.encoding}
+    labelled = DataArguments(train_file=arguments.input[0], **columns, **layout) if arguments.input else SAMPLE
+    export_and_compare(
+        arguments.model, arguments.model_revision, arguments.output, labelled, arguments.toxic_label or ()
+    )
 
 
 def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
@@ -69,7 +72,9 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
     # An export is computed on the CPU, even if there is a GPU.
     device = None if exported_file(arguments.model) else distributed.device()
     scorer = distributed.run_on_all(
-        lambda: Scorer(arguments.model, arguments.model_revision, device, arguments.mixed_precision)
+        lambda: Scorer(
+            arguments.model, arguments.model_revision, device, arguments.mixed_precision, arguments.toxic_label or ()
+        )
     )
     options = _options(arguments, scorer)
     job = describe_job(arguments.model, scorer, options)
@@ -83,7 +88,14 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
         logger.info(f"Done before, and skipped: {len(shards) - len(to_do):,} of {len(shards):,} shards.")
     total = sum(shard.bytes or 0 for shard in to_do)
     with progress_shown(total, distributed.world_size(), distributed.rank() == 0) as progress:
-        outcomes = score_shards(to_do, scorer, ledger, options, progress)
+        try:
+            outcomes = score_shards(to_do, scorer, ledger, options, progress)
+        except KeyboardInterrupt:
+            kept = sum(ledger.is_done(shard) for shard in shards)
+            raise KeyboardInterrupt(
+                f"stopped: {kept:,} of {len(shards):,} shards are scored and kept in {arguments.output}; the same "
+                "command goes on with the others."
+            ) from None
 
     failed = _failures_of_all_processes(to_do, outcomes, ledger)
     rows, seconds = sum(distributed.gather(progress.rows)), max(distributed.gather(progress.seconds))
@@ -113,6 +125,8 @@ def _options(arguments: argparse.Namespace, scorer: Scorer) -> Options:
         on_bad_rows=arguments.on_bad_rows,
         text_column_name=arguments.text_column_name,
         id_column_name=arguments.id_column_name,
+        delimiter=arguments.delimiter,
+        encoding=arguments.encoding,
     )
 
 
@@ -163,7 +177,11 @@ def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]
         "revision": scorer.revision,
         "weights_xxh3": scorer.weights_digest,
         "tokenizer_xxh3": scorer.tokenizer_digest,
-        "labels": dataclasses.asdict(scorer.labels),
+        "labels": {
+            "toxic": list(scorer.labels.toxic),
+            "civil": list(scorer.labels.civil),
+            "subtypes": scorer.labels.subtypes,
+        },
         "runtime": scorer.runtime,
         "device": scorer.device.type,
         "mixed_precision": scorer.mixed_precision,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from toxicity.core.errors import RequestError
 from toxicity.core.files import digest_of, write_text
 from toxicity.predict.shards import Shard
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 MANIFEST = "manifest.json"
 # Hidden folder that exists while a job is unfinished. It holds JOB, the description of the job, and the folder `shards`
 # with up to three files for each output: `.json`, the record that it is finished; `.lock`, locked while a process
@@ -25,6 +26,7 @@ IN_PROGRESS = ".progress"
 JOB = "job.json"
 
 JOB_KEYS = ("schema_version", "job")
+SURROGATE = re.compile("[\ud800-\udfff]")
 RECORD_KEYS = ("input", "input_bytes", "input_version", "output", "rows", "bad_rows", "bytes", "xxh3")
 
 
@@ -223,7 +225,9 @@ def _is_object(content: Any, keys: Collection[str] = ()) -> bool:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    # Bytes of a file's name that are no text are surrogates in Python, which UTF-8 does not have: JSON escapes them.
+    write_text(path, SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 @contextmanager

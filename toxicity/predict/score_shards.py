@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,9 @@ from filelock import FileLock
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import ID, TEXT, canonical_columns
-from toxicity.data.readers.base import ChooseColumns, Part
+from toxicity.data.readers.base import ChooseColumns, Layout, Part
 from toxicity.data.readers.files import read_lines, read_windows
+from toxicity.data.ids import whole_numbers
 from toxicity.data.row_checks import check_comments
 from toxicity.predict.ledger import Ledger
 from toxicity.predict.progress import Progress
@@ -32,6 +34,8 @@ from toxicity.predict.writers import output_file
 # 2 KB on average. The last bits of a score depend on both, so they are constants and not options.
 ROWS_PER_WINDOW = 16_384
 BYTES_PER_WINDOW = 2**25
+# Files whose text is text: in others a whole number stands as one that a CSV file cannot mark as such.
+TYPED = re.compile(r"\.(json|jsonl|ndjson|parquet|pq|parq|feather|arrow)(\.[a-z0-9]+)?($|[?#:])", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -48,6 +52,13 @@ class Options:
     on_bad_rows: str = "refuse"  # or `score_null`
     text_column_name: str | None = None  # by default `text` or `comment_text`
     id_column_name: str | None = None  # by default `id`; without one, rows are numbered
+    delimiter: str | None = None  # of CSV files; by default it is found out
+    encoding: str | None = None  # of CSV and JSON files; by default it is found out
+
+    @property
+    def layout(self) -> Layout:
+        """How the inputs are laid out; unless a delimiter makes it a table, a `.txt` file is one comment a line."""
+        return Layout(self.delimiter, self.encoding, txt_holds_lines=self.delimiter is None)
 
 
 class Failure(NamedTuple):
@@ -55,6 +66,10 @@ class Failure(NamedTuple):
 
     reason: str
     refused: bool  # whether by a `RequestError`, that is through a fault of the request or the input
+
+
+class IdsDisagree(Exception):
+    """The ids of a window have another type than those before it: the shard is read again, with a type for all."""
 
 
 class Window(NamedTuple):
@@ -103,7 +118,8 @@ def _claimed_windows(
 ) -> Iterator[tuple[Shard, FileLock, Window | Exception]]:
     """Claim shard after shard and yield its windows; if reading fails, the last item of a shard is the exception.
 
-    A shard that is in `outcomes` before all of it was read could not be written: the rest of it is skipped.
+    `IdsDisagree` comes instead of a window, and the windows of the shard from the first one on after it. A shard that
+    is in `outcomes` before all of it was read could not be written: the rest of it is skipped.
     """
     for shard in shards:
         if (claim := ledger.claim(shard)) is None:
@@ -118,8 +134,40 @@ def _claimed_windows(
             yield shard, claim, error
 
 
-def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window]:
-    """Read a shard, and check and tokenise its rows."""
+def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window | IdsDisagree]:
+    """The windows of a shard, with ids of one type; where that changes on the way, `IdsDisagree` and all once more."""
+    id_type: pa.DataType | None = None
+    complete = False
+    while not complete:
+        complete = True
+        with closing(_windows_as_read(shard, scorer, options)) as windows:
+            for window in windows:
+                common = _common_type(id_type, window.ids.type)
+                try:
+                    ids = window.ids.cast(common)
+                except pa.ArrowInvalid:  # a whole number that has more digits than a float
+                    ids, common = window.ids, pa.string()
+                known, id_type = id_type, common
+                if known not in (None, common):
+                    complete = False
+                    yield IdsDisagree()
+                    break
+                yield Window(ids, *window[1:])
+
+
+def _common_type(one: pa.DataType | None, other: pa.DataType) -> pa.DataType:
+    """The type that holds the ids of both, which is text where they are of different kinds."""
+    if one is None or one == other:
+        return other
+    schemas = [pa.schema([(ID, one)]), pa.schema([(ID, other)])]
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive").field(ID).type
+    except pa.ArrowException:
+        return pa.string()
+
+
+def _windows_as_read(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window]:
+    """Read a shard, and check and tokenise its rows; ids have the type of their window."""
     source = "standard input" if shard.address == STANDARD_INPUT else shard.address
     columns: dict[str, str] = {}  # canonical name → name in the file, known when the first part is read
 
@@ -131,7 +179,7 @@ def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window]
         return list(columns.values())
 
     first_row, share = 0, 0.0
-    for part in _parts(shard, choose):
+    for part in _parts(shard, choose, options):
         table = part.table.rename_columns(list(columns))
         table, reasons = check_comments(table, source, part.broken, first_row)
         if reasons and options.on_bad_rows == "refuse":
@@ -140,26 +188,47 @@ def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window]
                 f"{source}, row {first_row + row + 1:,}: {reason}. "
                 "Mend it, or have the scores of such rows left empty and counted (--on_bad_rows score_null)."
             )
+        ids = table[ID].cast(pa.string()) if pa.types.is_large_string(table.schema.field(ID).type) else table[ID]
+        if options.submission and ids.null_count:
+            row = int(np.argmax(ids.is_null().to_numpy()))
+            reason = reasons.get(row, "the id is missing")
+            raise RequestError(
+                f"{source}, row {first_row + row + 1:,}: {reason}, and a submission needs the id of every row: mend it."
+            )
+        if pa.types.is_string(ids.type) and not TYPED.search(shard.address):
+            numbers = whole_numbers(ids)
+            ids = ids if numbers is None else numbers
         good = np.ones(len(table), dtype=bool)
         good[list(reasons)] = False
         texts = table[TEXT].filter(pa.array(good)).to_pylist()
-        yield Window(table[ID], good, scorer.tokenize(texts), (part.share - share) * (shard.bytes or 0))
+        yield Window(ids, good, scorer.tokenize(texts), (part.share - share) * (shard.bytes or 0))
         first_row, share = first_row + len(table), part.share
 
 
-def _parts(shard: Shard, choose: ChooseColumns) -> Iterator[Part]:
+def _parts(shard: Shard, choose: ChooseColumns, options: Options) -> Iterator[Part]:
     if shard.address == STANDARD_INPUT:
         choose([TEXT], STANDARD_INPUT)
         yield from read_lines(sys.stdin.buffer, ROWS_PER_WINDOW, BYTES_PER_WINDOW)
     else:
         with local_copy(shard) as path:
-            yield from read_windows(path, choose, ROWS_PER_WINDOW, BYTES_PER_WINDOW)
+            yield from read_windows(path, choose, ROWS_PER_WINDOW, BYTES_PER_WINDOW, options.layout)
 
 
 def _write_scores(
     windows: Iterator[Window | Exception], output: Path, scorer: Scorer, options: Options, progress: Progress
 ) -> tuple[int, int]:
     """Score windows and write the output; returns its number of rows, and how many of them have no score."""
+    while True:
+        rows, bytes_before = progress.rows, progress.input_bytes
+        try:
+            return _write_windows(windows, output, scorer, options, progress)
+        except IdsDisagree:
+            progress.add(rows - progress.rows, bytes_before - progress.input_bytes)
+
+
+def _write_windows(
+    windows: Iterator[Window | Exception], output: Path, scorer: Scorer, options: Options, progress: Progress
+) -> tuple[int, int]:
     rows, bad_rows, write = 0, 0, None
     with ExitStack() as stack:
         for window in windows:
@@ -178,11 +247,10 @@ def _scored(window: Window, scorer: Scorer, options: Options) -> pa.Table:
     columns = np.full((len(window.good), 1 + len(scorer.subtypes)), np.nan)
     columns[window.good] = scorer.probabilities(window.tokens)
     score, *subtypes = (pa.array(column, mask=~window.good) for column in np.ascontiguousarray(columns.T))
-    ids = window.ids if pa.types.is_integer(window.ids.type) else window.ids.cast(pa.string())
     if options.submission:
-        return pa.table({"id": ids, "prediction": score})
+        return pa.table({"id": window.ids, "prediction": score})
     label = pa.array((columns[:, 0] >= options.threshold).astype(np.int8), mask=~window.good)
-    return pa.table([ids, score, label, *subtypes], names=["id", "score", "label", *scorer.subtypes])
+    return pa.table([window.ids, score, label, *subtypes], names=["id", "score", "label", *scorer.subtypes])
 
 
 def _prefetched(items: Iterator[T]) -> Iterator[T]:

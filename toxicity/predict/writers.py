@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from toxicity.core.files import written_whole
@@ -32,7 +33,7 @@ def output_file(path: Path, schema: pa.Schema) -> Iterator[Write]:
 
     In CSV, a null is an empty cell, and an apostrophe precedes what a spreadsheet would run as a formula: text that is
     not a number and begins with `=`, `+`, `-`, `@`, a tab or a line end, or has one of the first four after a
-    semicolon, a tab or a line end.
+    semicolon, a tab or a line end. What JSON has no type for, such as a time, is text in both, as in ISO 8601.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
@@ -54,10 +55,25 @@ def _csv_writer(file: IO[str], schema: pa.Schema) -> Write:
 
 
 def _json_lines_writer(file: IO[str]) -> Write:
-    return lambda table: file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in table.to_pylist())
+    def write(table: pa.Table) -> None:
+        rows = pa.table([_without_nan(column) for column in table.columns], names=table.column_names).to_pylist()
+        file.writelines(f"{json.dumps(row, ensure_ascii=False, default=_as_text)}\n" for row in rows)
+
+    return write
+
+
+def _without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """What is no number becomes null, as JSON has no other word for it."""
+    return pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _without_formula(value: object) -> object:
-    if isinstance(value, str) and not NUMBER.fullmatch(value):
-        return FORMULA.sub("'", value)
-    return value
+    if isinstance(value, str):
+        return value if NUMBER.fullmatch(value) else FORMULA.sub("'", value)
+    return value if value is None or isinstance(value, bool | int | float) else _as_text(value)

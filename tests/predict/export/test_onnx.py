@@ -7,7 +7,7 @@ import pandas
 import pytest
 import torch
 from builders import make_comments, write_csv
-from transformers import BertForSequenceClassification
+from transformers import AutoTokenizer, BertForSequenceClassification, BertTokenizer
 
 from toxicity.core.arguments import DataArguments, parse_arguments
 from toxicity.core.errors import RequestError
@@ -16,8 +16,9 @@ from toxicity.predict.__main__ import main
 from toxicity.predict.export import onnx
 from toxicity.predict.scorer import Scorer
 
-for package in ("onnx", "onnxscript", "onnxruntime"):
+for package in ("onnx", "onnxscript"):
     pytest.importorskip(package)
+onnxruntime = pytest.importorskip("onnxruntime")
 
 pytestmark = pytest.mark.usefixtures("torch_build")
 
@@ -31,7 +32,8 @@ def exported(torch_build, tmp_path_factory, tiny_config, tokenizer):
     changes = {"num_hidden_layers": 1, "toxicity": {"temperature": 2.0, "threshold": 0.4}}
     config = tiny_config.__class__(**tiny_config.to_dict() | changes)
     BertForSequenceClassification(config).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    # A tokenizer of the class of BERT models, which makes token_type_ids.
+    BertTokenizer(vocab=tokenizer.get_vocab(), model_max_length=64).save_pretrained(folder / "model")
     write_csv(folder / "labelled.csv", ["id", "body", "bad"], [[i, *row] for i, row in enumerate(make_comments(60))])
     # Files of an earlier export, which are to be replaced.
     (folder / "out" / "fp32").mkdir(parents=True)
@@ -95,7 +97,7 @@ def test_an_export_that_was_not_measured_replaces_nothing(exported, tmp_path, mo
         (tmp_path / form / "model.onnx").write_text("old")
     (tmp_path / "export.json").write_text("old")
 
-    def fail(model, revision, folders):
+    def fail(model, revision, folders, toxic_label):
         for form, unfinished in folders.items():
             shutil.copytree(folder / "out" / form, unfinished, dirs_exist_ok=True)
         (folders["int8"] / "model.onnx").write_bytes(b"cut")
@@ -152,6 +154,36 @@ def test_what_differs_is_kept_with_the_export(exported):
     for form, found in scores.items():
         assert report[form]["largest_score_difference"] == np.abs(found - expected).max()
     assert 0 < report["int8"]["megabytes"] < report["fp32"]["megabytes"]
+
+
+def test_what_the_tokenizer_of_an_export_makes_is_what_its_model_takes(exported):
+    folder, _ = exported
+    assert "token_type_ids" in AutoTokenizer.from_pretrained(folder / "model")("a")
+    theirs = AutoTokenizer.from_pretrained(folder / "out" / "fp32")
+    session = onnxruntime.InferenceSession(folder / "out" / "fp32" / "model.onnx")
+    texts = [text for text, _ in make_comments(3)]
+    (logits,) = session.run(None, dict(theirs(texts, padding=True, return_tensors="np")))
+    scores = Scorer(str(folder / "out" / "fp32"))(texts)
+    assert 1 / (1 + np.exp(-logits[:, 0] / 2)) == pytest.approx(scores, abs=1e-5)
+
+
+def test_an_export_keeps_the_labels_that_were_asked_for(tmp_path, tiny_config, tokenizer):
+    names = ["hate", "offensive", "neither"]
+    classes = {"num_labels": 3, "id2label": dict(enumerate(names)), "problem_type": None, "num_hidden_layers": 1}
+    model = BertForSequenceClassification(tiny_config.__class__(**tiny_config.to_dict() | classes))
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    folders = {"fp32": tmp_path / "out" / "fp32"}
+    with pytest.raises(RequestError, match="--toxic_label what: .* has no such label"):
+        onnx.export(str(tmp_path / "model"), "main", folders, ["what"])
+    onnx.export(str(tmp_path / "model"), "main", folders, ["0", "Offensive"])
+    kept = json.loads((tmp_path / "out" / "fp32" / "config.json").read_text())["toxicity"]
+    assert kept == {"toxic_label": ["hate", "offensive"]}
+    expected = Scorer(str(tmp_path / "model"), device="cpu", mixed_precision="no", toxic_label=["hate", "offensive"])
+    texts = [text for text, _ in make_comments(5)]
+    assert Scorer(str(tmp_path / "out" / "fp32"))(texts) == pytest.approx(expected(texts), abs=1e-5)
+    other = Scorer(str(tmp_path / "out" / "fp32"), toxic_label="neither")
+    assert other(texts) == pytest.approx(1 - expected(texts), abs=1e-5)
 
 
 def test_it_is_measured_on_whole_rows_only(exported, tmp_path):

@@ -18,7 +18,16 @@ import pyarrow.compute as pc
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import TEXT
 from toxicity.data.memory_map import mapped_from_disk
-from toxicity.data.readers.base import LINE_TOO_LONG, ChooseColumns, Limit, Part, batched, bounded_lines, text_as_bytes
+from toxicity.data.readers.base import (
+    LINE_TOO_LONG,
+    ChooseColumns,
+    Layout,
+    Limit,
+    Part,
+    batched,
+    bounded_lines,
+    text_as_bytes,
+)
 from toxicity.data.readers.csv import read_csv
 from toxicity.data.readers.json_lines import read_json_lines
 from toxicity.data.readers.parquet import read_parquet
@@ -68,7 +77,13 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
     return whole, [(str(file), len(table)) for file, table in zip(files, tables, strict=True)], broken
 
 
-def read_windows(path: Path, choose: ChooseColumns, rows: int, max_bytes: int) -> Iterator[Part]:
+def read_windows(
+    path: Path,
+    choose: ChooseColumns,
+    rows: int,
+    max_bytes: int,
+    layout: Layout = Layout(),  # noqa: B008
+) -> Iterator[Part]:
     """Read a file of any size in constant memory, in parts of `rows` rows, or of fewer if those exceed `max_bytes`.
 
     At least one part comes, and the last one may be smaller. Columns are chosen once, at the beginning: keys that do

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from toxicity.core.files import folder_written_whole, write_text
 from toxicity.core.markdown import UNDEFINED, markdown_table
 from toxicity.core.schema import TARGET, TEXT, hard_labels
 from toxicity.data.sources import labels_of, load_splits, read_file
+from toxicity.models.labels import TOXIC_LABEL, labels_in
 from toxicity.models.pretrained import load_classifier, load_config_and_tokenizer, load_errors_explained
 from toxicity.predict.ledger import writing_to
 from toxicity.predict.onnx_runtime import exported_file
@@ -35,7 +36,9 @@ SAMPLE = DataArguments(dataset_name="sample", max_train_samples=4000, max_eval_s
 logger = logging.getLogger(__name__)
 
 
-def export_and_compare(model: str, revision: str, output: Path, labelled: DataArguments = SAMPLE) -> dict[str, Any]:
+def export_and_compare(
+    model: str, revision: str, output: Path, labelled: DataArguments = SAMPLE, toxic_label: Sequence[str] = ()
+) -> dict[str, Any]:
     """Export a model, score labelled comments with torch and with each export, and print and write a comparison.
 
     Args:
@@ -44,6 +47,7 @@ def export_and_compare(model: str, revision: str, output: Path, labelled: DataAr
         output: folder in which `fp32/` and `int8/`, models that `Scorer` takes, and `export.json`, the comparison, are
             created or replaced; nothing in it changes before the comparison is complete.
         labelled: which comments: all rows of its `train_file`, else the validation rows of its dataset.
+        toxic_label: as for `Scorer`; the exports keep it.
 
     Returns:
         The content of `export.json`: `rows`, `labelled`, `versions`, and for each of `torch`, `fp32` and `int8` the
@@ -60,8 +64,8 @@ def export_and_compare(model: str, revision: str, output: Path, labelled: DataAr
         with writing_to(output):
             folders = {form: unfinished.enter_context(folder_written_whole(output / form)) for form in FORMS}
         texts, labels = _labelled_comments(labelled)
-        scores = {"torch": Scorer(model, revision, device="cpu", mixed_precision="no")(texts)}
-        export(model, revision, folders)
+        scores = {"torch": Scorer(model, revision, "cpu", "no", toxic_label)(texts)}
+        export(model, revision, folders, toxic_label)
         scores |= {form: Scorer(str(folder))(texts) for form, folder in folders.items()}
         report = {
             "rows": len(texts),
@@ -85,14 +89,15 @@ def _measured(scores: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> d
     }
 
 
-def export(model: str, revision: str, folders: Mapping[str, Path]) -> None:
+def export(model: str, revision: str, folders: Mapping[str, Path], toxic_label: Sequence[str] = ()) -> None:
     """Write a model in `fp32`, in `int8`, or in both to the folder of that name, with its config and tokenizer.
 
     In int8, the weights of linear layers are quantised per channel ahead of time, and their inputs on the fly
-    (`onnxruntime.quantization.quantize_dynamic`), so no comments are needed for calibration.
+    (`onnxruntime.quantization.quantize_dynamic`), so no comments are needed for calibration. The names of the toxic
+    labels, if they are given, are kept in the config's section `toxicity`.
 
     Raises:
-        RequestError: if packages are missing, or the model cannot be read.
+        RequestError: if packages are missing, the model cannot be read, or has no such labels.
     """
     try:
         import onnx  # noqa: F401
@@ -103,10 +108,16 @@ def export(model: str, revision: str, folders: Mapping[str, Path]) -> None:
         raise RequestError(f"{error.name} is not installed: pip install -r requirements-onnx.txt") from error
     with load_errors_explained(model):
         config, tokenizer = load_config_and_tokenizer(model, revision)
+        if toxic_label:
+            chosen = [str(config.id2label[index]) for index in labels_in(config, model, toxic_label).toxic]
+            config.toxicity = (getattr(config, "toxicity", None) or {}) | {TOXIC_LABEL: chosen}
         classifier = load_classifier(model, revision, config, padding_free=False).eval()
+    # The exported model has no other inputs, so whoever hands the tokenizer's result to it needs no more either.
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # those are what is saved
     # Two rows of several tokens: the exporter would take a size of 1 for a constant.
     encoded = tokenizer(["one comment", "and another that is longer"], padding=True, return_tensors="pt")
-    inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+    inputs = {name: encoded[name] for name in tokenizer.model_input_names}
     # Not the embeddings: that would save no arithmetic, and change the scores more.
     linear_layers = OnnxRuntimeDynamicConfig(per_channel=True, op_types_to_quantize=["MatMul", "Gemm"])
     for form, folder in folders.items():

@@ -8,7 +8,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from toxicity.core.errors import RequestError
-from toxicity.predict.shards import list_shards, local_copy
+from toxicity.data.addresses import local_copy
+from toxicity.predict.shards import list_shards
 
 
 @pytest.fixture

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from toxicity.core.errors import RequestError
-from toxicity.core.schema import ANNOTATOR_COUNTS, ID, IDENTITIES, SUBTYPES, TARGET, TEXT
+from toxicity.core.schema import ANNOTATOR_COUNTS, ID, IDENTITIES, SUBTYPES, TARGET, TEXT, polarity
 from toxicity.data.readers.base import text_as_bytes
 
 # Over a hundred times the longest published comment: such a text comes from a file of another kind, or merged rows.
@@ -17,7 +20,21 @@ NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 WHOLE_NUMBER = r"^(0|[1-9]\d{0,17})$"
 
 
-def check_rows(table: pa.Table, source: str, broken: dict[int, str] | None = None) -> tuple[pa.Table, dict[int, str]]:
+class CheckedRows(NamedTuple):
+    """Rows under canonical names, and what is wrong with some of them."""
+
+    table: pa.Table
+    bad_rows: dict[int, str]
+    unscored: np.ndarray
+    absent: dict[str, str]
+
+
+def check_rows(
+    table: pa.Table,
+    source: str,
+    broken: dict[int, str] | None = None,
+    positive_labels: Sequence[str] | None = None,
+) -> CheckedRows:
     """Convert the columns to their canonical types and find the rows that training cannot use.
 
     Args:
@@ -36,6 +53,7 @@ def check_rows(table: pa.Table, source: str, broken: dict[int, str] | None = Non
     if not len(table):
         raise RequestError(f"{source} holds no rows, which leaves every split empty.")
     reasons = dict(broken or {})
+    table, unscored, absent = _stub_of_labels(table, positive_labels)
     text = _checked_text(table[TEXT], source, reasons)
     columns = {ID: _checked_ids(table, source, reasons), TEXT: text}
     columns[TARGET] = _as_float(table, TARGET, source, reasons)
@@ -46,7 +64,27 @@ def check_rows(table: pa.Table, source: str, broken: dict[int, str] | None = Non
         counts = _as_float(table, name, source, reasons, most=2**31 - 1)
         _mark_bad(reasons, pc.not_equal(counts, pc.floor(counts)), f"the {name} is not a whole number")
         columns[name] = counts.cast(pa.int32(), safe=False)
-    return pa.table(columns), dict(sorted(reasons.items()))
+    return CheckedRows(pa.table(columns), dict(sorted(reasons.items())), unscored, absent)
+
+
+def _stub_of_labels(table: pa.Table, positive: Sequence[str] | None) -> tuple[pa.Table, np.ndarray, dict[str, str]]:
+    """Stands in for the labels' own module until that is joined."""
+    absent = {}
+    if "insult" in table.column_names and "yes" in map(_shown_value, table["insult"].to_pylist()):
+        absent, table = {"insult": "its values are yes, no"}, table.drop_columns(["insult"])
+    words = [_shown_value(value) for value in table[TARGET].to_pylist()]
+    found = [word in positive if positive else polarity(word or "") for word in words]
+    unscored = np.array([row for row, word in enumerate(words) if word in ("-1", "-1.0")], dtype=np.int64)
+    if positive or (None not in found and found):
+        table = table.set_column(table.column_names.index(TARGET), TARGET, pa.array(found).cast(pa.int64()))
+    elif len(unscored):
+        values = [None if row in set(unscored.tolist()) else float(word) for row, word in enumerate(words)]
+        table = table.set_column(table.column_names.index(TARGET), TARGET, pa.array(values))
+    return table, unscored, absent
+
+
+def _shown_value(value: object) -> str | None:
+    return value.decode(errors="replace") if isinstance(value, bytes) else None if value is None else str(value)
 
 
 def check_comments(

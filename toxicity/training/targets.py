@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +57,9 @@ class Objective:
         return concatenate_datasets([tokens, targets], axis=1)
 
 
-def objective_of(comments: Dataset, arguments: ObjectiveArguments) -> Objective:
+def objective_of(
+    comments: Dataset, arguments: ObjectiveArguments, absent: Mapping[str, str] | None = None
+) -> Objective:
     """Read the training targets that are asked for from the columns of the comments, those of `data.sources.Splits`.
 
     Raises:

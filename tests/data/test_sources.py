@@ -230,7 +230,7 @@ def test_a_file_that_is_not_there():
         splits_of("nowhere.csv")
     # Not the current folder, which `Path("")` is.
     with pytest.raises(RequestError, match=r"there is no file"):
-        read_file("")
+        read_file("", DataArguments(train_file="unused.csv"))
 
 
 def test_all_nine_identities_are_told_of_where_one_is_annotated(tmp_path):

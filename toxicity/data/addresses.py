@@ -107,28 +107,45 @@ def local_copy(file: DataFile) -> Iterator[Path]:
     """The path of a local file, or of a temporary copy of a remote one.
 
     The copy is complete because reading parquet and zip files needs random access, and some files are read twice. Where
-    a refusal in the block names the copy, it is made to name the address.
+    a refusal in the block names the copy, it is made to name the address. A local file whose name is not UTF-8, which
+    Arrow cannot open, comes by a temporary link.
 
     Raises:
         RequestError: if the file cannot be fetched completely, or there is no place for the copy.
     """
     with access_errors_explained(file.address):
         files, path = _located(file.location or file.address)
-    if isinstance(files, LocalFileSystem):
+    if isinstance(files, LocalFileSystem) and _is_text(path):
         yield Path(path)
         return
     with _temporary_folder() as folder:
-        copy = folder / PurePosixPath(_without_query(path)).name
-        with access_errors_explained(file.address, copy):
-            files.get_file(path, str(copy))
-        if file.bytes is not None and copy.stat().st_size != file.bytes:
-            raise RequestError(
-                f"{file.address} was cut off: {copy.stat().st_size:,} of {file.bytes:,} bytes came. Run this again."
-            )
+        name = PurePosixPath(_without_query(path)).name
+        copy = folder / name.encode(errors="backslashreplace").decode()
+        if isinstance(files, LocalFileSystem):
+            copy.symlink_to(path)
+        else:
+            _fetch(files, path, copy, file)
         try:
             yield copy
         except RequestError as error:
             raise RequestError(str(error).replace(str(copy), file.address)) from error
+
+
+def _fetch(files: AbstractFileSystem, path: str, copy: Path, file: DataFile) -> None:
+    with access_errors_explained(file.address, copy):
+        files.get_file(path, str(copy))
+    if file.bytes is not None and copy.stat().st_size != file.bytes:
+        raise RequestError(
+            f"{file.address} was cut off: {copy.stat().st_size:,} of {file.bytes:,} bytes came. Run this again."
+        )
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(address: str) -> str:
@@ -136,14 +153,6 @@ def shown(address: str) -> str:
     without_query = re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"?]*=[^\s'\")]*", r"\1", address)
     # In front of the @ of other file systems, as in abfs://CONTAINER@ACCOUNT, stands a name, unless it has a colon.
     return re.sub(r"((?:https?|ftps?|sftp|ssh)://)[^/\s@]+@|(\w+://)[^/\s@:]*:[^/\s@]*@", r"\1\2", without_query)
-
-
-def same_file(one: DataFile, other: DataFile) -> bool:
-    """Whether two addresses are those of one file; of local files also by another path or a link."""
-    try:
-        return Path(one.address).samefile(other.address)
-    except (OSError, ValueError):
-        return (one.location or one.address) == (other.location or other.address)
 
 
 def local_folder(address: str) -> Path | None:

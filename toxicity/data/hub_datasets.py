@@ -28,8 +28,6 @@ from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import RequestError, one_line
 from toxicity.data.readers.base import ChooseColumns
 
-# Files that `save_to_disk` leaves beside the data of one split, and beside the folders of several.
-ONE_SPLIT, SEVERAL_SPLITS = "state.json", "dataset_dict.json"
 DEFAULT_TRAIN, DEFAULT_VALIDATION = "train", "validation"
 
 logger = logging.getLogger(__name__)
@@ -91,27 +89,26 @@ def read_dataset(arguments: DataArguments, choose: ChooseColumns) -> list[NamedT
     return tables
 
 
-def is_saved_split(folder: Path | None) -> bool:
-    """Whether a folder holds one split that `Dataset.save_to_disk` wrote.
-
-    Raises:
-        RequestError: if it holds several, of which a file cannot be one.
-    """
-    if folder is not None and (folder / SEVERAL_SPLITS).is_file():
-        splits = sorted(path.parent.name for path in folder.glob(f"*/{ONE_SPLIT}"))
-        raise RequestError(
-            f"{folder} holds the splits {', '.join(splits)} of a dataset: "
-            "give it as --dataset_name, or the folder of one of them as --train_file."
-        )
-    return folder is not None and (folder / ONE_SPLIT).is_file()
+def saved_splits(folder: Path) -> list[str]:
+    """Names of the splits that `save_to_disk` wrote to a folder, the only one without a name; none for others."""
+    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+        return [""]
+    if (folder / "dataset_dict.json").is_file():
+        return sorted(path.parent.name for path in folder.glob("*/state.json"))
+    return []
 
 
 def read_saved_split(folder: Path, choose: ChooseColumns) -> pa.Table:
-    """The rows of one split that `Dataset.save_to_disk` wrote to a folder, under canonical column names.
+    """The rows of the only split that `save_to_disk` wrote to a folder, under canonical column names.
 
     Raises:
-        RequestError: if the folder is not whole.
+        RequestError: if the folder is not whole, or holds several splits.
     """
+    if names := [name for name in saved_splits(folder) if name]:
+        raise RequestError(
+            f"{folder} holds the splits {', '.join(names)} of a dataset: "
+            "give it as --dataset_name, or the folder of one of them as --train_file."
+        )
     return plain_table(_load_saved(folder), str(folder), choose)
 
 
@@ -157,7 +154,7 @@ def _load(arguments: DataArguments) -> Mapping[str, Dataset]:
     folder = Path(name)
     if folder.is_file():
         raise RequestError(f"{name} is a file: give it as --train_file instead of --dataset_name.")
-    if (folder / ONE_SPLIT).is_file() or (folder / SEVERAL_SPLITS).is_file():
+    if saved_splits(folder):
         if config:
             raise RequestError(f"{name} was saved without configurations: leave out --dataset_config_name {config}.")
         loaded = _load_saved(folder)

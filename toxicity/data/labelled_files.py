@@ -16,7 +16,7 @@ import pyarrow as pa
 from toxicity.core.arguments import DataArguments
 from toxicity.core.schema import canonical_columns
 from toxicity.data.addresses import list_data_files, local_copy, local_folder, shown
-from toxicity.data.hub_datasets import is_saved_split, read_saved_split
+from toxicity.data.hub_datasets import read_saved_split, saved_splits
 from toxicity.data.readers.base import ChooseColumns, Layout
 from toxicity.data.readers.files import read_files
 from toxicity.data.row_checks import check_rows
@@ -71,7 +71,7 @@ def read_file(address: str, arguments: DataArguments, flag: str = "--train_file"
     """
     name = name_of(address)
     folder = local_folder(address) if address else None
-    if is_saved_split(folder):
+    if folder is not None and saved_splits(folder):
         table = read_saved_split(folder, chooser(arguments))
         return checked_source(name, table, [(str(folder), len(table))], arguments)
     files = list_data_files(address, flag)
@@ -87,9 +87,10 @@ def read_file(address: str, arguments: DataArguments, flag: str = "--train_file"
 
 def name_of(address: str) -> str:
     """What the comments at an address are called: the name of the file or folder, as it was before it was packed."""
-    links = shown(address).split("::")
-    link = next((link for link in links if "://" in link), links[0])
-    name = PurePosixPath(link).name or shown(address)
+    *links, last = shown(address).split("::")
+    # In simplecache::zip://::ARCHIVE.zip the first link is only a way of opening the next ones, and the second a folder.
+    paths = [link.partition("://")[2] for link in links] + [last.rpartition("://")[2]]
+    name = next(filter(None, (PurePosixPath(path).name for path in paths)), address)
     # train.csv.zip is the same data as the train.csv in it.
     return re.sub(r"\.(gz|zip|bz2|xz|zst)$", "", name)
 

@@ -75,7 +75,10 @@ def _stub_of_labels(table: pa.Table, positive: Sequence[str] | None) -> tuple[pa
     words = [_shown_value(value) for value in table[TARGET].to_pylist()]
     found = [word in positive if positive else polarity(word or "") for word in words]
     unscored = np.array([row for row, word in enumerate(words) if word in ("-1", "-1.0")], dtype=np.int64)
-    if positive or (None not in found and found):
+    unclear = [word for word in words if word is not None and polarity(word) is None and word.strip("01.")]
+    if pa.types.is_string(table[TARGET].type) and not positive and unclear:
+        raise RequestError(f"{sorted(set(unclear))} do not say which are toxic: --positive_labels.")
+    if positive or ({True, False} <= set(found) and not any(w and w[0].isdigit() for w in words)):
         table = table.set_column(table.column_names.index(TARGET), TARGET, pa.array(found).cast(pa.int64()))
     elif len(unscored):
         values = [None if row in set(unscored.tolist()) else float(word) for row, word in enumerate(words)]

@@ -79,6 +79,12 @@ def read_files(
     tables = [pa.concat_tables(islice(parts, count)) for count in part_counts]
     try:
         whole = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowTypeError:
+        text = [
+            pa.table({name: table[name].cast(pa.string()).cast(pa.binary()) for name in table.column_names})
+            for table in tables
+        ]
+        whole = pa.concat_tables(text, promote_options="permissive")
     except pa.ArrowException as error:
         raise RequestError(f"{path}: its files disagree about the type of a column: {one_line(error)}") from error
     return whole, [(str(file), len(table)) for file, table in zip(files, tables, strict=True)], broken

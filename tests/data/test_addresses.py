@@ -1,5 +1,6 @@
 import errno
 import functools
+import os
 import threading
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -246,3 +247,49 @@ def test_no_place_for_a_copy(memory, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryDirectory", refused)
     with pytest.raises(RequestError, match="temporary copy in .*: Permission denied.*TMPDIR"), local_copy(file):
         pass
+
+
+def test_a_file_is_here_for_a_while(memory, tmp_path):
+    memory.pipe("/a.csv", b"content")
+    (file,) = list_data_files("memory://a.csv")
+    with local_copy(file) as path:
+        assert (path.name, path.read_bytes()) == ("a.csv", b"content")
+    assert not path.exists()
+
+    (tmp_path / "b.csv").write_text("x")
+    (local,) = list_data_files(str(tmp_path / "b.csv"))
+    with local_copy(local) as path:
+        assert path == tmp_path / "b.csv"
+
+
+def test_a_file_that_does_not_come_whole(memory, monkeypatch):
+    memory.pipe("/a.csv", b"content")
+    (file,) = list_data_files("memory://a.csv")
+    memory.pipe("/a.csv", b"cont")
+    with pytest.raises(RequestError, match="was cut off: 4 of 7 bytes came"), local_copy(file):
+        pass
+
+    def fail(*_):
+        raise ConnectionError("the line\nis dead")
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", fail)
+    with pytest.raises(RequestError, match="cannot reach memory:///a.csv: ConnectionError: the line is dead"):
+        with local_copy(file):
+            pass
+
+
+def test_a_file_on_a_web_server(web, tmp_path):
+    host, _ = web
+    (tmp_path / "a.csv").write_text('text\n<a href="elsewhere">spam</a>\n')
+    address = f"http://{host}/a.csv"
+    (file,) = list_data_files(address)
+    assert (file.address, file.name, file.bytes) == (address, "a.csv", (tmp_path / "a.csv").stat().st_size)
+    # Such a server reports only the time of the last change, in whole seconds.
+    os.utime(tmp_path / "a.csv", (1e9, 1e9))
+    fsspec.filesystem("http").clear_instance_cache()
+    (newer,) = list_data_files(address)
+    assert newer.version not in (None, file.version)
+    with local_copy(file) as path:
+        assert path.read_bytes() == (tmp_path / "a.csv").read_bytes()
+    with pytest.raises(RequestError, match="there is no file http://127"):
+        list_data_files(address.replace("a.csv", "b.csv"))

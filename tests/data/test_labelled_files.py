@@ -1,10 +1,12 @@
+import json
 import os
 import shutil
+import sys
 
 import fsspec
 import pandas as pd
 import pytest
-from builders import make_comments, write_comments, write_csv
+from builders import make_comments, training_flags, write_comments, write_csv
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
@@ -80,12 +82,13 @@ def test_such_a_column_may_be_the_label(tmp_path):
 
 
 def test_rows_that_nobody_scored_are_no_part_of_the_data(tmp_path, caplog):
-    whole = write_csv(tmp_path / "whole.csv", ["id", "text", "toxic"], [[i, t, y] for i, (t, y) in enumerate(COMMENTS)])
-    rows = [[f"{i}", text, label] for i, (text, label) in enumerate(COMMENTS)]
+    header = ["id", "text", "toxic", "obscene"]
+    rows = [[i, text, label, 0] for i, (text, label) in enumerate(COMMENTS)]
+    whole = write_csv(tmp_path / "whole.csv", header, rows)
     # Every fourth, as in test_labels.csv of 2018; one of them has no text, which does not matter then.
     for place in range(0, 80, 4):
-        rows.insert(place, [f"{1000 + place}", "" if place == 8 else "not scored", -1])
-    path = write_csv(tmp_path / "2018.csv", ["id", "text", "toxic"], rows)
+        rows.insert(place, [1000 + place, "" if place == 8 else "not scored", -1, -1])
+    path = write_csv(tmp_path / "2018.csv", header, rows)
     with caplog.at_level("INFO", logger="toxicity"):
         splits = splits_of(path)
     expected = splits_of(whole)
@@ -100,7 +103,7 @@ def test_rows_that_nobody_scored_are_no_part_of_the_data(tmp_path, caplog):
     assert as_validation.validation["id"][:] == list(range(10))
     rows[1][2] = 7
     with pytest.raises(RequestError, match=r"2018.csv, row 2: the target is not from 0 to 1"):
-        splits_of(write_csv(tmp_path / "2018.csv", ["id", "text", "toxic"], rows))
+        splits_of(write_csv(tmp_path / "2018.csv", header, rows))
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,19 @@ def test_the_dry_run_of_files_with_ids_of_different_types(checkpoint, tmp_path, 
         *("--max_seq_length", 32, "--output_dir", tmp_path / "run", "--dry_run"),
     )
     assert "Validation: 60 rows" in capsys.readouterr().out
+
+
+def test_the_first_bad_row_tells_the_likely_encoding(tmp_path):
+    lines = [
+        "text,target",
+        *(f"{text},{label}" for text, label in COMMENTS),
+        "He said \u201cyou\u2019re rotten\u201d,1",
+    ]
+    (tmp_path / "c.csv").write_text("\n".join(lines), encoding="cp1252")
+    with pytest.raises(
+        RequestError, match=r"row 61: the text is not UTF-8 but cp125\d, it seems \(--encoding cp125\d\)"
+    ):
+        splits_of(tmp_path / "c.csv")
 
 
 def test_a_column_that_cannot_be_used_is_handed_on(tmp_path):
@@ -184,3 +200,13 @@ def test_a_file_that_is_trained_and_validated_on(tmp_path, monkeypatch, train, v
 )
 def test_what_the_data_are_called(address, name):
     assert name_of(address) == name
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take names in UTF-8 only")
+def test_a_training_file_whose_name_is_not_utf8(checkpoint, tmp_path, run_main, capsys):
+    path = tmp_path / os.fsdecode(b"caf\xe9.parquet")
+    pd.DataFrame(COMMENTS, columns=["text", "target"]).to_parquet(tmp_path / "plain.parquet")
+    (tmp_path / "plain.parquet").rename(path)
+    run_main(*training_flags(checkpoint, path, output_dir=tmp_path / "run", num_train_epochs=1))
+    out = capsys.readouterr().out
+    assert json.loads(out.splitlines()[-1])["protocol"]["dataset"] == path.name

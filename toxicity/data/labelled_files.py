@@ -8,17 +8,17 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
 
 from toxicity.core.arguments import DataArguments
-from toxicity.core.schema import canonical_columns
+from toxicity.core.schema import TARGET, canonical_columns
 from toxicity.data.addresses import list_data_files, local_copy, local_folder, shown
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
 from toxicity.data.readers.base import ChooseColumns, Layout
-from toxicity.data.readers.files import read_files
+from toxicity.data.readers.files import likely_encoding, read_files
 from toxicity.data.row_checks import check_rows
 
 # Columns by which some files hold several parts of the data, in lower case, and the names of such parts.
@@ -54,8 +54,12 @@ class Source:
         """The file of the first bad row, the row's number there (1 is the first below the header), and the reason."""
         row, reason = next(iter(self.bad_rows.items()))
         starts = np.cumsum([0, *(rows for _, rows in self.files)])
-        file = int(np.searchsorted(starts, row, side="right")) - 1
-        return f"{self.files[file][0]}, row {row - starts[file] + 1:,}: {reason}"
+        number = int(np.searchsorted(starts, row, side="right")) - 1
+        file = self.files[number][0]
+        told = f"{file}, row {row - starts[number] + 1:,}: {reason}"
+        if reason.endswith("is not UTF-8") and Path(file).is_file() and (encoding := likely_encoding(Path(file))):
+            told += f" but {encoding}, it seems (--encoding {encoding})"
+        return told
 
 
 def read_file(address: str, arguments: DataArguments, flag: str = "--train_file") -> Source:
@@ -69,43 +73,50 @@ def read_file(address: str, arguments: DataArguments, flag: str = "--train_file"
     Raises:
         RequestError: for what cannot be found or read, and for missing columns, naming those that are there.
     """
-    name = name_of(address)
+    name, found = name_of(address), {}
     folder = local_folder(address) if address else None
     if folder is not None and saved_splits(folder):
-        table = read_saved_split(folder, chooser(arguments))
-        return checked_source(name, table, [(str(folder), len(table))], arguments)
+        table = read_saved_split(folder, chooser(arguments, found))
+        return checked_source(name, table, [(str(folder), len(table))], arguments, found)
     files = list_data_files(address, flag)
     with ExitStack() as copies:
         paths = [copies.enter_context(local_copy(file)) for file in files]
         addresses = {str(path): file.address for path, file in zip(paths, files, strict=True)}
         table, counts, broken = read_files(
-            paths, chooser(arguments, addresses), Layout(arguments.delimiter, arguments.encoding)
+            paths, chooser(arguments, found, addresses), Layout(arguments.delimiter, arguments.encoding)
         )
     counts = [(addresses.get(path, path), rows) for path, rows in counts]
-    return checked_source(name, table, counts, arguments, broken)
+    return checked_source(name, table, counts, arguments, found, broken)
 
 
 def name_of(address: str) -> str:
     """What the comments at an address are called: the name of the file or folder, as it was before it was packed."""
     *links, last = shown(address).split("::")
-    # In simplecache::zip://::ARCHIVE.zip the first link is only a way of opening the next ones, and the second a folder.
+    # The links of simplecache::zip://::ARCHIVE.zip but the last are a way of opening the next one, and a folder in it.
     paths = [link.partition("://")[2] for link in links] + [last.rpartition("://")[2]]
     name = next(filter(None, (PurePosixPath(path).name for path in paths)), address)
     # train.csv.zip is the same data as the train.csv in it.
     return re.sub(r"\.(gz|zip|bz2|xz|zst)$", "", name)
 
 
-def chooser(arguments: DataArguments, addresses: Mapping[str, str] | None = None) -> ChooseColumns:
-    """What picks the columns of a file: those with canonical names, and one that tells parts of the data apart.
+def chooser(
+    arguments: DataArguments, found: dict[str, str], addresses: Mapping[str, str] | None = None
+) -> ChooseColumns:
+    """What picks the columns of a file: those with canonical names, and those that may tell parts of the data apart.
 
-    `addresses` has the address of a file for the name under which it is read, if that is another.
+    Args:
+        arguments: names of columns.
+        found: takes what was picked, canonical name → name in the source, of its first file that has the column.
+        addresses: the address of a file by the name under which it is read, if that is another.
     """
 
     def choose(names: list[str], file: str) -> dict[str, str]:
         source = (addresses or {}).get(file, file)
         columns = canonical_columns(names, source, arguments.text_column_name, arguments.label_column_name)
-        parts = {name.strip().casefold(): name for name in names if name not in columns.values()}
-        return columns | {name: parts[name] for name in PARTS_COLUMNS if name in parts}
+        for canonical, name in columns.items():
+            found.setdefault(canonical, name)
+        others = {name.strip().casefold(): name for name in names if name not in columns.values()}
+        return columns | {name: others[name] for name in PARTS_COLUMNS if name in others}
 
     return choose
 
@@ -115,6 +126,7 @@ def checked_source(
     table: pa.Table,
     files: list[tuple[str, int]],
     arguments: DataArguments,
+    found: Mapping[str, str],
     broken: Mapping[int, str] | None = None,
 ) -> Source:
     """The rows that were read as a `Source`; tells what of them is not used.
@@ -123,7 +135,8 @@ def checked_source(
         name: what the source is called.
         table: the columns that `chooser` picked.
         files: as in `Source`.
-        arguments: names of columns, and toxic labels.
+        arguments: the toxic labels.
+        found: as in `chooser`.
         broken: as in `check_rows`.
 
     Raises:
@@ -133,7 +146,8 @@ def checked_source(
         if column in table.column_names:
             _tell_of_parts(name, column, table[column])
             table = table.drop_columns([column])
-    checked = check_rows(table, name, dict(broken or {}), arguments.positive_labels)
+    target_name = found.get(TARGET, TARGET)
+    checked = check_rows(table, name, dict(broken or {}), arguments.positive_labels, target_name)
     unscored = set(checked.unscored.tolist())
     bad_rows = {row: reason for row, reason in checked.bad_rows.items() if row not in unscored}
     if unscored:

@@ -34,6 +34,7 @@ def check_rows(
     source: str,
     broken: dict[int, str] | None = None,
     positive_labels: Sequence[str] | None = None,
+    target_name: str = TARGET,
 ) -> CheckedRows:
     """Convert the columns to their canonical types and find the rows that training cannot use.
 

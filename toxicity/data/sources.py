@@ -130,8 +130,9 @@ def _read_sources(arguments: DataArguments) -> list[Source]:
         return sources
     if arguments.dataset_name == "sample":
         return [read_sample()]
-    tables = read_dataset(arguments, chooser(arguments))
-    return [checked_source(name, table, [(name, len(table))], arguments) for name, table in tables]
+    found: dict[str, str] = {}
+    tables = read_dataset(arguments, chooser(arguments, found))
+    return [checked_source(name, table, [(name, len(table))], arguments, found) for name, table in tables]
 
 
 def _require_apart(arguments: DataArguments, sources: list[Source]) -> None:

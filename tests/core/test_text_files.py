@@ -57,6 +57,8 @@ def test_what_is_no_encoding_of_text(given, hint):
             {"dataset_name": "sample", "positive_labels": ["1"]},
             "--positive_labels means nothing for --dataset_name sample",
         ),
+        ({"train_file": "a.csv", "delimiter": ""}, "--delimiter '' is not one character"),
+        ({"train_file": "a.csv", "encoding": "x"}, "--encoding 'x' is no character encoding"),
         ({"dataset_name": "sample", "train_split_name": "x"}, "--train_split_name means nothing"),
     ],
 )

@@ -162,7 +162,7 @@ def test_training_on_what_is_elsewhere(memory, tmp_path, cache_dir):
     memory.pipe("/data/part-1.csv", b"id,comment_text,target\n500,a,7\n")
     with pytest.raises(RequestError, match=r"^memory:///data/part-1.csv, row 1: the target is not from 0 to 1"):
         load_splits(DataArguments(train_file="memory://data"))
-    memory.pipe("/data/part-1.csv", b"id,body,target\n500,a,1\n")
+    memory.pipe("/data/part-1.csv", b"id,colour,target\n500,a,1\n")
     with pytest.raises(RequestError, match=r"^memory:///data/part-1.csv has no column") as refused:
         load_splits(DataArguments(train_file="memory://data"))
     assert "/tmp" not in str(refused.value)
@@ -198,6 +198,8 @@ def test_credentials_are_used_and_not_shown(web, tmp_path, cache_dir, caplog, mo
         ("s3://key:secret@bucket/a.csv", "s3://bucket/a.csv"),
         ("abfs://container@account/a.csv", "abfs://container@account/a.csv"),
         ("hf://datasets/me/x@main/a.csv", "hf://datasets/me/x@main/a.csv"),
+        ("az://box/a.csv?sig=1", "az://box/a.csv"),
+        ("s3://bucket/what?.csv", "s3://bucket/what?.csv"),
         ("/data/what?.csv", "/data/what?.csv"),
         ("404, message='Not Found', url='https://h/a.csv?t=1'", "404, message='Not Found', url='https://h/a.csv'"),
     ],

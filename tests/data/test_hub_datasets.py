@@ -138,7 +138,7 @@ def test_splits_by_name(parts, flags, train, validation):
         ({"validation_split_name": "valid"}, "has no split `valid`; it has .*--validation_split_name"),
         ({"validation_split_name": "test[:10%"}, r"has no split `test\[:10%`"),
         ({"validation_split_name": "test[:200%]"}, r"has no split `test\[:200%\]`"),
-        ({"validation_split_name": "train"}, "both trained and validated on"),
+        ({"validation_split_name": "train"}, "train and train share rows"),
         ({"validation_split_name": "train[:5]"}, r"train and train\[:5\] share rows"),
         ({"dataset_config_name": "english"}, "has no configuration `english` .*; it has default"),
     ],
@@ -156,6 +156,16 @@ def test_splits_that_are_not_used_are_told(parts, tmp_path, caplog):
     name = write(tmp_path / "other", test=dataset(Value("int64"), LABELS))
     with pytest.raises(RequestError, match="has no split `train`; it has test. Name one as --train_split_name"):
         load_splits(DataArguments(dataset_name=name))
+
+
+@pytest.mark.parametrize(("train", "rows"), [("validation", 20), ("train+validation", 60), ("train[:10]", 10)])
+def test_the_default_validation_split_is_not_trained_on_too(tmp_path, train, rows):
+    whole = dataset(Value("int64"), LABELS)
+    name = write(tmp_path / "data", train=whole.select(range(40)), validation=whole.select(range(40, 60)))
+    splits = load_splits(DataArguments(dataset_name=name, train_split_name=train))
+    own = splits.validation["text"][:] == TEXTS[40:]
+    assert own == (train == "train[:10]")
+    assert len(splits.train) + len(splits.validation) * (not own) == rows
 
 
 def test_configurations_by_name(tmp_path):

@@ -32,7 +32,7 @@ def test_a_name_that_is_not_utf8_is_scored_and_known_again(score, tmp_path, caps
 
 def test_a_failure_names_it_too(score, tmp_path, capfd):
     strange = tmp_path / os.fsdecode(b"caf\xe9.csv")
-    strange.write_text("body\nx\n")
+    strange.write_text("colour\nx\n")
     assert score("--input", strange) == 2
     # Under pytest the byte is shown as a question mark, on a terminal as an escape.
     assert re.search(r"error: .*caf.{1,6}\.csv has no column", capfd.readouterr().err)

@@ -124,11 +124,11 @@ class DataArguments:
         if self.dataset_name == "sample":
             useless = (*of_the_hub, *of_files, "positive_labels")
         for name in useless:
-            if getattr(self, name):
+            if getattr(self, name) is not None:
                 beside = "--train_file" if self.train_file else f"--dataset_name {self.dataset_name}"
                 raise RequestError(f"--{name} means nothing for {beside}: leave it out.")
-        self.delimiter = self.delimiter and delimiter_of(self.delimiter)
-        self.encoding = self.encoding and encoding_of(self.encoding)
+        self.delimiter = None if self.delimiter is None else delimiter_of(self.delimiter)
+        self.encoding = None if self.encoding is None else encoding_of(self.encoding)
         minima = {"max_seq_length": 3, "max_train_samples": 1, "max_eval_samples": 1, "preprocessing_num_workers": 1}
         for name, least in minima.items():
             value = getattr(self, name)

@@ -150,7 +150,7 @@ def _is_text(path: str) -> bool:
 
 def shown(address: str) -> str:
     """An address, or a message with addresses in it, without what may be a credential: user, password and query."""
-    without_query = re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"?]*=[^\s'\")]*", r"\1", address)
+    without_query = re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\"?]*=[^\s'\")]*", r"\1", address)
     # In front of the @ of other file systems, as in abfs://CONTAINER@ACCOUNT, stands a name, unless it has a colon.
     return re.sub(r"((?:https?|ftps?|sftp|ssh)://)[^/\s@]+@|(\w+://)[^/\s@:]*:[^/\s@]*@", r"\1\2", without_query)
 

@@ -67,14 +67,15 @@ def read_dataset(arguments: DataArguments, choose: ChooseColumns) -> list[NamedT
     name = arguments.dataset_name
     splits = _load(arguments)
     train = arguments.train_split_name or DEFAULT_TRAIN
-    validation = arguments.validation_split_name or (DEFAULT_VALIDATION if DEFAULT_VALIDATION in splits else None)
-    if train == validation:
-        raise RequestError(f"{name}: the rows of {train} are both trained and validated on: name another split.")
     slices = {train: _slices(name, splits, train, "--train_split_name")}
+    validation = arguments.validation_split_name
+    if not validation and DEFAULT_VALIDATION in splits.keys() - {part.split for part in slices[train]}:
+        validation = DEFAULT_VALIDATION
     if validation:
-        slices[validation] = _slices(name, splits, validation, "--validation_split_name")
-        if any(one.overlaps(other) for one in slices[train] for other in slices[validation]):
-            raise RequestError(f"{name}: {train} and {validation} share rows: name splits that do not.")
+        parts = _slices(name, splits, validation, "--validation_split_name")
+        if validation == train or any(one.overlaps(other) for one in slices[train] for other in parts):
+            raise RequestError(f"{name}: {train} and {validation} share rows: name splits or slices that do not.")
+        slices[validation] = parts
     if unused := sorted(set(splits) - {part.split for parts in slices.values() for part in parts}):
         logger.info(
             f"{name}: not used: the splits {', '.join(unused)}. "

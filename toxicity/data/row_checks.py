@@ -71,8 +71,8 @@ def check_rows(
 def _stub_of_labels(table: pa.Table, positive: Sequence[str] | None) -> tuple[pa.Table, np.ndarray, dict[str, str]]:
     """Stands in for the labels' own module until that is joined."""
     absent = {}
-    if "insult" in table.column_names and "yes" in map(_shown_value, table["insult"].to_pylist()):
-        absent, table = {"insult": "its values are yes, no"}, table.drop_columns(["insult"])
+    if "insult" in table.column_names and "often" in map(_shown_value, table["insult"].to_pylist()):
+        absent, table = {"insult": "its values are no shares"}, table.drop_columns(["insult"])
     words = [_shown_value(value) for value in table[TARGET].to_pylist()]
     found = [word in positive if positive else polarity(word or "") for word in words]
     unscored = np.array([row for row, word in enumerate(words) if word in ("-1", "-1.0")], dtype=np.int64)

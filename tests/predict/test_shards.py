@@ -65,13 +65,13 @@ def test_a_new_content_is_a_new_version(tmp_path):
         (["c/*.csv"], "holds no data"),
         (["empty"], "holds no data: no file ends in .csv"),
         (["none.csv"], "there is no file"),
-        (["a/x.jpg"], "should end in one of .csv"),
+        (["a/x.doc"], "should end in one of .csv"),
         (["zz9://bucket/x.csv"], "cannot reach zz9://bucket/x.csv: ValueError"),
     ],
 )
 def test_what_cannot_be_listed(tmp_path, monkeypatch, addresses, message):
     monkeypatch.chdir(tmp_path)
-    for name in ("a/x.csv", "b/x.csv", "a/x.jpg", "empty/notes.txt"):
+    for name in ("a/x.csv", "b/x.csv", "a/x.doc", "empty/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     with pytest.raises(RequestError, match=message):

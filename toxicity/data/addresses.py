@@ -78,6 +78,7 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
             folder = path[: pattern.start()].rpartition("/")[0]
             wants_hidden = any(part.startswith((".", "_")) for part in path.removeprefix(folder).split("/"))
         else:
+            _refuse_dangling(path)
             raise RequestError(f"there is no file {shown(address)}.{_nearest(files, path)}")
         names = {found: found.removeprefix(folder).lstrip("/") for found in sorted(paths)}
         readable = [found for found in names if is_readable(names[found], in_folder=not pattern)]
@@ -189,6 +190,7 @@ def _located(address: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _data_file(files: AbstractFileSystem, address: str, path: str, name: str) -> DataFile:
+    _refuse_dangling(path)
     info = files.info(path)
     version = next((str(info[key]) for key in (*DIGEST_KEYS, *TIME_KEYS) if info.get(key)), None)
     if isinstance(files, LocalFileSystem):
@@ -198,6 +200,12 @@ def _data_file(files: AbstractFileSystem, address: str, path: str, name: str) ->
     number = next((number for number, link in enumerate(links) if "://" in link), 0)
     location = "::".join([*links[:number], files.unstrip_protocol(path), *links[number + 1 :]])
     return DataFile(shown(location), name, info.get("size"), version, location)
+
+
+def _refuse_dangling(path: str) -> None:
+    # A remote path is none here, and so no link.
+    if (link := Path(path)).is_symlink() and not link.exists():
+        raise RequestError(f"{path} is a link to {link.readlink()}, which is not there.")
 
 
 def _without_query(path: str) -> str:

@@ -59,6 +59,7 @@ def test_what_is_no_encoding_of_text(given, hint):
         ),
         ({"train_file": "a.csv", "delimiter": ""}, "--delimiter '' is not one character"),
         ({"train_file": "a.csv", "encoding": "x"}, "--encoding 'x' is no character encoding"),
+        ({"dataset_name": "sample", "label_column_name": "x"}, "--label_column_name means nothing"),
         ({"dataset_name": "sample", "train_split_name": "x"}, "--train_split_name means nothing"),
     ],
 )

@@ -122,7 +122,7 @@ class DataArguments:
         of_files = ("delimiter", "encoding")
         useless = of_the_hub if self.train_file else of_files
         if self.dataset_name == "sample":
-            useless = (*of_the_hub, *of_files, "positive_labels")
+            useless = (*of_the_hub, *of_files, "positive_labels", "text_column_name", "label_column_name")
         for name in useless:
             if getattr(self, name) is not None:
                 beside = "--train_file" if self.train_file else f"--dataset_name {self.dataset_name}"

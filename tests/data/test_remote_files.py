@@ -149,3 +149,21 @@ def test_a_file_on_a_web_server(web, tmp_path):
         assert path.read_bytes() == (tmp_path / "a.csv").read_bytes()
     with pytest.raises(RequestError, match="there is no file http://127"):
         list_data_files(address.replace("a.csv", "b.csv"))
+
+
+def test_files_of_a_repository_on_the_hub(hub, tmp_path, cache_dir):
+    for name, rows in (("train.csv", 40), ("val.csv", 20)):
+        hub.blobs[name] = write_comments(tmp_path / name, rows).read_bytes()
+    repo = hub.make_repo("tester/comments")
+    repo.commit("main", {name: ("regular", name) for name in ("train.csv", "val.csv")})
+    fsspec.get_filesystem_class("hf").clear_instance_cache()
+    splits = load_splits(
+        DataArguments(train_file="hf://tester/comments/train.csv", validation_file="hf://tester/comments/v*.csv")
+    )
+    assert (len(splits.train), len(splits.validation), splits.source) == (40, 20, "train.csv")
+    assert [shard.name for shard in list_shards(["hf://tester/comments"])] == ["train", "val"]
+    with pytest.raises(
+        RequestError, match="there is no file hf://tester/comments/trein.csv. The nearest there is train"
+    ):
+        load_splits(DataArguments(train_file="hf://tester/comments/trein.csv"))
+    fsspec.get_filesystem_class("hf").clear_instance_cache()

@@ -1,3 +1,4 @@
+import os
 import zipfile
 
 import pytest
@@ -152,3 +153,23 @@ def test_what_is_not_there(tmp_path, monkeypatch, address, message):
         (tmp_path / name).symlink_to("gone.csv")
     with pytest.raises(RequestError, match=message):
         list_data_files(address, "--validation_file")
+
+
+def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    for name in ("a.csv", "locked/b.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_comments(tmp_path / name)
+    scandir = os.scandir
+
+    def locked(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(
+        RequestError, match=r"cannot reach .*: PermissionError: .*locked' Check .* your right to read it"
+    ):
+        list_data_files(str(tmp_path))
+    (tmp_path / "locked").rename(tmp_path / ".locked")
+    assert names(tmp_path) == ["a.csv"], "what would be left out anyhow need not be read"

@@ -70,7 +70,8 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
         if is_readable(_without_query(path)) and files.isfile(path):
             return [_data_file(files, address, path, PurePosixPath(_without_query(path)).name)]
         if files.isdir(path):
-            paths, wants_hidden = files.find(path), False
+            is_local, wants_hidden = isinstance(files, LocalFileSystem), False
+            paths = list(_files_below(path)) if is_local else files.find(path)
         elif files.exists(path):
             raise RequestError(f"cannot read {shown(address)}: its name should end in one of {ENDINGS}.")
         elif pattern:
@@ -178,7 +179,8 @@ def access_errors_explained(address: str, copy: Path | None = None) -> Iterator[
             raise _no_place(copy.parent, error) from error
         reason = shown(one_line(error))
         raise RequestError(
-            f"cannot reach {shown(address)}: {type(error).__name__}: {reason} Check the address and the network."
+            f"cannot reach {shown(address)}: {type(error).__name__}: {reason} "
+            "Check the address, your right to read it, and the network."
         ) from error
 
 
@@ -187,6 +189,17 @@ def _located(address: str) -> tuple[AbstractFileSystem, str]:
     if os.path.lexists(address):
         return LocalFileSystem(), str(Path(address).absolute())
     return fsspec.url_to_fs(address)
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """All files in a folder on this machine; fsspec would pass over subfolders that may not be read, without a word."""
+
+    def refuse(error: OSError) -> None:
+        if not is_skipped(str(error.filename).removeprefix(folder).lstrip("/")):
+            raise error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        yield from (f"{parent.rstrip('/')}/{name}" for name in names)
 
 
 def _data_file(files: AbstractFileSystem, address: str, path: str, name: str) -> DataFile:

@@ -6,7 +6,8 @@ from builders import write_comments
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
-from toxicity.data.addresses import is_skipped, list_data_files, local_copy, shown
+from toxicity.data.addresses import list_data_files, local_copy, shown
+from toxicity.data.folders import is_skipped
 from toxicity.data.sources import read_file
 from toxicity.predict.shards import list_shards
 

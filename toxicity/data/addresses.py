@@ -10,22 +10,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 import fsspec
-from datasets.data_files import FILES_TO_IGNORE
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import RequestError, one_line
+from toxicity.data.folders import is_skipped
 from toxicity.data.readers.files import ENDINGS, is_readable
 
-# Files beside the data of a dataset that describe it, besides those that `datasets` itself knows, and what
-# `Dataset.map` leaves there.
-DESCRIPTIONS = {*FILES_TO_IGNORE, "state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
-CACHED_ARROW = "cache-*.arrow"
 # Names under which file systems report a digest of a file's content, and the time of its last change.
 DIGEST_KEYS = ("blob_id", "ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "CRC")
 TIME_KEYS = ("mtime", "LastModified", "Last-Modified", "last_modified", "modified")
@@ -91,17 +86,6 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
             why = "all its files are hidden or describe data" if readable else f"no file ends in {ENDINGS}"
             raise RequestError(f"{shown(address)} holds no data: {why}.")
         return [_data_file(files, address, found, names[found]) for found in data]
-
-
-def is_skipped(name: str, wants_hidden: bool = False) -> bool:
-    """Whether a file in a folder is no data, going by its path below the folder; one that is named itself is read.
-
-    Jupyter keeps copies in `.ipynb_checkpoints/`, Spark and Hive ignore names like `_SUCCESS` and `_delta_log/`, and
-    `datasets` files like `dataset_infos.json`. With `wants_hidden` names may begin with `.` or `_`.
-    """
-    *_, file = parts = name.split("/")
-    hidden = not wants_hidden and any(part.startswith((".", "_")) for part in parts)
-    return hidden or file in DESCRIPTIONS or fnmatch(file, CACHED_ARROW)
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def main() -> None:
     clock = PhaseClock(args.device)
 
     splits = load_splits(data_args)
-    objective = objective_of(splits.train, arguments.objective)
+    objective = objective_of(splits.train, arguments.objective, absent=splits.absent)
     config, tokenizer = load_tokenizer(arguments.model, data_args.max_seq_length, args.mixed_precision)
     with clock.phase("tokenizer"), args.main_process_first(desc="tokenizing"):
         tokens = tokenize_splits(splits, tokenizer, data_args, data_args.overwrite_cache and is_main_process)

@@ -1,3 +1,5 @@
+import json
+import os
 from contextlib import suppress
 
 import numpy as np
@@ -37,6 +39,12 @@ def test_what_fails_leaves_what_was_there_and_nothing_else(tmp_path):
         fail()
     assert path.read_text(encoding="utf-8") == "before, ä"
     assert [each.name for each in tmp_path.iterdir()] == ["scores.csv"]
+
+
+def test_a_name_that_is_not_utf8_is_the_same_when_json_is_read_again(tmp_path):
+    path, name = tmp_path / "names.json", os.fsdecode(b"caf\xe9 \xc3\xa9")
+    write_text(path, json.dumps({name: name}, ensure_ascii=False))
+    assert json.loads(path.read_text(encoding="utf-8")) == {name: name}
 
 
 def test_hidden_names_stay_hidden_once(tmp_path):

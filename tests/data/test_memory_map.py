@@ -46,3 +46,10 @@ def test_a_disk_without_room_is_named():
             mapped_from_disk([pa.table({"number": np.zeros(1_000_000)})])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(memory_map.datasets.config, "HF_DATASETS_CACHE", tmp_path / "file" / "cache")
+    with pytest.raises(RequestError, match=r"cannot keep the comments in .*file/cache: .*HF_DATASETS_CACHE"):
+        mapped_from_disk([pa.table({"number": [1]})])

@@ -182,27 +182,6 @@ def test_every_edition_has_the_same_columns(tmp_path):
     assert edition_2018["sexual_explicit"].isna().all()
 
 
-def test_a_dataset_of_the_hub_with_its_own_splits(tmp_path, cache_dir):
-    texts, labels = zip(*make_comments(40), strict=True)
-    frame = pd.DataFrame({"text": texts, "toxicity": np.float32(labels) * 0.6, "obscene": np.float32(0.1)})
-    folder = tmp_path / "civil"
-    folder.mkdir()
-    frame[:30].to_parquet(folder / "train-00000-of-00001.parquet")
-    frame[30:].to_parquet(folder / "validation-00000-of-00001.parquet")
-    splits = load_splits(DataArguments(dataset_name=str(folder), max_train_samples=20))
-    assert splits.train["text"][:] == list(texts[:20])
-    assert splits.validation["text"][:] == list(texts[30:])
-    assert splits.validation["target"][:] == pytest.approx([0.6 * label for label in labels[30:]])
-    assert splits.train["obscene"][0] == pytest.approx(0.1)
-
-
-def test_a_dataset_of_the_hub_that_cannot_be_had():
-    with pytest.raises(
-        RequestError, match="cannot load the dataset nobody/nothing.*--dataset_revision and the network"
-    ):
-        load_splits(DataArguments(dataset_name="nobody/nothing", dataset_revision="v1"))
-
-
 def test_identical_texts_stay_together(tmp_path):
     rows = [[i, f"comment {i % 100}", i % 2] for i in range(200)]
     path = write_csv(tmp_path / "c.csv", HEADER, rows)
@@ -237,7 +216,7 @@ def test_a_file_that_is_not_there():
         splits_of("nowhere.csv")
     # Not the current folder, which `Path("")` is.
     with pytest.raises(RequestError, match=r"there is no file"):
-        read_file("")
+        read_file("", DataArguments(train_file="unused.csv"))
 
 
 def test_all_nine_identities_are_told_of_where_one_is_annotated(tmp_path):
@@ -254,8 +233,3 @@ def test_all_nine_identities_are_told_of_where_one_is_annotated(tmp_path):
 
 def test_a_source_without_identities_has_none(comments_csv):
     assert identities_of(splits_of(comments_csv).train) == {}
-
-
-def test_a_file_that_is_gone_by_now_is_not_named_by_its_path(tmp_path):
-    arguments = DataArguments(train_file=str(tmp_path / "gone" / "train.csv.zip"))
-    assert sources._data_name(arguments) == "train.csv"

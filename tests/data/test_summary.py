@@ -17,7 +17,11 @@ def splits():
     texts = ["liar liar", "thank you", "thank you", "kind note"]
     train = rows(text=texts, target=[0.9, 0.5, 0.1, 0.0], black=[0.5, 0.4, None, None])
     return Splits(
-        train, rows(text=["thank you", "note"], target=[0.0, 0.0]), "mine.csv", 4, 2, {"the text is blank": 3}
+        train,
+        rows(text=["thank you", "note"], target=[0.0, 0.0]),
+        "mine.csv",
+        *(4, 2, {"the text is blank": 3}),
+        absent={"male": "its values are no shares"},
     )
 
 
@@ -32,6 +36,7 @@ def test_it_tells_what_was_found(splits, tokenizer, cache_dir):
     assert f"  cache made: {train.folder}" in "\n".join(lines)
     assert "Texts that were there before: 2 (33.33%)" in lines
     assert "Validation texts that are also trained on: 1 (50.00%)" in lines
+    assert "Not used: male: its values are no shares" in lines
     assert "Left out: 3 rows: the text is blank" in lines
     assert "Subtypes (rows with a value, of them at >= 0.5): none" in lines
     assert lines[-1] == "  black: 2, 1"

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 from hub_cards import card_errors
 from hub_faults import FaultyHandler, Refusal
@@ -32,6 +33,7 @@ class Handler(FaultyHandler):
             ("POST", r"/api/models/(?P<name>[^/]+/[^/]+)/preupload/(?P<revision>.+)", self._preupload),
             ("POST", r"/api/models/(?P<name>[^/]+/[^/]+)/commit/(?P<revision>.+)", self._commit),
             ("GET", r"/api/models/(?P<name>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?P<folder>/.*)?", self._tree),
+            ("POST", r"/api/models/(?P<name>[^/]+/[^/]+)/paths-info/(?P<revision>.+)", self._paths_info),
             ("GET", r"/api/models/(?P<name>[^/]+/[^/]+)(/revision/(?P<revision>.+))?", self._info),
             ("POST", r"/(?P<name>[^/]+/[^/]+)\.git/info/lfs/objects/batch", self._lfs_batch),
             ("POST", r"/(?P<name>[^/]+/[^/]+)\.git/info/lfs/verify", self._lfs_verify),
@@ -122,6 +124,10 @@ class Handler(FaultyHandler):
             entry = {"type": "file", "path": path, "size": size, "oid": oid[:40]}
             entries.append(entry | ({"lfs": {"oid": oid, "size": size, "pointerSize": 134}} if mode == "lfs" else {}))
         return entries
+
+    def _paths_info(self, body: bytes, name: str, revision: str) -> object:
+        wanted = parse_qs(body.decode()).get("paths", [])
+        return [entry for entry in self._tree(b"", name, revision) if entry["path"] in wanted]
 
     def _preupload(self, body: bytes, name: str, revision: str) -> object:
         repo = self._repo(name, write=True)

@@ -18,6 +18,7 @@ from transformers.trainer_utils import HubStrategy
 
 from toxicity.core.errors import RequestError
 from toxicity.core.files import bundled
+from toxicity.core.text_files import delimiter_of, encoding_of
 from toxicity.core.training_arguments import TrainingArguments
 
 SAMPLE_RECIPE = bundled("recipes") / "sample.yaml"
@@ -116,6 +117,18 @@ class DataArguments:
             raise RequestError("--validation_file needs a --train_file beside it.")
         if not self.dataset_name and not self.train_file:
             raise RequestError("no data: give --train_file FILE, or --dataset_name sample.")
+        # What describes other data than those that are named would be ignored without a word.
+        of_the_hub = ("dataset_config_name", "dataset_revision", "train_split_name", "validation_split_name")
+        of_files = ("delimiter", "encoding")
+        useless = of_the_hub if self.train_file else of_files
+        if self.dataset_name == "sample":
+            useless = (*of_the_hub, *of_files, "positive_labels", "text_column_name", "label_column_name")
+        for name in useless:
+            if getattr(self, name) is not None:
+                beside = "--train_file" if self.train_file else f"--dataset_name {self.dataset_name}"
+                raise RequestError(f"--{name} means nothing for {beside}: leave it out.")
+        self.delimiter = None if self.delimiter is None else delimiter_of(self.delimiter)
+        self.encoding = None if self.encoding is None else encoding_of(self.encoding)
         minima = {"max_seq_length": 3, "max_train_samples": 1, "max_eval_samples": 1, "preprocessing_num_workers": 1}
         for name, least in minima.items():
             value = getattr(self, name)

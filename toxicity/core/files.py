@@ -47,9 +47,13 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, completely or not at all."""
+    """Write a text in UTF-8, completely or not at all.
+
+    Bytes of a file's name that are not UTF-8, which Python holds as halves of surrogate pairs, become escapes like
+    `\\udce9`: in JSON these stand for the same name when it is read again.
+    """
     with written_whole(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def digest(parts: Iterable[Any]) -> str:

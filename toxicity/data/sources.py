@@ -9,7 +9,6 @@ Offensive Language"). It is read where pip installed it; the package is never im
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +16,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset
 from datasets.fingerprint import generate_random_fingerprint
 
 from toxicity.core.arguments import DataArguments
-from toxicity.core.errors import RequestError, one_line
+from toxicity.core.errors import RequestError
 from toxicity.core.files import installed_file
-from toxicity.core.schema import IDENTITIES, TARGET, TEXT, TOXIC_THRESHOLD, canonical_columns, hard_labels
+from toxicity.core.schema import ID, IDENTITIES, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels
+from toxicity.data.hub_datasets import read_dataset
+from toxicity.data.labelled_files import NOT_SCORED, Source, checked_source, chooser, name_of, read_file
 from toxicity.data.memory_map import take_to_disk
-from toxicity.data.readers.files import read_files
-from toxicity.data.row_checks import CheckedRows, check_rows
 from toxicity.data.split import published_split, split_sizes
 
 logger = logging.getLogger(__name__)
@@ -36,34 +35,14 @@ SAMPLE_SHA256 = "27b5f9749875b33220116bbc7afc27c2a3c1374c83036218ddc8f4d18b98021
 
 
 @dataclass
-class Source:
-    """All rows of a source under canonical column names.
-
-    `bad_rows` gives the reason for each row that cannot be used by its number from 0, and `files` the name and number
-    of rows of each file, in their order.
-    """
-
-    name: str
-    table: pa.Table
-    bad_rows: dict[int, str]
-    files: list[tuple[str, int]]
-
-    def first_bad_row(self) -> str:
-        """The file of the first bad row, the row's number there (1 is the first below the header), and the reason."""
-        row, reason = next(iter(self.bad_rows.items()))
-        starts = np.cumsum([0, *(rows for _, rows in self.files)])
-        file = int(np.searchsorted(starts, row, side="right")) - 1
-        return f"{self.files[file][0]}, row {row - starts[file] + 1:,}: {reason}"
-
-
-@dataclass
 class Splits:
     """Training and validation rows with the columns of `schema.NAMES`, and the name of their source.
 
     `id` is int64 or string, `text` a string that is never blank, `target` float64 from 0 to 1. Subtypes and identities
     are float32 from 0 to 1 and annotator counts int32, null where the source has no value. `train_rows` and
     `validation_rows` count the rows that were drawn. The bad ones among them are not in the datasets; `dropped_rows`
-    counts them by reason.
+    counts them by reason, and with them the rows that were left out before the draw, as nobody scored them. `absent`
+    gives the reason for each optional column of the source that could not be used.
     """
 
     train: Dataset
@@ -72,6 +51,7 @@ class Splits:
     train_rows: int
     validation_rows: int
     dropped_rows: dict[str, int] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
 
 
 def load_splits(arguments: DataArguments) -> Splits:
@@ -82,15 +62,17 @@ def load_splits(arguments: DataArguments) -> Splits:
             they are to be dropped), an empty split, or training rows of one class only.
     """
     sources = _read_sources(arguments)
+    tables, dropped, absent = [], Counter(), {}
     for source in sources:
         _refuse_or_warn(source, arguments.on_bad_rows)
+        dropped.update([NOT_SCORED] * len(source.unscored))
+        absent |= source.absent
     drawn = _draw(sources, arguments)
-    tables, dropped = [], Counter()
     for source, rows in zip((sources[0], sources[-1]), drawn, strict=True):
         bad = np.isin(rows, list(source.bad_rows))
         tables.append(take_to_disk(source.table, rows[~bad]))
         dropped.update(source.bad_rows[row] for row in rows[bad].tolist())
-    train, validation = tables
+    train, validation = _with_ids_of_one_type(tables)
     if len(sources) == 2 and arguments.keep_identical_texts_together:
         shared = pc.is_in(train[TEXT], value_set=validation[TEXT].combine_chunks())
         logger.info(f"Not trained on, as they are validated on: {pc.sum(shared).as_py():,} rows.")
@@ -105,7 +87,7 @@ def load_splits(arguments: DataArguments) -> Splits:
     pa.default_memory_pool().release_unused()
     # Without a fingerprint, Dataset would compute one by reading all rows.
     datasets = (Dataset(table, fingerprint=generate_random_fingerprint()) for table in (train, validation))
-    return Splits(*datasets, _data_name(arguments), len(drawn[0]), len(drawn[1]), dict(dropped))
+    return Splits(*datasets, _data_name(arguments), len(drawn[0]), len(drawn[1]), dict(dropped), absent)
 
 
 def read_sample() -> Source:
@@ -115,56 +97,9 @@ def read_sample() -> Source:
         RequestError: if the package is not installed or its file is not the one that was published.
     """
     path = installed_file(SAMPLE_PACKAGE, "profanity_check/data/clean_data.csv", SAMPLE_SHA256)
-    source = read_file(str(path))
+    source = read_file(str(path), DataArguments(train_file=str(path)))
     usable = np.delete(np.arange(len(source.table)), list(source.bad_rows))
     return Source("sample", take_to_disk(source.table, usable), bad_rows={}, files=[(str(path), len(usable))])
-
-
-def read_file(path: str, text_name: str | None = None, target_name: str | None = None) -> Source:
-    """A file or a folder of files in CSV, JSON lines or parquet, with the column names of any published dataset.
-
-    Raises:
-        RequestError: for what cannot be read, and for missing columns, naming those that are there.
-    """
-
-    def choose(names: list[str], file: str) -> list[str]:
-        return list(canonical_columns(names, file, text_name, target_name).values())
-
-    table, files, broken = read_files(path, choose)
-    columns = canonical_columns(table.column_names, path, text_name, target_name)
-    table = table.select(list(columns.values())).rename_columns(list(columns))
-    name = Path(path).name
-    checked = check_rows(table, name, broken, target_name=columns[TARGET])
-    return Source(name, checked.table, _unusable(checked), files)
-
-
-def read_hub(name: str, arguments: DataArguments) -> list[Source]:
-    """A dataset on the Hub, or a local folder of that layout: its splits `train` and `validation`, or `train` alone.
-
-    Raises:
-        RequestError: if there is no such dataset, it cannot be reached, or it has no split `train`.
-    """
-    try:
-        splits = load_dataset(name, revision=arguments.dataset_revision)
-    except Exception as error:  # which error depends on the dataset builder, the client and the network
-        raise RequestError(
-            f"cannot load the dataset {name}: {one_line(error)} "
-            "Check --dataset_name, --dataset_revision and the network, or give a file as --train_file."
-        ) from error
-    if not isinstance(splits, DatasetDict) or "train" not in splits:
-        raise RequestError(f"the dataset {name} has no split `train`; it has {', '.join(splits)}.")
-    sources = []
-    for split in ("train", "validation"):
-        if split in splits:
-            label = f"{name} ({split})"
-            columns = canonical_columns(
-                splits[split].column_names, label, arguments.text_column_name, arguments.label_column_name
-            )
-            table = splits[split].select_columns(list(columns.values())).with_format("arrow")[:]
-            table = table.rename_columns(list(columns))
-            checked = check_rows(table, label, target_name=columns[TARGET])
-            sources.append(Source(label, checked.table, _unusable(checked), [(label, len(table))]))
-    return sources
 
 
 def labels_of(split: Dataset) -> np.ndarray:
@@ -185,38 +120,69 @@ def identities_of(split: Dataset) -> dict[str, np.ndarray]:
     return {name: columns[name].cast(pa.float64()).to_numpy() for name in IDENTITIES}
 
 
-def _unusable(checked: CheckedRows) -> dict[int, str]:
-    unscored = dict.fromkeys(checked.unscored.tolist(), "the target is -1, which means that nobody scored it")
-    return dict(sorted({**checked.bad_rows, **unscored}.items()))
-
-
 def _read_sources(arguments: DataArguments) -> list[Source]:
     """One source, which is to be split, or two, which are the splits."""
     if arguments.train_file:
-        paths = filter(None, (arguments.train_file, arguments.validation_file))
-        return [read_file(path, arguments.text_column_name, arguments.label_column_name) for path in paths]
+        given = {"--train_file": arguments.train_file, "--validation_file": arguments.validation_file}
+        sources = [read_file(address, arguments, flag) for flag, address in given.items() if address]
+        if len(sources) == 2:
+            _require_apart(arguments, sources)
+        return sources
     if arguments.dataset_name == "sample":
         return [read_sample()]
-    return read_hub(arguments.dataset_name, arguments)
+    found: dict[str, str] = {}
+    tables = read_dataset(arguments, chooser(arguments, found))
+    return [checked_source(name, table, [(name, len(table))], arguments, found) for name, table in tables]
+
+
+def _require_apart(arguments: DataArguments, sources: list[Source]) -> None:
+    """Raise `RequestError` if a file is both trained and validated on."""
+    train, validation = ({_identity(file): file for file, _ in source.files} for source in sources)
+    shared = [validation[identity] for identity in train.keys() & validation.keys() - {None}]
+    if shared or arguments.train_file == arguments.validation_file:
+        raise RequestError(
+            f"{min(shared, default=sources[0].name)} is both trained and validated on: name files that share none, "
+            "or leave out --validation_file, and a third of the rows is drawn for it."
+        )
+
+
+def _identity(file: str) -> tuple[int, int] | None:
+    """What a file on this machine has in common with no other, under whatever path; None for others."""
+    try:
+        status = Path(file).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _with_ids_of_one_type(tables: list[pa.Table]) -> list[pa.Table]:
+    """The same tables; if their ids differ in type, or one has none and is numbered, as text in both."""
+    if len({table.schema.field(ID).type for table in tables}) == 1:
+        return tables
+    return [table.set_column(table.column_names.index(ID), ID, table[ID].cast(pa.large_string())) for table in tables]
 
 
 def _draw(sources: list[Source], arguments: DataArguments) -> list[np.ndarray]:
     """Row numbers to train on, in the first source, and to validate on, in the last; bad rows are among them."""
     limits = arguments.max_train_samples, arguments.max_eval_samples
     if len(sources) == 2:
-        return [np.arange(len(source.table))[:rows] for source, rows in zip(sources, limits, strict=True)]
-    table = sources[0].table
+        return [source.scored_rows()[:rows] for source, rows in zip(sources, limits, strict=True)]
+    rows, texts = sources[0].scored_rows(), None
+    if arguments.keep_identical_texts_together:
+        texts = sources[0].table[TEXT] if not len(sources[0].unscored) else sources[0].table[TEXT].take(pa.array(rows))
     # Bad rows are drawn like any other and dropped afterwards: without them the draw would not be the published one.
-    together = table[TEXT] if arguments.keep_identical_texts_together else None
-    return list(published_split(len(table), *split_sizes(len(table), *limits), keep_together=together))
+    sizes = split_sizes(len(rows), *limits)
+    return [rows[drawn] for drawn in published_split(len(rows), *sizes, keep_together=texts)]
 
 
 def _data_name(arguments: DataArguments) -> str:
     """What the data are called in reports: the name of a file or folder without its path, or the id on the Hub."""
-    given = arguments.train_file or arguments.dataset_name
-    # train.csv.zip is the same data as the train.csv in it.
-    is_path = bool(arguments.train_file) or Path(given).exists()
-    return re.sub(r"\.(gz|zip)$", "", Path(given).name) if is_path else given
+    if arguments.train_file:
+        return name_of(arguments.train_file)
+    given = arguments.dataset_name
+    parts = (arguments.dataset_config_name, arguments.train_split_name, arguments.validation_split_name)
+    beside = ", ".join(filter(None, parts))
+    return (Path(given).name if Path(given).exists() else given) + (f" ({beside})" if beside else "")
 
 
 def _refuse_or_warn(source: Source, on_bad_rows: str) -> None:

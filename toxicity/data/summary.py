@@ -12,7 +12,7 @@ from toxicity.data.tokenization import Tokens
 
 
 def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_length: int) -> str:
-    """Rows, labels, lengths, duplicates, identities and token cache of both splits, as lines for people.
+    """Rows, labels, lengths, duplicates, identities, what is not used, and token cache, as lines for people.
 
     `train` and `validation` are the tokens of both splits, truncated to `max_seq_length`.
     """
@@ -35,6 +35,7 @@ def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_le
         f"Validation texts that are also trained on: {_share(shared, len(tables[1]))}",
     ]
     lines += [f"Left out: {rows:,} rows: {reason}" for reason, rows in splits.dropped_rows.items()]
+    lines += [f"Not used: {name}: {reason}" for name, reason in splits.absent.items()]
     for kind, names in (("Subtypes", SUBTYPES), ("Identities", IDENTITIES)):
         annotated = [name for name in names if both[name].null_count < len(both)]
         lines.append(f"{kind} (rows with a value, of them at >= {TOXIC_THRESHOLD}):{'' if annotated else ' none'}")

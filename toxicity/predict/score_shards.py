@@ -20,14 +20,15 @@ from filelock import FileLock
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import ID, TEXT, canonical_columns
+from toxicity.data.addresses import local_copy
+from toxicity.data.ids import whole_numbers
 from toxicity.data.readers.base import ChooseColumns, Layout, Part
 from toxicity.data.readers.files import read_lines, read_windows
-from toxicity.data.ids import whole_numbers
 from toxicity.data.row_checks import check_comments
 from toxicity.predict.ledger import Ledger
 from toxicity.predict.progress import Progress
 from toxicity.predict.scorer import Scorer
-from toxicity.predict.shards import STANDARD_INPUT, Shard, local_copy
+from toxicity.predict.shards import STANDARD_INPUT, Shard
 from toxicity.predict.writers import output_file
 
 # Limits for the rows of a window, which are sorted by length together; the second one applies if texts are longer than

@@ -17,6 +17,7 @@ import pytest
 from builders import make_comments, training_flags, write_csv
 from datasets import Dataset
 
+from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import ID, TEXT
 from toxicity.data.row_checks import MAX_COMMENT_BYTES
@@ -83,7 +84,7 @@ def write(path, texts):
 
 
 def read(path):
-    return read_file(str(path))
+    return read_file(str(path), DataArguments(train_file=str(path)))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import csv
 import gzip
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO
@@ -32,8 +32,12 @@ from toxicity.data.readers.csv import read_csv
 from toxicity.data.readers.json_lines import read_json_lines
 from toxicity.data.readers.parquet import read_parquet
 
+DEFAULT_LAYOUT = Layout()
 
-def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[str, int]], dict[int, str]]:
+
+def read_files(
+    files: Sequence[Path], choose: Callable[[list[str], str], dict[str, str]], layout: Layout = DEFAULT_LAYOUT
+) -> tuple[pa.Table, list[tuple[str, int]], dict[int, str]]:
     """Read a file, or all files of a folder and its subfolders in the order of their names.
 
     The ending of a name tells the format: CSV (also .gz and .zip), JSON lines (also .gz) or parquet.
@@ -49,14 +53,23 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
     Raises:
         RequestError: for a file that is missing, empty, cut off, or not of the format that its ending names.
     """
-    files = _files_of(path)
+    path = files if isinstance(files, str) else str(files[0])
+    files = _files_of(files) if isinstance(files, str) else files
     broken: dict[int, str] = {}
     part_counts = [0] * len(files)
 
     def read() -> Iterator[pa.Table]:
         rows = 0
         for number, file in enumerate(files):
-            for part in _parts(file, choose, None):
+            columns: dict[str, str] = {}
+
+            def chosen(names: list[str], name: str, columns: dict[str, str] = columns) -> list[str]:
+                found = choose(names, name)
+                columns.update(found if isinstance(found, dict) else dict(zip(found, found, strict=True)))
+                return list(dict.fromkeys(columns.values()))
+
+            for part in _parts(file, chosen, None):
+                part = part._replace(table=part.table.select(list(columns.values())).rename_columns(list(columns)))
                 broken.update({rows + row: reason for row, reason in part.broken.items()})
                 rows += len(part.table)
                 part_counts[number] += 1
@@ -64,14 +77,14 @@ def read_files(path: str, choose: ChooseColumns) -> tuple[pa.Table, list[tuple[s
 
     parts = iter(mapped_from_disk(read()))
     tables = [pa.concat_tables(islice(parts, count)) for count in part_counts]
-    names = tables[0].column_names
-    for file, table in zip(files, tables, strict=True):
-        if sorted(table.column_names) != sorted(names):
-            raise RequestError(
-                f"{file} has the columns {', '.join(table.column_names)}, but {files[0]} has {', '.join(names)}."
-            )
     try:
-        whole = pa.concat_tables([table.select(names) for table in tables], promote_options="permissive")
+        whole = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowTypeError:
+        text = [
+            pa.table({name: table[name].cast(pa.string()).cast(pa.binary()) for name in table.column_names})
+            for table in tables
+        ]
+        whole = pa.concat_tables(text, promote_options="permissive")
     except pa.ArrowException as error:
         raise RequestError(f"{path}: its files disagree about the type of a column: {one_line(error)}") from error
     return whole, [(str(file), len(table)) for file, table in zip(files, tables, strict=True)], broken
@@ -105,9 +118,21 @@ def read_lines(file: IO[bytes], rows: int, max_bytes: int) -> Iterator[Part]:
         yield Part(table, {row: LINE_TOO_LONG for row, line in enumerate(lines) if line is None}, float(not lines))
 
 
-def is_readable(name: str) -> bool:
+def is_readable(name: str, in_folder: bool = False) -> bool:
     """Whether the ending of a file's name is that of a format that can be read."""
     return name.lower().endswith(tuple(READERS))
+
+
+def likely_encoding(path: Path) -> str | None:
+    """Stands in for the guess that the readers' branch makes."""
+    return "cp1252" if b"\x93" in path.read_bytes() else None
+
+
+def stem_of(name: str) -> str:
+    """The name without its ending; `train.csv.zip` contains `train.csv`."""
+    ending = next(ending for ending in READERS if name.lower().endswith(ending))
+    stem = name[: -len(ending)]
+    return stem.removesuffix(".csv") if ending == ".zip" else stem
 
 
 def _resized(parts: Iterator[Part], limit: Limit) -> Iterator[Part]:
@@ -179,3 +204,4 @@ READERS = {
     ".json": read_json_lines,
     ".parquet": read_parquet,
 }
+ENDINGS = ", ".join(READERS)

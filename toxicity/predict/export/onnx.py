@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from sklearn.metrics import roc_auc_score
 
 from toxicity.core.arguments import DataArguments
@@ -20,6 +21,7 @@ from toxicity.core.errors import RequestError
 from toxicity.core.files import folder_written_whole, write_text
 from toxicity.core.markdown import UNDEFINED, markdown_table
 from toxicity.core.schema import TARGET, TEXT, hard_labels
+from toxicity.data.addresses import shown
 from toxicity.data.sources import labels_of, load_splits, read_file
 from toxicity.models.labels import TOXIC_LABEL, labels_in
 from toxicity.models.pretrained import load_classifier, load_config_and_tokenizer, load_errors_explained
@@ -69,7 +71,7 @@ def export_and_compare(
         scores |= {form: Scorer(str(folder))(texts) for form, folder in folders.items()}
         report = {
             "rows": len(texts),
-            "labelled": labelled.train_file or labelled.dataset_name,
+            "labelled": shown(labelled.train_file or labelled.dataset_name),
             "versions": {package: importlib.metadata.version(package) for package in EXPORT_PACKAGES},
             **{form: _measured(found, scores["torch"], labels) for form, found in scores.items()},
         }
@@ -133,10 +135,11 @@ def _labelled_comments(labelled: DataArguments) -> tuple[list[str], np.ndarray]:
     if labelled.train_file is None:
         validation = load_splits(labelled).validation
         return validation[TEXT][:], labels_of(validation)
-    source = read_file(labelled.train_file, labelled.text_column_name, labelled.label_column_name)
+    source = read_file(labelled.train_file, labelled, "--input")
     if source.bad_rows:
         raise RequestError(f"{source.first_bad_row()}. An export is measured on rows that are whole.")
-    return source.table[TEXT].to_pylist(), hard_labels(source.table[TARGET].to_numpy())
+    rows = source.table.select([TEXT, TARGET]).take(pa.array(source.scored_rows()))
+    return rows[TEXT].to_pylist(), hard_labels(rows[TARGET].to_numpy())
 
 
 def _table(report: dict[str, Any]) -> str:

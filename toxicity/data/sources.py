@@ -9,7 +9,6 @@ Offensive Language"). It is read where pip installed it; the package is never im
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,8 @@ from toxicity.core.errors import RequestError, one_line
 from toxicity.core.files import installed_file
 from toxicity.core.schema import IDENTITIES, TARGET, TEXT, TOXIC_THRESHOLD, canonical_columns, hard_labels
 from toxicity.data.memory_map import take_to_disk
-from toxicity.data.readers.files import read_files
+from toxicity.data.readers.files import ENDINGS, is_readable, read_files
+from toxicity.data.readers.names import is_hidden, without_packing
 from toxicity.data.row_checks import check_rows
 from toxicity.data.split import published_split, split_sizes
 
@@ -127,14 +127,29 @@ def read_file(path: str, text_name: str | None = None, target_name: str | None =
         RequestError: for what cannot be read, and for missing columns, naming those that are there.
     """
 
-    def choose(names: list[str], file: str) -> list[str]:
-        return list(canonical_columns(names, file, text_name, target_name).values())
+    def choose(names: list[str], file: str) -> dict[str, str]:
+        return canonical_columns(names, file, text_name, target_name)
 
-    table, files, broken = read_files(path, choose)
-    columns = canonical_columns(table.column_names, path, text_name, target_name)
-    table = table.select(list(columns.values())).rename_columns(list(columns))
+    table, files, broken = read_files(_files_of(path), choose)
     name = Path(path).name
     return Source(name, *check_rows(table, name, broken), files)
+
+
+def _files_of(name: str) -> list[Path]:
+    """A file, or the files of a folder and its subfolders that can be read, in the order of their names."""
+    path = Path(name)
+    # An empty name is not that of the current folder, which `Path` takes it for.
+    if name and path.is_dir():
+        found = [file for file in path.rglob("*") if not is_hidden(str(file.relative_to(path)))]
+        files = sorted(file for file in found if file.is_file() and is_readable(file.name, in_folder=True))
+        if not files:
+            raise RequestError(f"the folder {path} holds no data: no file ends in {ENDINGS}.")
+        return files
+    if not path.is_file():
+        raise RequestError(f"there is no file {path}.")
+    if not is_readable(path.name):
+        raise RequestError(f"cannot read {path}: its name should end in one of {ENDINGS}.")
+    return [path]
 
 
 def read_hub(name: str, arguments: DataArguments) -> list[Source]:
@@ -209,7 +224,7 @@ def _data_name(arguments: DataArguments) -> str:
     given = arguments.train_file or arguments.dataset_name
     # train.csv.zip is the same data as the train.csv in it.
     is_path = bool(arguments.train_file) or Path(given).exists()
-    return re.sub(r"\.(gz|zip)$", "", Path(given).name) if is_path else given
+    return without_packing(Path(given).name) if is_path else given
 
 
 def _refuse_or_warn(source: Source, on_bad_rows: str) -> None:

@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from toxicity.core.errors import RequestError, one_line
-from toxicity.data.readers.files import READERS, is_readable
+from toxicity.data.readers.files import ENDINGS, is_readable, stem_of
 
 STANDARD_INPUT = "-"
 # Names under which file systems report a digest of a file's content, and the time of its last change.
@@ -102,16 +102,20 @@ def _shards_at(address: str, output: Path | None) -> list[Shard]:
                 )
             paths = files.find(path)
         elif files.exists(path):
-            raise RequestError(f"cannot read {address}: its name should end in one of {', '.join(READERS)}.")
+            raise RequestError(f"cannot read {address}: its name should end in one of {ENDINGS}.")
         elif pattern:
             paths = [found for found in files.glob(path) if files.isfile(found)]
             folder = path[: pattern.start()].rpartition("/")[0]
         else:
             raise RequestError(f"there is no file {address}.")
         names = {found: found.removeprefix(folder).lstrip("/") for found in sorted(paths)}
-        data = [found for found, name in names.items() if is_readable(name) and not _is_metadata(name)]
+        data = [
+            found
+            for found, name in names.items()
+            if is_readable(name, in_folder=not pattern) and not _is_metadata(name)
+        ]
         if not data:
-            raise RequestError(f"{address} holds no data: no file ends in {', '.join(READERS)}.")
+            raise RequestError(f"{address} holds no data: no file ends in {ENDINGS}.")
         return [_shard(files, found, names[found]) for found in data]
 
 
@@ -125,10 +129,7 @@ def _shard(files: AbstractFileSystem, path: str, name: str) -> Shard:
     info = files.info(path)
     version = next((str(info[key]) for key in (*DIGEST_KEYS, *TIME_KEYS) if info.get(key)), None)
     address = path if isinstance(files, LocalFileSystem) else files.unstrip_protocol(path)
-    ending = next(ending for ending in READERS if name.lower().endswith(ending))
-    stem = name[: -len(ending)]
-    # `train.csv.zip` contains `train.csv`.
-    return Shard(address, stem.removesuffix(".csv") if ending == ".zip" else stem, info.get("size"), version)
+    return Shard(address, stem_of(name), info.get("size"), version)
 
 
 @contextmanager

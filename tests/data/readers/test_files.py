@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
-from toxicity.data.readers import csv
+from toxicity.data.readers import base
 from toxicity.data.readers.files import read_files
 from toxicity.data.sources import load_splits
 
@@ -18,7 +18,7 @@ CSV = b"id,text,target\n1,first,0\n2,second,1\n"
 
 
 def read(path, choose=choose_all):
-    table, _, broken = read_files(str(path), choose)
+    table, _, broken = read_files([path], choose)
     return table.to_pydict(), broken
 
 
@@ -59,7 +59,7 @@ def test_shards_of_a_folder_come_in_the_order_of_their_names(tmp_path):
     for name, ids in (("b.csv", [3]), ("a.csv", [1, 2])):
         write_csv(tmp_path / name, ["id", "text"], [[i, "x"] for i in ids])
     (tmp_path / "notes.txt").write_text("not data")
-    table, files, _ = read_files(str(tmp_path), choose_all)
+    table, files, _ = read_files(sorted(tmp_path.glob("*.csv")), choose_all)
     assert table["id"].to_pylist() == [b"1", b"2", b"3"]
     assert files == [(str(tmp_path / "a.csv"), 2), (str(tmp_path / "b.csv"), 1)]
 
@@ -88,7 +88,7 @@ def test_broken_rows_keep_their_place(tmp_path, content, ids, broken):
 
 
 def test_rows_are_numbered_right_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(base, "BLOCK_BYTES", 1000)
     lines = [f"{i},some text,0" for i in range(500)]
     lines[400] = "broken"
     (tmp_path / "c.csv").write_text("\n".join(["id,text,target", *lines]))
@@ -105,7 +105,7 @@ def test_json_lines_are_read_as_a_csv_file_would_be(tmp_path):
         {"text": None, "target": "0.25"},
     ]
     (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, records)))
-    table, broken = read(tmp_path / "c.jsonl", lambda names, source: ["text", "target"])
+    table, broken = read(tmp_path / "c.jsonl", lambda names, source: {"text": "text", "target": "target"})
     assert table == {
         "text": [b"2020-01-01", b"b\0", b"\xed\xa0\x80", None],
         "target": [b"0.5", b"1", b"1" + b"0" * 30, b"0.25"],

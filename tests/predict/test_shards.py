@@ -71,7 +71,7 @@ def test_a_new_content_is_a_new_version(tmp_path):
         (["c/*.csv"], "holds no data"),
         (["empty"], "holds no data: no file ends in .csv"),
         (["none.csv"], "there is no file"),
-        (["a/x.txt"], "should end in one of .csv"),
+        (["a/x.doc"], "should end in one of .csv"),
         (["zz9://bucket/x.csv"], "cannot reach zz9://bucket/x.csv: ValueError"),
     ],
 )

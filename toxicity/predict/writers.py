@@ -40,8 +40,8 @@ def output_file(path: Path, schema: pa.Schema) -> Iterator[Write]:
         if path.suffix == ".parquet":
             # Arrow's own file: one of its threads might drop a Python file while the interpreter exits.
             with (
-                pa.OSFile(os.fsencode(unfinished), "wb") as file,
-                pyarrow.parquet.ParquetWriter(file, schema) as writer,
+                pa.OSFile(os.fsencode(unfinished), "wb") as sink,
+                pyarrow.parquet.ParquetWriter(sink, schema) as writer,
             ):
                 yield writer.write_table
         else:

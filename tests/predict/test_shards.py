@@ -77,7 +77,7 @@ def test_a_new_content_is_a_new_version(tmp_path):
 )
 def test_what_cannot_be_listed(tmp_path, monkeypatch, addresses, message):
     monkeypatch.chdir(tmp_path)
-    for name in ("a/x.csv", "b/x.csv", "a/x.txt", "empty/notes.txt"):
+    for name in ("a/x.csv", "b/x.csv", "a/x.doc", "empty/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     with pytest.raises(RequestError, match=message):

@@ -51,7 +51,7 @@ PIECES = st.sampled_from([*QUOTED, *BARE, *ROWS])
 
 
 @settings(max_examples=500)
-@given(st.lists(PIECES, max_size=60).map(b"".join), st.integers(16, 60), st.sampled_from([16, 1000]))
+@given(st.lists(PIECES, max_size=60).map(b"".join), st.integers(1, 60), st.sampled_from([16, 1000]))
 @example(b'a"b,c,d\n' * 9, 24, 16)
 @example(b'1,"a\r\n\r\nb",2\r\n' * 9, 17, 16)
 @example(b'1,"a""",2\n"",3,"4"' * 2, 16, 16)
@@ -59,14 +59,9 @@ def test_blocks_are_the_file(tmp_path_factory, content, block, stretch):
     path = tmp_path_factory.mktemp("blocks") / "c.csv"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_blocks, "STRETCH_BYTES", stretch)
-        patch.setattr(base, "BLOCK_BYTES", block)
+        patch.setattr(csv_blocks, "WINDOW_BYTES", block)
         found = read(path, HEADER + content)
-    expected = [[b"0", b"a", b"0"], *python_reads(content)]
-    # A line longer than a block is broken, of whatever size blocks are.
-    lines = content.replace(b"\r", b"\n").split(b"\n")
-    if max(map(len, lines)) <= block:
-        assert found == expected
-    assert read(path, HEADER + content) == expected
+    assert found == [[b"0", b"a", b"0"], *python_reads(content)]
 
 
 @settings(max_examples=200)
@@ -77,7 +72,7 @@ def test_any_delimiter(tmp_path_factory, content, delimiter):
     content = delimiter.join("xyz").encode() + b"\n" + content  # tells that no delimiter is behind the last cell
     path = tmp_path_factory.mktemp("delimiters") / "c.csv"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "BLOCK_BYTES", 200)
+        patch.setattr(csv_blocks, "WINDOW_BYTES", 200)
         assert read(path, header + content, delimiter) == python_reads(content, delimiter)
 
 
@@ -105,7 +100,7 @@ def test_where_the_last_row_of_a_block_ends(window, is_last, end):
 
 
 def test_regular_blocks_are_for_arrow_and_a_stretch_around_others_for_python(monkeypatch):
-    monkeypatch.setattr(base, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(csv_blocks, "WINDOW_BYTES", 1000)
     monkeypatch.setattr(csv_blocks, "STRETCH_BYTES", 100)
     lines = [b'%d,"a, ""b""\nc",0\n' % number for number in range(1000)]
     lines[500] = b'500,5" nail,0\n'
@@ -114,11 +109,11 @@ def test_regular_blocks_are_for_arrow_and_a_stretch_around_others_for_python(mon
     assert len(slow) == 1
     assert slow[0][0] == ["500", '5" nail', "0"]
     assert len(slow[0]) < 10
-    assert sum(len(block) for block in found if isinstance(block, bytes)) > 0.99 * len(b"".join(lines)) - 200
+    assert sum(len(block) for block in found if isinstance(block, memoryview)) > 0.99 * len(b"".join(lines)) - 200
 
 
 def test_what_is_not_regular_takes_longer_stretches(monkeypatch):
-    monkeypatch.setattr(base, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(csv_blocks, "WINDOW_BYTES", 1000)
     monkeypatch.setattr(csv_blocks, "STRETCH_BYTES", 10)
     found = list(csv_blocks.blocks(b"", io.BytesIO(b'a"b\n' * 1000), ","))
     assert [len(block) for block in found[:5]] == [3, 5, 10, 20, 40]
@@ -127,6 +122,7 @@ def test_what_is_not_regular_takes_longer_stretches(monkeypatch):
 
 def test_a_line_longer_than_a_block_is_one_broken_row(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(csv_blocks, "WINDOW_BYTES", 100)
     long = b"x" * 1000
     rows = read(tmp_path / "c.csv", HEADER + b"1,a,0\n2," + long + b',1\n3,"' + long + b'",1\n4,b,0\n' + long)
     reason = "its quotes do not match: a line is longer than 100 bytes"
@@ -135,7 +131,7 @@ def test_a_line_longer_than_a_block_is_one_broken_row(tmp_path, monkeypatch):
 
 def test_parts_are_of_few_blocks_at_a_time(tmp_path, monkeypatch):
     """Only a few blocks have been read when the first part comes."""
-    monkeypatch.setattr(base, "BLOCK_BYTES", 2**16)
+    monkeypatch.setattr(csv_blocks, "WINDOW_BYTES", 2**16)
     taken = []
     original = csv_blocks.blocks
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
-from toxicity.data.readers import base
+from toxicity.data.readers import csv_blocks
 from toxicity.data.readers.base import union_of
 from toxicity.data.readers.files import read_files
 from toxicity.data.sources import load_splits
@@ -56,7 +56,7 @@ def test_broken_rows_keep_their_place(tmp_path, content, ids, broken):
 
 
 def test_rows_are_numbered_right_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(csv_blocks, "WINDOW_BYTES", 1000)
     lines = [f"{i},some text,0" for i in range(500)]
     lines[400] = "broken,as,it,is"
     (tmp_path / "c.csv").write_text("\n".join(["id,text,target", *lines]))

@@ -100,9 +100,9 @@ def _table_of(beginning: bytes, delimiter: str | None, path: Path) -> Table:
         raise RequestError(f"{shown(path)} is not UTF-8, its first line for one; {remedy}.") from None
     if not delimiter and table.delimiter not in ",\t":
         kind = DELIMITERS.get(table.delimiter, "spaces")
-        tell_once(f"Columns are separated by {kind}, going by the first line of {shown(path)}.")
+        tell_once(f"Columns are separated by {kind}, going by the first line of a file.")
     if table.rows_have_names:
-        tell_once(f"The first cell of a row is taken for the row's name, going by the first rows of {shown(path)}.")
+        tell_once("The first cell of a row is taken for the row's name, as the header has one cell less than the rows.")
     return table._replace(start=start + table.start)
 
 

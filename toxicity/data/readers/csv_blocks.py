@@ -14,6 +14,8 @@ import pyarrow.csv
 
 from toxicity.data.readers import base
 
+# What is looked at in one go; a row that is longer is for Python's parser.
+WINDOW_BYTES = 2**21
 # After a row that is not regular Python's parser reads so many bytes, and twice as many each time the next is not.
 STRETCH_BYTES = 2**16
 
@@ -26,35 +28,37 @@ Row = list[str] | csv.Error
 Parsed = tuple[pa.Table, dict[int, str]]
 
 
-def blocks(held: bytes, file: IO[bytes], delimiter: str) -> Iterator[bytes | list[Row]]:
+def blocks(held: bytes, file: IO[bytes], delimiter: str) -> Iterator[memoryview | list[Row]]:
     """Divide a file between rows: into bytes that Arrow can read unless a row is too short or long, and other rows.
 
     Args:
         held: what was read of the file already, from the beginning of a row on.
-        file: the rest; `read` returns as many bytes as are asked for, except at the end.
+        file: the rest; `read` and `readinto` take as many bytes as are asked for, except at the end.
         delimiter: one character.
     """
     ended, stretch = False, STRETCH_BYTES
     while True:
-        if not ended and (missing := base.BLOCK_BYTES - len(held)) > 0:
-            more = file.read(missing)
-            ended = len(more) < missing
-            held += more
-        if not held:
+        window, rest = bytearray(WINDOW_BYTES), held[WINDOW_BYTES:]
+        size = min(len(held), WINDOW_BYTES)
+        window[:size] = held[:size]
+        if not ended and size < WINDOW_BYTES:
+            size += file.readinto(memoryview(window)[size:])
+            ended = size < WINDOW_BYTES
+        del window[size:]
+        if not window:
             return
-        window = held[: base.BLOCK_BYTES]
-        end = regular_end(window, delimiter, is_last=ended and len(window) == len(held))
+        end = regular_end(window, delimiter, is_last=ended and not rest)
         if end:
-            yield window[:end]
-            held, stretch = held[end:], STRETCH_BYTES
+            yield memoryview(window)[:end]
+            held, stretch = bytes(memoryview(window)[end:]) + rest, STRETCH_BYTES
         else:
-            lines = Lines(held, file)
+            lines = Lines(bytes(window) + rest, file)
             yield list(rows(lines, delimiter, stretch))
             held, stretch = lines.rest(), min(2 * stretch, base.BLOCK_BYTES)
             ended = ended or lines.ended
 
 
-def regular_end(window: bytes, delimiter: str, is_last: bool) -> int:
+def regular_end(window: bytes | bytearray, delimiter: str, is_last: bool) -> int:
     """Where the last row ends, from the first on, up to which all quotes are regular; 0 if that is nowhere.
 
     Quotes are regular if each of them, by turns, opens a cell at its beginning and closes it at its end, or is one of
@@ -148,9 +152,7 @@ def _as_text(line: bytes | None) -> str:
     return line.decode("utf-8", "surrogateescape")
 
 
-def parse(
-    block: bytes | list[Row], delimiter: str, width: int, places: dict[str, int]
-) -> tuple[pa.Table, dict[int, str]]:
+def parse(block: memoryview | list[Row], delimiter: str, width: int, places: dict[str, int]) -> Parsed:
     """The rows of a block as a table of bytes, and the reason for each broken row by its number.
 
     A row may be short of cells, which are then null, and may have empty ones beyond its width.
@@ -161,12 +163,12 @@ def parse(
         width: number of cells of a row.
         places: name of each column to read → number of its cell.
     """
-    if isinstance(block, bytes):
+    if isinstance(block, memoryview):
         names = [str(place) for place in range(width)]
         wanted = [str(place) for place in places.values()]
         try:
             table = pyarrow.csv.read_csv(
-                pa.BufferReader(block),
+                pa.BufferReader(pa.py_buffer(block)),
                 pyarrow.csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
                 pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
                 pyarrow.csv.ConvertOptions(
@@ -179,7 +181,7 @@ def parse(
             )
             return table.rename_columns(list(places)), {}
         except pa.ArrowInvalid:  # a row is too short or too long, or the block is one blank line
-            block = list(rows(Lines(block, io.BytesIO()), delimiter, len(block)))
+            block = list(rows(Lines(bytes(block), io.BytesIO()), delimiter, len(block)))
     columns: dict[str, list[bytes | None]] = {name: [] for name in places}
     broken: dict[int, str] = {}
     for number, row in enumerate(block):

@@ -63,19 +63,20 @@ def read_files(
     """
     broken: dict[int, str] = {}
     names: list[str] = []
-    counts = dict.fromkeys(map(str, files), 0)
+    counts = [0] * len(files)
 
     def read() -> Iterator[pa.Table]:
         rows = 0
-        for file in files:
+        for number, file in enumerate(files):
             for part in _parts(file, choose, layout, None):
                 broken.update({rows + row: reason for row, reason in part.broken.items()})
                 rows += len(part.table)
                 names.append(shown(file))
-                counts[str(file)] += len(part.table)
+                counts[number] += len(part.table)
                 yield part.table
 
-    return union_of(mapped_from_disk(read()), names), list(counts.items()), broken
+    table = union_of(mapped_from_disk(read()), names)
+    return table, list(zip(map(shown, files), counts, strict=True)), broken
 
 
 def read_windows(

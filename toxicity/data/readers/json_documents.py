@@ -46,8 +46,8 @@ def array_elements(file: IO[bytes], path: Path) -> Iterator[tuple[Any, int]]:
             except (ValueError, RecursionError) as problem:
                 error = one_line(problem)
             else:
-                # A number may go on in what is read next; an object ends with its brace.
-                if ended or end < len(text) or isinstance(value, dict):
+                # A number may go on in what is read next; others have an end of their own.
+                if ended or text[end : end + 1] in set(" \t\r\n,]") or isinstance(value, dict | list | str):
                     yield value, end - at
                     count, at, awaited = count + 1, end, ",]"
                     continue

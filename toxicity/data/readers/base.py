@@ -90,14 +90,15 @@ def union_of(tables: Sequence[pa.Table], names: Sequence[str] = ()) -> pa.Table:
     Raises:
         RequestError: if a column is text or a number in one table, and a list or a structure in another.
     """
-    columns = {}
+    union = None
     for name in dict.fromkeys(name for table in tables for name in table.column_names):
         kind = _common_type(name, tables, names)
         try:
-            columns[name] = _joined(name, tables, kind)
+            column = _joined(name, tables, kind)
         except pa.ArrowInvalid:  # a value is beyond the common type, as whole numbers without a sign may be
-            columns[name] = _joined(name, tables, pa.large_binary())
-    return pa.table(columns)
+            column = _joined(name, tables, pa.large_binary())
+        union = column if union is None else union.append_column(name, column[name])
+    return tables[0] if union is None else union
 
 
 def _common_type(column: str, tables: Sequence[pa.Table], names: Sequence[str]) -> pa.DataType:
@@ -122,19 +123,22 @@ def _common_type(column: str, tables: Sequence[pa.Table], names: Sequence[str]) 
         ) from None
 
 
-def _joined(name: str, tables: Sequence[pa.Table], kind: pa.DataType) -> pa.ChunkedArray:
-    """A column of all tables in one type."""
-    chunks: list[pa.Array] = []
+def _joined(name: str, tables: Sequence[pa.Table], kind: pa.DataType) -> pa.Table:
+    """A column of all tables in one type, as a table."""
+    parts = []
     for table in tables:
         if name not in table.column_names:
-            chunks.append(pa.nulls(len(table), kind))
+            parts.append(pa.table({name: pa.nulls(len(table), kind)}))
+        elif table[name].type == kind:
+            # Not made anew: that would look into every column, which brings much of a mapped file into the memory.
+            parts.append(table.select([name]))
         elif len(table):
             column = table[name]
             if pa.types.is_large_binary(kind) and text_as_bytes(column) is None:
                 column = column.cast(pa.string())
             # Not safe, as a whole number beyond 2**53 becomes the nearest fraction.
-            chunks += column.cast(kind, safe=not pa.types.is_floating(kind)).chunks
-    return pa.chunked_array(chunks, kind)
+            parts.append(pa.table({name: column.cast(kind, safe=not pa.types.is_floating(kind))}))
+    return pa.concat_tables(parts, promote_options="default")
 
 
 def bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:

@@ -50,7 +50,7 @@ ROWS = [b"1,2,3\n", b"a,b,c,d\n", b"a,b\n", b"1,2,3,,\n"]
 PIECES = st.sampled_from([*QUOTED, *BARE, *ROWS])
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.lists(PIECES, max_size=60).map(b"".join), st.integers(1, 60), st.sampled_from([16, 1000]))
 @example(b'a"b,c,d\n' * 9, 24, 16)
 @example(b'1,"a\r\n\r\nb",2\r\n' * 9, 17, 16)
@@ -64,7 +64,7 @@ def test_blocks_are_the_file(tmp_path_factory, content, block, stretch):
     assert found == [[b"0", b"a", b"0"], *python_reads(content)]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(PIECES, max_size=40).map(b"".join), st.sampled_from([";", "\t", "|", " ", "§"]))
 def test_any_delimiter(tmp_path_factory, content, delimiter):
     content = content.replace(b",", delimiter.encode())

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from builders import choose_all, write_csv
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toxicity.core.arguments import DataArguments
@@ -160,6 +160,7 @@ def test_a_comment_longer_than_the_parsers_own_block(tmp_path):
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(TEXTS, st.floats(0, 1)), min_size=1, max_size=20))
 def test_what_csv_wrote_is_read(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("csv") / "c.csv"
@@ -170,6 +171,7 @@ def test_what_csv_wrote_is_read(tmp_path_factory, rows):
     assert [float(target) for target in table["target"]] == [target for _, target in rows]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from([b"", b"id,text,target\n"]))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, content, header):
     folder = tmp_path_factory.mktemp("bytes")
@@ -179,6 +181,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content, header):
             load_splits(DataArguments(train_file=str(folder / name), on_bad_rows="drop"))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_csv_cut_anywhere_tells_of_the_row_that_was_cut(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("cut") / "c.csv"

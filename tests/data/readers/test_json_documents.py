@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from builders import choose_all
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toxicity.core.errors import RequestError
@@ -20,6 +20,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, max_size=8), st.integers(1, 30), st.sampled_from([None, 1]), st.booleans())
 def test_an_array_in_pieces_is_the_array(values, size, indent, ascii_only):
     content = json.dumps(values, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")

@@ -160,10 +160,11 @@ def test_an_encoding_that_does_not_exist(tmp_path, encoding):
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [
-        (
-            "Das ist schön und größer als früher, sagte er über die Straße. Natürlich hätte es schöner sein können.",
-            "cp1252",
-        ),
+        ("Das ist schön und größer als früher, sagte er über die Straße.", "cp1252"),
+        ("déjà vu, l'été à la plage", "cp1252"),
+        ("caf\xe9", "cp1252"),
+        ("“smart quotes” – and it’s", "cp1252"),
+        ("zażółć gęślą jaźń, to głupi komentarz", "cp1250"),
         ("Это очень глупый комментарий, и автор его ничего не понимает в том, о чём пишет.", "cp1251"),
         ("これは日本語のコメントです。とても良いと思います。ありがとうございました。", "shift_jis"),
     ],

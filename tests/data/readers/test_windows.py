@@ -5,7 +5,7 @@ import json
 import pandas
 import pytest
 from builders import choose_all
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toxicity.core.errors import RequestError
@@ -13,6 +13,7 @@ from toxicity.data.readers import base
 from toxicity.data.readers.files import read_files, read_lines, read_windows
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["fine", "broken"]), min_size=1, max_size=40),
     st.integers(1, 50),

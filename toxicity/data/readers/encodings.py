@@ -22,6 +22,11 @@ MARKS = {
 }
 READ_BYTES = 2**20
 SAMPLE_BYTES = 2**22
+# What people have that is not UTF-8; among all encodings that there are, some rare one would often fit better.
+COMMON = [
+    *("cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256"),
+    *("shift_jis", "euc_jp", "gb18030", "big5", "cp949"),
+]
 
 
 def utf8_stream(source: Opened, path: Path, encoding: str | None) -> io.BufferedReader:
@@ -58,13 +63,16 @@ def likely_encoding(path: Path) -> str | None:
         sample = source.file.read(SAMPLE_BYTES)
     # The lines that say something about it; of megabytes of ASCII alone, the guess would take minutes.
     lines = [line for line in re.split(rb"[\r\n]+", sample) if not line.isascii()]
-    found = from_bytes(b"\n".join(lines)[: 2**15], cp_exclusion=["utf_8", "utf_7"]).best()
-    if found is None or not lines:
-        return None
-    # Many encodings can stand for the same text: the commonest of them is the best guess.
-    same = [found.encoding, *found.could_be_from_charset]
-    name = next((name for name in ("cp1252", "cp1251", "cp1250", "gb18030") if name in same), found.encoding)
-    return name.replace("_", "-") if name.startswith(("utf", "iso", "shift", "euc")) else name
+    text = b"\n".join(lines)[: 2**15]
+    found = from_bytes(text, cp_isolation=COMMON, preemptive_behaviour=False).best() if lines else None
+    if found is None:
+        # Single letters with accents among others are of Western Europe; other alphabets have whole words of them.
+        words = re.findall(rb"[\x80-\xff]+", text)
+        western = [word for word in words if len(word) == 1 and word >= b"\xc0"]
+        return "cp1252" if words and len(western) >= 0.9 * len(words) else None
+    # Several may stand for the same text; the commonest of them comes first.
+    same = (found.encoding, *found.could_be_from_charset)
+    return next((name for name in COMMON if name in same), None)
 
 
 def _known(encoding: str) -> str:

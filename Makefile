@@ -12,7 +12,7 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-long audit bench bench-request bench-data bench-metrics bench-predict bench-speed ablate chart
+.PHONY: setup demo test test-long audit bench bench-request bench-data bench-read bench-metrics bench-predict bench-speed ablate chart
 .PHONY: compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
@@ -46,6 +46,9 @@ audit: $(ANY_READY)  ## look up the installed packages among known vulnerabiliti
 
 bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
 	$(VENV)/bin/python -m benchmarks.tokenization
+
+bench-read: $(ANY_READY)  ## measure reading a CSV of Kaggle's shape against the former way, pandas and datasets
+	$(VENV)/bin/python -m benchmarks.reading $(READ_OPTIONS)
 
 bench-metrics: $(ANY_READY)  ## measure the metric on 500,000 rows with nine identities against scikit-learn
 	$(VENV)/bin/python -m benchmarks.metrics

@@ -202,12 +202,12 @@ def test_texts_of_a_validation_file_are_not_trained_on_either(comments_csv, tmp_
 
 def test_a_row_that_is_no_csv_keeps_its_place_in_the_draw(comments_csv, tmp_path):
     lines = comments_csv.read_text().splitlines()
-    lines[5] = "broken"
+    lines[5] = "broken,in,four,cells"
     path = tmp_path / "broken.csv"
     path.write_text("\n".join(lines))
     expected = [str(i) for i in splits_of(comments_csv).train["id"] if i != 1004]
     assert [str(i) for i in splits_of(path, on_bad_rows="drop").train["id"]] == expected
-    with pytest.raises(RequestError, match="row 5: 1 columns instead of 3"):
+    with pytest.raises(RequestError, match="row 5: 4 columns instead of 3"):
         splits_of(path)
 
 

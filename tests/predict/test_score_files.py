@@ -202,7 +202,7 @@ def test_bad_rows_can_be_left_without_a_score(score, tmp_path, expected):
         ("in.csv.gz", gzip.compress(b"id,text\n1,x\n" * 99, mtime=0)[:40], "damaged, cut off or locked"),
         ("in.parquet", b"PAR1", "cannot read"),
         ("in.jsonl", b'{"text": "x"}\n{"text"', "row 2: it is not JSON"),
-        ("in.txt", b"x", "should end in one of"),
+        ("in.doc", b"x", "should end in one of"),
     ],
 )
 def test_bad_input_is_refused_with_its_place(score, tmp_path, capsys, name, content, message):

@@ -34,9 +34,9 @@ def write_csv(path: Path, header: list[str], rows: list[list]) -> Path:
     return path
 
 
-def choose_all(names: list[str], source: str) -> list[str]:
-    """All columns of a file, for readers that ask which to read."""
-    return names
+def choose_all(names: list[str], source: str) -> dict[str, str]:
+    """All columns of a file under their own names, for readers that ask which to read."""
+    return {name: name for name in names}
 
 
 def training_flags(checkpoint: Path, comments: Path, **options: object) -> list[object]:

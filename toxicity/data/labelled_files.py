@@ -19,6 +19,7 @@ from toxicity.data.addresses import list_data_files, local_copy, local_folder, s
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
 from toxicity.data.readers.base import ChooseColumns, Layout
 from toxicity.data.readers.files import likely_encoding, read_files
+from toxicity.data.readers.names import without_packing
 from toxicity.data.row_checks import check_rows
 
 # Columns by which some files hold several parts of the data, in lower case, and the names of such parts.
@@ -96,7 +97,7 @@ def name_of(address: str) -> str:
     paths = [link.partition("://")[2] for link in links] + [last.rpartition("://")[2]]
     name = next(filter(None, (PurePosixPath(path).name for path in paths)), address)
     # train.csv.zip is the same data as the train.csv in it.
-    return re.sub(r"\.(gz|zip|bz2|xz|zst)$", "", name)
+    return without_packing(name)
 
 
 def chooser(

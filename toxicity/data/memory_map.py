@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,14 +30,15 @@ def mapped_from_disk(tables: Iterable[pa.Table]) -> list[pa.Table]:
     count = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
+        descriptor, name = tempfile.mkstemp(dir=folder)
+        with open(descriptor, "rb") as file, _without_name(name) as sink:  # noqa: PTH123
             for table in tables:
-                with pa.ipc.new_stream(file, table.schema) as writer:
+                with pa.ipc.new_stream(sink, table.schema) as writer:
                     writer.write_table(table)
                 count += 1
             if not count:
                 return []
-            file.flush()
+            sink.flush()
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise RequestError(
@@ -45,6 +47,17 @@ def mapped_from_disk(tables: Iterable[pa.Table]) -> list[pa.Table]:
         ) from error
     source = pa.BufferReader(pa.py_buffer(mapped))
     return [pa.ipc.open_stream(source).read_all() for _ in range(count)]
+
+
+def _without_name(name: str) -> pa.OSFile:
+    """Arrow's own file to write to, whose name is taken from it at once.
+
+    It is not Python's file, as one of Arrow's threads might drop that while the interpreter exits.
+    """
+    try:
+        return pa.OSFile(os.fsencode(name), "wb")
+    finally:
+        Path(name).unlink()
 
 
 def take_to_disk(table: pa.Table, rows: np.ndarray) -> pa.Table:

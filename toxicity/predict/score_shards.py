@@ -172,17 +172,16 @@ def _windows_as_read(shard: Shard, scorer: Scorer, options: Options) -> Iterator
     source = "standard input" if shard.address == STANDARD_INPUT else shard.address
     columns: dict[str, str] = {}  # canonical name → name in the file, known when the first part is read
 
-    def choose(names: list[str], file: str) -> list[str]:
+    def choose(names: list[str], file: str) -> dict[str, str]:
         text_name, id_name = options.text_column_name, options.id_column_name
         columns.update(canonical_columns(names, source, text_name, id_name=id_name, wanted=(ID, TEXT)))
         if options.submission and ID not in columns:
             raise RequestError(f"{source} has no column {ID}, which a submission needs: name it with --id_column_name.")
-        return list(columns.values())
+        return columns
 
     first_row, share = 0, 0.0
     for part in _parts(shard, choose, options):
-        table = part.table.rename_columns(list(columns))
-        table, reasons = check_comments(table, source, part.broken, first_row)
+        table, reasons = check_comments(part.table, source, part.broken, first_row)
         if reasons and options.on_bad_rows == "refuse":
             row, reason = next(iter(reasons.items()))
             raise RequestError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,7 +39,11 @@ def output_file(path: Path, schema: pa.Schema) -> Iterator[Write]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
         if path.suffix == ".parquet":
-            with unfinished.open("wb") as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
+            # Arrow's own file: one of its threads might drop a Python file while the interpreter exits.
+            with (
+                pa.OSFile(os.fsencode(unfinished), "wb") as sink,
+                pyarrow.parquet.ParquetWriter(sink, schema) as writer,
+            ):
                 yield writer.write_table
         else:
             with unfinished.open("w", encoding="utf-8", newline="") as file:

@@ -1,16 +1,18 @@
 import contextlib
 import gzip
 import json
-import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from builders import choose_all, write_csv
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
-from toxicity.data.readers import csv
+from toxicity.data.readers import csv_blocks
+from toxicity.data.readers.base import union_of
 from toxicity.data.readers.files import read_files
 from toxicity.data.sources import load_splits
 
@@ -18,64 +20,30 @@ CSV = b"id,text,target\n1,first,0\n2,second,1\n"
 
 
 def read(path, choose=choose_all):
-    table, _, broken = read_files(str(path), choose)
+    table, _, broken = read_files([path], choose)
     return table.to_pydict(), broken
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("c.csv", CSV),
-        ("c.CSV", CSV),
-        ("c.csv.gz", gzip.compress(CSV, mtime=0)),
-        ("c.csv.GZ", gzip.compress(CSV, mtime=0)),
-        ("bom.csv", b"\xef\xbb\xbf" + CSV),
-        ("crlf.csv", CSV.replace(b"\n", b"\r\n")),
-        ("open.csv", CSV.rstrip()),
-    ],
-)
-def test_csv_in_every_dress(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    rows = {"id": [b"1", b"2"], "text": [b"first", b"second"], "target": [b"0", b"1"]}
-    assert read(tmp_path / name) == (rows, {})
-
-
-def test_a_zip_with_one_csv(tmp_path):
-    with zipfile.ZipFile(tmp_path / "train.csv.zip", "w") as archive:
-        archive.writestr("train.csv", CSV)
-        archive.writestr("__MACOSX/._train.csv", b"x")
-    assert read(tmp_path / "train.csv.zip")[0]["id"] == [b"1", b"2"]
-
-
-def test_a_zip_with_two(tmp_path):
-    with zipfile.ZipFile(tmp_path / "both.zip", "w") as archive:
-        archive.writestr("a.csv", CSV)
-        archive.writestr("b.csv", CSV)
-    with pytest.raises(RequestError, match="should hold one CSV file; it holds a.csv, b.csv"):
-        read(tmp_path / "both.zip")
-
-
-def test_shards_of_a_folder_come_in_the_order_of_their_names(tmp_path):
+def test_files_come_in_their_order(tmp_path):
     for name, ids in (("b.csv", [3]), ("a.csv", [1, 2])):
         write_csv(tmp_path / name, ["id", "text"], [[i, "x"] for i in ids])
-    (tmp_path / "notes.txt").write_text("not data")
-    table, files, _ = read_files(str(tmp_path), choose_all)
-    assert table["id"].to_pylist() == [b"1", b"2", b"3"]
-    assert files == [(str(tmp_path / "a.csv"), 2), (str(tmp_path / "b.csv"), 1)]
+    table, files, _ = read_files([tmp_path / "b.csv", tmp_path / "a.csv"], choose_all)
+    assert table["id"].to_pylist() == [b"3", b"1", b"2"]
+    assert files == [(str(tmp_path / "b.csv"), 1), (str(tmp_path / "a.csv"), 2)]
 
 
 @pytest.mark.parametrize(
     ("content", "ids", "broken"),
     [
-        (b"id,text,target\n1,a,0\n2,b\n3,c,1\n", [b"1", None, b"3"], {1: "2 columns instead of 3"}),
+        (b"id,text,target\n1,a,0\n2,b\n3,c,1\n", [b"1", b"2", b"3"], {}),
         (b"id,text,target\n1,a,0\n2,b,c,1\n3,c,1\n", [b"1", None, b"3"], {1: "4 columns instead of 3"}),
-        (b'id,text,target\n1,"a\nb",0\n\n3,c,1\n4,d', [b"1", b"3", None], {2: "2 columns instead of 3"}),
+        (b'id,text,target\n1,"a\nb",0\n\n3,c,1\n4,d', [b"1", b"3", b"4"], {}),
         (b'id,text,target\n1,a,0\n3,c,1\n4,"cut', [b"1", b"3", None], {2: "its quotes do not match"}),
         (b'id,target,text\n1,0,a\n3,1,c\n4,0,"cut', [b"1", b"3", None], {2: "its quotes do not match"}),
         (b'id,target,text\n1,0,a\n3,1,c\n4,0,"he said ""', [b"1", b"3", None], {2: "its quotes do not match"}),
-        (b'id,text,target\n1,a\n3,"cut, and', [None, None], {0: "2 columns", 1: "its quotes do not match"}),
+        (b'id,text,target\n1,a\n3,"cut, and', [b"1", None], {1: "its quotes do not match"}),
         (b'id,text,target\n1,5" nail,0\n3,c,1\n', [b"1", b"3"], {}),
-        (b"id,text,target\n1,a\xff\n3,c,1\n", [None, b"3"], {0: "2 columns instead of 3"}),
+        (b"id,text,target\n1,a\xff\n3,c,1\n", [b"1", b"3"], {}),
     ],
 )
 def test_broken_rows_keep_their_place(tmp_path, content, ids, broken):
@@ -88,16 +56,16 @@ def test_broken_rows_keep_their_place(tmp_path, content, ids, broken):
 
 
 def test_rows_are_numbered_right_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(csv_blocks, "WINDOW_BYTES", 1000)
     lines = [f"{i},some text,0" for i in range(500)]
-    lines[400] = "broken"
+    lines[400] = "broken,as,it,is"
     (tmp_path / "c.csv").write_text("\n".join(["id,text,target", *lines]))
     table, broken = read(tmp_path / "c.csv")
     assert table["id"] == [None if i == 400 else str(i).encode() for i in range(500)]
-    assert broken == {400: "1 columns instead of 3"}
+    assert broken == {400: "4 columns instead of 3"}
 
 
-def test_json_lines_are_read_as_a_csv_file_would_be(tmp_path):
+def test_json_lines_with_values_of_many_kinds_are_read_as_a_csv_file_would_be(tmp_path):
     records = [
         {"text": "2020-01-01", "target": 0.5, "more": [1]},
         {"text": "b\0", "target": True},
@@ -105,16 +73,16 @@ def test_json_lines_are_read_as_a_csv_file_would_be(tmp_path):
         {"text": None, "target": "0.25"},
     ]
     (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, records)))
-    table, broken = read(tmp_path / "c.jsonl", lambda names, source: ["text", "target"])
+    table, broken = read(tmp_path / "c.jsonl", lambda names, source: {"text": "text", "target": "target"})
     assert table == {
         "text": [b"2020-01-01", b"b\0", b"\xed\xa0\x80", None],
-        "target": [b"0.5", b"1", b"1" + b"0" * 30, b"0.25"],
+        "target": [b"0.5", b"true", b"1" + b"0" * 30, b"0.25"],
     }
     assert broken == {}
 
 
 def test_a_line_that_is_no_json_keeps_its_place(tmp_path):
-    lines = [b'{"text": "a"}', b'{"text": ', b"[1]", b'{"text": ["b"]}', b'{"text": "\xff"}', b'{"text": "c"}']
+    lines = [b'{"text": "a"}', b'{"text": ', b"[1]", b'{"text": ["b", "c"]}', b'{"text": "\xff"}', b'{"text": "c"}']
     (tmp_path / "c.jsonl").write_bytes(b"\n".join(lines))
     table, broken = read(tmp_path / "c.jsonl")
     assert table == {"text": [b"a", None, None, None, None, b"c"]}
@@ -127,17 +95,11 @@ def test_a_line_that_is_no_json_keeps_its_place(tmp_path):
     ("name", "content", "message"),
     [
         ("c.csv", b"", "is empty"),
-        ("c.csv", b"id;text;target\n1;a;0\n", "separated by semicolons; it should be by commas"),
-        ("c.csv", b"id\ttext\ttarget\n1\ta\t0\n", "separated by tabs"),
         ("c.csv", b"id,text,text\n1,a,b\n", "has the column `text` twice"),
-        ("c.csv", "id,text,target\n1,a,0\n".encode("utf-16"), "not UTF-8"),
         ("c.csv.gz", gzip.compress(CSV * 99, mtime=0)[:60], "damaged, cut off or locked"),
-        ("c.csv.gz", CSV, "damaged, cut off or locked"),
         ("c.csv.zip", b"PK\x03\x04 cut", "damaged, cut off or locked"),
         ("c.jsonl", b'{"text": "a"', "holds no JSON lines"),
-        ("c.json", b'[{"text": "a"}]', "one JSON object a line"),
         ("c.parquet", b"PAR1 and more", "cannot read"),
-        ("c.txt", b"text", "should end in one of .csv"),
     ],
 )
 def test_files_that_are_none(tmp_path, name, content, message):
@@ -147,17 +109,44 @@ def test_files_that_are_none(tmp_path, name, content, message):
     assert len(str(refusal.value).splitlines()) == 1
 
 
-def test_a_folder_without_data(tmp_path):
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(RequestError, match="holds no data"):
-        read(tmp_path)
+def test_the_union_of_files(tmp_path):
+    write_csv(tmp_path / "a.csv", ["id", "text", "insult"], [[1, "x", 0.5]])
+    (tmp_path / "b.jsonl").write_text('{"id": 7, "text": "y", "threat": 1}\n')
+    pa.parquet.write_table(pa.table({"threat": [0.5], "text": ["z"]}), tmp_path / "c.parquet")
+    table, files, _ = read_files([tmp_path / name for name in ("a.csv", "b.jsonl", "c.parquet")], choose_all)
+    assert table.to_pydict() == {
+        "id": [b"1", b"7", None],
+        "text": [b"x", b"y", b"z"],
+        "insult": [b"0.5", None, None],
+        "threat": [None, 1.0, 0.5],
+    }
+    assert [rows for _, rows in files] == [1, 1, 1]
 
 
-def test_shards_with_other_columns(tmp_path):
-    write_csv(tmp_path / "a.csv", ["id", "text"], [[1, "x"]])
-    write_csv(tmp_path / "b.csv", ["id", "body"], [[1, "x"]])
-    with pytest.raises(RequestError, match="b.csv has the columns id, body, but .*a.csv has id, text"):
-        read(tmp_path)
+@pytest.mark.parametrize(
+    ("columns", "kind", "values"),
+    [
+        ([pa.array([1]), pa.array([0.5])], pa.float64(), [1.0, 0.5]),
+        ([pa.array([1]), pa.array(["a"])], pa.large_binary(), [b"1", b"a"]),
+        ([pa.array([True]), pa.array([1])], pa.large_binary(), [b"true", b"1"]),
+        ([pa.array([-1]), pa.array([2**63], pa.uint64())], pa.large_binary(), [b"-1", str(2**63).encode()]),
+        ([pa.array([-1]), pa.array([3], pa.uint64())], pa.int64(), [-1, 3]),
+        ([pa.nulls(1), pa.array([b"a"])], pa.binary(), [None, b"a"]),
+        ([pa.array(["a"]), pa.array([b"\xff"])], pa.binary(), [b"a", b"\xff"]),
+        ([pa.array([], pa.list_(pa.int8())), pa.array([b"a"])], pa.binary(), [b"a"]),
+        ([pa.array([2**60]), pa.array([0.5])], pa.float64(), [2.0**60, 0.5]),
+    ],
+)
+def test_the_union_of_types(columns, kind, values):
+    table = union_of([pa.table({"x": column}) for column in columns])
+    assert (table.schema.field("x").type, table["x"].to_pylist()) == (kind, values)
+
+
+def test_lists_and_numbers_have_no_union(tmp_path):
+    for name, values in (("a.parquet", [[1, 2]]), ("b.parquet", [1])):
+        pa.parquet.write_table(pa.table({"x": values}), tmp_path / name)
+    with pytest.raises(RequestError, match=r"the column `x` is list.* in .*a.parquet and int64 in .*b.parquet"):
+        read_files([tmp_path / "a.parquet", tmp_path / "b.parquet"], choose_all)
 
 
 def test_a_comment_longer_than_the_parsers_own_block(tmp_path):
@@ -171,6 +160,7 @@ def test_a_comment_longer_than_the_parsers_own_block(tmp_path):
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(TEXTS, st.floats(0, 1)), min_size=1, max_size=20))
 def test_what_csv_wrote_is_read(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("csv") / "c.csv"
@@ -181,6 +171,7 @@ def test_what_csv_wrote_is_read(tmp_path_factory, rows):
     assert [float(target) for target in table["target"]] == [target for _, target in rows]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from([b"", b"id,text,target\n"]))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, content, header):
     folder = tmp_path_factory.mktemp("bytes")
@@ -190,6 +181,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content, header):
             load_splits(DataArguments(train_file=str(folder / name), on_bad_rows="drop"))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_csv_cut_anywhere_tells_of_the_row_that_was_cut(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("cut") / "c.csv"

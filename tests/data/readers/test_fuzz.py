@@ -1,9 +1,11 @@
 """Inputs that nobody would write and somebody will send: through reader, tokenizer, collator and scorer."""
 
+import bz2
 import contextlib
 import gzip
 import io
 import json
+import lzma
 import random
 import resource
 import struct
@@ -166,6 +168,14 @@ def parquet_bytes(rows=300):
     return file.getvalue()
 
 
+def arrow_bytes(rows=300):
+    table = pa.parquet.read_table(io.BytesIO(parquet_bytes(rows)))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
 def csv_bytes(rows=300):
     lines = [f'{i},"{text}",{label}' for i, (text, label) in enumerate(make_comments(rows))]
     return ("id,text,target\n" + "\n".join(lines) + "\n").encode()
@@ -195,19 +205,24 @@ DAMAGED = {
     "cut by a byte.csv.gz": gzip.compress(csv_bytes())[:-1],
     "cut.csv.gz": gzip.compress(csv_bytes())[:500],
     "flipped.csv.gz": flipped(gzip.compress(csv_bytes()), 300),
-    "no gzip.csv.gz": csv_bytes(),
     "cut.zip": zip_bytes()[:-30],
     "half.zip": zip_bytes()[: len(zip_bytes()) // 2],
     "flipped.zip": flipped(zip_bytes(), 200),
-    "no zip.zip": csv_bytes(),
     "cut.parquet": parquet_bytes()[:-10],
     "half.parquet": parquet_bytes()[: len(parquet_bytes()) // 2],
     "flipped footer.parquet": flipped(parquet_bytes(), len(parquet_bytes()) - 6),
     "huge footer.parquet": parquet_bytes()[:-8] + struct.pack("<I", 2**31 - 1) + b"PAR1",
     "magic alone.parquet": b"PAR1PAR1",
     "no parquet.parquet": csv_bytes(),
-    "utf-16.csv": csv_bytes().decode().encode("utf-16"),
-    "utf-32.csv": csv_bytes().decode().encode("utf-32"),
+    "cut.csv.xz": lzma.compress(csv_bytes())[:500],
+    "flipped.csv.bz2": flipped(bz2.compress(csv_bytes()), 300),
+    "utf-16 without mark.csv": csv_bytes().decode().encode("utf-16-le"),
+    "cut utf-16.csv": csv_bytes().decode().encode("utf-16")[:-5],
+    "half an array.json": b"[" + b'{"id": 1, "text": "x", "target": 0},\n' * 20,
+    "deep array.json": b"[" + deep("[", "]") + b"]",
+    "deep object.json": b'{\n"text": ' + deep("[", "]") + b"}",
+    "cut.arrow": arrow_bytes()[:-300],
+    "half.arrow": arrow_bytes()[: len(arrow_bytes()) // 2],
     "latin-1.csv": csv_bytes() + '300,"schön",0\n'.encode("latin-1"),
     "cut character.csv": csv_bytes() + b'300,"sch\xc3",0\n',
     "overlong.csv": csv_bytes() + b'300,"\xc0\xaf",0\n',

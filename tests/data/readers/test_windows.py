@@ -5,7 +5,7 @@ import json
 import pandas
 import pytest
 from builders import choose_all
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toxicity.core.errors import RequestError
@@ -13,6 +13,7 @@ from toxicity.data.readers import base
 from toxicity.data.readers.files import read_files, read_lines, read_windows
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["fine", "broken"]), min_size=1, max_size=40),
     st.integers(1, 50),
@@ -27,7 +28,7 @@ def test_windows_are_the_file_in_pieces(tmp_path_factory, rows, size, kind):
         lines = ["id,text", *(f"{i},a" if row == "fine" else f"{i}" for i, row in enumerate(rows))]
     content = "\n".join(lines).encode()
     path.write_bytes(gzip.compress(content) if kind == "csv.gz" else content)
-    table, _, broken = read_files(str(path), choose_all)
+    table, _, broken = read_files([path], choose_all)
     windows = list(read_windows(path, choose_all, size, 2**25))
     assert [len(window.table) for window in windows[:-1]] == [size] * (len(windows) - 1)
     assert 0 < len(windows[-1].table) <= size
@@ -78,7 +79,7 @@ def test_windows_of_long_comments_hold_fewer(tmp_path, kind):
     if kind == "lines":
         windows = list(read_lines(io.BytesIO("\n".join(texts).encode()), 3, 1000))[:-1]
     else:
-        windows = list(read_windows(path, lambda names, source: ["text"], 3, 1000))
+        windows = list(read_windows(path, lambda names, source: {"text": "text"}, 3, 1000))
     assert max(len(window.table) for window in windows) <= 3
     lengths = [[len(text or "") for text in window.table["text"].to_pylist()] for window in windows]
     assert [length for some in lengths for length in some][:7] == list(map(len, texts))

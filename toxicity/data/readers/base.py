@@ -1,24 +1,26 @@
-"""What the readers of all formats share: parts of files, limits on their size, and lines of bounded length."""
+"""What the readers of all formats share: parts of files, limits on their size, lines of bounded length, unions."""
 
 from __future__ import annotations
 
-import gzip
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import functools
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, AnyStr, NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import pyarrow as pa
 
+from toxicity.core.console import printable
 from toxicity.core.errors import RequestError
 
-# Arrow's CSV reader reads up to 32 blocks ahead, so blocks are small; a file with a longer row is read by Python's.
-BLOCK_BYTES = 2**21
-LINE_TOO_LONG = f"its line is longer than {BLOCK_BYTES:,} bytes"
+logger = logging.getLogger(__name__)
 
-# Takes the column names of a file, and the file's name for error messages; returns the columns to read.
-ChooseColumns = Callable[[list[str], str], list[str]]
+# Files are read in blocks of this size, several at a time. A line of a text file may be as long and no longer.
+BLOCK_BYTES = 2**22
+
+# Takes the column names of a file, and the file's name for messages; returns the columns to read: canonical name →
+# name in the file. The tables that are read have the canonical names, in this order.
+ChooseColumns = Callable[[list[str], str], dict[str, str]]
 
 
 class Layout(NamedTuple):
@@ -51,13 +53,13 @@ class Limit(NamedTuple):
 T = TypeVar("T")
 
 
-def batched(items: Iterator[T], limit: Limit | None, size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Group items of `size` bytes into lists, each ending with the item that reaches the limit; one without a limit."""
+def batched(items: Iterator[T], limit: Limit, size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Group items of `size` bytes into lists, each ending with the item that reaches the limit."""
     batch, taken = [], 0
     for item in items:
         batch.append(item)
         taken += size(item)
-        if limit is not None and (len(batch) == limit.rows or taken >= limit.bytes):
+        if len(batch) == limit.rows or taken >= limit.bytes:
             yield batch
             batch, taken = [], 0
     if batch:
@@ -75,33 +77,71 @@ def text_as_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     return column.cast(pa.large_binary())
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
-    """Open a plain, gzipped or zipped file; yields it, and a function that returns the fraction read so far."""
-    with path.open("rb") as raw:
-        size = path.stat().st_size
+def union_of(tables: Sequence[pa.Table], names: Sequence[str] = ()) -> pa.Table:
+    """All rows of tables in their order, with every column that one of them has, null where a table lacks it.
 
-        def share() -> float:
-            return 1.0 if raw.closed else raw.tell() / size
+    Types are promoted to one that holds all values: whole numbers become fractions where others are. Where there is
+    none, as for numbers and text, the column becomes text.
 
-        if path.suffix.lower() == ".gz":
-            with gzip.open(raw) as file:
-                yield file, share
-        elif path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(raw) as archive, archive.open(_only_csv(archive, path)) as file:
-                yield file, share
-        else:
-            yield raw, share
+    Args:
+        tables: one at least.
+        names: what each table was read from, for the message.
 
-
-def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
-    members = [name for name in archive.namelist() if name.lower().endswith(".csv") and not name.startswith("__MACOSX")]
-    if len(members) != 1:
-        raise RequestError(f"{path} should hold one CSV file; it holds {', '.join(archive.namelist()[:5]) or 'none'}.")
-    return members[0]
+    Raises:
+        RequestError: if a column is text or a number in one table, and a list or a structure in another.
+    """
+    union = None
+    for name in dict.fromkeys(name for table in tables for name in table.column_names):
+        kind = _common_type(name, tables, names)
+        try:
+            column = _joined(name, tables, kind)
+        except pa.ArrowInvalid:  # a value is beyond the common type, as whole numbers without a sign may be
+            column = _joined(name, tables, pa.large_binary())
+        union = column if union is None else union.append_column(name, column[name])
+    return tables[0] if union is None else union
 
 
-def bounded_lines(file: IO[AnyStr]) -> Iterator[AnyStr | None]:
+def _common_type(column: str, tables: Sequence[pa.Table], names: Sequence[str]) -> pa.DataType:
+    # A table without rows says nothing about its types, unless there is no other one.
+    having = [number for number, table in enumerate(tables) if column in table.column_names]
+    filled = [number for number in having if len(tables[number])]
+    found = {tables[number].schema.field(column).type: number for number in filled or having}
+    types = list(found)
+    if len(types) == 1:
+        return types[0]
+    try:
+        schemas = [pa.schema([pa.field(column, kind)]) for kind in types]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        nested = next((kind for kind in types if pa.types.is_nested(kind)), None)
+        if nested is None:
+            return pa.large_binary()
+        other = next(kind for kind in types if kind != nested)
+        where = [f" in {names[found[kind]]}" if names else "" for kind in (nested, other)]
+        raise RequestError(
+            f"the column `{column}` is {nested}{where[0]} and {other}{where[1]}: make them alike."
+        ) from None
+
+
+def _joined(name: str, tables: Sequence[pa.Table], kind: pa.DataType) -> pa.Table:
+    """A column of all tables in one type, as a table."""
+    parts = []
+    for table in tables:
+        if name not in table.column_names:
+            parts.append(pa.table({name: pa.nulls(len(table), kind)}))
+        elif table[name].type == kind:
+            # Not made anew: that would look into every column, which brings much of a mapped file into the memory.
+            parts.append(table.select([name]))
+        elif len(table):
+            column = table[name]
+            if pa.types.is_large_binary(kind) and text_as_bytes(column) is None:
+                column = column.cast(pa.string())
+            # Not safe, as a whole number beyond 2**53 becomes the nearest fraction.
+            parts.append(pa.table({name: column.cast(kind, safe=not pa.types.is_floating(kind))}))
+    return pa.concat_tables(parts, promote_options="default")
+
+
+def bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:
     """The lines of a file, with None for each line longer than `BLOCK_BYTES`, which might not fit into the memory."""
     while line := file.readline(BLOCK_BYTES):
         if _is_cut(line):
@@ -112,6 +152,22 @@ def bounded_lines(file: IO[AnyStr]) -> Iterator[AnyStr | None]:
             yield line
 
 
-def _is_cut(line: AnyStr) -> bool:
+def line_too_long() -> str:
+    """The reason for a row whose line is None."""
+    return f"its line is longer than {BLOCK_BYTES:,} bytes"
+
+
+def _is_cut(line: bytes) -> bool:
     """Whether `readline(BLOCK_BYTES)` returned only the beginning of a line."""
-    return len(line) == BLOCK_BYTES and line == line.rstrip("\r\n" if isinstance(line, str) else b"\r\n")
+    return len(line) == BLOCK_BYTES and not line.endswith(b"\n")
+
+
+def shown(path: Path | str) -> str:
+    """A path as it can be printed: bytes of a name that are not UTF-8 become escapes."""
+    return printable(str(path), width=4096)
+
+
+@functools.cache
+def tell_once(message: str) -> None:
+    """Log what was decided without a flag, the first time."""
+    logger.info(message)

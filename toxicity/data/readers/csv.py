@@ -1,122 +1,133 @@
-"""Reader of CSV files, plain, gzipped or zipped; a broken row becomes a row of nulls with a reason."""
+"""Reader of CSV files with any delimiter; a broken row becomes a row of nulls with a reason."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
-from itertools import chain
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.csv
 
 from toxicity.core.errors import RequestError
-from toxicity.data.readers.base import BLOCK_BYTES, ChooseColumns, Limit, Part, batched, bounded_lines, opened
+from toxicity.data.readers import csv_blocks
+from toxicity.data.readers.base import ChooseColumns, Layout, Part, shown, tell_once
+from toxicity.data.readers.csv_blocks import Lines, Parsed
+from toxicity.data.readers.encodings import likely_encoding, utf8_stream
+from toxicity.data.readers.packings import Opened
+
+# A comma where as many columns result from it as from another one.
+DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+# The first line that Excel writes into a file, to read it again wherever it is.
+EXCEL_DELIMITER = re.compile(r'"?sep=(?P<delimiter>[^"\r\n])"?\s*', re.IGNORECASE)
+# How many rows below the header tell whether rows have names.
+FIRST_ROWS = 10
+BEGINNING_BYTES = 2**20
 
 
-def read_csv(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
-    """Read a file in parts: by Arrow in blocks of its own size if it can read the file, else row by row.
+class Table(NamedTuple):
+    """How the rows of a file are divided into cells."""
 
-    Values come as bytes. The limit is for parts that are read row by row.
+    delimiter: str
+    names: list[str]  # of the columns; empty where a column has none
+    start: int  # where the rows begin below the header
+    rows_have_names: bool = False  # whether there is no name above the first cells, which count the rows
+
+
+def read_csv(source: Opened, path: Path, choose: ChooseColumns, layout: Layout) -> Iterator[Part]:
+    """Read a file in parts of one block each; values come as bytes.
+
+    Several blocks are parsed at once, in threads; a part is the next one in the file, in whichever order they finish.
 
     Raises:
-        RequestError: if the columns are not separated by commas, or the first line is not UTF-8.
+        RequestError: if the first row is not UTF-8, or its quotes do not match.
     """
-    with opened(path) as (file, _):
-        header = next((row for row in _csv_rows(file) if not isinstance(row, csv.Error)), [])
-    for mark, kind in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if len(header) == 1 and mark in header[0]:
-            raise RequestError(f"{path} seems to be separated by {kind}; it should be by commas.")
+    file = utf8_stream(source, path, layout.encoding)
+    held = file.read(BEGINNING_BYTES)
+    table = _table_of(held, layout.delimiter, path)
+    wanted = choose(table.names, str(path))
+    places = {name: table.names.index(column) for name, column in wanted.items()}
+    yield Part(pa.table({name: pa.array([], pa.binary()) for name in places}), {}, 0.0)
+
+    threads = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    parsing: deque[tuple[Future[Parsed], float]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for block in csv_blocks.blocks(held[table.start :], file, table.delimiter):
+                parsed = pool.submit(csv_blocks.parse, block, table.delimiter, len(table.names), places)
+                parsing.append((parsed, source.share()))
+                if len(parsing) > threads:
+                    yield _next_part(parsing)
+            while parsing:
+                yield _next_part(parsing)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _next_part(parsing: deque[tuple[Future[Parsed], float]]) -> Part:
+    parsed, share = parsing.popleft()
+    return Part(*parsed.result(), share)
+
+
+def _table_of(beginning: bytes, delimiter: str | None, path: Path) -> Table:
+    """Find the delimiter, the header and the names of rows in the first bytes of a file."""
+    first_line = next(Lines(beginning, io.BytesIO()), None) or b""
+    excel = EXCEL_DELIMITER.fullmatch(first_line.decode("utf-8", "surrogateescape"))
+    if excel:
+        delimiter, beginning = delimiter or excel["delimiter"], beginning[len(first_line) :]
+    start = len(first_line) if excel else 0
+    tables = [_divided(beginning, mark) for mark in ([delimiter] if delimiter else DELIMITERS)]
+    # The first of those with most columns.
+    table = max(tables, key=lambda table: -1 if isinstance(table, csv.Error) else len(table.names))
+    if not delimiter and (isinstance(table, csv.Error) or len(table.names) < 2):
+        # R separates by spaces, which texts contain: only names of rows tell such a file from another one.
+        by_spaces = _divided(beginning, " ")
+        if isinstance(by_spaces, Table) and by_spaces.rows_have_names:
+            table = by_spaces
+    if isinstance(table, csv.Error):
+        raise RequestError(f"{shown(path)} is not CSV: the quotes of its first row do not match ({table}).")
     try:
-        "".join(header).encode()
+        "".join(table.names).encode()
     except UnicodeEncodeError:
-        raise RequestError(f"{path} is not UTF-8, its first line for one: convert it, with iconv say.") from None
-    wanted = choose(header, str(path))
-
-    # Arrow reads the whole file or none of it, as the two parsers may count the rows of a broken file differently.
-    if _arrow_can_read(path, wanted):
-        with opened(path) as (file, share), _arrow_reader(file, wanted) as batches:
-            yield Part(batches.schema.empty_table(), {}, 0.0)
-            for batch in batches:
-                yield Part(pa.Table.from_batches([batch]), {}, share())
-    else:
-        yield from _read_row_by_row(path, header, wanted, limit)
+        likely = likely_encoding(path)
+        remedy = f"it seems to be {likely}: give --encoding {likely}" if likely else "name its encoding: --encoding"
+        raise RequestError(f"{shown(path)} is not UTF-8, its first line for one; {remedy}.") from None
+    if not delimiter and table.delimiter not in ",\t":
+        kind = DELIMITERS.get(table.delimiter, "spaces")
+        tell_once(f"Columns are separated by {kind}, going by the first line of a file.")
+    if table.rows_have_names:
+        tell_once("The first cell of a row is taken for the row's name, as the header has one cell less than the rows.")
+    return table._replace(start=start + table.start)
 
 
-def _arrow_reader(file: IO[bytes], wanted: list[str]) -> pyarrow.csv.CSVStreamingReader:
-    return pyarrow.csv.open_csv(
-        file,
-        read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(
-            include_columns=wanted,
-            column_types=dict.fromkeys(wanted, pa.binary()),
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
+def _divided(beginning: bytes, delimiter: str) -> Table | csv.Error:
+    """The header and where it ends, if the cells are divided by this delimiter."""
+    lines = Lines(beginning, io.BytesIO())
+    rows = csv_blocks.rows(lines, delimiter, len(beginning))
+    header = next(rows, [])
+    if isinstance(header, csv.Error):
+        return header
+    table = Table(delimiter, header, lines.taken)
+    first = list(islice(rows, FIRST_ROWS))
+    if not first or any(isinstance(row, csv.Error) or len(row) != len(header) + 1 for row in first):
+        return table
+    if not any(row[-1] for row in first):
+        return table._replace(names=[*header, ""])  # there is a delimiter behind the last cell, too
+    # A delimiter may also be part of a text without quotes; names of rows are certain where these are written, and
+    # where so many rows count up.
+    quoted = beginning.lstrip().startswith(b'"') and len(first) > 1
+    if _count_up(row[0] for row in first) and (quoted or (len(header) > 1 and len(first) == FIRST_ROWS)):
+        return table._replace(names=["", *header], rows_have_names=True)
+    return table
 
 
-def _arrow_can_read(path: Path, wanted: list[str]) -> bool:
-    """Whether all rows are whole, so that Arrow's fast parser can read them: it stops at a broken row."""
-    try:
-        with opened(path) as (file, _), _arrow_reader(file, wanted) as batches:
-            for _ in batches:
-                pass
-    except pa.ArrowInvalid:
-        return False
-    # Arrow accepts a file that ends inside a quoted text, where a quote is missing.
-    with opened(path) as (file, _):
-        return sum(block.count(b'"') for block in iter(lambda: file.read(BLOCK_BYTES), b"")) % 2 == 0
-
-
-def _read_row_by_row(path: Path, header: list[str], wanted: list[str], limit: Limit | None) -> Iterator[Part]:
-    """Read a file with Python's parser, which goes on after a broken row; ten times slower than Arrow."""
-    places = [header.index(name) for name in wanted]
-    with opened(path) as (file, share):
-        lines = _csv_rows(file)
-        next(lines)
-        for batch in chain([[]], batched(lines, limit, lambda row: sum(map(len, row)) if isinstance(row, list) else 0)):
-            columns: list[list[bytes | None]] = [[] for _ in wanted]
-            broken: dict[int, str] = {}
-            for number, row in enumerate(batch):
-                if isinstance(row, csv.Error):
-                    broken[number] = f"its quotes do not match: {row}"
-                elif len(row) != len(header):
-                    broken[number] = f"{len(row)} columns instead of {len(header)}"
-                for column, place in zip(columns, places, strict=True):
-                    value = None if number in broken else row[place]
-                    column.append(value.encode("utf-8", "surrogateescape") if value else None)
-            arrays = [pa.array(column, pa.binary()) for column in columns]
-            yield Part(pa.table(arrays, names=wanted), broken, share())
-
-
-def _csv_rows(file: IO[bytes]) -> Iterator[list[str] | csv.Error]:
-    """The rows of a CSV file, with the error in place of each row that is not CSV.
-
-    An empty line is not a row, even in a file of one column; pandas and Arrow do the same.
-    """
-    csv.field_size_limit(2**24)  # far longer than any comment
-    # Bytes that are not UTF-8 pass through as surrogates, as they may be in a column that is not read.
-    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        # `map` goes on after an error, as a generator would not.
-        reader = csv.reader(map(_require_bounded, bounded_lines(text)), strict=True)
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield error
-            else:
-                if row:
-                    yield row
-
-
-def _require_bounded(line: str | None) -> str:
-    if line is None:
-        raise csv.Error(f"a line is longer than {BLOCK_BYTES:,} characters")
-    return line
+def _count_up(cells: Iterable[str]) -> bool:
+    """Whether these are whole numbers, each the next one, from 0 or 1 on."""
+    cells = list(cells)
+    return any(cells == [str(number) for number in range(first, first + len(cells))] for first in (0, 1))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import gzip
+import lzma
+import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -18,95 +19,79 @@ import pyarrow.compute as pc
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import TEXT
 from toxicity.data.memory_map import mapped_from_disk
+from toxicity.data.readers.arrow import read_arrow, read_parquet
 from toxicity.data.readers.base import (
-    LINE_TOO_LONG,
     ChooseColumns,
     Layout,
     Limit,
     Part,
     batched,
     bounded_lines,
+    line_too_long,
+    shown,
     text_as_bytes,
+    union_of,
 )
 from toxicity.data.readers.csv import read_csv
-from toxicity.data.readers.json_lines import read_json_lines
-from toxicity.data.readers.parquet import read_parquet
+from toxicity.data.readers.encodings import likely_encoding, utf8_stream
+from toxicity.data.readers.json import read_json
+from toxicity.data.readers.names import ARROW_ENDINGS, ENDINGS, JSON_ENDINGS, TEXT_ENDINGS, is_readable, stem_of
+from toxicity.data.readers.packings import Opened, opened
+
+__all__ = ["ENDINGS", "is_readable", "likely_encoding", "read_files", "read_lines", "read_windows", "stem_of"]
 
 DEFAULT_LAYOUT = Layout()
 
 
 def read_files(
-    files: Sequence[Path], choose: Callable[[list[str], str], dict[str, str]], layout: Layout = DEFAULT_LAYOUT
+    files: Sequence[Path], choose: ChooseColumns, layout: Layout = DEFAULT_LAYOUT
 ) -> tuple[pa.Table, list[tuple[str, int]], dict[int, str]]:
-    """Read a file, or all files of a folder and its subfolders in the order of their names.
-
-    The ending of a name tells the format: CSV (also .gz and .zip), JSON lines (also .gz) or parquet.
+    """Read files one after the other; what each of them is, its first bytes tell, or where they do not, its name.
 
     Args:
-        path: file or folder.
-        choose: picks the columns to read; values of CSV and JSON files come as bytes.
+        files: one at least, in their order.
+        choose: picks the columns to read of a file, under their canonical names.
+        layout: of the files of text.
 
     Returns:
-        The table, the name and number of rows of each file, and the reason for each broken row by its number from 0
-        in the table, where it is null in all columns.
+        The union of the files' columns under their canonical names, null where a file lacks one (see `union_of`); the
+        name and number of rows of each file; and the reason for each broken row by its number from 0 in the table,
+        where it is null in all columns. Values of CSV files are bytes, those of JSON as `read_json` says.
 
     Raises:
-        RequestError: for a file that is missing, empty, cut off, or not of the format that its ending names.
+        RequestError: for a file that is missing, empty, cut off, or none of those that can be read.
     """
-    path = files if isinstance(files, str) else str(files[0])
-    files = _files_of(files) if isinstance(files, str) else files
     broken: dict[int, str] = {}
-    part_counts = [0] * len(files)
+    names: list[str] = []
+    counts = [0] * len(files)
 
     def read() -> Iterator[pa.Table]:
         rows = 0
         for number, file in enumerate(files):
-            columns: dict[str, str] = {}
-
-            def chosen(names: list[str], name: str, columns: dict[str, str] = columns) -> list[str]:
-                found = choose(names, name)
-                columns.update(found if isinstance(found, dict) else dict(zip(found, found, strict=True)))
-                return list(dict.fromkeys(columns.values()))
-
-            for part in _parts(file, chosen, None):
-                part = part._replace(table=part.table.select(list(columns.values())).rename_columns(list(columns)))
+            for part in _parts(file, choose, layout, None):
                 broken.update({rows + row: reason for row, reason in part.broken.items()})
                 rows += len(part.table)
-                part_counts[number] += 1
+                names.append(shown(file))
+                counts[number] += len(part.table)
                 yield part.table
 
-    parts = iter(mapped_from_disk(read()))
-    tables = [pa.concat_tables(islice(parts, count)) for count in part_counts]
-    try:
-        whole = pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowTypeError:
-        text = [
-            pa.table({name: table[name].cast(pa.string()).cast(pa.binary()) for name in table.column_names})
-            for table in tables
-        ]
-        whole = pa.concat_tables(text, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise RequestError(f"{path}: its files disagree about the type of a column: {one_line(error)}") from error
-    return whole, [(str(file), len(table)) for file, table in zip(files, tables, strict=True)], broken
+    table = union_of(mapped_from_disk(read()), names)
+    return table, list(zip(map(shown, files), counts, strict=True)), broken
 
 
 def read_windows(
-    path: Path,
-    choose: ChooseColumns,
-    rows: int,
-    max_bytes: int,
-    layout: Layout = Layout(),  # noqa: B008
+    path: Path, choose: ChooseColumns, rows: int, max_bytes: int, layout: Layout = DEFAULT_LAYOUT
 ) -> Iterator[Part]:
     """Read a file of any size in constant memory, in parts of `rows` rows, or of fewer if those exceed `max_bytes`.
 
     At least one part comes, and the last one may be smaller. Columns are chosen once, at the beginning: keys that do
-    not occur in the first part of a JSON lines file are not seen.
+    not occur in the first part of a JSON file are not seen. The type of a JSON file's column may change between parts.
 
     Raises:
         RequestError: as `read_files`, when the reading gets to the fault.
     """
     limit = Limit(rows, max_bytes)
-    return _resized(_parts(path, choose, limit), limit)
+    return _resized(_parts(path, choose, layout, limit), limit)
 
 
 def read_lines(file: IO[bytes], rows: int, max_bytes: int) -> Iterator[Part]:
@@ -115,24 +100,7 @@ def read_lines(file: IO[bytes], rows: int, max_bytes: int) -> Iterator[Part]:
     for lines in chain(batches, [[]]):
         texts = [(line and line.rstrip(b"\r\n")) or None for line in lines]
         table = pa.table({TEXT: pa.array(texts, pa.binary())})
-        yield Part(table, {row: LINE_TOO_LONG for row, line in enumerate(lines) if line is None}, float(not lines))
-
-
-def is_readable(name: str, in_folder: bool = False) -> bool:
-    """Whether the ending of a file's name is that of a format that can be read."""
-    return name.lower().endswith(tuple(READERS))
-
-
-def likely_encoding(path: Path) -> str | None:
-    """Stands in for the guess that the readers' branch makes."""
-    return "cp1252" if b"\x93" in path.read_bytes() else None
-
-
-def stem_of(name: str) -> str:
-    """The name without its ending; `train.csv.zip` contains `train.csv`."""
-    ending = next(ending for ending in READERS if name.lower().endswith(ending))
-    stem = name[: -len(ending)]
-    return stem.removesuffix(".csv") if ending == ".zip" else stem
+        yield Part(table, {row: line_too_long() for row, line in enumerate(lines) if line is None}, float(not lines))
 
 
 def _resized(parts: Iterator[Part], limit: Limit) -> Iterator[Part]:
@@ -141,7 +109,7 @@ def _resized(parts: Iterator[Part], limit: Limit) -> Iterator[Part]:
     for part in parts:
         before = 0 if held is None else len(held)
         broken |= {before + row: reason for row, reason in part.broken.items()}
-        held = part.table if held is None else pa.concat_tables([held, part.table])
+        held = part.table if held is None else union_of([held, part.table])
         while (rows := min(limit.rows, _rows_within(held, limit.bytes))) < len(held):
             yield Part(held[:rows], {row: reason for row, reason in broken.items() if row < rows}, part.share)
             held = held[rows:]
@@ -160,48 +128,53 @@ def _rows_within(table: pa.Table, max_bytes: int) -> int:
     return max(1, int(np.searchsorted(lengths.cumsum(), max_bytes, side="right")))
 
 
-def _files_of(name: str) -> list[Path]:
-    path = Path(name)
-    # An empty name is not that of the current folder, which `Path` takes it for.
-    if name and path.is_dir():
-        files = sorted(file for file in path.rglob("[!.]*") if file.is_file() and is_readable(file.name))
-        if not files:
-            raise RequestError(f"the folder {path} holds no data: no file ends in {', '.join(READERS)}.")
-        return files
-    if not path.is_file():
-        raise RequestError(f"there is no file {path}.")
-    if not is_readable(path.name):
-        raise RequestError(f"cannot read {path}: its name should end in one of {', '.join(READERS)}.")
-    return [path]
-
-
-def _parts(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
+def _parts(path: Path, choose: ChooseColumns, layout: Layout, limit: Limit | None) -> Iterator[Part]:
     """Read a file in the parts that its reader makes, and turn the errors of all libraries into `RequestError`."""
 
-    def choose_single(names: list[str], file: str) -> list[str]:
-        wanted = choose(names, file)
-        if doubles := [name for name in wanted if names.count(name) > 1]:
-            raise RequestError(f"{file} has the column `{doubles[0]}` twice: rename or remove one.")
+    def choose_single(names: list[str], file: str) -> dict[str, str]:
+        wanted = choose(names, shown(file))
+        if doubles := [name for name in wanted.values() if names.count(name) > 1]:
+            raise RequestError(f"{shown(file)} has the column `{doubles[0]}` twice: rename or remove one.")
         return wanted
 
     try:
         if path.stat().st_size == 0:
-            raise RequestError(f"{path} is empty.")
-        reader = next(reader for ending, reader in READERS.items() if path.name.lower().endswith(ending))
-        yield from reader(path, choose_single, limit)
-    except (EOFError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
-        raise RequestError(f"{path} is damaged, cut off or locked: {one_line(error)}. Fetch it again.") from error
-    except (pa.ArrowException, csv.Error, OSError, UnicodeError) as error:
-        raise RequestError(f"cannot read {path}: {one_line(error)}") from error
+            raise RequestError(f"{shown(path)} is empty.")
+        with opened(path) as source:
+            yield from _read(source, path, choose_single, layout, limit)
+    except (pa.ArrowException, csv.Error, UnicodeError) as error:
+        raise RequestError(f"cannot read {shown(path)}: {one_line(error)}") from error
+    except DAMAGES as error:
+        # The system's own errors, as for a file that may not be read, have numbers.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise RequestError(f"cannot read {shown(path)}: {one_line(error)}") from error
+        raise RequestError(
+            f"{shown(path)} is damaged, cut off or locked: {one_line(error)}. Fetch it again."
+        ) from error
 
 
-READERS = {
-    ".csv": read_csv,
-    ".csv.gz": read_csv,
-    ".zip": read_csv,
-    ".jsonl": read_json_lines,
-    ".jsonl.gz": read_json_lines,
-    ".json": read_json_lines,
-    ".parquet": read_parquet,
-}
-ENDINGS = ", ".join(READERS)
+def _read(source: Opened, path: Path, choose: ChooseColumns, layout: Layout, limit: Limit | None) -> Iterator[Part]:
+    """The parts of an opened file as its own reader makes them."""
+    for beginning, reader in ARROW_READERS.items():
+        if source.first.startswith(beginning):
+            if source.packed:
+                raise RequestError(f"{shown(path)} is a packed parquet or Arrow file: unpack it.")
+            return reader(path, choose, limit)
+    if source.name.endswith(ARROW_ENDINGS):
+        raise RequestError(f"cannot read {shown(path)}: it is no parquet or Arrow file, as its name says.")
+    if source.name.endswith(TEXT_ENDINGS) and layout.txt_holds_lines:
+        return _read_text(source, path, choose, layout, limit or Limit(2**16, 2**24))
+    if source.name.endswith(JSON_ENDINGS) or JSON_BEGINNING.match(source.first):
+        return read_json(source, path, choose, layout, limit)
+    return read_csv(source, path, choose, layout)
+
+
+def _read_text(source: Opened, path: Path, choose: ChooseColumns, layout: Layout, limit: Limit) -> Iterator[Part]:
+    (name,) = choose([TEXT], str(path))
+    for part in read_lines(utf8_stream(source, path, layout.encoding), *limit):
+        yield Part(part.table.rename_columns([name]), part.broken, source.share())
+
+
+DAMAGES = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, OSError)
+JSON_BEGINNING = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"')
+ARROW_READERS = {b"PAR1": read_parquet, b"ARROW1": read_arrow, b"\xff\xff\xff\xff": read_arrow}

@@ -1,0 +1,109 @@
+"""Readers of what Arrow itself writes: parquet files, Arrow files (Feather, too) and streams."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from toxicity.data.readers.base import ChooseColumns, Limit, Part
+
+ROWS_PER_READ = 2**16
+BUFFER_BYTES = 2**21
+
+
+def read_parquet(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
+    """Read a file in parts of at most `ROWS_PER_READ` rows, or of what the limit allows."""
+    # Without a buffer, Arrow would load a whole row group, which may be the whole file. The path is given as bytes, as
+    # Arrow cannot encode every name; and not as a Python file, which a thread of Arrow might close at exit.
+    with (
+        pa.OSFile(os.fsencode(path)) as native,
+        pyarrow.parquet.ParquetFile(native, buffer_size=BUFFER_BYTES) as file,
+    ):
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+        columns = choose(schema.names, str(path))
+        read = 0
+        most = ROWS_PER_READ if limit is None else min(limit.rows, _rows_that_fit(file.metadata, limit.bytes))
+        yield _part(schema.empty_table(), schema, columns, 0.0)
+        for batch in file.iter_batches(most, columns=list(columns.values())):
+            read += len(batch)
+            yield _part(pa.Table.from_batches([batch]), schema, columns, read / rows)
+
+
+def read_arrow(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
+    """Read a file or a stream in parts of at most `ROWS_PER_READ` rows, or of what the limit allows."""
+    most = ROWS_PER_READ if limit is None else limit.rows
+    with pa.OSFile(os.fsencode(path)) as native:
+        size = native.size()
+        if native.read(6) == b"ARROW1":
+            reader = pa.ipc.open_file(native)
+            batches = map(reader.get_batch, range(reader.num_record_batches))
+        else:
+            native.seek(0)
+            reader = batches = pa.ipc.open_stream(native)
+        columns = choose(reader.schema.names, str(path))
+        yield _part(reader.schema.empty_table(), reader.schema, columns, 0.0)
+        for batch in batches:
+            for start in range(0, len(batch), most):
+                rows = pa.Table.from_batches([batch.slice(start, most)])
+                yield _part(rows, reader.schema, columns, native.tell() / size)
+
+
+def _rows_that_fit(metadata: pyarrow.parquet.FileMetaData, max_bytes: int) -> int:
+    """How many rows have about `max_bytes` bytes, going by the row group with the longest rows; one at least."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    longest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0)
+    return max(1, int(max_bytes / max(1, longest)))
+
+
+def _part(table: pa.Table, schema: pa.Schema, columns: dict[str, str], share: float) -> Part:
+    classes = _class_names(schema)
+    plain = {name: _plain(table[column], classes.get(column)) for name, column in columns.items()}
+    return Part(pa.table(plain), {}, min(1.0, share))
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """The names of the classes that `datasets` notes in a schema, by column."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            column: feature["names"]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _plain(column: pa.ChunkedArray, classes: list[str] | None) -> pa.ChunkedArray:
+    """A column without dictionaries, views and lists of one; classes become their names, null where there is none."""
+    kind, types = column.type, pa.types
+    if classes is not None and types.is_integer(kind):
+        number = column.cast(pa.int64())
+        known = pc.and_(pc.greater_equal(number, 0), pc.less(number, len(classes)))
+        return pc.take(pa.array(classes, pa.string()), pc.if_else(known, number, None))
+    if types.is_dictionary(kind):
+        return _plain(column.cast(kind.value_type), None)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        lengths = pc.list_value_length(column)
+        if len(column) and pc.all(pc.fill_null(pc.less_equal(lengths, 1), True)).as_py():
+            return _plain(_elements(column), None)
+        return column
+    # Of a part; that a part has two gigabytes of text in a column is not ruled out.
+    small = column.nbytes < 2**31
+    if types.is_string_view(kind) or (types.is_large_string(kind) and small):
+        return column.cast(pa.string() if small else pa.large_string())
+    if types.is_binary_view(kind) or (types.is_large_binary(kind) and small) or types.is_fixed_size_binary(kind):
+        return column.cast(pa.binary() if small else pa.large_binary())
+    return column
+
+
+def _elements(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The only element of each list, null where there is none."""
+    values = [None if not value else value[0] for value in column.to_pylist()]
+    return pa.chunked_array([pa.array(values, column.type.value_type)])

@@ -1,0 +1,196 @@
+"""Rows of a CSV file in one pass: regular blocks for Arrow's parser, and for Python's what it alone can go on after."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from toxicity.data.readers import base
+
+# What is looked at in one go; a row that is longer is for Python's parser.
+WINDOW_BYTES = 2**21
+# After a row that is not regular Python's parser reads so many bytes, and twice as many each time the next is not.
+STRETCH_BYTES = 2**16
+
+LINE = re.compile(rb"[^\r\n]*(\r\n?|\n)")
+QUOTE = 0x22
+csv.field_size_limit(2**24)  # far longer than any comment
+
+Row = list[str] | csv.Error
+# A table, and the reason for each broken row by its number.
+Parsed = tuple[pa.Table, dict[int, str]]
+
+
+def blocks(held: bytes, file: IO[bytes], delimiter: str) -> Iterator[memoryview | list[Row]]:
+    """Divide a file between rows: into bytes that Arrow can read unless a row is too short or long, and other rows.
+
+    Args:
+        held: what was read of the file already, from the beginning of a row on.
+        file: the rest; `read` and `readinto` take as many bytes as are asked for, except at the end.
+        delimiter: one character.
+    """
+    ended, stretch = False, STRETCH_BYTES
+    while True:
+        window, rest = bytearray(WINDOW_BYTES), held[WINDOW_BYTES:]
+        size = min(len(held), WINDOW_BYTES)
+        window[:size] = held[:size]
+        if not ended and size < WINDOW_BYTES:
+            size += file.readinto(memoryview(window)[size:])
+            ended = size < WINDOW_BYTES
+        del window[size:]
+        if not window:
+            return
+        end = regular_end(window, delimiter, is_last=ended and not rest)
+        if end:
+            yield memoryview(window)[:end]
+            held, stretch = bytes(memoryview(window)[end:]) + rest, STRETCH_BYTES
+        else:
+            lines = Lines(bytes(window) + rest, file)
+            yield list(rows(lines, delimiter, stretch))
+            held, stretch = lines.rest(), min(2 * stretch, base.BLOCK_BYTES)
+            ended = ended or lines.ended
+
+
+def regular_end(window: bytes | bytearray, delimiter: str, is_last: bool) -> int:
+    """Where the last row ends, from the first on, up to which all quotes are regular; 0 if that is nowhere.
+
+    Quotes are regular if each of them, by turns, opens a cell at its beginning and closes it at its end, or is one of
+    two that stand for a quote. Then being within quotes is a matter of counting them.
+
+    Args:
+        window: bytes from the beginning of a row on.
+        delimiter: one character.
+        is_last: whether the file ends with the window.
+    """
+    if not delimiter.isascii() or window.startswith(b"\xef\xbb\xbf"):
+        return 0  # Arrow takes delimiters of one byte, and the bytes of a mark in the text for one of the file
+    data = np.frombuffer(window, np.uint8)
+    quotes = np.flatnonzero(data == QUOTE)
+    borders = np.zeros(256, dtype=bool)
+    borders[[ord(delimiter), QUOTE, ord("\n"), ord("\r")]] = True
+    neighbours = quotes + np.where(np.arange(len(quotes)) % 2, 1, -1)
+    regular = borders[data[neighbours.clip(0, len(data) - 1)]]
+    irregular = np.flatnonzero(~(regular | (neighbours < 0) | (neighbours == len(data))))
+    stop = len(window)
+    if len(irregular):
+        stop, quotes = int(quotes[irregular[0]]), quotes[: irregular[0]]
+    if len(quotes) % 2:
+        stop, quotes = int(quotes[-1]), quotes[:-1]
+    elif is_last and stop == len(window):
+        return stop
+    # Rows end between quoted cells: from the last such cell back.
+    for closer in range(len(quotes) - 1, -2, -2):
+        start = int(quotes[closer]) + 1 if closer > 0 else 0
+        if end := 1 + max(window.rfind(b"\n", start, stop), window.rfind(b"\r", start, stop)):
+            return end
+        stop = int(quotes[closer - 1]) if closer > 0 else 0
+    return 0
+
+
+class Lines:
+    """The lines of a file, None for one that is longer than a block; they end in `\\n`, `\\r` or both."""
+
+    def __init__(self, held: bytes, file: IO[bytes]) -> None:
+        """Begin with the bytes `held`, and go on with the file."""
+        self._held, self._file, self._at = held, file, 0
+        self.taken, self.ended = 0, False
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> bytes | None:
+        skipped = 0
+        while (match := LINE.match(self._held, self._at)) is None and not self.ended:
+            if len(self._held) - self._at > base.BLOCK_BYTES:
+                skipped += len(self._held) - self._at
+                self._at = len(self._held)
+            more = self._file.read(base.BLOCK_BYTES)
+            self.ended = len(more) < base.BLOCK_BYTES
+            self._held, self._at = self._held[self._at :] + more, 0
+        line = match[0] if match else self._held[self._at :]
+        if not line and not skipped:
+            raise StopIteration
+        self._at += len(line)
+        self.taken += skipped + len(line)
+        return None if skipped or len(line.rstrip(b"\r\n")) > base.BLOCK_BYTES else line
+
+    def rest(self) -> bytes:
+        """What was read of the file beyond the last line."""
+        return self._held[self._at :]
+
+
+def rows(lines: Lines, delimiter: str, least: int) -> Iterator[Row]:
+    """Rows as Python's strict parser reads them, of at least so many bytes; the error in place of each that is broken.
+
+    An empty line is not a row, even in a file of one column; pandas and Arrow do the same.
+    """
+    # `map` goes on after an error, as a generator would not.
+    reader = csv.reader(map(_as_text, lines), delimiter=delimiter, strict=True)
+    while lines.taken < least:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield error
+        else:
+            if row:
+                yield row
+
+
+def _as_text(line: bytes | None) -> str:
+    if line is None:
+        raise csv.Error(f"a line is longer than {base.BLOCK_BYTES:,} bytes")
+    # Bytes that are not UTF-8 pass through as surrogates, as they may be in a column that is not read.
+    return line.decode("utf-8", "surrogateescape")
+
+
+def parse(block: memoryview | list[Row], delimiter: str, width: int, places: dict[str, int]) -> Parsed:
+    """The rows of a block as a table of bytes, and the reason for each broken row by its number.
+
+    A row may be short of cells, which are then null, and may have empty ones beyond its width.
+
+    Args:
+        block: as `blocks` divides a file.
+        delimiter: one character.
+        width: number of cells of a row.
+        places: name of each column to read → number of its cell.
+    """
+    if isinstance(block, memoryview):
+        names = [str(place) for place in range(width)]
+        wanted = [str(place) for place in places.values()]
+        try:
+            table = pyarrow.csv.read_csv(
+                pa.BufferReader(pa.py_buffer(block)),
+                pyarrow.csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
+                pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+                pyarrow.csv.ConvertOptions(
+                    include_columns=wanted,
+                    column_types=dict.fromkeys(wanted, pa.binary()),
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=True,
+                ),
+            )
+            return table.rename_columns(list(places)), {}
+        except pa.ArrowInvalid:  # a row is too short or too long, or the block is one blank line
+            block = list(rows(Lines(bytes(block), io.BytesIO()), delimiter, len(block)))
+    columns: dict[str, list[bytes | None]] = {name: [] for name in places}
+    broken: dict[int, str] = {}
+    for number, row in enumerate(block):
+        if isinstance(row, csv.Error):
+            broken[number] = f"its quotes do not match: {row}"
+        elif len(row) > width and any(row[width:]):
+            broken[number] = f"{len(row)} columns instead of {width}"
+        for name, place in places.items():
+            value = None if number in broken or place >= len(row) else row[place]
+            columns[name].append(value.encode("utf-8", "surrogateescape") if value else None)
+    arrays = {name: pa.array(values, pa.binary()) for name, values in columns.items()}
+    return pa.table(arrays), broken

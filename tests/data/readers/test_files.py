@@ -142,6 +142,12 @@ def test_the_union_of_types(columns, kind, values):
     assert (table.schema.field("x").type, table["x"].to_pylist()) == (kind, values)
 
 
+def test_types_that_cannot_be_text_have_no_union():
+    tables = [pa.table({"x": pa.array([(1, 2, 3)], pa.month_day_nano_interval())}), pa.table({"x": ["a"]})]
+    with pytest.raises(RequestError, match="the column `x` is of several types: .* Make them alike"):
+        union_of(tables)
+
+
 def test_lists_and_numbers_have_no_union(tmp_path):
     for name, values in (("a.parquet", [[1, 2]]), ("b.parquet", [1])):
         pa.parquet.write_table(pa.table({"x": values}), tmp_path / name)

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import tarfile
+import uuid
 
 import pandas as pd
 import pyarrow as pa
@@ -207,6 +208,14 @@ def test_rows_without_their_last_cells(tmp_path):
 def test_one_comment_a_line(tmp_path):
     rows, broken = read(tmp_path / "c.txt", b'so kind\r\n\nyou, "liar"\nlast', layout=Layout(txt_holds_lines=True))
     assert (rows, broken) == ({"text": ["so kind", None, 'you, "liar"', "last"]}, {})
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_stream])
+def test_ids_of_a_type_of_their_own_are_text(tmp_path, write):
+    ids = [uuid.UUID(int=number).bytes for number in range(4)]
+    column = pa.ExtensionArray.from_storage(pa.uuid(), pa.array(ids, pa.binary(16)))
+    rows, _ = read(tmp_path / "c.arrow", arrow_bytes(write, PLAIN.set_column(0, "id", column)))
+    assert rows["id"][3] == "00000000-0000-0000-0000-000000000003"
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_stream])

@@ -81,12 +81,16 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def _plain(column: pa.ChunkedArray, classes: list[str] | None) -> pa.ChunkedArray:
-    """A column without dictionaries, views and lists of one; classes become their names, null where there is none."""
+    """A column of a plain type; lists of one become their element, and classes their names (null where none is)."""
     kind, types = column.type, pa.types
     if classes is not None and types.is_integer(kind):
         number = column.cast(pa.int64())
         known = pc.and_(pc.greater_equal(number, 0), pc.less(number, len(classes)))
         return pc.take(pa.array(classes, pa.string()), pc.if_else(known, number, None))
+    if isinstance(kind, pa.UuidType):
+        return pa.chunked_array([[None if value is None else str(value) for value in column.to_pylist()]], pa.string())
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain(column.cast(kind.storage_type), None)
     if types.is_dictionary(kind):
         return _plain(column.cast(kind.value_type), None)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):

@@ -11,7 +11,7 @@ from typing import IO, NamedTuple, TypeVar
 import pyarrow as pa
 
 from toxicity.core.console import printable
-from toxicity.core.errors import RequestError
+from toxicity.core.errors import RequestError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +95,8 @@ def union_of(tables: Sequence[pa.Table], names: Sequence[str] = ()) -> pa.Table:
         kind = _common_type(name, tables, names)
         try:
             column = _joined(name, tables, kind)
-        except pa.ArrowInvalid:  # a value is beyond the common type, as whole numbers without a sign may be
-            column = _joined(name, tables, pa.large_binary())
+        except pa.ArrowException:  # a value is beyond the common type, as whole numbers without a sign may be
+            column = _joined_as_text(name, tables)
         union = column if union is None else union.append_column(name, column[name])
     return tables[0] if union is None else union
 
@@ -139,6 +139,13 @@ def _joined(name: str, tables: Sequence[pa.Table], kind: pa.DataType) -> pa.Tabl
             # Not safe, as a whole number beyond 2**53 becomes the nearest fraction.
             parts.append(pa.table({name: column.cast(kind, safe=not pa.types.is_floating(kind))}))
     return pa.concat_tables(parts, promote_options="default")
+
+
+def _joined_as_text(name: str, tables: Sequence[pa.Table]) -> pa.Table:
+    try:
+        return _joined(name, tables, pa.large_binary())
+    except pa.ArrowException as error:
+        raise RequestError(f"the column `{name}` is of several types: {one_line(error)}. Make them alike.") from error
 
 
 def bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:

@@ -59,10 +59,7 @@ def blocks(held: bytes, file: IO[bytes], delimiter: str) -> Iterator[memoryview 
 
 
 def regular_end(window: bytes | bytearray, delimiter: str, is_last: bool) -> int:
-    """Where the last row ends, from the first on, up to which all quotes are regular; 0 if that is nowhere.
-
-    Quotes are regular if each of them, by turns, opens a cell at its beginning and closes it at its end, or is one of
-    two that stand for a quote. Then being within quotes is a matter of counting them.
+    """Where the last row ends, from the first on, up to which all quotes match; 0 if that is nowhere.
 
     Args:
         window: bytes from the beginning of a row on.
@@ -71,19 +68,8 @@ def regular_end(window: bytes | bytearray, delimiter: str, is_last: bool) -> int
     """
     if not delimiter.isascii() or window.startswith(b"\xef\xbb\xbf"):
         return 0  # Arrow takes delimiters of one byte, and the bytes of a mark in the text for one of the file
-    data = np.frombuffer(window, np.uint8)
-    quotes = np.flatnonzero(data == QUOTE)
-    borders = np.zeros(256, dtype=bool)
-    borders[[ord(delimiter), QUOTE, ord("\n"), ord("\r")]] = True
-    neighbours = quotes + np.where(np.arange(len(quotes)) % 2, 1, -1)
-    regular = borders[data[neighbours.clip(0, len(data) - 1)]]
-    irregular = np.flatnonzero(~(regular | (neighbours < 0) | (neighbours == len(data))))
-    stop = len(window)
-    if len(irregular):
-        stop, quotes = int(quotes[irregular[0]]), quotes[: irregular[0]]
-    if len(quotes) % 2:
-        stop, quotes = int(quotes[-1]), quotes[:-1]
-    elif is_last and stop == len(window):
+    quotes, stop = _matching_quotes(window, b"\n\r" + delimiter.encode())
+    if is_last and stop == len(window):
         return stop
     # Rows end between quoted cells: from the last such cell back.
     for closer in range(len(quotes) - 1, -2, -2):
@@ -92,6 +78,46 @@ def regular_end(window: bytes | bytearray, delimiter: str, is_last: bool) -> int
             return end
         stop = int(quotes[closer - 1]) if closer > 0 else 0
     return 0
+
+
+def _matching_quotes(window: bytes | bytearray, borders: bytes) -> tuple[np.ndarray, int]:
+    """The places of the quotes that by turns open and close cells, and how far they match; it is outside of quotes.
+
+    Mostly, each quote by turns opens a cell at its beginning or closes it at its end, or two of them stand for one in
+    the text, which may be seen as the end of a cell and the beginning of another. Then all of them are looked at
+    together. From the first on that stands elsewhere, as in `5" nail`, they are looked at one by one.
+
+    Args:
+        window: bytes from the beginning of a row on.
+        borders: the bytes that may stand before and behind a cell.
+    """
+    data = np.frombuffer(window, np.uint8)
+    quotes = np.flatnonzero(data == QUOTE)
+    beside = np.zeros(256, dtype=bool)
+    beside[[*list(borders), QUOTE]] = True
+    neighbours = quotes + np.where(np.arange(len(quotes)) % 2, 1, -1)
+    fine = beside[data[neighbours.clip(0, len(data) - 1)]] | (neighbours < 0) | (neighbours == len(data))
+    if fine.all() and len(quotes) % 2 == 0:
+        return quotes, len(window)
+    # From the beginning of the cell on in which the first quote that is not fine stands, or the last one.
+    start = (len(quotes) - 1 if fine.all() else int(np.argmin(fine))) // 2 * 2
+    while start and quotes[start - 1] == quotes[start] - 1:
+        start -= 2
+    others, found, stop, number = quotes[start:].tolist(), [], len(window), 0
+    while number < len(others):
+        opener = others[number]
+        number += 1
+        if opener and window[opener - 1] not in borders:
+            continue  # it stands for itself in a cell without quotes
+        while number < len(others) and window[others[number] + 1 : others[number] + 2] == b'"':
+            number += 2
+        end = others[number] + 1 if number < len(others) else None
+        if end is None or (end < len(window) and window[end] not in borders):
+            stop = opener  # the closing quote is missing, or there is more behind it
+            break
+        found += [opener, end - 1]
+        number += 1
+    return np.concatenate([quotes[:start], np.array(found, dtype=quotes.dtype)]), stop
 
 
 class Lines:

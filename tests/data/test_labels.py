@@ -185,14 +185,18 @@ def test_positive_labels_say_which_values_are_toxic(values, positive, expected):
         ([0, 1, 2], ["3"], "holds `0` (1 row), `1` (1 row), `2` (1 row), and nowhere `3`"),
         (["a", "b"], ["a", "c"], "nowhere `c`"),
         ([True, True], ["false"], "nowhere `false`"),
-        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.9], ["0.9"], "holds 6 different shares from 0.1 to 0.9"),
     ],
 )
-def test_positive_labels_that_do_not_fit_are_refused(values, positive, message):
-    with pytest.raises(RequestError) as refused:
-        read(values, positive)
-    assert message in str(refused.value)
-    assert "--positive_labels" in str(refused.value)
+def test_positive_labels_that_no_row_has_are_told(values, positive, message):
+    ((label, told),) = read(values, positive).unmatched.items()
+    assert label == positive[-1]
+    assert message in told
+    assert "--positive_labels" in told
+
+
+def test_positive_labels_of_shares_are_refused():
+    with pytest.raises(RequestError, match="holds 6 different shares from 0.1 to 0.9.*leave --positive_labels out"):
+        read([0.1, 0.2, 0.3, 0.4, 0.5, 0.9], ["0.9"])
 
 
 @pytest.mark.parametrize("name", ["civil", "non_toxic", "is_clean", "Not Offensive"])

@@ -7,7 +7,7 @@ from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import ANNOTATOR_COUNTS, IDENTITIES, NAMES, SUBTYPES
 from toxicity.data import sources
-from toxicity.data.sources import identities_of, load_splits, read_file, read_sample, targets_of
+from toxicity.data.sources import identities_of, labels_of, load_splits, read_file, read_sample, targets_of
 
 HEADER = ["id", "comment_text", "target"]
 
@@ -233,3 +233,13 @@ def test_all_nine_identities_are_told_of_where_one_is_annotated(tmp_path):
 
 def test_a_source_without_identities_has_none(comments_csv):
     assert identities_of(splits_of(comments_csv).train) == {}
+
+
+def test_a_positive_label_must_be_somewhere_but_not_in_each_file(tmp_path):
+    train = write_csv(tmp_path / "train.csv", ["text", "label"], [[f"c {i}", i % 3] for i in range(12)])
+    validation = write_csv(tmp_path / "validation.csv", ["text", "label"], [["d 1", 1], ["d 2", 2]])
+    files = {"train_file": str(train), "validation_file": str(validation)}
+    splits = load_splits(DataArguments(**files, positive_labels=["0", "1"]))
+    assert labels_of(splits.validation).tolist() == [1, 0]
+    with pytest.raises(RequestError, match=r"train.csv: .* and nowhere `3`, as --positive_labels has"):
+        load_splits(DataArguments(**files, positive_labels=["1", "3"]))

@@ -37,7 +37,8 @@ class Source:
     `bad_rows` gives the reason for each row that cannot be used by its number from 0, and `files` the name and number
     of rows of each file, in their order. `unscored` are the numbers of rows whose target says that nobody scored them,
     ascending, int64; they are no part of the data, and none of them is bad. `absent` gives the reason for each
-    subtype, identity or annotator count that the source has and that cannot be used; its values are null.
+    subtype, identity or annotator count that the source has and that cannot be used; its values are null. `unmatched`
+    has a sentence for each value of `--positive_labels` that no row has.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Source:
     files: list[tuple[str, int]]
     unscored: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     absent: dict[str, str] = field(default_factory=dict)
+    unmatched: dict[str, str] = field(default_factory=dict)
 
     def scored_rows(self) -> np.ndarray:
         """Numbers of the rows that belong to the data, ascending, int64; bad ones are among them."""
@@ -149,11 +151,9 @@ def checked_source(
             table = table.drop_columns([column])
     target_name = found.get(TARGET, TARGET)
     checked = check_rows(table, name, dict(broken or {}), arguments.positive_labels, target_name)
-    unscored = set(checked.unscored.tolist())
-    bad_rows = {row: reason for row, reason in checked.bad_rows.items() if row not in unscored}
-    if unscored:
-        logger.info(f"Left out of {name}: {len(unscored):,} rows: {NOT_SCORED}.")
-    return Source(name, checked.table, bad_rows, files, checked.unscored, checked.absent)
+    if unscored := len(checked.unscored):
+        logger.info(f"Left out of {name}: {unscored:,} rows: {NOT_SCORED}.")
+    return Source(name, checked.table, checked.bad_rows, files, checked.unscored, checked.absent, checked.unmatched)
 
 
 def _tell_of_parts(source: str, column: str, values: pa.ChunkedArray) -> None:

@@ -36,12 +36,14 @@ class Toxicity(NamedTuple):
     """The toxicity of each row.
 
     `shares` are float64 from 0 to 1, null where the value is missing or bad, or the row is `unscored`: bool `(rows,)`.
-    `faults` are rows that are bad, bool `(rows,)`, each with the reason.
+    `faults` are rows that are bad, bool `(rows,)`, each with the reason. `unmatched` has a sentence for each positive
+    label that no row has.
     """
 
     shares: pa.Array | pa.ChunkedArray
     faults: list[tuple[np.ndarray, str]]
     unscored: np.ndarray
+    unmatched: dict[str, str]
 
 
 def toxicity_of(
@@ -67,14 +69,14 @@ def toxicity_of(
             -1 in the rows that were not scored.
 
     Raises:
-        RequestError: if the column is of a type that holds no shares, has values whose meaning nobody can tell from
-            them, or lacks one of the positive labels.
+        RequestError: if the column is of a type that holds no shares, or has values whose meaning nobody can tell from
+            them.
     """
     fits = plain_shares(column)
     said_to_be_civil = polarity(name) is False
     if fits is not None and not positive_labels and not said_to_be_civil and not pa.types.is_boolean(column.type):
         faults = [(pc.is_null(fits).to_numpy(), MISSING_TARGET)] if fits.null_count else []
-        return Toxicity(fits, faults, np.zeros(len(column), dtype=bool))
+        return Toxicity(fits, faults, np.zeros(len(column), dtype=bool), {})
     values = read_values(column)
     where = f"{source}: the column {shown(name)}"
     if values is None:
@@ -85,8 +87,9 @@ def toxicity_of(
     unscored = _unscored(values, others or {})
     if unscored.any():
         values = _without(values, unscored)
+    unmatched: dict[str, str] = {}
     if positive_labels:
-        shares, faults = _named(values, where, positive_labels), []
+        (shares, unmatched), faults = _named(values, where, positive_labels), []
     else:
         shares, faults = _understood(values, where, said_to_be_civil)
     if values.undecodable.any():
@@ -94,7 +97,8 @@ def toxicity_of(
     missing = np.isnan(shares)
     known = reduce(np.logical_or, [rows for rows, _ in faults], unscored)
     faults.append((missing & ~known, MISSING_TARGET))
-    return Toxicity(pa.array(shares, mask=missing), [(rows, reason) for rows, reason in faults if rows.any()], unscored)
+    faults = [(rows, reason) for rows, reason in faults if rows.any()]
+    return Toxicity(pa.array(shares, mask=missing), faults, unscored, unmatched)
 
 
 def _unscored(values: Values, others: Mapping[str, pa.ChunkedArray]) -> np.ndarray:
@@ -175,8 +179,11 @@ def _too_many(values: Values, rows: np.ndarray) -> bool:
     )
 
 
-def _named(values: Values, where: str, positive_labels: Sequence[str]) -> np.ndarray:
-    """1.0 where the value is one of the positive labels, 0.0 where it is another, NaN where it is missing."""
+def _named(values: Values, where: str, positive_labels: Sequence[str]) -> tuple[np.ndarray, dict[str, str]]:
+    """1.0 where the value is one of the positive labels, 0.0 where it is another, NaN where it is missing.
+
+    Beside it the labels that are nowhere, with a sentence about each.
+    """
     counts = values.counts()
     if values.words is None and len(counts) > MOST_CLASSES_IN_SHARES and min(counts) >= 0 and max(counts) <= 1:
         raise RequestError(
@@ -185,16 +192,16 @@ def _named(values: Values, where: str, positive_labels: Sequence[str]) -> np.nda
         )
     toxic = {_key(label): label for label in positive_labels}
     keys = {value: _key(value) for value in counts}
-    for key, label in toxic.items():
-        if key not in keys.values():
-            raise RequestError(
-                f"{where} holds {_listed(counts)}, and nowhere {shown(label)}, as --positive_labels has."
-            )
+    unmatched = {
+        label: f"{where} holds {_listed(counts)}, and nowhere {shown(label)}, as --positive_labels has."
+        for key, label in toxic.items()
+        if key not in keys.values()
+    }
     _tell_toxic(where, counts, {value for value, key in keys.items() if key in toxic})
     if values.words is None:
         named = np.isin(values.numbers, [key for key in toxic if isinstance(key, float)])
-        return np.where(values.present, named, np.nan)
-    return np.array([*(_key(word) in toxic for word in values.words), np.nan])[values.codes]
+        return np.where(values.present, named, np.nan), unmatched
+    return np.array([*(_key(word) in toxic for word in values.words), np.nan])[values.codes], unmatched
 
 
 def _key(value: float | str) -> float | str:

@@ -31,13 +31,14 @@ class CheckedRows(NamedTuple):
     unreadable). `bad_rows` gives for each row that training cannot use, by ascending number from 0, the first reason
     found. `unscored` are the numbers, int64 and ascending, of rows whose toxicity was never judged, which is no fault.
     `absent` gives for each column other than text, toxicity and id that the source has and that cannot be used, why:
-    it is null in all rows.
+    it is null in all rows. `unmatched` has a sentence for each positive label that no row has.
     """
 
     table: pa.Table
     bad_rows: dict[int, str]
     unscored: np.ndarray
     absent: dict[str, str]
+    unmatched: dict[str, str]
 
 
 def check_rows(
@@ -84,7 +85,8 @@ def check_rows(
         columns[name] = pa.nulls(len(table), type_) if values is None else values.cast(type_)
     for row in np.flatnonzero(toxicity.unscored).tolist():
         reasons.pop(row, None)
-    return CheckedRows(pa.table(columns), dict(sorted(reasons.items())), np.flatnonzero(toxicity.unscored), absent)
+    bad_rows, unscored = dict(sorted(reasons.items())), np.flatnonzero(toxicity.unscored)
+    return CheckedRows(pa.table(columns), bad_rows, unscored, absent, toxicity.unmatched)
 
 
 def check_comments(

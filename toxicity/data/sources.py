@@ -59,9 +59,14 @@ def load_splits(arguments: DataArguments) -> Splits:
 
     Raises:
         RequestError: for a file, package or dataset that is missing or altered, a missing column, bad rows (unless
-            they are to be dropped), an empty split, or training rows of one class only.
+            they are to be dropped), a positive label that no row has, an empty split, or training rows of one class
+            only.
     """
     sources = _read_sources(arguments)
+    # A small file for validation may lack one of them.
+    for label in sources[0].unmatched:
+        if all(label in source.unmatched for source in sources):
+            raise RequestError(sources[0].unmatched[label])
     tables, dropped, absent = [], Counter(), {}
     for source in sources:
         _refuse_or_warn(source, arguments.on_bad_rows)

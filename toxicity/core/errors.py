@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ EXIT_FAILED = 1
 EXIT_REFUSED = 2
 # EX_TEMPFAIL of sysexits.h: try again later.
 EXIT_INTERRUPTED = 75
+# As shells have it: 128 and the number of the signal.
+EXIT_CTRL_C = 130
 
 # How long the other ranks wait before they report an error. If rank 0 has the same one, the launcher ends them first.
 HEAD_START_SECONDS = 3.0
@@ -46,6 +49,9 @@ def one_line(error: BaseException) -> str:
 def refusals_exit_cleanly() -> Iterator[None]:
     """Turn the exceptions above into their message on standard error and their exit code, without a traceback.
 
+    So for Ctrl-C, whose exit code is 130; whoever knows what is kept raises `KeyboardInterrupt` anew, with a message.
+    A further Ctrl-C, while threads and files are closed, ends the process at once.
+
     An error in the request is usually found by every rank. So that it is reported once, the other ranks give rank 0 a
     head start, in which the launcher ends them; a rank that is still running then has an error of its own, and reports
     it with its number.
@@ -60,6 +66,11 @@ def refusals_exit_cleanly() -> Iterator[None]:
             time.sleep(HEAD_START_SECONDS)
         print(f"{prefix}: {error}", file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED if isinstance(error, RequestError) else EXIT_FAILED)
+    except KeyboardInterrupt as stop:
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(EXIT_CTRL_C))
+        if rank == "0":
+            print(str(stop) or "Interrupted by Ctrl-C.", file=sys.stderr, flush=True)
+        sys.exit(EXIT_CTRL_C)
     except Interrupted as stop:
         if rank == "0":
             print(stop.message, file=sys.stderr, flush=True)

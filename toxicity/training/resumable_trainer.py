@@ -63,6 +63,7 @@ class ResumableTrainer(Trainer):
         self.add_callback(self.monitor)
         self._limit = self.args.save_total_limit
         self.saved_step = 0  # the last one with a checkpoint
+        self.model_is_saved = False  # the trained one, in `output_dir` itself
         self._random_state: torch.Tensor | None = None  # of torch, from before the evaluation in progress
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
@@ -135,6 +136,7 @@ class ResumableTrainer(Trainer):
                 flush(path)
                 path.replace(folder / path.name)
             unfinished.rmdir()
+        self.model_is_saved = True
 
     def write_model(self, folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
         """Write weights and configuration of the trained model into a folder."""

@@ -8,17 +8,13 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from transformers import get_scheduler
+from transformers import TrainingArguments, get_scheduler
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
 from toxicity.core.errors import RequestError, one_line
-
-if TYPE_CHECKING:
-    from toxicity.core.training_arguments import TrainingArguments
 
 # What an evaluation during training measures (`training.trainer.ToxicityTrainer.evaluation_loop`), and whether more is
 # better.
@@ -32,10 +28,15 @@ DICTIONARIES = {
     "accelerator_config": True,
     "fsdp_config": True,
 }
-# Optimisers that torch has, which nothing can be missing for: their names need no import of the Trainer, seconds long.
-BUILT_IN = (OptimizerNames.ADAMW_TORCH, OptimizerNames.ADAMW_TORCH_FUSED)
+# For these nothing can be missing, and to make them would take a second or two, which torch's compiler and the Trainer
+# take to import.
+OPTIMISERS_OF_TORCH = (OptimizerNames.ADAMW_TORCH, OptimizerNames.ADAMW_TORCH_FUSED)
 # Of `torch.compile`.
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+SCHEDULES_WITHOUT_NEEDS = (
+    *(SchedulerType.LINEAR, SchedulerType.COSINE, SchedulerType.COSINE_WITH_RESTARTS, SchedulerType.INVERSE_SQRT),
+    *(SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP),
+)
 # Schedules whose options transformers would ignore.
 WITHOUT_OPTIONS = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP)
 # What their makers raise for options that they do not take.
@@ -122,14 +123,16 @@ def require_optimiser_and_schedule(args: TrainingArguments) -> None:
 
     Both are made for a single weight, by the functions that the Trainer calls.
     """
-    weight = torch.nn.Parameter(torch.zeros(1))
-    optimizer: torch.optim.Optimizer = torch.optim.SGD([weight], lr=args.learning_rate)
-    if args.optim not in BUILT_IN or args.optim_args:
-        optimizer = _optimiser(args, weight) or optimizer
+    weight, optimizer = torch.nn.Parameter(torch.zeros(1)), None
+    if args.optim not in OPTIMISERS_OF_TORCH or args.optim_args:
+        optimizer = _optimiser(args, weight)
     schedule, options = args.lr_scheduler_type, args.lr_scheduler_kwargs
+    if not options and schedule in SCHEDULES_WITHOUT_NEEDS:
+        return
     if options and schedule in WITHOUT_OPTIONS:
         raise RequestError(f"--lr_scheduler_type {schedule.value} has no options: leave --lr_scheduler_kwargs out.")
     try:
+        optimizer = optimizer or torch.optim.SGD([weight], lr=args.learning_rate)
         get_scheduler(schedule, optimizer, args.get_warmup_steps(MANY_STEPS), MANY_STEPS, options)
     except FAULTS as error:
         given = f"--lr_scheduler_kwargs {json.dumps(options)}" if options else "--lr_scheduler_kwargs"

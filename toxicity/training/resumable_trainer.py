@@ -19,7 +19,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from toxicity.core.disk import full_disk_explained
 from toxicity.core.errors import RequestError, RunFailure
-from toxicity.core.files import flush
+from toxicity.core.files import flush, give_usual_modes
 from toxicity.data.token_dataset import FILLER
 from toxicity.hardware.timing import PhaseClock
 from toxicity.training.batching import set_epoch, steps_per_epoch
@@ -132,6 +132,7 @@ class ResumableTrainer(Trainer):
             self.write_model(unfinished, state_dict)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(unfinished)
+            give_usual_modes(unfinished)
             for path in sorted(unfinished.iterdir()):
                 flush(path)
                 path.replace(folder / path.name)

@@ -24,6 +24,7 @@ def main() -> None:
     from toxicity.core.console import set_up_console
     from toxicity.core.distributed import require_all_processes
     from toxicity.hardware.cpu import prepare_cpu
+    from toxicity.hardware.preflight import check_machine
 
     require_all_processes()
     prepare_cpu()
@@ -31,17 +32,16 @@ def main() -> None:
     data_args, args = arguments.data, arguments.training
     is_main_process = args.process_index == 0
     set_up_console(is_main_process, progress_bars=not args.disable_tqdm)
+    machine = check_machine(arguments.machine, args)
 
     # The data, up to its tokens.
     from toxicity.data.sources import labels_of, load_splits
     from toxicity.data.summary import summarize_data
     from toxicity.data.tokenization import tokenize_splits
-    from toxicity.hardware.preflight import check_machine
     from toxicity.hardware.timing import PhaseClock
     from toxicity.models.classifier import add_to_config, load_model, load_tokenizer
     from toxicity.training.targets import objective_of
 
-    machine = check_machine(arguments.machine, args)
     clock = PhaseClock(args.device)
     splits = load_splits(data_args)
     objective = objective_of(splits.train, arguments.objective)

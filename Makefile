@@ -1,4 +1,6 @@
 GPU ?= cpu
+# GPU=P100 is p100.
+override GPU := $(shell echo '$(GPU)' | tr '[:upper:]' '[:lower:]')
 EPOCHS ?= 1
 PYTHON ?= python3
 VENV := .venv
@@ -12,10 +14,15 @@ $(error unknown GPU `$(GPU)`; the known ones are $(KNOWN_GPUS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-long audit bench bench-request bench-data bench-read bench-metrics bench-predict bench-speed ablate chart
-.PHONY: compare estimate style clean help
+.PHONY: setup demo test test-long audit bench bench-request bench-data bench-read bench-startup bench-metrics
+.PHONY: bench-predict bench-speed ablate chart compare estimate style clean help
 
-setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper
+setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper [TORCH_INDEX=URL]
+
+# Of an index such as that of torch's CPU wheels, which lack gigabytes of CUDA, comes torch and nothing else; the next
+# command finds it installed. An environment that has a torch already keeps it: make clean comes first.
+FROM_TORCH_INDEX = $(if $(TORCH_INDEX),$(PIP_INSTALL) --no-deps --index-url '$(TORCH_INDEX)' torch -c constraints/$*.txt)
+PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 REQUIREMENTS := requirements.txt requirements-onnx.txt requirements-dev.txt
 $(VENV)/.ready-%: $(REQUIREMENTS) constraints/%.txt
@@ -23,7 +30,8 @@ $(VENV)/.ready-%: $(REQUIREMENTS) constraints/%.txt
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@rm -f $(VENV)/.ready-*
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=-r %) -c constraints/$*.txt
+	$(FROM_TORCH_INDEX)
+	$(PIP_INSTALL) $(REQUIREMENTS:%=-r %) -c constraints/$*.txt
 	@touch $@
 
 # The run itself raises the number of threads to that of the cores; without the flag, Accelerate warns of its guess.
@@ -43,6 +51,9 @@ audit: $(ANY_READY)  ## look up the installed packages among known vulnerabiliti
 	@test -x $(AUDIT)/bin/pip-audit || { $(VENV)/bin/python -m venv $(AUDIT) && \
 		$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
 	@$(VENV)/bin/python .ci/audit.py $(AUDIT)/bin/pip-audit
+
+bench-startup: $(ANY_READY)  ## measure how soon --help and --dry_run answer against importing all that a run needs
+	$(VENV)/bin/python -m benchmarks.startup
 
 bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, datasets.map and one row at a time
 	$(VENV)/bin/python -m benchmarks.tokenization

@@ -11,45 +11,38 @@ A recipe is read first, then the flags; `--help` lists them. Precision comes fro
 
 from pathlib import Path
 
-from transformers import enable_full_determinism, set_seed
-
-from toxicity.core.arguments import parse_arguments
-from toxicity.core.console import set_up_console
-from toxicity.core.distributed import require_all_processes
 from toxicity.core.errors import refusals_exit_cleanly
-from toxicity.core.schema import ID
-from toxicity.data.sources import labels_of, load_splits
-from toxicity.data.summary import summarize_data
-from toxicity.data.token_dataset import TokenRows
-from toxicity.data.tokenization import tokenize_splits
-from toxicity.hardware.cpu import prepare_cpu
-from toxicity.hardware.machine import measure_matmul_peak
-from toxicity.hardware.preflight import check_machine
-from toxicity.hardware.timing import PhaseClock
-from toxicity.hub.model_card import write_card
-from toxicity.hub.publisher import Publisher
-from toxicity.models.classifier import add_to_config, load_model, load_tokenizer
-from toxicity.models.flops import encoder_of
-from toxicity.report.benchmark import build_benchmark, describe_protocol
-from toxicity.report.write import write_report
-from toxicity.training.evaluate import evaluate
 from toxicity.training.interruption import sigterm_saves
-from toxicity.training.request import describe_request
-from toxicity.training.resume import FINISHED, Checkpoints
-from toxicity.training.targets import objective_of
-from toxicity.training.trainer import ToxicityTrainer
 
 
 def main() -> None:
-    """The whole job, in the order in which it happens."""
+    """The whole job, in the order in which it happens; each part of it imports what it needs, as imports take seconds.
+
+    `--help` waits for the first part only, and a dry run for two of them.
+    """
+    from toxicity.core.arguments import parse_arguments
+    from toxicity.core.console import set_up_console
+    from toxicity.core.distributed import require_all_processes
+    from toxicity.hardware.cpu import prepare_cpu
+    from toxicity.hardware.preflight import check_machine
+
+    require_all_processes()
     prepare_cpu()
     arguments = parse_arguments()
     data_args, args = arguments.data, arguments.training
     is_main_process = args.process_index == 0
     set_up_console(is_main_process, progress_bars=not args.disable_tqdm)
     machine = check_machine(arguments.machine, args)
-    clock = PhaseClock(args.device)
 
+    # The data, up to its tokens.
+    from toxicity.data.sources import labels_of, load_splits
+    from toxicity.data.summary import summarize_data
+    from toxicity.data.tokenization import tokenize_splits
+    from toxicity.hardware.timing import PhaseClock
+    from toxicity.models.classifier import add_to_config, load_model, load_tokenizer
+    from toxicity.training.targets import objective_of
+
+    clock = PhaseClock(args.device)
     splits = load_splits(data_args)
     objective = objective_of(splits.train, arguments.objective, absent=splits.absent)
     config, tokenizer = load_tokenizer(arguments.model, data_args.max_seq_length, args.mixed_precision)
@@ -59,6 +52,22 @@ def main() -> None:
         if is_main_process:
             print(summarize_data(splits, *tokens, data_args.max_seq_length))
         return
+
+    # The training, and what is told of it.
+    from transformers import enable_full_determinism, set_seed
+
+    from toxicity.core.schema import ID
+    from toxicity.data.token_dataset import TokenRows
+    from toxicity.hardware.machine import measure_matmul_peak
+    from toxicity.hub.model_card import write_card
+    from toxicity.hub.publisher import Publisher
+    from toxicity.models.flops import encoder_of
+    from toxicity.report.benchmark import build_benchmark, describe_protocol
+    from toxicity.report.write import write_report
+    from toxicity.training.evaluate import evaluate
+    from toxicity.training.request import describe_request
+    from toxicity.training.resume import FINISHED, Checkpoints
+    from toxicity.training.trainer import ToxicityTrainer
 
     train_rows = objective.add_targets(tokens.train.dataset)
     validation_rows = tokens.validation.dataset.add_column("labels", labels_of(splits.validation))
@@ -107,5 +116,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     with refusals_exit_cleanly(), sigterm_saves():
-        require_all_processes()
         main()

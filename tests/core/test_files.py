@@ -1,5 +1,6 @@
 import json
 import os
+import stat
 from contextlib import suppress
 
 import numpy as np
@@ -11,6 +12,7 @@ from toxicity.core.files import (
     digest_of,
     flush,
     folder_written_whole,
+    give_usual_modes,
     installed_file,
     write_text,
     written_whole,
@@ -109,3 +111,29 @@ def test_a_file_that_the_package_does_not_carry():
 def test_a_file_of_other_content():
     with pytest.raises(RequestError, match=r"was altered: pip install --force-reinstall --no-deps pytest==9"):
         installed_file("pytest==9", "pytest/__init__.py", "0" * 64)
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o002], ids=oct)
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_files_have_the_mode_that_the_umask_asks_for(tmp_path, umask):
+    (tmp_path / "below").mkdir()
+    for path in (tmp_path / "a.safetensors", tmp_path / "below" / "b.safetensors"):
+        path.touch(0o600)
+    give_usual_modes(tmp_path)
+    assert mode_of(tmp_path / "a.safetensors") == mode_of(tmp_path / "below" / "b.safetensors") == 0o666 & ~umask
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "below"]
+
+
+def test_so_have_those_of_a_folder_that_is_written_whole(tmp_path, umask):
+    with folder_written_whole(tmp_path / "model") as unfinished:
+        (unfinished / "a.safetensors").touch(0o600)
+    assert mode_of(tmp_path / "model" / "a.safetensors") == 0o666 & ~umask

@@ -1,4 +1,6 @@
 import copy
+import errno
+import os
 from multiprocessing import Pipe
 
 import pytest
@@ -7,6 +9,7 @@ from datasets import Dataset, List, Value, concatenate_datasets
 from processes import start
 from tokenizing import tokenize_slowly
 
+from toxicity.core.errors import RequestError
 from toxicity.data import tokenization
 from toxicity.data.tokenization import tokenize
 
@@ -212,3 +215,20 @@ def test_what_was_cached_does_not_make_the_tokenizer_fast(tokenizer, cache_dir):
         {"seconds": 2.0, "cache_hit": True, "rows": 30},
         {"seconds": 2.0, "cache_hit": True, "rows": 40},
     ]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC], ids=errno.errorcode.get)
+@pytest.mark.parametrize("where", ["mkdir", "FileLock", "_write_index"])
+def test_a_cache_that_cannot_be_written_names_the_variable_for_another(tokenizer, tmp_path, monkeypatch, code, where):
+    def fail(*args, **options):
+        raise OSError(code, os.strerror(code), "the file")
+
+    monkeypatch.setattr(*((tokenization.Path, where) if where == "mkdir" else (tokenization, where)), fail)
+    with pytest.raises(RequestError, match=rf"cannot use the token cache {tmp_path}.* \(the file\).*HF_DATASETS_CACHE"):
+        tokenized(TEXTS, tokenizer, tmp_path)
+
+
+def test_a_cache_below_a_file_is_none(tokenizer, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match="Not a directory.*a folder of your own in HF_DATASETS_CACHE"):
+        tokenized(TEXTS, tokenizer, tmp_path / "file" / "cache")

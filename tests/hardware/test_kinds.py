@@ -37,3 +37,9 @@ def test_an_unknown_name_lists_the_known_ones():
     assert known_kind("P100") == "p100"
     with pytest.raises(RequestError, match="unknown GPU `k80`; the known ones are cpu, p100, v100, t4, ampere, hopper"):
         known_kind("k80")
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("P10", "p100"), ("v-100", "v100"), ("hoper", "hopper")])
+def test_an_unknown_name_gets_the_nearest_where_one_is_near(name, nearest):
+    with pytest.raises(RequestError, match=f"unknown GPU `{name}`; .*, and the nearest is {nearest}"):
+        known_kind(name)

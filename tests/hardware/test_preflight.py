@@ -127,6 +127,7 @@ SHARING_REFUSED = {
     "FSDP on a CPU": ({"device": torch.device("cpu")}, FSDP, ["FSDP shards a model over GPUs", "--use_fsdp"]),
     "FSDP, cut by tokens": ({"max_tokens_per_batch": "4096"}, FSDP, ["--max_tokens_per_batch", "leave it out"]),
     "FSDP by a flag, cut by tokens": ({"fsdp": True, "max_tokens_per_batch": "auto"}, {}, ["--max_tokens_per_batch"]),
+    "FSDP in one process": ({"fsdp": True, "world_size": 1}, {}, ["--fsdp shards a model", "fsdp.yaml"]),
     "a mean of means": ({"average_tokens_across_devices": False}, {}, ["leave out --average_tokens_across_devices"]),
     "batches cut": ({"accelerator_config": SimpleNamespace(split_batches=True)}, {}, ["leave out", "split_batches"]),
 }

@@ -22,6 +22,9 @@ import pytest
 from builders import ROOT, training_flags
 
 PRELOADED = ["run_toxicity", "toxicity.predict.job", "faults", "training_steps", "matplotlib.figure"]
+# The script imports these only when it needs them.
+PRELOADED += ["toxicity.data.summary", "toxicity.models.classifier", "toxicity.models.padding_free"]
+PRELOADED += ["toxicity.hub.publisher", "toxicity.hub.model_card", "toxicity.report.benchmark", "toxicity.report.write"]
 PRELOADED += ["transformers.models.bert.modeling_bert", "transformers.integrations"]
 # A single white pixel.
 BLANK_PNG = base64.b64decode(

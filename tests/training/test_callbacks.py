@@ -37,7 +37,7 @@ def test_none_is_the_default(tmp_path):
 
 @pytest.mark.parametrize("name", ["tensorboard", "trackio"])
 def test_a_missing_package_is_named(monkeypatch, name):
-    monkeypatch.setattr("toxicity.core.training_arguments.get_available_reporting_integrations", lambda: [])
+    monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", lambda: [])
     with pytest.raises(RequestError, match=f"--report_to {name} needs .*: pip install {name}"):
         parse_arguments(["--report_to", name])
 

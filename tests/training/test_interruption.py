@@ -134,3 +134,51 @@ def test_sigterm_to_the_launcher_reaches_the_run(flags, whole_weights, tmp_path)
             time.sleep(0.1)
     assert "Interrupted by SIGTERM after step" in log.read_text()
     assert [fault_of(folder) for folder in (tmp_path / "run").glob("checkpoint-*")] == [None]
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ([], "No checkpoint is saved yet: start the same command again."),
+        (
+            ["--save_strategy", "steps", "--save_steps", 4],
+            "{folder}/checkpoint-4 is kept. Start the same command again",
+        ),
+    ],
+    ids=["nothing saved", "a checkpoint"],
+)
+def test_ctrl_c_says_what_is_kept(flags, tmp_path, options, kept):
+    run = Run(tmp_path, *flags, *options, "--output_dir", tmp_path / "run", fault=("slow_steps", 0.2))
+    run.wait_for("Training: step 6 of 20")
+    os.kill(run.process.pid, signal.SIGINT)
+    assert run.ended(30) == 130
+    assert "Traceback" not in run.errors
+    last = run.errors.splitlines()[-1]
+    assert last.startswith("Interrupted by Ctrl-C after step ")
+    assert kept.format(folder=tmp_path / "run") in last
+    assert bool(options) == ("--resume_from_checkpoint auto" in last)
+
+
+def test_ctrl_c_while_scoring_after_the_training_says_that_the_model_is_saved(flags, tmp_path):
+    run = Run(tmp_path, *flags, "--output_dir", tmp_path / "run", fault=("slow_scoring", 1.0))
+    until = time.monotonic() + 120
+    while not (tmp_path / "run" / "tokenizer.json").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(run.process.pid, signal.SIGINT)
+    assert run.ended(30) == 130
+    assert f"Interrupted by Ctrl-C after the training: the model is saved in {tmp_path / 'run'}" in run.errors
+
+
+@pytest.mark.parametrize("module", ["yaml", "numpy", "transformers"])
+def test_ctrl_c_while_modules_are_imported_has_no_traceback(module):
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "run_toxicity.py"],
+        **{"cwd": ROOT, "env": os.environ | {"HF_HUB_OFFLINE": "1"}, "stderr": subprocess.PIPE, "text": True},
+    )
+    while (line := process.stderr.readline()) and line.split("|")[-1].strip() != module:
+        pass
+    process.send_signal(signal.SIGINT)
+    errors = [line for line in process.stderr if not line.startswith("import time:")]
+    assert process.wait(60) == 130, errors
+    assert errors == ["Interrupted by Ctrl-C before the training began: start the same command again.\n"]

@@ -2,7 +2,9 @@
 
 import copy
 import logging
+import os
 import re
+import stat
 
 import pytest
 import torch
@@ -202,3 +204,18 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(make_trainer, tmp_path, m
     assert whole.state.best_global_step == again.state.best_global_step == 8
     for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002], ids=oct)
+def test_model_and_checkpoints_have_the_mode_that_the_umask_asks_for(make_trainer, tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        trainer = make_trainer(max_steps=4)
+        trainer.train()
+        trainer.save_model()
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {"model.safetensors", "optimizer.pt", "config.json"} <= {path.name for path in files}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o666 & ~umask}
+    assert fault_of(tmp_path / "run" / "checkpoint-4") is None

@@ -104,3 +104,11 @@ def test_differences_are_parts_of_a_sentence():
     assert differences(saved, saved | {"loss": "soft"}) == ["loss was None and is soft"]
     assert differences(saved | {"ema_decay": 0.0}, saved) == []
     assert differences(saved | {"ema_decay": 0.9}, saved) == ["ema_decay was 0.9 and is no longer an option"]
+
+
+def test_true_is_the_newest_checkpoint_and_there_has_to_be_one(tmp_path):
+    with pytest.raises(RequestError, match=f"no whole checkpoint in {tmp_path}.*--resume_from_checkpoint auto"):
+        Checkpoints(tmp_path).choose("true")
+    saved(tmp_path, 4)
+    saved(tmp_path, 8)
+    assert Checkpoints(tmp_path).choose("true") == str(tmp_path / "checkpoint-8")

@@ -7,12 +7,13 @@ import torch
 from builders import make_comments
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from training_steps import auc_of, ids_of, weights_of
+from training_steps import auc_of, dataset_of, ids_of, weights_of
 from transformers import (
     set_seed,
 )
 
 from toxicity.core.arguments import ModelArguments
+from toxicity.core.errors import RequestError
 from toxicity.models.classifier import load_model, load_tokenizer
 
 
@@ -196,3 +197,22 @@ def test_choices_are_explained(make_trainer, model_of_either_kind, caplog, monke
 
 def test_nothing_is_compiled_for_every_batch(make_trainer, model_of_either_kind):
     assert not make_trainer(model_of_either_kind, torch_compile=True).layout.packed
+
+
+@pytest.mark.parametrize(("label", "name"), [(0, "civil"), (1, "toxic")])
+def test_the_auc_chooses_nothing_where_all_validation_rows_are_of_one_class(make_trainer, tokenizer, label, name):
+    rows = dataset_of(tokenizer, [(text, label) for text, _ in make_comments(16)])
+    with pytest.raises(RequestError, match=f"all 16 validation rows are {name}.*--metric_for_best_model"):
+        make_trainer(dataset=rows, metric_for_best_model="auc")
+    make_trainer(dataset=rows, metric_for_best_model="loss")
+
+
+def test_noise_in_the_embeddings_reaches_models_of_either_kind(make_trainer, model_of_either_kind):
+    weights = []
+    for alpha in (None, 50.0):
+        set_seed(0)
+        trainer = make_trainer(copy.deepcopy(model_of_either_kind), max_steps=2, neftune_noise_alpha=alpha)
+        trainer.train()
+        weights.append(weights_of(trainer))
+    assert not torch.equal(*weights)
+    assert weights[1].isfinite().all()

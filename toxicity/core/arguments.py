@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import sys
@@ -18,6 +17,7 @@ from transformers.trainer_utils import HubStrategy
 
 from toxicity.core.errors import RequestError
 from toxicity.core.files import bundled
+from toxicity.core.flags import require_known
 from toxicity.core.text_files import delimiter_of, encoding_of
 from toxicity.core.training_arguments import TrainingArguments
 
@@ -233,7 +233,7 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     recipe_path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else SAMPLE_RECIPE
     recipe = _read_recipe(recipe_path, known)
     flags = [match[1].replace("-", "_") for flag in argv if (match := re.match(r"--([^=]+)", flag))]
-    _require_known(flags, [*known, "help"], "unknown flag", "--")
+    require_known(flags, [*known, "help"], "unknown flag", "--")
     replaced = _replaced_keys(recipe, flags, is_sample=recipe_path.resolve() == SAMPLE_RECIPE)
     given = {key: value for key, value in recipe.items() if key not in replaced and value is not None}
     recipe_flags = _as_flags(given)
@@ -270,7 +270,7 @@ def _read_recipe(path: Path, known: list[str]) -> dict[str, Any]:
         raise RequestError(f"the recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(recipe, dict):
         raise RequestError(f"the recipe {path} does not hold `key: value` lines.")
-    _require_known(recipe, known, f"{path}: unknown key")
+    require_known(recipe, known, f"{path}: unknown key")
     return recipe
 
 
@@ -281,13 +281,3 @@ def _as_flags(recipe: dict[str, Any]) -> list[str]:
         values = value if isinstance(value, list) else [value]
         flags += [f"--{key}", *(json.dumps(item) if isinstance(item, dict | bool) else str(item) for item in values)]
     return flags
-
-
-def _require_known(names: Iterable[str], known: list[str], complaint: str, prefix: str = "") -> None:
-    for name in names:
-        if name not in known:
-            nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0)[0]
-            raise RequestError(
-                f"{complaint} `{prefix}{name}`; the nearest known one is `{prefix}{nearest}`. "
-                "All of them: run_toxicity.py --help"
-            )

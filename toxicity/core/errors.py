@@ -67,7 +67,7 @@ def refusals_exit_cleanly() -> Iterator[None]:
         print(f"{prefix}: {error}", file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED if isinstance(error, RequestError) else EXIT_FAILED)
     except KeyboardInterrupt as stop:
-        signal.signal(signal.SIGINT, lambda number, frame: os._exit(EXIT_CTRL_C))
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if rank == "0":
             print(str(stop) or "Interrupted by Ctrl-C.", file=sys.stderr, flush=True)
         sys.exit(EXIT_CTRL_C)

@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         yield unfinished
+        give_usual_modes(unfinished)
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -54,6 +55,23 @@ def write_text(path: Path, text: str) -> None:
     """
     with written_whole(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def give_usual_modes(folder: Path) -> None:
+    """Give all files in a folder and below it the mode that a new file has there: what the umask lets through.
+
+    safetensors writes its files for their owner alone, whatever the umask says (its issue 782), and a model in a folder
+    of a group could not be read by the group. File systems without modes are left as they are.
+    """
+    probe = folder / ".mode"
+    with suppress(OSError):
+        # To ask for the umask is to change it for a moment, for all threads.
+        probe.touch(0o666, exist_ok=False)
+        mode = probe.stat().st_mode
+        probe.unlink()
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and path.stat().st_mode != mode:
+                path.chmod(mode)
 
 
 def digest(parts: Iterable[Any]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +15,20 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import TrainingArguments as HfTrainingArguments
+from transformers import integrations
 from transformers.hf_argparser import HfArg
-from transformers.integrations import get_available_reporting_integrations
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy
 
-from toxicity.core.errors import RequestError
+from toxicity.core.errors import RequestError, one_line
+from toxicity.core.training_checks import (
+    require_dictionaries,
+    require_metric,
+    require_optimiser_and_schedule,
+    require_packages,
+)
 
+# Value of --resume_from_checkpoint: the newest whole checkpoint, which there has to be.
+LAST = "true"
 # Options that change what is learnt, with the values that turn them off, which are their defaults.
 OPTIONS_OF_TRAINING = {"layerwise_lr_decay": 1.0, "later_negatives": 1.0, "early_stopping_patience": 0}
 
@@ -66,6 +75,10 @@ class TrainingArguments(HfTrainingArguments):
         self._check_optimiser()
         if self.early_stopping_patience:
             self._keep_best_by_auc()
+        require_dictionaries(self)
+        require_metric(self)
+        require_packages(self)
+        self._check_jobs()
         if self.output_dir and Path(self.output_dir).is_file():
             raise RequestError(f"--output_dir {self.output_dir} is a file: name a folder.")
         if self.hub_token is not None:
@@ -89,9 +102,13 @@ class TrainingArguments(HfTrainingArguments):
             # So that the copies of a batch overlap with computation.
             self.accelerator_config = {"non_blocking": True}
         try:
-            super().__post_init__()
-        except (ValueError, ImportError) as error:
+            with _kubeflow_not_looked_for():
+                super().__post_init__()
+        except TypeError as error:
+            raise RequestError(f"--accelerator_config has a key that there is not: {one_line(error)}") from error
+        except (ValueError, ImportError, OSError, NotImplementedError) as error:
             raise RequestError(str(error)) from error
+        require_optimiser_and_schedule(self)
         require_trackers(self.report_to)
         if self.push_to_hub:
             self._check_publishing()
@@ -116,6 +133,17 @@ class TrainingArguments(HfTrainingArguments):
             self.gradient_accumulation_steps = 1
         if not self.save_minutes >= 0:
             raise RequestError(f"--save_minutes is {self.save_minutes}; it should be 0 (never) or more.")
+
+    def _check_jobs(self) -> None:
+        if self.do_predict or (self.do_eval and not self.do_train):
+            raise RequestError(
+                "run_toxicity.py trains, and validates at the end: comments are scored by python -m toxicity.predict, "
+                "so leave --do_predict out, and --do_eval unless --do_train is beside it."
+            )
+        # As the Trainer takes it: true for the last checkpoint in --output_dir.
+        resume = str(self.resume_from_checkpoint).lower()
+        if resume in ("true", "false"):
+            self.resume_from_checkpoint = LAST if resume == "true" else None
 
     def _check_optimiser(self) -> None:
         for name in ("layerwise_lr_decay", "later_negatives"):
@@ -157,6 +185,23 @@ class TrainingArguments(HfTrainingArguments):
             )
 
 
+@contextmanager
+def _kubeflow_not_looked_for() -> Iterator[None]:
+    """Spare transformers the import of all its trackers and of all code of models, seconds, to ask for a variable.
+
+    In a job of Kubeflow, where the variable is set, it asks as always.
+    """
+    asked = "is_kubeflow_available"
+    if "KUBEFLOW_TRAINER_SERVER_URL" in os.environ or asked in vars(integrations):
+        yield
+        return
+    setattr(integrations, asked, lambda: False)
+    try:
+        yield
+    finally:
+        delattr(integrations, asked)
+
+
 def require_repo_name(name: str) -> None:
     """Raise `RequestError` unless the Hub allows this name for a model: `name` or `owner/name`."""
     try:
@@ -169,6 +214,12 @@ def require_repo_name(name: str) -> None:
 
 def require_trackers(names: Sequence[str]) -> None:
     """Raise `RequestError` unless each tracker of `--report_to` is known to transformers and installed."""
+    if not names:
+        return
+    # Here, as it imports the Trainer, which takes seconds.
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:
             nearest = difflib.get_close_matches(name, INTEGRATION_TO_CALLBACK, n=1, cutoff=0)[0]

@@ -6,8 +6,9 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -26,6 +27,8 @@ from filelock import FileLock
 from transformers import PreTrainedTokenizerFast
 
 from toxicity.core.arguments import DataArguments
+from toxicity.core.disk import is_full_disk
+from toxicity.core.errors import RequestError
 from toxicity.core.files import digest, digest_of, folder_written_whole, write_text, written_whole
 from toxicity.core.schema import TEXT
 from toxicity.data.encoding import HEAD_TOKENS, ROWS_PER_ENCODE, encode, truncating_backend
@@ -118,15 +121,17 @@ def tokenize(
         threads: of the tokenizer, by default one per core; only the first call in a process can set it.
         cache_dir: folder of the cache; by default `toxicity` in the cache of `datasets` (`HF_DATASETS_CACHE`).
         head_tail: whether a comment that is too long keeps its first and its last tokens (see `encode`).
+
+    Raises:
+        RequestError: if the cache cannot be written, for example because it is another user's, or the disk is full.
     """
     if threads:
         os.environ["RAYON_NUM_THREADS"] = str(threads)
     cache_dir = cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "toxicity"
-    cache_dir.mkdir(parents=True, exist_ok=True)
     backend = truncating_backend(tokenizer, max_seq_length)
     folder = cache_dir / f"tokens-{_cache_key(comments, backend, head_tail)}"
 
-    with FileLock(f"{folder}.lock"):
+    with _unwritable_cache_explained(cache_dir), _locked(folder):
         shards = None if overwrite_cache else _read_index(folder, len(comments))
         damaged = [shard for shard in shards or [] if not _is_whole(folder, shard)]
         cache_hit = shards is not None and not damaged
@@ -146,6 +151,27 @@ def tokenize(
             _write_index(folder, shards)
         dataset = concatenate_datasets([Dataset.from_file(str(folder / shard["name"])) for shard in shards])
     return Tokens(dataset, sum(shard["cut_rows"] for shard in shards), folder, cache_hit)
+
+
+@contextmanager
+def _unwritable_cache_explained(cache_dir: Path) -> Iterator[None]:
+    """Turn an error of the file system into a `RequestError` that names the variable for another folder."""
+    try:
+        yield
+    except OSError as error:
+        advice = "Make room there, or name" if is_full_disk(error) else "Name"
+        raise RequestError(
+            f"cannot use the token cache {cache_dir}: {error.strerror or error}"
+            f"{f' ({error.filename})' if error.filename else ''}. {advice} a folder of your own in HF_DATASETS_CACHE."
+        ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of the cache, and make the cache if it is not there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        yield
 
 
 def _write_shards(folder: Path, comments: Dataset, encode_batch: EncodeBatch) -> list[dict[str, Any]]:

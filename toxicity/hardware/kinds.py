@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import NamedTuple
 
 from toxicity.core.errors import RequestError
@@ -32,9 +33,12 @@ KINDS = {
 
 def known_kind(name: str) -> str:
     """The name in lower case; a `RequestError` that lists the known ones if it is none of `KINDS`."""
-    if name.lower() not in KINDS:
-        raise RequestError(f"unknown GPU `{name}`; the known ones are {', '.join(KINDS)}.")
-    return name.lower()
+    kind = name.strip().lower()
+    if kind not in KINDS:
+        nearest = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f", and the nearest is {nearest[0]}" if nearest else ""
+        raise RequestError(f"unknown GPU `{name}`; the known ones are {', '.join(KINDS)}{hint}.")
+    return kind
 
 
 def kind_of(device_name: str, compute_capability: str | None) -> str | None:

@@ -122,6 +122,11 @@ def require_working_sharing(args: TrainingArguments) -> None:
             "FSDP shards a model over GPUs, and this run is on a CPU: leave fsdp.yaml (or --use_fsdp) out, and start "
             "several processes with torchrun --standalone --nproc_per_node 2 run_toxicity.py."
         )
+    if args.fsdp and args.world_size == 1:
+        raise RequestError(
+            "--fsdp shards a model over the GPUs of several processes, and this is one: leave it out, or start with "
+            "accelerate launch --config_file accelerate_configs/fsdp.yaml."
+        )
     if sharded and args.max_tokens_per_batch is not None:
         # Processes may split their steps into different numbers of micro-batches, and FSDP would then deadlock.
         raise RequestError(

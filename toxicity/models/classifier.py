@@ -6,12 +6,12 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import CONFIG_NAME, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import CONFIG_NAME, PreTrainedConfig, PreTrainedTokenizerFast
 
 from toxicity.core.arguments import ModelArguments
 from toxicity.core.errors import RequestError
@@ -23,6 +23,9 @@ from toxicity.models.pretrained import (
     load_errors_explained,
     refuse_pickled_weights,
 )
+
+if TYPE_CHECKING:  # see `pretrained`
+    from transformers import PreTrainedModel
 
 # This one model is read from an installed Python package, so that the sample recipe needs no network.
 SAMPLE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -10,23 +10,17 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
 
 from toxicity.core.errors import RequestError, one_line
-from toxicity.models.padding_free import PACKED_ATTENTION, padding_free_class
+
+if TYPE_CHECKING:  # the code of models takes seconds to import, and a tokenizer needs none of it
+    from transformers import PreTrainedModel
 
 PICKLE_ENDINGS = ("bin", "pt", "pth", "ckpt", "pkl")
 # Otherwise transformers has a bot on the Hub convert pickled weights, and uses the result, which nobody has reviewed.
@@ -126,6 +120,10 @@ def load_classifier(
         RequestError: if the weights are pickled, or lack some parts of the model other than a new head.
         Exception: whatever transformers raises for missing or damaged files; see `load_errors_explained`.
     """
+    from transformers import AutoModelForSequenceClassification
+
+    from toxicity.models.padding_free import PACKED_ATTENTION, padding_free_class
+
     refuse_pickled_weights(name)
     own_class = padding_free_class(config) if padding_free else None
     verbosity = transformers_logging.get_verbosity()

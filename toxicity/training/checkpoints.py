@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from toxicity.core.files import digest, digest_of, flush
+from toxicity.core.files import digest, digest_of, flush, give_usual_modes
 from toxicity.core.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def unfinished_path(output_dir: Path, step: int) -> Path:
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:
     """Write the index of a folder that holds all files of a checkpoint, with `facts` besides; flush all to the disk."""
+    give_usual_modes(folder)
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / INDEX):
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "xxh3": digest_of(path)}

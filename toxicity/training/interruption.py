@@ -1,11 +1,13 @@
-"""SIGTERM and the death of the launcher: the run saves a checkpoint and ends with exit code 75."""
+"""SIGTERM and the death of the launcher: the run saves a checkpoint and ends with exit code 75; Ctrl-C: it says what
+is kept.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,29 +21,38 @@ LAUNCHERS = ("accelerate", "accelerate-launch", "accelerate.commands.launch", "t
 
 _stop_requested = False
 _deferred = False
+_what_is_kept: Callable[[], str] | None = None
 
 
 @contextmanager
 def sigterm_saves() -> Iterator[None]:
     """Make SIGTERM end the run in an orderly way: at once before training, after saving a checkpoint from then on.
 
-    Launchers do not forward SIGTERM, or die of it themselves, so the death of a launcher counts as SIGTERM.
+    Launchers do not forward SIGTERM, or die of it themselves, so the death of a launcher counts as SIGTERM. Ctrl-C ends
+    the run at once, always; its `KeyboardInterrupt` leaves here with a message that says what is kept.
     """
-    global _stop_requested, _deferred
-    _stop_requested = _deferred = False
+    global _stop_requested, _deferred, _what_is_kept
+    _stop_requested, _deferred, _what_is_kept = False, False, None
     before = signal.signal(signal.SIGTERM, _on_sigterm)
     _follow_the_launcher()
     try:
         yield
+    except KeyboardInterrupt as stop:
+        kept = "before the training began: start the same command again." if _what_is_kept is None else _what_is_kept()
+        raise KeyboardInterrupt(f"Interrupted by Ctrl-C {kept}") from stop
     finally:
         signal.signal(signal.SIGTERM, before)
-        _stop_requested = _deferred = False
+        _stop_requested, _deferred, _what_is_kept = False, False, None
 
 
-def defer_stop() -> None:
-    """From now on only note a SIGTERM: the caller checks `stop_requested` about once a second."""
-    global _deferred
-    _deferred = True
+def defer_stop(what_is_kept: Callable[[], str] | None = None) -> None:
+    """From now on only note a SIGTERM: the caller checks `stop_requested` about once a second.
+
+    Args:
+        what_is_kept: after a Ctrl-C, returns the rest of the message that begins with "Interrupted by Ctrl-C".
+    """
+    global _deferred, _what_is_kept
+    _deferred, _what_is_kept = True, what_is_kept
 
 
 def stop_requested() -> bool:

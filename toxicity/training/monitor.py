@@ -75,7 +75,7 @@ class Monitor(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """From here on SIGTERM is deferred, because there is something to save."""
-        defer_stop()
+        defer_stop(self.what_is_kept)
         self._evaluation_may_be_due = state.global_step > 0
         self.trainer.restore_progress()
         self._last_check = self._last_save = monotonic()
@@ -139,13 +139,27 @@ class Monitor(TrainerCallback):
             trainer.checkpoints.note_progress(step, cause="SIGTERM")
         folder = trainer.checkpoints.run_folder.checkpoint(step)
         saved = f", saved as {folder}." if trainer.saved_step == step > 0 else f". {trainer.last_good()}"
-        advice = "Start the same command again with --resume_from_checkpoint auto."
-        if trainer.args.save_only_model:
-            advice = (
+        raise Interrupted(f"Interrupted by SIGTERM after step {step:,}{saved} {self._how_to_go_on()}")
+
+    def what_is_kept(self) -> str:
+        """What a run that Ctrl-C ends here leaves behind, and how to go on: the end of a sentence, and another."""
+        trainer, step = self.trainer, self.trainer.state.global_step
+        saved = trainer.checkpoints.run_folder.checkpoint(trainer.saved_step)
+        if not trainer.saved_step:
+            advice = "No checkpoint is saved yet: start the same command again."
+        else:
+            advice = f"{saved} is kept. {self._how_to_go_on()}"
+        if trainer.model_is_saved:
+            return f"after the training: the model is saved in {trainer.args.output_dir}, its report is not. {advice}"
+        return f"after step {step:,}. {advice}"
+
+    def _how_to_go_on(self) -> str:
+        if self.trainer.args.save_only_model:
+            return (
                 "Without the optimiser (--save_only_model) nothing goes on from it: start again from the beginning, "
                 "without --resume_from_checkpoint."
             )
-        raise Interrupted(f"Interrupted by SIGTERM after step {step:,}{saved} {advice}")
+        return "Start the same command again with --resume_from_checkpoint auto."
 
     def _check_is_due(self, activity: str) -> bool:
         if activity != self._activity:

@@ -19,7 +19,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from toxicity.core.disk import full_disk_explained
 from toxicity.core.errors import RequestError, RunFailure
-from toxicity.core.files import flush
+from toxicity.core.files import flush, give_usual_modes
 from toxicity.data.token_dataset import FILLER
 from toxicity.hardware.timing import PhaseClock
 from toxicity.training.batching import set_epoch, steps_per_epoch
@@ -63,6 +63,7 @@ class ResumableTrainer(Trainer):
         self.add_callback(self.monitor)
         self._limit = self.args.save_total_limit
         self.saved_step = 0  # the last one with a checkpoint
+        self.model_is_saved = False  # the trained one, in `output_dir` itself
         self._random_state: torch.Tensor | None = None  # of torch, from before the evaluation in progress
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
@@ -131,10 +132,12 @@ class ResumableTrainer(Trainer):
             self.write_model(unfinished, state_dict)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(unfinished)
+            give_usual_modes(unfinished)
             for path in sorted(unfinished.iterdir()):
                 flush(path)
                 path.replace(folder / path.name)
             unfinished.rmdir()
+        self.model_is_saved = True
 
     def write_model(self, folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
         """Write weights and configuration of the trained model into a folder."""

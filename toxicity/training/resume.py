@@ -15,6 +15,7 @@ from toxicity.core import distributed
 from toxicity.core.errors import RequestError
 from toxicity.core.files import write_text
 from toxicity.core.run_folder import RunFolder
+from toxicity.core.training_arguments import LAST
 from toxicity.models.pretrained import refuse_pickled_weights
 from toxicity.training import checkpoints
 from toxicity.training.request import differences
@@ -59,10 +60,12 @@ class Checkpoints:
         Returns its path, or None to start from the beginning.
 
         Args:
-            wanted: None to start anew, `auto` for the newest whole checkpoint if there is one, or a path.
+            wanted: None to start anew, `auto` for the newest whole checkpoint if there is one, `true` for the newest
+                whole checkpoint, or a path.
 
         Raises:
-            RequestError: if that one is torn, of another request, with pickled weights, or not on every machine.
+            RequestError: if there is none, or if that one is torn, of another request, with pickled weights, or not on
+                every machine.
         """
         history = distributed.run_on_main(lambda: self._decide(wanted))
         folder = history.pop("folder", None)
@@ -127,8 +130,13 @@ class Checkpoints:
                     "--output_dir would leave it alone."
                 )
             return {"run_id": self.run_id}
-        if wanted == AUTO:
+        if wanted in (AUTO, LAST):
             folder = checkpoints.newest_whole(self.run_folder.path)
+            if folder is None and wanted == LAST:
+                raise RequestError(
+                    f"there is no whole checkpoint in {self.run_folder} to go on from: leave --resume_from_checkpoint "
+                    f"out, or say --resume_from_checkpoint {AUTO}, which then starts from the beginning."
+                )
             if folder is None:
                 logger.warning(f"There is no whole checkpoint in {self.run_folder}: starting from the beginning.")
                 return self._from_the_beginning()
@@ -139,7 +147,7 @@ class Checkpoints:
                     f"there is no checkpoint {folder}: --resume_from_checkpoint {AUTO} takes the newest whole one."
                 )
         refuse_pickled_weights(folder)
-        if wanted != AUTO and (fault := checkpoints.fault_of(folder)):
+        if wanted not in (AUTO, LAST) and (fault := checkpoints.fault_of(folder)):
             raise RequestError(
                 f"the checkpoint {folder} is torn: {fault}. --resume_from_checkpoint {AUTO} takes the newest whole one."
             )

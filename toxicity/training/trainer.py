@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
+from toxicity.core.errors import RequestError
 from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
@@ -53,6 +54,8 @@ class ToxicityTrainer(ResumableTrainer):
         self.coefficients = None if coefficients is None or not len(coefficients) else torch.from_numpy(coefficients)
         if args.later_negatives != 1:
             args.max_steps = steps_with_later_negatives(args, options["train_dataset"].targets["labels"])
+        if args.metric_for_best_model in ("auc", "eval_auc"):
+            _require_both_classes(options["eval_dataset"])
         super().__init__(
             model=model,
             args=args,
@@ -253,4 +256,14 @@ class ToxicityTrainer(ResumableTrainer):
         logger.info(
             f"Comments are computed {rows}{budget}; attention: {attention}; {self.args.optim.value}; torch.compile is "
             f"{compiled}."
+        )
+
+
+def _require_both_classes(rows: TokenRows) -> None:
+    toxic = rows.targets["labels"] >= TOXIC_THRESHOLD
+    if toxic.all() or not toxic.any():
+        raise RequestError(
+            f"the best weights cannot be chosen by the AUC: all {len(toxic):,} validation rows are "
+            f"{'toxic' if toxic.any() else 'civil'}. Name other validation data, or leave --metric_for_best_model and "
+            "--early_stopping_patience out."
         )

@@ -201,3 +201,10 @@ def test_the_sample_rows_are_those_its_recipe_validates_on(monkeypatch):
     texts, labels = onnx._labelled_comments(onnx.SAMPLE)
     assert texts == load_splits(recipe).validation["text"][:]
     assert len(labels) == 2000
+
+
+def test_an_export_has_the_mode_of_any_new_file(exported):
+    folder, _ = exported
+    (folder / "new").touch()
+    modes = {path.stat().st_mode for form in onnx.FORMS for path in (folder / "out" / form).iterdir()}
+    assert modes == {(folder / "new").stat().st_mode}

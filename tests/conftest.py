@@ -79,7 +79,8 @@ def tiny_config(tokenizer) -> BertConfig:
 @pytest.fixture
 def tiny_model(tiny_config) -> BertForSequenceClassification:
     torch.manual_seed(0)
-    return BertForSequenceClassification(tiny_config)
+    # A copy, as tests change the config of their model.
+    return BertForSequenceClassification(copy.deepcopy(tiny_config))
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,8 @@ def private_names(tree, own, bases_of):
         name
         for node in ast.walk(tree)
         for name in names_at(node)
-        if PRIVATE.fullmatch(name) and (name not in own or name in inherited.get(node, ()))
+        # The underscore of `_replace` keeps it apart from the fields of a named tuple; it is public.
+        if PRIVATE.fullmatch(name) and name != "_replace" and (name not in own or name in inherited.get(node, ()))
     }
 
 

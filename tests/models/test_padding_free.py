@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -27,8 +28,10 @@ def comments():
 def models(tiny_config):
     """The model of `transformers` and ours, with the same weights."""
     torch.manual_seed(0)
-    theirs = transformers.BertForSequenceClassification._from_config(tiny_config, attn_implementation="sdpa")
-    ours = BertForSequenceClassification._from_config(tiny_config, attn_implementation=PACKED_ATTENTION)
+    # Copies, as a config keeps the name of the attention.
+    configs = copy.deepcopy(tiny_config), copy.deepcopy(tiny_config)
+    theirs = transformers.BertForSequenceClassification._from_config(configs[0], attn_implementation="sdpa")
+    ours = BertForSequenceClassification._from_config(configs[1], attn_implementation=PACKED_ATTENTION)
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
 

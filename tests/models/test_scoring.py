@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,9 @@ def rows():
 @pytest.fixture
 def model(tiny_config):
     torch.manual_seed(0)
-    return BertForSequenceClassification._from_config(tiny_config, attn_implementation=PACKED_ATTENTION)
+    # A copy, as the config keeps the name of the attention.
+    config = copy.deepcopy(tiny_config)
+    return BertForSequenceClassification._from_config(config, attn_implementation=PACKED_ATTENTION)
 
 
 @pytest.fixture

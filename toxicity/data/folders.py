@@ -19,5 +19,5 @@ def is_skipped(name: str, wants_hidden: bool = False) -> bool:
     `datasets` files like `dataset_infos.json`. With `wants_hidden` names may begin with `.` or `_`.
     """
     *_, file = parts = name.split("/")
-    hidden = not wants_hidden and any(part.startswith((".", "_")) for part in parts)
+    hidden = not wants_hidden and any(part.startswith((".", "_")) and part not in (".", "..") for part in parts)
     return hidden or file in DESCRIPTIONS or fnmatch(file, CACHED_ARROW)

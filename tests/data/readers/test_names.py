@@ -1,6 +1,6 @@
 import pytest
 
-from toxicity.data.readers.names import ENDINGS, is_hidden, is_readable, stem_of
+from toxicity.data.readers.names import ENDINGS, is_readable, stem_of
 
 
 @pytest.mark.parametrize(
@@ -29,25 +29,6 @@ from toxicity.data.readers.names import ENDINGS, is_hidden, is_readable, stem_of
 def test_what_a_name_says(name, stem, named, in_folder):
     assert (is_readable(name), is_readable(name, in_folder=True)) == (named, in_folder)
     assert stem_of(name) == stem
-
-
-@pytest.mark.parametrize(
-    ("name", "hidden"),
-    [
-        ("train.csv", False),
-        ("a/train.csv", False),
-        (".hidden.csv", True),
-        (".ipynb_checkpoints/train-checkpoint.csv", True),
-        ("a/.git/train.csv", True),
-        ("__MACOSX/._train.csv", True),
-        ("data/dataset_infos.json", True),
-        ("state.json", True),
-        ("dataset_info.json", True),
-        ("_train.csv", False),
-    ],
-)
-def test_what_is_hidden(name, hidden):
-    assert is_hidden(name) is hidden
 
 
 def test_messages_name_all_endings():

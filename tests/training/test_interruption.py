@@ -176,9 +176,12 @@ def test_ctrl_c_while_modules_are_imported_has_no_traceback(module):
         [sys.executable, "-X", "importtime", "run_toxicity.py"],
         **{"cwd": ROOT, "env": os.environ | {"HF_HUB_OFFLINE": "1"}, "stderr": subprocess.PIPE, "text": True},
     )
-    while (line := process.stderr.readline()) and line.split("|")[-1].strip() != module:
-        pass
-    process.send_signal(signal.SIGINT)
-    errors = [line for line in process.stderr if not line.startswith("import time:")]
-    assert process.wait(60) == 130, errors
+    try:
+        while (line := process.stderr.readline()) and line.split("|")[-1].strip() != module:
+            pass
+        process.send_signal(signal.SIGINT)
+        errors = [line for line in process.stderr if not line.startswith("import time:")]
+        assert process.wait(60) == 130, errors
+    finally:
+        process.kill()
     assert errors == ["Interrupted by Ctrl-C before the training began: start the same command again.\n"]

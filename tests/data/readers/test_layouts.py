@@ -225,6 +225,16 @@ def test_classes_are_their_names(tmp_path, write):
     assert rows["target"] == ["toxic", "non-toxic", None, None]
 
 
+@pytest.mark.parametrize("kind", ["List", "Sequence", None])
+def test_classes_in_lists_of_one_are_their_names(tmp_path, kind):
+    table = PLAIN.set_column(2, "target", pa.array([[0], [1], [0], []]))
+    feature = {"names": ["toxic", "non-toxic"], "_type": "ClassLabel"}
+    features = {"target": {"feature": feature, "_type": kind} if kind else [feature]}
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    rows, _ = read(tmp_path / "c.parquet", arrow_bytes(write_parquet, table))
+    assert rows["target"] == ["toxic", "non-toxic", "toxic", None]
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "expected"),
     [
@@ -236,6 +246,8 @@ def test_classes_are_their_names(tmp_path, write):
         ([10**30, 1], pa.binary(), [b"1" + b"0" * 30, b"1"]),
         ([None, None], pa.null(), [None, None]),
         ([["a"], "b"], pa.binary(), [b"a", b"b"]),
+        (["a", float("nan")], pa.binary(), [b"a", None]),
+        ([1, [float("nan")]], pa.int64(), [1, None]),
     ],
 )
 def test_types_of_json(tmp_path, values, kind, expected):

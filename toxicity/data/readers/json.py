@@ -140,8 +140,9 @@ def _table(batch: list[Record], wanted: dict[str, str], broken: dict[int, str]) 
 
 
 def _scalar(value: object) -> object:
-    """The element of a list of one."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+    """The element of a list of one; None for NaN, which is how Python writes a missing value."""
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return None if isinstance(value, float) and value != value else value
 
 
 def _array(values: list[Any]) -> pa.Array:

@@ -176,9 +176,13 @@ def test_the_likely_encoding(tmp_path, text, encoding):
     assert text.encode(encoding).decode(likely_encoding(path)) == text
 
 
-def test_an_ascii_file_has_no_other_encoding(tmp_path):
-    (tmp_path / "c.csv").write_bytes(b"text\nplain\n")
-    assert likely_encoding(tmp_path / "c.csv") is None
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [(b"text\nplain\n", None), (b"PAR1\0\xe9 \xe9", None), ("caf\xe9 \xdd\n".encode(), "utf-8")],
+)
+def test_files_that_have_no_other_encoding(tmp_path, content, encoding):
+    (tmp_path / "c.csv").write_bytes(content)
+    assert likely_encoding(tmp_path / "c.csv") == encoding
 
 
 ONE_COLUMN = b"text\nso kind\nyou, liar\n1, 2, 3\n"

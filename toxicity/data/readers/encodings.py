@@ -46,6 +46,10 @@ def utf8_stream(source: Opened, path: Path, encoding: str | None) -> io.Buffered
     name = MARKS[mark] if mark else _known(encoding or "utf-8")
     if not mark and not encoding and (wide := _wide_encoding(source.first)):
         raise RequestError(f"{shown(path)} is not UTF-8 but {wide}, and has no mark: give --encoding {wide}.")
+    if name in ("utf-16", "utf-32"):
+        likely = _wide_encoding(source.first)
+        remedy = f"give --encoding {likely}" if likely else f"if it is {name}, give --encoding {name}-le or {name}-be"
+        raise RequestError(f"{shown(path)} does not begin with the mark of {name}: {remedy}.")
     source.file.read(len(mark))
     return source.file if name == "utf-8" else io.BufferedReader(_Utf8(source.file, name), READ_BYTES)
 

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from toxicity.core.arguments import DataArguments
+from toxicity.core.console import printable
+from toxicity.core.errors import RequestError
 from toxicity.core.schema import TARGET, canonical_columns
 from toxicity.data.addresses import list_data_files, local_copy, local_folder, shown
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
@@ -53,15 +55,21 @@ class Source:
         """Numbers of the rows that belong to the data, ascending, int64; bad ones are among them."""
         return np.delete(np.arange(len(self.table)), self.unscored)
 
-    def first_bad_row(self) -> str:
-        """The file of the first bad row, the row's number there (1 is the first below the header), and the reason."""
+    def first_bad_row(self, encoding: str | None = None) -> str:
+        """The file of the first bad row, the row's number there (1 is the first below the header), and the reason.
+
+        With `encoding` it is known as what the file was read; where that is not right, the likely one is told.
+        """
         row, reason = next(iter(self.bad_rows.items()))
         starts = np.cumsum([0, *(rows for _, rows in self.files)])
         number = int(np.searchsorted(starts, row, side="right")) - 1
         file = self.files[number][0]
         told = f"{file}, row {row - starts[number] + 1:,}: {reason}"
-        if reason.endswith("is not UTF-8") and Path(file).is_file() and (encoding := likely_encoding(Path(file))):
-            told += f" but {encoding}, it seems (--encoding {encoding})"
+        if reason.endswith("is not UTF-8"):
+            told = told.removesuffix("UTF-8") + (encoding or "UTF-8")
+            likely = likely_encoding(Path(file)) if Path(file).is_file() else None
+            if likely and likely != (encoding or "utf-8"):  # the rows may be damaged far behind the beginning
+                told += f" but {likely}, it seems (--encoding {likely})"
         return told
 
 
@@ -82,6 +90,7 @@ def read_file(address: str, arguments: DataArguments, flag: str = "--train_file"
         table = read_saved_split(folder, chooser(arguments, found))
         return checked_source(name, table, [(str(folder), len(table))], arguments, found)
     files = list_data_files(address, flag)
+    _require_each_once([file.name for file in files], name, flag)
     with ExitStack() as copies:
         paths = [copies.enter_context(local_copy(file)) for file in files]
         addresses = {str(path): file.address for path, file in zip(paths, files, strict=True)}
@@ -90,6 +99,17 @@ def read_file(address: str, arguments: DataArguments, flag: str = "--train_file"
         )
     counts = [(addresses.get(path, path), rows) for path, rows in counts]
     return checked_source(name, table, counts, arguments, found, broken)
+
+
+def _require_each_once(names: list[str], source: str, flag: str) -> None:
+    """Raise `RequestError` if a file is there packed and unpacked, as `unzip` leaves it."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(without_packing(name), name)) != name:
+            raise RequestError(
+                f"{source} holds {printable(other, 200)} and {printable(name, 200)}, which would count every comment "
+                f"twice: name one of them as {flag}, or remove one."
+            )
 
 
 def name_of(address: str) -> str:

@@ -134,7 +134,7 @@ def test_the_union_of_files(tmp_path):
         ([pa.nulls(1), pa.array([b"a"])], pa.binary(), [None, b"a"]),
         ([pa.array(["a"]), pa.array([b"\xff"])], pa.binary(), [b"a", b"\xff"]),
         ([pa.array([], pa.list_(pa.int8())), pa.array([b"a"])], pa.binary(), [b"a"]),
-        ([pa.array([2**60]), pa.array([0.5])], pa.float64(), [2.0**60, 0.5]),
+        ([pa.array([2**60 + 1]), pa.array([0.5, None])], pa.large_binary(), [str(2**60 + 1).encode(), b"0.5", None]),
     ],
 )
 def test_the_union_of_types(columns, kind, values):

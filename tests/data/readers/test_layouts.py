@@ -7,7 +7,6 @@ import pickle
 import tarfile
 import uuid
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 from builders import choose_all
@@ -28,7 +27,7 @@ from layouts import (
 from toxicity.core.errors import RequestError
 from toxicity.data.readers import files
 from toxicity.data.readers.base import Layout
-from toxicity.data.readers.files import likely_encoding, read_files, read_windows
+from toxicity.data.readers.files import read_files, read_windows
 
 WANTED = {"id": "id", "text": "text", "target": "target"}
 
@@ -134,53 +133,6 @@ def test_a_locked_archive(tmp_path):
         read(tmp_path / "c.zip", bytes(locked))
 
 
-@pytest.mark.parametrize(
-    ("encoding", "delimiter"), [("cp1252", ","), ("utf-16-le", "\t"), ("shift_jis", ","), ("utf-8", ";")]
-)
-def test_an_encoding_and_a_delimiter_that_are_named(tmp_path, encoding, delimiter):
-    texts = ["schön", "café"] if encoding != "shift_jis" else ["日本語", "はい"]
-    content = pd.DataFrame({"text": texts}).assign(target=1).to_csv(sep=delimiter, index=False).encode(encoding)
-    rows, broken = read(tmp_path / "c.csv", content, layout=Layout(delimiter, encoding))
-    assert (rows["text"], broken) == (texts, {})
-
-
-def test_bytes_that_are_not_in_the_encoding_spoil_their_cell_alone(tmp_path):
-    (tmp_path / "c.csv").write_bytes(b"text,target\nsch\xf6n,0\na\x81b,1\n")
-    table, _, broken = read_files([tmp_path / "c.csv"], choose_all, Layout(encoding="cp1252"))
-    assert table["text"].to_pylist() == ["schön".encode(), b"a\x81b"]
-    assert table["target"].to_pylist() == [b"0", b"1"]
-    assert broken == {}
-
-
-@pytest.mark.parametrize("encoding", ["nonsense", "base64", "a\0b", "undefined"])
-def test_an_encoding_that_does_not_exist(tmp_path, encoding):
-    with pytest.raises(RequestError, match="--encoding .* is none that Python knows"):
-        read(tmp_path / "c.csv", CSV, layout=Layout(encoding=encoding))
-
-
-@pytest.mark.parametrize(
-    ("text", "encoding"),
-    [
-        ("Das ist schön und größer als früher, sagte er über die Straße.", "cp1252"),
-        ("déjà vu, l'été à la plage", "cp1252"),
-        ("caf\xe9", "cp1252"),
-        ("“smart quotes” – and it’s", "cp1252"),
-        ("zażółć gęślą jaźń, to głupi komentarz", "cp1250"),
-        ("Это очень глупый комментарий, и автор его ничего не понимает в том, о чём пишет.", "cp1251"),
-        ("これは日本語のコメントです。とても良いと思います。ありがとうございました。", "shift_jis"),
-    ],
-)
-def test_the_likely_encoding(tmp_path, text, encoding):
-    path = tmp_path / "c.csv.gz"
-    path.write_bytes(gzip.compress(("text,target\n" + "ascii only,0\n" * 99 + f"{text},1\n" * 3).encode(encoding)))
-    assert text.encode(encoding).decode(likely_encoding(path)) == text
-
-
-def test_an_ascii_file_has_no_other_encoding(tmp_path):
-    (tmp_path / "c.csv").write_bytes(b"text\nplain\n")
-    assert likely_encoding(tmp_path / "c.csv") is None
-
-
 ONE_COLUMN = b"text\nso kind\nyou, liar\n1, 2, 3\n"
 SHORT = b"id,text,target,insult\n1,a,0\n2,b\n3,c,1,0,,\n4,d,1,0,x\n5\n"
 
@@ -225,6 +177,16 @@ def test_classes_are_their_names(tmp_path, write):
     assert rows["target"] == ["toxic", "non-toxic", None, None]
 
 
+@pytest.mark.parametrize("kind", ["List", "Sequence", None])
+def test_classes_in_lists_of_one_are_their_names(tmp_path, kind):
+    table = PLAIN.set_column(2, "target", pa.array([[0], [1], [0], []]))
+    feature = {"names": ["toxic", "non-toxic"], "_type": "ClassLabel"}
+    features = {"target": {"feature": feature, "_type": kind} if kind else [feature]}
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    rows, _ = read(tmp_path / "c.parquet", arrow_bytes(write_parquet, table))
+    assert rows["target"] == ["toxic", "non-toxic", "toxic", None]
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "expected"),
     [
@@ -236,6 +198,8 @@ def test_classes_are_their_names(tmp_path, write):
         ([10**30, 1], pa.binary(), [b"1" + b"0" * 30, b"1"]),
         ([None, None], pa.null(), [None, None]),
         ([["a"], "b"], pa.binary(), [b"a", b"b"]),
+        (["a", float("nan")], pa.binary(), [b"a", None]),
+        ([1, [float("nan")]], pa.int64(), [1, None]),
     ],
 )
 def test_types_of_json(tmp_path, values, kind, expected):

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,11 +20,12 @@ BUFFER_BYTES = 2**21
 
 def read_parquet(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
     """Read a file in parts of at most `ROWS_PER_READ` rows, or of what the limit allows."""
-    # Without a buffer, Arrow would load a whole row group, which may be the whole file. The path is given as bytes, as
-    # Arrow cannot encode every name; and not as a Python file, which a thread of Arrow might close at exit.
+    # Without a buffer, or with `pre_buffer`, Arrow would load a whole row group, which may be the whole file. The path
+    # is given as bytes, as Arrow cannot encode every name; and not as a Python file, which a thread of Arrow might
+    # close at exit.
     with (
         pa.OSFile(os.fsencode(path)) as native,
-        pyarrow.parquet.ParquetFile(native, buffer_size=BUFFER_BYTES) as file,
+        pyarrow.parquet.ParquetFile(native, buffer_size=BUFFER_BYTES, pre_buffer=False) as file,
     ):
         schema, rows = file.schema_arrow, file.metadata.num_rows
         columns = choose(schema.names, str(path))
@@ -71,13 +73,20 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """The names of the classes that `datasets` notes in a schema, by column."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {
-            column: feature["names"]
-            for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
-        }
+        return {column: names for column, feature in features.items() if (names := _names_in(feature))}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
+
+
+def _names_in(feature: Any) -> list[str]:
+    """The names of the classes of a feature, or of those in its lists."""
+    if isinstance(feature, list):  # as `datasets` before 4 wrote some lists
+        return _names_in(feature[0]) if len(feature) == 1 else []
+    if not isinstance(feature, dict):
+        return []
+    if "feature" in feature:
+        return _names_in(feature["feature"])
+    return feature.get("names") or [] if feature.get("_type") == "ClassLabel" else []
 
 
 def _plain(column: pa.ChunkedArray, classes: list[str] | None) -> pa.ChunkedArray:
@@ -96,7 +105,7 @@ def _plain(column: pa.ChunkedArray, classes: list[str] | None) -> pa.ChunkedArra
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         lengths = pc.list_value_length(column)
         if len(column) and pc.all(pc.fill_null(pc.less_equal(lengths, 1), True)).as_py():
-            return _plain(_elements(column), None)
+            return _plain(_elements(column), classes)
         return column
     # Of a part; that a part has two gigabytes of text in a column is not ruled out.
     small = column.nbytes < 2**31

@@ -136,8 +136,8 @@ def _joined(name: str, tables: Sequence[pa.Table], kind: pa.DataType) -> pa.Tabl
             column = table[name]
             if pa.types.is_large_binary(kind) and text_as_bytes(column) is None:
                 column = column.cast(pa.string())
-            # Not safe, as a whole number beyond 2**53 becomes the nearest fraction.
-            parts.append(pa.table({name: column.cast(kind, safe=not pa.types.is_floating(kind))}))
+            # Safe, as whole numbers beyond 2**53, such as the ids of tweets, would become others as fractions.
+            parts.append(pa.table({name: column.cast(kind)}))
     return pa.concat_tables(parts, promote_options="default")
 
 

@@ -37,7 +37,14 @@ def test_encodings(given, encoding):
 
 @pytest.mark.parametrize(
     ("given", "hint"),
-    [("utf-88", "the nearest is utf_8"), ("base64", ""), ("rot13", ""), ("klingon", ""), ("a\0b", "")],
+    [
+        ("utf-88", "the nearest is utf_8"),
+        ("base64", ""),
+        ("rot13", ""),
+        ("klingon", ""),
+        ("a\0b", ""),
+        ("undefined", ""),
+    ],
 )
 def test_what_is_no_encoding_of_text(given, hint):
     with pytest.raises(RequestError, match=f"is no character encoding that Python knows.*{hint}"):

@@ -30,7 +30,7 @@ COMMON = [
 
 
 def utf8_stream(source: Opened, path: Path, encoding: str | None) -> io.BufferedReader:
-    """A file's text as UTF-8, without the mark at its beginning; the mark, where there is one, tells the encoding.
+    """A file's text as UTF-8, without the byte order mark; where there is one, it tells the encoding.
 
     Bytes that are not in the encoding become bytes that are not UTF-8, so that only their row is unreadable.
 
@@ -40,12 +40,14 @@ def utf8_stream(source: Opened, path: Path, encoding: str | None) -> io.Buffered
         encoding: a name that Python knows; UTF-8 by default.
 
     Raises:
-        RequestError: for an encoding that does not exist, and for UTF-16 and UTF-32 without a mark or a name.
+        RequestError: for UTF-16 and UTF-32 without a byte order mark or a name.
     """
     mark = next((mark for mark in MARKS if source.first.startswith(mark)), b"")
-    name = MARKS[mark] if mark else _known(encoding or "utf-8")
+    name = MARKS[mark] if mark else codecs.lookup(encoding or "utf-8").name.removesuffix("-sig")
     if not mark and not encoding and (wide := _wide_encoding(source.first)):
-        raise RequestError(f"{shown(path)} is not UTF-8 but {wide}, and has no mark: give --encoding {wide}.")
+        raise RequestError(
+            f"{shown(path)} is not UTF-8 but {wide}, and has no byte order mark: give --encoding {wide}."
+        )
     source.file.read(len(mark))
     return source.file if name == "utf-8" else io.BufferedReader(_Utf8(source.file, name), READ_BYTES)
 
@@ -73,18 +75,6 @@ def likely_encoding(path: Path) -> str | None:
     # Several may stand for the same text; the commonest of them comes first.
     same = (found.encoding, *found.could_be_from_charset)
     return next((name for name in COMMON if name in same), None)
-
-
-def _known(encoding: str) -> str:
-    """The normal form of an encoding's name."""
-    try:
-        if isinstance("".encode(encoding), bytes):
-            return codecs.lookup(encoding).name.removesuffix("-sig")
-    except (LookupError, ValueError):
-        pass
-    raise RequestError(
-        f"--encoding {shown(encoding)} is none that Python knows: give utf-8, cp1252, utf-16 or another one."
-    )
 
 
 def _wide_encoding(first: bytes) -> str | None:

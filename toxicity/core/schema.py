@@ -57,6 +57,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 # Names that leave no doubt about the column, so that nobody needs to be told of it.
 PLAIN_NAMES = {TEXT, "comment_text", TARGET, "toxicity", "toxic", "is_offensive"}
 
+WORD_FOR = {TEXT: "text", TARGET: "toxicity", ID: "id"}  # in messages
+
 # A cell of a first line that is longer than this is no name of a column.
 LONGEST_NAME = 60
 MOST_NAMES_SHOWN = 20
@@ -157,9 +159,6 @@ def canonical_columns(
     if told:
         _tell(logging.INFO, f"Going by the names of columns, {' and '.join(told)}.")
     return columns
-
-
-WORD_FOR = {TEXT: "text", TARGET: "toxicity", ID: "id"}
 
 
 def _find(candidates: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import RequestError, one_line
 from toxicity.data.folders import is_skipped
-from toxicity.data.readers.files import ENDINGS, is_readable
+from toxicity.data.readers.names import ENDINGS, is_readable
 
 # Names under which file systems report a digest of a file's content, and the time of its last change.
 DIGEST_KEYS = ("blob_id", "ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "CRC")

@@ -18,7 +18,8 @@ from toxicity.core.schema import TARGET, canonical_columns
 from toxicity.data.addresses import list_data_files, local_copy, local_folder, shown
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
 from toxicity.data.readers.base import ChooseColumns, Layout
-from toxicity.data.readers.files import likely_encoding, read_files
+from toxicity.data.readers.encodings import likely_encoding
+from toxicity.data.readers.files import read_files
 from toxicity.data.readers.names import without_packing
 from toxicity.data.row_checks import check_rows
 

@@ -33,14 +33,17 @@ from toxicity.data.readers.base import (
     union_of,
 )
 from toxicity.data.readers.csv import read_csv
-from toxicity.data.readers.encodings import likely_encoding, utf8_stream
+from toxicity.data.readers.encodings import utf8_stream
 from toxicity.data.readers.json import read_json
-from toxicity.data.readers.names import ARROW_ENDINGS, ENDINGS, JSON_ENDINGS, TEXT_ENDINGS, is_readable, stem_of
+from toxicity.data.readers.names import ARROW_ENDINGS, JSON_ENDINGS, TEXT_ENDINGS
 from toxicity.data.readers.packings import Opened, opened
 
-__all__ = ["ENDINGS", "is_readable", "likely_encoding", "read_files", "read_lines", "read_windows", "stem_of"]
-
 DEFAULT_LAYOUT = Layout()
+# What the libraries raise for a damaged file.
+DAMAGES = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, OSError)
+# The first bytes of a file → its reader.
+ARROW_READERS = {b"PAR1": read_parquet, b"ARROW1": read_arrow, b"\xff\xff\xff\xff": read_arrow}
+JSON_BEGINNING = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"')
 
 
 def read_files(
@@ -173,8 +176,3 @@ def _read_text(source: Opened, path: Path, choose: ChooseColumns, layout: Layout
     (name,) = choose([TEXT], str(path))
     for part in read_lines(utf8_stream(source, path, layout.encoding), *limit):
         yield Part(part.table.rename_columns([name]), part.broken, source.share())
-
-
-DAMAGES = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, OSError)
-JSON_BEGINNING = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"')
-ARROW_READERS = {b"PAR1": read_parquet, b"ARROW1": read_arrow, b"\xff\xff\xff\xff": read_arrow}

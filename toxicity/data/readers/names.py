@@ -10,9 +10,7 @@ FORMATS = (*CSV_ENDINGS, *TEXT_ENDINGS, *JSON_ENDINGS, *ARROW_ENDINGS)
 PACKINGS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 # For messages.
-ENDINGS = (
-    f"{', '.join((*CSV_ENDINGS, *TEXT_ENDINGS, *JSON_ENDINGS, *ARROW_ENDINGS))} (packed too: {', '.join(PACKINGS)})"
-)
+ENDINGS = f"{', '.join(FORMATS)} (packed too: {', '.join(PACKINGS)})"
 
 
 def is_readable(name: str, in_folder: bool = False) -> bool:

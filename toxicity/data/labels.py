@@ -60,7 +60,7 @@ def toxicity_of(
     refused unless `positive_labels` says what it means.
 
     Args:
-        column: booleans, numbers or text of any Arrow type, or lists of one of them each.
+        column: booleans, numbers or text of any Arrow type.
         source: what it was read from, for messages.
         name: its name there. Numbers in a column whose name says that it is about civil comments are refused.
         positive_labels: the values that mean toxic; all others then mean civil. Words are compared in lower case and

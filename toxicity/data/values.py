@@ -107,18 +107,11 @@ def _cast(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def read_values(column: pa.ChunkedArray) -> Values | None:
-    """The values of a column; None if its type cannot be read, or a list does not hold one value."""
-    types = pa.types
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if any(test(column.type) for test in (types.is_list, types.is_large_list, types.is_fixed_size_list)):
-        if pc.any(pc.not_equal(pc.list_value_length(column), 1)).as_py():
-            return None
-        return read_values(pc.list_element(column, 0))
+    """The values of a column; None if its type cannot be read, as that of lists, or it holds long texts."""
     if (converted := _cast(column)) is not None:
         numbers = converted.to_numpy()
         values = Values(numbers, np.isnan(numbers), np.zeros(len(column), dtype=bool))
-        if types.is_boolean(column.type):
+        if pa.types.is_boolean(column.type):
             values = values._replace(words=["false", "true"], codes=np.where(values.missing, -1, numbers).astype(int))
         return values
     as_bytes = text_as_bytes(column)

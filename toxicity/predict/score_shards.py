@@ -188,7 +188,7 @@ def _windows_as_read(shard: Shard, scorer: Scorer, options: Options) -> Iterator
                 f"{source}, row {first_row + row + 1:,}: {reason}. "
                 "Mend it, or have the scores of such rows left empty and counted (--on_bad_rows score_null)."
             )
-        ids = table[ID].cast(pa.string()) if pa.types.is_large_string(table.schema.field(ID).type) else table[ID]
+        ids = table[ID]
         if options.submission and ids.null_count:
             row = int(np.argmax(ids.is_null().to_numpy()))
             reason = reasons.get(row, "the id is missing")

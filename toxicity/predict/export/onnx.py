@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def export_and_compare(
         report = {
             "rows": len(texts),
             "labelled": shown(labelled.train_file or labelled.dataset_name),
-            "versions": {package: importlib.metadata.version(package) for package in EXPORT_PACKAGES},
+            "versions": {package: version(package) for package in EXPORT_PACKAGES},
             **{form: _measured(found, scores["torch"], labels) for form, found in scores.items()},
         }
         for form, folder in folders.items():
@@ -107,6 +107,11 @@ def export(model: str, revision: str, folders: Mapping[str, Path], toxic_label: 
         import onnxscript  # noqa: F401
         from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
     except ImportError as error:
+        if (error.name or "").startswith("torch."):
+            raise RequestError(
+                f"transformers cannot export with torch {version('torch')}: export the model where a later torch is "
+                "installed. The export can be scored with this one."
+            ) from error
         raise RequestError(f"{error.name} is not installed: pip install -r requirements-onnx.txt") from error
     with load_errors_explained(model):
         config, tokenizer = load_config_and_tokenizer(model, revision)

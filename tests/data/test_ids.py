@@ -60,6 +60,7 @@ TRAINING = [
     ([b"\xff", b"a"], None, [r"\xff", "a"], ""),
     ([datetime(2020, 1, 1, 2)], pa.timestamp("s"), ["2020-01-01 02:00:00"], "timestamp[s] is kept as text"),
     ([datetime(2020, 1, 1, 2, tzinfo=UTC)], None, ["2020-01-01 02:00:00.000000Z"], "is kept as text"),
+    ([0, None], pa.timestamp("s", "Mars/City"), ["1970-01-01 00:00:00Z", None], "is kept as text"),
     ([date(2020, 1, 1)], None, ["2020-01-01"], "date32[day] is kept as text"),
     ([time(1, 2)], pa.time32("s"), ["01:02:00"], "is kept as text"),
     ([timedelta(1)], pa.duration("s"), ["86400"], "is kept as text"),

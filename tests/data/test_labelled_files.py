@@ -146,6 +146,20 @@ def test_the_first_bad_row_tells_the_likely_encoding(tmp_path):
         RequestError, match=r"row 61: the text is not UTF-8 but cp125\d, it seems \(--encoding cp125\d\)"
     ):
         splits_of(tmp_path / "c.csv")
+    (tmp_path / "c.csv").write_text("\n".join([*lines, "\u00dd,1"]), encoding="utf-8")
+    with pytest.raises(RequestError, match=r"the text is not cp1252 but utf-8, it seems \(--encoding utf-8\)"):
+        splits_of(tmp_path / "c.csv", encoding="cp1252")
+
+
+def test_lines_of_json_in_another_encoding(tmp_path):
+    line = json.dumps({"text": "He said \u201cyou\u2019re rotten\u201d", "target": 1}, ensure_ascii=False)
+    (tmp_path / "c.jsonl").write_text(line, encoding="cp1252")
+    told = r"its line is not UTF-8 but cp125\d, it seems \(--encoding cp125\d\)"
+    with pytest.raises(RequestError, match=f"c.jsonl holds no JSON lines: {told}"):
+        splits_of(tmp_path / "c.jsonl")
+    (tmp_path / "c.jsonl").write_text('{"text": "a", "target": 0}\n' + line, encoding="cp1252")
+    with pytest.raises(RequestError, match=f"c.jsonl, row 2: {told}"):
+        splits_of(tmp_path / "c.jsonl")
 
 
 def test_a_column_that_cannot_be_used_is_handed_on(tmp_path):

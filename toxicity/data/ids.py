@@ -120,8 +120,12 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     else:
         try:
             return column.cast(pa.large_string())
-        except pa.ArrowException:  # an interval, say, or a time zone that this machine does not know
-            write = str
+        except pa.ArrowException:
+            if pa.types.is_timestamp(column.type):  # of a time zone that this machine does not know: in UTC
+                texts = column.cast(pa.timestamp(column.type.unit)).cast(pa.large_string())
+                utc, nothing = (pa.scalar(text, pa.large_string()) for text in ("Z", ""))
+                return pc.binary_join_element_wise(texts, utc, nothing)
+            write = str  # an interval, say
     values = (None if value is None else write(value) for value in column.to_pylist())
     return pa.chunked_array([pa.array(values, pa.large_string())])
 

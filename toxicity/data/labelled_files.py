@@ -54,15 +54,21 @@ class Source:
         """Numbers of the rows that belong to the data, ascending, int64; bad ones are among them."""
         return np.delete(np.arange(len(self.table)), self.unscored)
 
-    def first_bad_row(self) -> str:
-        """The file of the first bad row, the row's number there (1 is the first below the header), and the reason."""
+    def first_bad_row(self, encoding: str | None = None) -> str:
+        """The file of the first bad row, the row's number there (1 is the first below the header), and the reason.
+
+        With `encoding` it is known as what the file was read; where that is not right, the likely one is told.
+        """
         row, reason = next(iter(self.bad_rows.items()))
         starts = np.cumsum([0, *(rows for _, rows in self.files)])
         number = int(np.searchsorted(starts, row, side="right")) - 1
         file = self.files[number][0]
         told = f"{file}, row {row - starts[number] + 1:,}: {reason}"
-        if reason.endswith("is not UTF-8") and Path(file).is_file() and (encoding := likely_encoding(Path(file))):
-            told += f" but {encoding}, it seems (--encoding {encoding})"
+        if reason.endswith("is not UTF-8"):
+            told = told.removesuffix("UTF-8") + (encoding or "UTF-8")
+            likely = likely_encoding(Path(file)) if Path(file).is_file() else None
+            if likely and likely != (encoding or "utf-8"):  # the rows may be damaged far behind the beginning
+                told += f" but {likely}, it seems (--encoding {likely})"
         return told
 
 

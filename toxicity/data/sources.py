@@ -69,7 +69,7 @@ def load_splits(arguments: DataArguments) -> Splits:
             raise RequestError(sources[0].unmatched[label])
     tables, dropped, absent = [], Counter(), {}
     for source in sources:
-        _refuse_or_warn(source, arguments.on_bad_rows)
+        _refuse_or_warn(source, arguments)
         dropped.update([NOT_SCORED] * len(source.unscored))
         absent |= source.absent
     drawn = _draw(sources, arguments)
@@ -190,15 +190,15 @@ def _data_name(arguments: DataArguments) -> str:
     return (Path(given).name if Path(given).exists() else given) + (f" ({beside})" if beside else "")
 
 
-def _refuse_or_warn(source: Source, on_bad_rows: str) -> None:
+def _refuse_or_warn(source: Source, arguments: DataArguments) -> None:
     if not source.bad_rows:
         return
-    if on_bad_rows == "drop":
+    if arguments.on_bad_rows == "drop":
         for reason, rows in Counter(source.bad_rows.values()).items():
             logger.warning(f"Left out of {source.name}: {rows:,} rows: {reason}.")
         return
     raise RequestError(
-        f"{source.first_bad_row()}. Bad rows in all: {len(source.bad_rows):,}. "
+        f"{source.first_bad_row(arguments.encoding)}. Bad rows in all: {len(source.bad_rows):,}. "
         "Mend them, leave them out and have them counted (--on_bad_rows drop), "
         "or name other columns (--text_column_name, --label_column_name)."
     )

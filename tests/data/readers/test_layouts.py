@@ -171,9 +171,13 @@ def test_the_likely_encoding(tmp_path, text, encoding):
     assert text.encode(encoding).decode(likely_encoding(path)) == text
 
 
-def test_an_ascii_file_has_no_other_encoding(tmp_path):
-    (tmp_path / "c.csv").write_bytes(b"text\nplain\n")
-    assert likely_encoding(tmp_path / "c.csv") is None
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [(b"text\nplain\n", None), (b"PAR1\0\xe9 \xe9", None), ("caf\xe9 \xdd\n".encode(), "utf-8")],
+)
+def test_files_that_have_no_other_encoding(tmp_path, content, encoding):
+    (tmp_path / "c.csv").write_bytes(content)
+    assert likely_encoding(tmp_path / "c.csv") == encoding
 
 
 ONE_COLUMN = b"text\nso kind\nyou, liar\n1, 2, 3\n"
@@ -230,13 +234,14 @@ def test_classes_are_their_names(tmp_path, write):
     assert rows["target"] == ["toxic", "non-toxic", None, None]
 
 
-def test_classes_in_lists_of_one_are_their_names(tmp_path):
-    table = PLAIN.set_column(2, "target", pa.array([[0], [1], [], [7]]))
-    classes = {"names": ["toxic", "non-toxic"], "_type": "ClassLabel"}
-    features = {"target": {"feature": classes, "_type": "List"}, "text": {"dtype": "string", "_type": "Value"}}
+@pytest.mark.parametrize("kind", ["List", "Sequence", None])
+def test_classes_in_lists_of_one_are_their_names(tmp_path, kind):
+    table = PLAIN.set_column(2, "target", pa.array([[0], [1], [0], []]))
+    feature = {"names": ["toxic", "non-toxic"], "_type": "ClassLabel"}
+    features = {"target": {"feature": feature, "_type": kind} if kind else [feature]}
     table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     rows, _ = read(tmp_path / "c.parquet", arrow_bytes(write_parquet, table))
-    assert rows["target"] == ["toxic", "non-toxic", None, None]
+    assert rows["target"] == ["toxic", "non-toxic", "toxic", None]
 
 
 @pytest.mark.parametrize(
@@ -250,6 +255,8 @@ def test_classes_in_lists_of_one_are_their_names(tmp_path):
         ([10**30, 1], pa.binary(), [b"1" + b"0" * 30, b"1"]),
         ([None, None], pa.null(), [None, None]),
         ([["a"], "b"], pa.binary(), [b"a", b"b"]),
+        (["a", float("nan")], pa.binary(), [b"a", None]),
+        ([1, [float("nan")]], pa.int64(), [1, None]),
     ],
 )
 def test_types_of_json(tmp_path, values, kind, expected):

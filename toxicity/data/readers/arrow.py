@@ -74,17 +74,20 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """The names of the classes that `datasets` notes in a schema, by column."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = {column: _names_of(feature) for column, feature in features.items()}
+        return {column: names for column, feature in features.items() if (names := _names_in(feature))}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
-    return {column: classes for column, classes in names.items() if classes}
 
 
-def _names_of(feature: Any) -> list[str] | None:
-    """The names of the classes of a feature as `datasets` notes it, or of those in its lists."""
+def _names_in(feature: Any) -> list[str]:
+    """The names of the classes of a feature, or of those in its lists."""
+    if isinstance(feature, list):  # as `datasets` before 4 wrote some lists
+        return _names_in(feature[0]) if len(feature) == 1 else []
     if not isinstance(feature, dict):
-        return None
-    return feature.get("names") if feature.get("_type") == "ClassLabel" else _names_of(feature.get("feature"))
+        return []
+    if "feature" in feature:
+        return _names_in(feature["feature"])
+    return feature.get("names") or [] if feature.get("_type") == "ClassLabel" else []
 
 
 def plain_column(column: pa.ChunkedArray, classes: list[str] | None = None) -> pa.ChunkedArray:

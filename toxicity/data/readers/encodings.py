@@ -53,7 +53,7 @@ def utf8_stream(source: Opened, path: Path, encoding: str | None) -> io.Buffered
 
 
 def likely_encoding(path: Path) -> str | None:
-    """The encoding that a file of text which is not UTF-8 may have, going by its letters; None if there is no telling.
+    """The encoding that a file of text may have, going by its letters; None if there is no telling.
 
     Args:
         path: a file of text, plain or packed.
@@ -63,8 +63,13 @@ def likely_encoding(path: Path) -> str | None:
 
     with opened(path) as source:
         sample = source.file.read(SAMPLE_BYTES)
+    if b"\0" in sample:
+        return None  # no file of text, or one of UTF-16, which its mark or its name tells
     # The lines that say something about it; of megabytes of ASCII alone, the guess would take minutes.
-    lines = [line for line in re.split(rb"[\r\n]+", sample) if not line.isascii()]
+    whole = sample if len(sample) < SAMPLE_BYTES else sample[: sample.rfind(b"\n") + 1]
+    lines = [line for line in re.split(rb"[\r\n]+", whole) if not line.isascii()]
+    if lines and all(map(_is_utf_8, lines)):
+        return "utf-8"
     text = b"\n".join(lines)[: 2**15]
     found = from_bytes(text, cp_isolation=COMMON, preemptive_behaviour=False).best() if lines else None
     if found is None:
@@ -75,6 +80,14 @@ def likely_encoding(path: Path) -> str | None:
     # Several may stand for the same text; the commonest of them comes first.
     same = (found.encoding, *found.could_be_from_charset)
     return next((name for name in COMMON if name in same), None)
+
+
+def _is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _wide_encoding(first: bytes) -> str | None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from toxicity.core.errors import RequestError, one_line
 from toxicity.data.readers import base
 from toxicity.data.readers.base import ChooseColumns, Layout, Limit, Part, batched, bounded_lines, line_too_long, shown
-from toxicity.data.readers.encodings import utf8_stream
+from toxicity.data.readers.encodings import likely_encoding, utf8_stream
 from toxicity.data.readers.json_documents import array_elements, records_of
 from toxicity.data.readers.packings import Opened
 
@@ -21,6 +21,7 @@ from toxicity.data.readers.packings import Opened
 LIMIT = Limit(2**16, 2**24)
 # An object that holds a whole table is read at once, so it must be of moderate size.
 MAX_DOCUMENT_BYTES = 2**26
+NOT_UTF_8 = "its line is not UTF-8"
 
 
 class Record(NamedTuple):
@@ -46,7 +47,9 @@ def read_json(source: Opened, path: Path, choose: ChooseColumns, layout: Layout,
     for batch in batched(_records(utf8_stream(source, path, layout.encoding), path), limit or LIMIT, lambda r: r.bytes):
         broken = {number: record.broken for number, record in enumerate(batch) if record.broken}
         if wanted is None and len(broken) == len(batch):
-            raise RequestError(f"{shown(path)} holds no JSON lines: {broken[0]}.")
+            likely = likely_encoding(path) if broken[0] == NOT_UTF_8 else None
+            remedy = f" but {likely}, it seems (--encoding {likely})" if likely else ""
+            raise RequestError(f"{shown(path)} holds no JSON lines: {broken[0]}{remedy}.")
         names = dict.fromkeys(chain.from_iterable(record.values for record in batch))
         if wanted is None:
             wanted = choose(list(names), str(path))
@@ -116,6 +119,8 @@ def _parsed(line: bytes | None) -> Record:
         return Record({}, f"it is not JSON: {line_too_long()}", base.BLOCK_BYTES)
     try:
         return _record(json.loads(line), len(line))
+    except UnicodeDecodeError:
+        return Record({}, NOT_UTF_8, len(line))
     except (ValueError, RecursionError) as error:
         return Record({}, f"it is not JSON: {one_line(error)}", len(line))
 
@@ -140,8 +145,9 @@ def _table(batch: list[Record], wanted: dict[str, str], broken: dict[int, str]) 
 
 
 def _scalar(value: object) -> object:
-    """The element of a list of one."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+    """The element of a list of one; None for NaN, which is how Python writes a missing value."""
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return None if isinstance(value, float) and value != value else value
 
 
 def _array(values: list[Any]) -> pa.Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from toxicity.data.addresses import local_copy
 from toxicity.data.ids import whole_numbers
 from toxicity.data.readers.base import ChooseColumns, Layout, Part
 from toxicity.data.readers.files import read_lines, read_windows
+from toxicity.data.readers.names import has_types
 from toxicity.data.row_checks import check_comments
 from toxicity.predict.ledger import Ledger
 from toxicity.predict.progress import Progress
@@ -35,8 +35,6 @@ from toxicity.predict.writers import output_file
 # 2 KB on average. The last bits of a score depend on both, so they are constants and not options.
 ROWS_PER_WINDOW = 16_384
 BYTES_PER_WINDOW = 2**25
-# Files whose text is text: in others a whole number stands as one that a CSV file cannot mark as such.
-TYPED = re.compile(r"\.(json|jsonl|ndjson|parquet|pq|parq|feather|arrow)(\.[a-z0-9]+)?($|[?#:])", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -195,7 +193,7 @@ def _windows_as_read(shard: Shard, scorer: Scorer, options: Options) -> Iterator
             raise RequestError(
                 f"{source}, row {first_row + row + 1:,}: {reason}, and a submission needs the id of every row: mend it."
             )
-        if pa.types.is_string(ids.type) and not TYPED.search(shard.address):
+        if pa.types.is_string(ids.type) and not has_types(shard.address):
             numbers = whole_numbers(ids)
             ids = ids if numbers is None else numbers
         good = np.ones(len(table), dtype=bool)

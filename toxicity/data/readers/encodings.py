@@ -10,7 +10,9 @@ from pathlib import Path
 from toxicity.core.errors import RequestError
 from toxicity.data.readers.base import shown
 from toxicity.data.readers.packings import Opened, opened
+from toxicity.data.text import text_or_none
 
+# Byte order marks.
 UTF_8_MARK = b"\xef\xbb\xbf"
 # The longer ones first, as that of UTF-32 begins with that of UTF-16.
 MARKS = {
@@ -68,7 +70,7 @@ def likely_encoding(path: Path) -> str | None:
     # The lines that say something about it; of megabytes of ASCII alone, the guess would take minutes.
     whole = sample if len(sample) < SAMPLE_BYTES else sample[: sample.rfind(b"\n") + 1]
     lines = [line for line in re.split(rb"[\r\n]+", whole) if not line.isascii()]
-    if lines and all(map(_is_utf_8, lines)):
+    if lines and None not in map(text_or_none, lines):
         return "utf-8"
     text = b"\n".join(lines)[: 2**15]
     found = from_bytes(text, cp_isolation=COMMON, preemptive_behaviour=False).best() if lines else None
@@ -80,14 +82,6 @@ def likely_encoding(path: Path) -> str | None:
     # Several may stand for the same text; the commonest of them comes first.
     same = (found.encoding, *found.could_be_from_charset)
     return next((name for name in COMMON if name in same), None)
-
-
-def _is_utf_8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _wide_encoding(first: bytes) -> str | None:

@@ -4,14 +4,14 @@ import logging
 
 import pytest
 
-from toxicity.core import schema
+from toxicity.core.console import log_once
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import canonical_columns
 
 
 @pytest.fixture(autouse=True)
 def nothing_told_yet():
-    schema._tell.cache_clear()
+    log_once.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -68,23 +68,26 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
             is_local, wants_hidden = isinstance(files, LocalFileSystem), False
             paths = list(_files_below(path)) if is_local else files.find(path)
         elif files.exists(path):
-            raise RequestError(f"cannot read {shown(address)}: its name should end in one of {ENDINGS}.")
+            raise RequestError(f"cannot read {without_credentials(address)}: its name should end in one of {ENDINGS}.")
         elif pattern:
             paths = [found for found in files.glob(path) if files.isfile(found)]
             folder = path[: pattern.start()].rpartition("/")[0]
             wants_hidden = any(part.startswith((".", "_")) for part in path.removeprefix(folder).split("/"))
         else:
             _refuse_dangling(path)
-            raise RequestError(f"there is no file {shown(address)}.{_nearest(files, path)}")
+            raise RequestError(f"there is no file {without_credentials(address)}.{_nearest(files, path)}")
         names = {found: found.removeprefix(folder).lstrip("/") for found in sorted(paths)}
         readable = [found for found in names if is_readable(names[found], in_folder=not pattern)]
         data = [found for found in readable if not is_skipped(names[found], wants_hidden)]
         if skipped := [names[found] for found in readable if found not in set(data)]:
             examples = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
-            logger.info(f"Not read in {shown(address)}: {len(skipped):,} files that are hidden or no data: {examples}")
+            logger.info(
+                f"Not read in {without_credentials(address)}: {len(skipped):,} files that are hidden or no data: "
+                f"{examples}"
+            )
         if not data:
             why = "all its files are hidden or describe data" if readable else f"no file ends in {ENDINGS}"
-            raise RequestError(f"{shown(address)} holds no data: {why}.")
+            raise RequestError(f"{without_credentials(address)} holds no data: {why}.")
         return [_data_file(files, address, found, names[found]) for found in data]
 
 
@@ -134,7 +137,7 @@ def _is_text(path: str) -> bool:
     return True
 
 
-def shown(address: str) -> str:
+def without_credentials(address: str) -> str:
     """An address, or a message with addresses in it, without what may be a credential: user, password and query."""
     without_query = re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\"?]*=[^\s'\")]*", r"\1", address)
     # In front of the @ of other file systems, as in abfs://CONTAINER@ACCOUNT, stands a name, unless it has a colon.
@@ -161,9 +164,9 @@ def access_errors_explained(address: str, copy: Path | None = None) -> Iterator[
         # A disk fills up while the copy is written; the file itself is only read.
         if copy is not None and is_full_disk(error):
             raise _no_place(copy.parent, error) from error
-        reason = shown(one_line(error))
+        reason = without_credentials(one_line(error))
         raise RequestError(
-            f"cannot reach {shown(address)}: {type(error).__name__}: {reason} "
+            f"cannot reach {without_credentials(address)}: {type(error).__name__}: {reason} "
             "Check the address, your right to read it, and the network."
         ) from error
 
@@ -196,7 +199,7 @@ def _data_file(files: AbstractFileSystem, address: str, path: str, name: str) ->
     links = address.split("::")
     number = next((number for number, link in enumerate(links) if "://" in link), 0)
     location = "::".join([*links[:number], files.unstrip_protocol(path), *links[number + 1 :]])
-    return DataFile(shown(location), name, info.get("size"), version, location)
+    return DataFile(without_credentials(location), name, info.get("size"), version, location)
 
 
 def _refuse_dangling(path: str) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.schema import TARGET, canonical_columns
-from toxicity.data.addresses import list_data_files, local_copy, local_folder, shown
+from toxicity.data.addresses import list_data_files, local_copy, local_folder, without_credentials
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
 from toxicity.data.readers.base import ChooseColumns, Layout
 from toxicity.data.readers.encodings import likely_encoding
@@ -101,7 +101,7 @@ def read_file(address: str, arguments: DataArguments, flag: str = "--train_file"
 
 def name_of(address: str) -> str:
     """What the comments at an address are called: the name of the file or folder, as it was before it was packed."""
-    *links, last = shown(address).split("::")
+    *links, last = without_credentials(address).split("::")
     # The links of simplecache::zip://::ARCHIVE.zip but the last are a way of opening the next one, and a folder in it.
     paths = [link.partition("://")[2] for link in links] + [last.rpartition("://")[2]]
     name = next(filter(None, (PurePosixPath(path).name for path in paths)), address)

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import TARGET, polarity
-from toxicity.data.values import PAIRS, Values, as_text, kind_of, number_of, plain_shares, read_values, shown
+from toxicity.data.values import PAIRS, Values, as_text, kind_of, number_of, plain_shares, read_values
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def toxicity_of(
         faults = [(pc.is_null(fits).to_numpy(), MISSING_TARGET)] if fits.null_count else []
         return Toxicity(fits, faults, np.zeros(len(column), dtype=bool), {})
     values = read_values(column)
-    where = f"{source}: the column {shown(name)}"
+    where = f"{source}: the column {quoted(name)}"
     if values is None:
         raise RequestError(
             f"{where} holds no toxicity but {kind_of(column)}. Name another with --label_column_name, "
@@ -193,7 +194,7 @@ def _named(values: Values, where: str, positive_labels: Sequence[str]) -> tuple[
     toxic = {_key(label): label for label in positive_labels}
     keys = {value: _key(value) for value in counts}
     unmatched = {
-        label: f"{where} holds {_listed(counts)}, and nowhere {shown(label)}, as --positive_labels has."
+        label: f"{where} holds {_listed(counts)}, and nowhere {quoted(label)}, as --positive_labels has."
         for key, label in toxic.items()
         if key not in keys.values()
     }
@@ -222,7 +223,7 @@ def _tell_toxic(where: str, counts: Mapping[float | str, int], toxic: set[float 
 def _listed(counts: Mapping[float | str, int]) -> str:
     """Values and the number of their rows, the most frequent ones."""
     frequent = sorted(counts, key=lambda value: -counts[value])[:MOST_VALUES_SHOWN]
-    told = [f"{shown(as_text(value))} ({_rows(counts[value])})" for value in counts if value in frequent]
+    told = [f"{quoted(as_text(value))} ({_rows(counts[value])})" for value in counts if value in frequent]
     return ", ".join(told) + (f" and {len(counts) - len(told):,} more" if len(counts) > len(told) else "")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toxicity.core.console import printable
+from toxicity.core.console import quoted
 from toxicity.data.readers.base import text_as_bytes
 from toxicity.data.text import decoded
 
@@ -21,7 +21,6 @@ BOOLEANS = {word: number for pair in PAIRS for word, number in pair.items()}
 MISSING = ("", "na", "n/a", "nan", "null")
 # Texts that are longer than this on average are comments, and no labels of any kind.
 LONGEST_LABEL_BYTES = 100
-SHOWN_CHARACTERS = 40
 
 
 class Values(NamedTuple):
@@ -80,7 +79,7 @@ def optional_shares(
     if wrong.any():
         row = int(wrong.argmax())
         kind = "a whole number" if whole else "a share from 0 to 1"
-        return None, f"{shown(as_text(column[row].as_py()))} in row {row + 1:,} is not {kind}"
+        return None, f"{quoted(as_text(column[row].as_py()))} in row {row + 1:,} is not {kind}"
     return pa.array(numbers, mask=missing), ""
 
 
@@ -152,8 +151,3 @@ def as_text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
     return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
-def shown(text: str) -> str:
-    """A text of a file in a message: safe to print, and short."""
-    return f"`{printable(text, SHOWN_CHARACTERS)}`"

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from toxicity.core.errors import RequestError
-from toxicity.data.readers.base import shown
+from toxicity.data.readers.base import printable_path
 from toxicity.data.readers.packings import Opened, opened
 from toxicity.data.text import text_or_none
 
@@ -48,7 +48,7 @@ def utf8_stream(source: Opened, path: Path, encoding: str | None) -> io.Buffered
     name = MARKS[mark] if mark else codecs.lookup(encoding or "utf-8").name.removesuffix("-sig")
     if not mark and not encoding and (wide := _wide_encoding(source.first)):
         raise RequestError(
-            f"{shown(path)} is not UTF-8 but {wide}, and has no byte order mark: give --encoding {wide}."
+            f"{printable_path(path)} is not UTF-8 but {wide}, and has no byte order mark: give --encoding {wide}."
         )
     source.file.read(len(mark))
     return source.file if name == "utf-8" else io.BufferedReader(_Utf8(source.file, name), READ_BYTES)

@@ -19,7 +19,8 @@ WINDOW_BYTES = 2**21
 # After a row that is not regular Python's parser reads so many bytes, and twice as many each time the next is not.
 STRETCH_BYTES = 2**16
 
-LINE = re.compile(rb"[^\r\n]*(\r\n?|\n)")
+# Possessive, as a long line without an end would be gone through once more backwards.
+LINE = re.compile(rb"[^\r\n]*+(\r\n?|\n)")
 QUOTE = 0x22
 csv.field_size_limit(2**24)  # far longer than any comment
 

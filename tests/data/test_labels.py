@@ -212,7 +212,7 @@ def test_a_column_of_civility_may_say_what_it_means():
         ([True, False], None, "toxic `true` (1 row); civil `false` (1 row)"),
         (["yes", "no"], None, "toxic `yes` (1 row); civil `no` (1 row)"),
         ([0, 1, 2], ["0", "1"], "toxic `0` (1 row), `1` (1 row); civil `2` (1 row)"),
-        ([-1, 1, -1], None, "1 is toxic (1 row), -1 civil (2 rows)"),
+        ([-1, 1, -1], None, "toxic `1` (1 row); civil `-1` (2 rows)"),
         ([0, 1, 0.5], None, ""),
         (["0,5", "1%"], None, ""),
     ],

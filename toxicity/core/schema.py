@@ -51,7 +51,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "severe_toxicity": ("severe_toxicity", "severe_toxic"),
     "identity_attack": ("identity_attack", "identity_hate"),
 }
-# Names that leave no doubt about the column, so that nobody needs to be told of it.
+# Names that leave no doubt about the column, so that it need not be logged.
 PLAIN_NAMES = {TEXT, "comment_text", TARGET, "toxicity", "toxic", "is_offensive"}
 
 WORD_FOR = {TEXT: "text", TARGET: "toxicity", ID: "id"}  # in messages
@@ -161,7 +161,9 @@ def canonical_columns(
 
 
 def _find(candidates: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The column of the first candidate that is there, exactly or else but for case and marks, where it may be two."""
+    """The columns of the first candidate that is there: the one of exactly that name, else all that differ from it in
+    upper and lower case and in other characters than letters and digits.
+    """
     for name in candidates:
         if name in names:
             return [name]

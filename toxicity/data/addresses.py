@@ -216,7 +216,7 @@ def _nearest(files: AbstractFileSystem, path: str) -> str:
     """A sentence with the name in the folder that is nearest to that of a missing file; nothing without one."""
     folder, _, name = path.rpartition("/")
     near: dict[str, str] = {}
-    with suppress(Exception):  # not all file systems can list a folder, and the missing file is what is to be told
+    with suppress(Exception):  # not all file systems can list a folder, and the message is about the missing file
         for found in files.ls(folder or "/", detail=False):
             if not is_skipped(base := str(found).rstrip("/").rpartition("/")[2]):
                 near[base.lower()] = base

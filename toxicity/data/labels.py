@@ -136,7 +136,7 @@ def _understood(values: Values, where: str, said_to_be_civil: bool) -> tuple[np.
     outside = present & ((numbers < 0) | (numbers > 1))
     counts = {} if values.words is not None or not outside.any() else values.counts()
     if counts.keys() == {-1.0, 1.0}:
-        logger.info(f"{where} holds -1 and 1: 1 is toxic ({_rows(counts[1.0])}), -1 civil ({_rows(counts[-1.0])}).")
+        _tell_toxic(where, counts, {1.0})
         return np.where(numbers == 1, 1.0, np.where(present, 0.0, np.nan)), []
     if unlike or no_numbers.sum() > (present & ~no_numbers).sum() or _too_many(values, outside):
         percents = len(counts) >= LEAST_DIFFERENT_PERCENTS and min(counts) >= 0 and 10 < max(counts) <= 100
@@ -217,7 +217,7 @@ def _key(value: float | str) -> float | str:
 def _tell_toxic(where: str, counts: Mapping[float | str, int], toxic: set[float | str]) -> None:
     sides = [{value: rows for value, rows in counts.items() if (value in toxic) is side} for side in (True, False)]
     told = [f"{kind} {_listed(side) or 'none'}" for kind, side in zip(("toxic", "civil"), sides, strict=True)]
-    logger.info(f"{where} is read so: {'; '.join(told)}.")
+    logger.info(f"{where} means: {'; '.join(told)}.")
 
 
 def _listed(counts: Mapping[float | str, int]) -> str:

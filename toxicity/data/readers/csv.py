@@ -84,7 +84,7 @@ def _table_of(beginning: bytes, delimiter: str | None, path: Path) -> Table:
     if excel:
         delimiter, beginning = delimiter or excel["delimiter"], beginning[len(first_line) :]
     start = len(first_line) if excel else 0
-    tables = [_divided(beginning, mark) for mark in ([delimiter] if delimiter else DELIMITERS)]
+    tables = [_divided(beginning, each) for each in ([delimiter] if delimiter else DELIMITERS)]
     # The first of those with most columns.
     table = max(tables, key=lambda table: -1 if isinstance(table, csv.Error) else len(table.names))
     if not delimiter and (isinstance(table, csv.Error) or len(table.names) < 2):

@@ -68,7 +68,7 @@ def regular_end(window: bytes | bytearray, delimiter: str, is_last: bool) -> int
         is_last: whether the file ends with the window.
     """
     if not delimiter.isascii() or window.startswith(b"\xef\xbb\xbf"):
-        return 0  # Arrow takes delimiters of one byte, and the bytes of a mark in the text for one of the file
+        return 0  # Arrow takes delimiters of one byte only, and would drop a U+FEFF here as a byte order mark
     quotes, stop = _matching_quotes(window, b"\n\r" + delimiter.encode())
     if is_last and stop == len(window):
         return stop

@@ -66,7 +66,7 @@ def likely_encoding(path: Path) -> str | None:
     with opened(path) as source:
         sample = source.file.read(SAMPLE_BYTES)
     if b"\0" in sample:
-        return None  # no file of text, or one of UTF-16, which its mark or its name tells
+        return None  # no file of text, or one of UTF-16, which has a byte order mark or a flag
     # The lines that say something about it; of megabytes of ASCII alone, the guess would take minutes.
     whole = sample if len(sample) < SAMPLE_BYTES else sample[: sample.rfind(b"\n") + 1]
     lines = [line for line in re.split(rb"[\r\n]+", whole) if not line.isascii()]

@@ -60,35 +60,39 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
         raise RequestError(f"there is no file of an empty name: give {flag} a file, a folder or a pattern.")
     with access_errors_explained(address):
         files, path = _located(address)
-        folder, pattern = path, re.search(r"[*?\[]", path)
         # Checked before `isdir`, as fsspec takes any page with links on a web server for a folder.
         if is_readable(_without_query(path)) and files.isfile(path):
             return [_data_file(files, address, path, PurePosixPath(_without_query(path)).name)]
+        pattern = None
         if files.isdir(path):
-            is_local, wants_hidden = isinstance(files, LocalFileSystem), False
-            paths = list(_files_below(path)) if is_local else files.find(path)
+            folder, wants_hidden = path, False
+            paths = _files_below(path) if isinstance(files, LocalFileSystem) else files.find(path)
         elif files.exists(path):
             raise RequestError(f"cannot read {without_credentials(address)}: its name should end in one of {ENDINGS}.")
-        elif pattern:
+        elif pattern := re.search(r"[*?\[]", path):
             paths = [found for found in files.glob(path) if files.isfile(found)]
             folder = path[: pattern.start()].rpartition("/")[0]
             wants_hidden = any(part.startswith((".", "_")) for part in path.removeprefix(folder).split("/"))
         else:
             _refuse_dangling(path)
             raise RequestError(f"there is no file {without_credentials(address)}.{_nearest(files, path)}")
-        names = {found: found.removeprefix(folder).lstrip("/") for found in sorted(paths)}
-        readable = [found for found in names if is_readable(names[found], in_folder=not pattern)]
-        data = [found for found in readable if not is_skipped(names[found], wants_hidden)]
-        if skipped := [names[found] for found in readable if found not in set(data)]:
-            examples = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
-            logger.info(
-                f"Not read in {without_credentials(address)}: {len(skipped):,} files that are hidden or no data: "
-                f"{examples}"
-            )
-        if not data:
-            why = "all its files are hidden or describe data" if readable else f"no file ends in {ENDINGS}"
-            raise RequestError(f"{without_credentials(address)} holds no data: {why}.")
-        return [_data_file(files, address, found, names[found]) for found in data]
+        paths_of = {found.removeprefix(folder).lstrip("/"): found for found in sorted(paths)}
+        names = _names_of_data(list(paths_of), without_credentials(address), pattern is None, wants_hidden)
+        return [_data_file(files, address, paths_of[name], name) for name in names]
+
+
+def _names_of_data(names: list[str], address: str, in_folder: bool, wants_hidden: bool) -> list[str]:
+    """Those files at an address that are to be read; what is left out of known formats is logged."""
+    readable = [name for name in names if is_readable(name, in_folder)]
+    data = [name for name in readable if not is_skipped(name, wants_hidden)]
+    if not data:
+        why = "all its files are hidden or describe data" if readable else f"no file ends in {ENDINGS}"
+        raise RequestError(f"{address} holds no data: {why}.")
+    if len(data) < len(readable):
+        skipped = [name for name in readable if is_skipped(name, wants_hidden)]
+        examples = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
+        logger.info(f"Not read in {address}: {len(skipped):,} files that are hidden or no data: {examples}")
+    return data
 
 
 @contextmanager

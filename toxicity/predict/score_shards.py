@@ -136,9 +136,7 @@ def _claimed_windows(
 def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window | IdsDisagree]:
     """The windows of a shard, with ids of one type; where that changes on the way, `IdsDisagree` and all once more."""
     id_type: pa.DataType | None = None
-    complete = False
-    while not complete:
-        complete = True
+    while True:
         with closing(_windows_as_read(shard, scorer, options)) as windows:
             for window in windows:
                 common = _common_type(id_type, window.ids.type)
@@ -148,10 +146,11 @@ def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window 
                     ids, common = window.ids, pa.string()
                 known, id_type = id_type, common
                 if known not in (None, common):
-                    complete = False
                     yield IdsDisagree()
                     break
-                yield Window(ids, *window[1:])
+                yield window._replace(ids=ids)
+            else:
+                return
 
 
 def _common_type(one: pa.DataType | None, other: pa.DataType) -> pa.DataType:

@@ -23,6 +23,7 @@ def test_one_half_is_toxic():
         ("not_offensive", False),
         ("hate speech", True),
         ("neither", False),
+        ("is_safe", False),
         ("is_toxic", True),
         ("is_clean", False),
         ("isn't", None),

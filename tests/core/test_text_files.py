@@ -38,16 +38,12 @@ def test_encodings(given, encoding):
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
-        ("utf-88", "the nearest is utf_8"),
-        ("base64", ""),
-        ("rot13", ""),
-        ("klingon", ""),
-        ("a\0b", ""),
-        ("undefined", ""),
+        *[("utf-88", "; the nearest is utf_8;"), ("base64", "; such as"), ("rot13", "; such as")],
+        *[("klingon", "; such as"), ("a\0b", "; such as"), ("undefined", "; such as")],
     ],
 )
 def test_what_is_no_encoding_of_text(given, hint):
-    with pytest.raises(RequestError, match=f"is no character encoding that Python knows.*{hint}"):
+    with pytest.raises(RequestError, match=f"is no character encoding that Python knows{hint}"):
         encoding_of(given)
 
 

@@ -162,6 +162,14 @@ def test_lines_of_json_in_another_encoding(tmp_path):
         splits_of(tmp_path / "c.jsonl")
 
 
+@pytest.mark.parametrize("address", ["", "*.csv*"])
+def test_a_file_that_is_there_packed_and_unpacked(tmp_path, address):
+    for name in ("train.csv", "train.csv.gz"):
+        pd.DataFrame(COMMENTS, columns=["text", "target"]).to_csv(tmp_path / name, index=False)
+    with pytest.raises(RequestError, match=r"holds train.csv and train.csv.gz, .* twice: name one of them as --train_"):
+        splits_of(f"{tmp_path}/{address}")
+
+
 def test_a_column_that_cannot_be_used_is_handed_on(tmp_path):
     rows = [[text, label, "often" if label else "seldom"] for text, label in COMMENTS]
     splits = splits_of(write_csv(tmp_path / "c.csv", ["text", "target", "insult"], rows))

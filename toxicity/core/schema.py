@@ -72,6 +72,7 @@ TOXIC_WORDS = (
 )
 CIVIL_WORDS = (
     *("benign", "civil", "clean", "harmless", "inoffensive", "neither", "none", "normal", "not", "ok", "okay"),
+    "safe",
 )
 
 
@@ -200,7 +201,7 @@ def _missing(
     if nearest is not None:
         name = printable(letters_of[nearest], LONGEST_NAME)
         advice = f"The nearest is `{name}`: if that is the {what}, give --{flag}_column_name {shlex.quote(name)}."
-    return f"{source} has no column {lacks}; it has {_listed(names)}. {advice}"
+    return f"{source} has no column {lacks}; it has {_listed(names) or 'none'}. {advice}"
 
 
 def _looks_like_data(names: Sequence[str]) -> bool:

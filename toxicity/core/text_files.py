@@ -30,12 +30,19 @@ def encoding_of(given: str) -> str:
     Raises:
         RequestError: if Python knows no such encoding of text, naming the nearest one.
     """
-    try:
-        "a".encode(given)  # unlike `lookup`, this refuses what encodes no text, such as base64
+    if _encodes_text(given):
         return codecs.lookup(given).name
-    except (LookupError, ValueError, TypeError) as error:
-        nearest = difflib.get_close_matches(given.casefold().replace("-", "_"), [*aliases, *aliases.values()], n=1)
-        hint = f"; the nearest is {nearest[0]}" if nearest else ""
-        raise RequestError(
-            f"--encoding {given!r} is no character encoding that Python knows{hint}; such as utf-8, utf-16 or cp1252."
-        ) from error
+    near = difflib.get_close_matches(given.casefold().replace("-", "_"), [*aliases, *aliases.values()], n=5)
+    nearest = next(filter(_encodes_text, near), None)
+    hint = f"; the nearest is {nearest}" if nearest else ""
+    raise RequestError(
+        f"--encoding {given!r} is no character encoding that Python knows{hint}; such as utf-8, utf-16 or cp1252."
+    )
+
+
+def _encodes_text(name: str) -> bool:
+    try:
+        "a".encode(name)  # unlike `lookup`, this refuses what encodes no text, such as base64
+    except (LookupError, ValueError, TypeError):
+        return False
+    return True

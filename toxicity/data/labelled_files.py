@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from toxicity.core.arguments import DataArguments
+from toxicity.core.console import printable
+from toxicity.core.errors import RequestError
 from toxicity.core.schema import TARGET, canonical_columns
 from toxicity.data.addresses import list_data_files, local_copy, local_folder, without_credentials
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
@@ -89,6 +91,7 @@ def read_file(address: str, arguments: DataArguments, flag: str = "--train_file"
         table = read_saved_split(folder, chooser(arguments, found))
         return checked_source(name, table, [(str(folder), len(table))], arguments, found)
     files = list_data_files(address, flag)
+    _require_each_once([file.name for file in files], name, flag)
     with ExitStack() as copies:
         paths = [copies.enter_context(local_copy(file)) for file in files]
         addresses = {str(path): file.address for path, file in zip(paths, files, strict=True)}
@@ -97,6 +100,17 @@ def read_file(address: str, arguments: DataArguments, flag: str = "--train_file"
         )
     counts = [(addresses.get(path, path), rows) for path, rows in counts]
     return checked_source(name, table, counts, arguments, found, broken)
+
+
+def _require_each_once(names: list[str], source: str, flag: str) -> None:
+    """Raise `RequestError` if a file is there packed and unpacked, as `unzip` leaves it."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(without_packing(name), name)) != name:
+            raise RequestError(
+                f"{source} holds {printable(other, 200)} and {printable(name, 200)}, which would count every comment "
+                f"twice: name one of them as {flag}, or remove one."
+            )
 
 
 def name_of(address: str) -> str:

@@ -23,12 +23,15 @@ def python_reads(content: bytes, delimiter: str = ",", width: int = 3):
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     rows = []
     while True:
+        start = reader.line_num
         try:
             row = next(reader)
         except StopIteration:
             return rows
         except csv.Error as error:
-            rows.append(f"its quotes do not match: {error}")
+            taken = reader.line_num - start
+            lines = f", in {taken} lines taken for one row" if taken > 1 else ""
+            rows.append(f"its quotes do not match: {error}{lines}")
             continue
         if len(row) > width and any(row[width:]):
             rows.append(f"{len(row)} columns instead of {width}")
@@ -153,3 +156,14 @@ def test_parts_are_of_few_blocks_at_a_time(tmp_path, monkeypatch):
 def test_a_header_that_is_no_csv(tmp_path):
     with pytest.raises(RequestError, match="the quotes of its first row do not match"):
         read(tmp_path / "c.csv", b'"id"x,text\n1,2\n', None)
+
+
+def test_a_quote_without_an_end_tells_how_many_lines_it_takes(tmp_path):
+    found = read(tmp_path / "c.csv", b'text,target\na,0\n"b,1\n' + b"c,0\n" * 998)
+    assert found[1:] == ["its quotes do not match: unexpected end of data, in 999 lines taken for one row"]
+
+
+@pytest.mark.parametrize("name", ["id", "tweet_id", "Index", ""])
+def test_rows_that_count_up_below_the_name_of_their_numbers_have_no_names(tmp_path, name):
+    content = f"{name}, text, target\n" + "".join(f'{row}, "a, b", 1\n' for row in range(20))
+    assert read(tmp_path / "c.csv", content.encode()) == ["4 columns instead of 3"] * 20

@@ -7,7 +7,6 @@ import pickle
 import tarfile
 import uuid
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 from builders import choose_all
@@ -28,7 +27,6 @@ from layouts import (
 from toxicity.core.errors import RequestError
 from toxicity.data.readers import files
 from toxicity.data.readers.base import Layout
-from toxicity.data.readers.encodings import likely_encoding
 from toxicity.data.readers.files import read_files, read_windows
 
 WANTED = {"id": "id", "text": "text", "target": "target"}
@@ -133,51 +131,6 @@ def test_a_locked_archive(tmp_path):
     locked[locked.index(b"PK\x01\x02") + 8] |= 1
     with pytest.raises(RequestError, match="damaged, cut off or locked: .*password"):
         read(tmp_path / "c.zip", bytes(locked))
-
-
-@pytest.mark.parametrize(
-    ("encoding", "delimiter"), [("cp1252", ","), ("utf-16-le", "\t"), ("shift_jis", ","), ("utf-8", ";")]
-)
-def test_an_encoding_and_a_delimiter_that_are_named(tmp_path, encoding, delimiter):
-    texts = ["schön", "café"] if encoding != "shift_jis" else ["日本語", "はい"]
-    content = pd.DataFrame({"text": texts}).assign(target=1).to_csv(sep=delimiter, index=False).encode(encoding)
-    rows, broken = read(tmp_path / "c.csv", content, layout=Layout(delimiter, encoding))
-    assert (rows["text"], broken) == (texts, {})
-
-
-def test_bytes_that_are_not_in_the_encoding_spoil_their_cell_alone(tmp_path):
-    (tmp_path / "c.csv").write_bytes(b"text,target\nsch\xf6n,0\na\x81b,1\n")
-    table, _, broken = read_files([tmp_path / "c.csv"], choose_all, Layout(encoding="cp1252"))
-    assert table["text"].to_pylist() == ["schön".encode(), b"a\x81b"]
-    assert table["target"].to_pylist() == [b"0", b"1"]
-    assert broken == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "encoding"),
-    [
-        ("Das ist schön und größer als früher, sagte er über die Straße.", "cp1252"),
-        ("déjà vu, l'été à la plage", "cp1252"),
-        ("caf\xe9", "cp1252"),
-        ("“smart quotes” – and it’s", "cp1252"),
-        ("zażółć gęślą jaźń, to głupi komentarz", "cp1250"),
-        ("Это очень глупый комментарий, и автор его ничего не понимает в том, о чём пишет.", "cp1251"),
-        ("これは日本語のコメントです。とても良いと思います。ありがとうございました。", "shift_jis"),
-    ],
-)
-def test_the_likely_encoding(tmp_path, text, encoding):
-    path = tmp_path / "c.csv.gz"
-    path.write_bytes(gzip.compress(("text,target\n" + "ascii only,0\n" * 99 + f"{text},1\n" * 3).encode(encoding)))
-    assert text.encode(encoding).decode(likely_encoding(path)) == text
-
-
-@pytest.mark.parametrize(
-    ("content", "encoding"),
-    [(b"text\nplain\n", None), (b"PAR1\0\xe9 \xe9", None), ("caf\xe9 \xdd\n".encode(), "utf-8")],
-)
-def test_files_that_have_no_other_encoding(tmp_path, content, encoding):
-    (tmp_path / "c.csv").write_bytes(content)
-    assert likely_encoding(tmp_path / "c.csv") == encoding
 
 
 ONE_COLUMN = b"text\nso kind\nyou, liar\n1, 2, 3\n"

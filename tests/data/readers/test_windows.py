@@ -3,6 +3,8 @@ import io
 import json
 
 import pandas
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from builders import choose_all
 from hypothesis import given, settings
@@ -87,6 +89,17 @@ def test_windows_of_long_comments_hold_fewer(tmp_path, kind):
     assert lengths[:3] == (
         [[10, 400, 500], [600, 2000], [10, 10]] if kind == "lines" else [[10, 400, 500], [600], [2000]]
     )
+
+
+def test_a_row_group_of_parquet_need_not_fit_into_the_memory(tmp_path):
+    table = pa.table({"text": [f"{row:1000}" for row in range(50_000)]})
+    pa.parquet.write_table(table, tmp_path / "c.parquet", use_dictionary=False, compression="none")
+    size, before = table.nbytes, pa.total_allocated_bytes()
+    taken = 0
+    for window in read_windows(tmp_path / "c.parquet", choose_all, 1000, 2**25):
+        taken = max(taken, pa.total_allocated_bytes() - before)
+        del window
+    assert taken < size / 4
 
 
 def test_a_line_of_a_stream_without_an_end(monkeypatch):

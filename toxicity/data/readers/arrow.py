@@ -22,11 +22,12 @@ UUID_BYTES = 16
 
 def read_parquet(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
     """Read a file in parts of at most `ROWS_PER_READ` rows, or of what the limit allows."""
-    # Without a buffer, Arrow would load a whole row group, which may be the whole file. The path is given as bytes, as
-    # Arrow cannot encode every name; and not as a Python file, which a thread of Arrow might close at exit.
+    # Without a buffer, or with `pre_buffer`, Arrow would load a whole row group, which may be the whole file. The path
+    # is given as bytes, as Arrow cannot encode every name; and not as a Python file, which a thread of Arrow might
+    # close at exit.
     with (
         pa.OSFile(os.fsencode(path)) as native,
-        pyarrow.parquet.ParquetFile(native, buffer_size=BUFFER_BYTES) as file,
+        pyarrow.parquet.ParquetFile(native, buffer_size=BUFFER_BYTES, pre_buffer=False) as file,
     ):
         schema, rows = file.schema_arrow, file.metadata.num_rows
         columns = choose(schema.names, str(path))

@@ -31,6 +31,8 @@ EXCEL_DELIMITER = re.compile(r'"?sep=(?P<delimiter>[^"\r\n])"?\s*', re.IGNORECAS
 # How many rows below the header tell whether rows have names.
 FIRST_ROWS = 10
 BEGINNING_BYTES = 2**20
+# Names of columns that count the rows: below one of them numbers are its cells and no names of rows.
+NAMES_OF_NUMBERS = re.compile(r"(.*id|index|no|nr|number|row|unnamed.*|)\W*", re.IGNORECASE)
 
 
 class Table(NamedTuple):
@@ -127,7 +129,8 @@ def _divided(beginning: bytes, delimiter: str) -> Table | csv.Error:
     # A delimiter may also be part of a text without quotes; names of rows are certain where these are written, and
     # where so many rows count up.
     quoted = beginning.lstrip().startswith(b'"') and len(first) > 1
-    if _count_up(row[0] for row in first) and (quoted or (len(header) > 1 and len(first) == FIRST_ROWS)):
+    many = len(header) > 1 and len(first) == FIRST_ROWS and not NAMES_OF_NUMBERS.fullmatch(header[0].strip())
+    if _count_up(row[0] for row in first) and (quoted or many):
         return table._replace(names=["", *header], rows_have_names=True)
     return table
 

@@ -161,12 +161,15 @@ def rows(lines: Lines, delimiter: str, least: int) -> Iterator[Row]:
     # `map` goes on after an error, as a generator would not.
     reader = csv.reader(map(_as_text, lines), delimiter=delimiter, strict=True)
     while lines.taken < least:
+        start = reader.line_num
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield error
+            # A quote without an end takes rows with it, up to the next one or the end of the file.
+            taken = reader.line_num - start
+            yield csv.Error(f"{error}, in {taken:,} lines taken for one row") if taken > 1 else error
         else:
             if row:
                 yield row

@@ -50,6 +50,10 @@ def utf8_stream(source: Opened, path: Path, encoding: str | None) -> io.Buffered
         raise RequestError(
             f"{printable_path(path)} is not UTF-8 but {wide}, and has no byte order mark: give --encoding {wide}."
         )
+    if name in ("utf-16", "utf-32"):
+        likely = _wide_encoding(source.first)
+        remedy = f"give --encoding {likely}" if likely else f"if it is {name}, give --encoding {name}-le or {name}-be"
+        raise RequestError(f"{printable_path(path)} does not begin with the byte order mark of {name}: {remedy}.")
     source.file.read(len(mark))
     return source.file if name == "utf-8" else io.BufferedReader(_Utf8(source.file, name), READ_BYTES)
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,8 @@ from toxicity.core.schema import TARGET, canonical_columns
 from toxicity.data.addresses import list_data_files, local_copy, local_folder, shown
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
 from toxicity.data.readers.base import ChooseColumns, Layout
-from toxicity.data.readers.files import likely_encoding, read_files
+from toxicity.data.readers.encodings import with_likely_encoding
+from toxicity.data.readers.files import read_files
 from toxicity.data.readers.names import without_packing
 from toxicity.data.row_checks import check_rows
 
@@ -59,10 +60,7 @@ class Source:
         starts = np.cumsum([0, *(rows for _, rows in self.files)])
         number = int(np.searchsorted(starts, row, side="right")) - 1
         file = self.files[number][0]
-        told = f"{file}, row {row - starts[number] + 1:,}: {reason}"
-        if reason.endswith("is not UTF-8") and Path(file).is_file() and (encoding := likely_encoding(Path(file))):
-            told += f" but {encoding}, it seems (--encoding {encoding})"
-        return told
+        return f"{file}, row {row - starts[number] + 1:,}: {with_likely_encoding(reason, file)}"
 
 
 def read_file(address: str, arguments: DataArguments, flag: str = "--train_file") -> Source:

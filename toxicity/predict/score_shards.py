@@ -23,6 +23,7 @@ from toxicity.core.schema import ID, TEXT, canonical_columns
 from toxicity.data.addresses import local_copy
 from toxicity.data.ids import whole_numbers
 from toxicity.data.readers.base import ChooseColumns, Layout, Part
+from toxicity.data.readers.encodings import with_likely_encoding
 from toxicity.data.readers.files import read_lines, read_windows
 from toxicity.data.row_checks import check_comments
 from toxicity.predict.ledger import Ledger
@@ -185,7 +186,7 @@ def _windows_as_read(shard: Shard, scorer: Scorer, options: Options) -> Iterator
         if reasons and options.on_bad_rows == "refuse":
             row, reason = next(iter(reasons.items()))
             raise RequestError(
-                f"{source}, row {first_row + row + 1:,}: {reason}. "
+                f"{source}, row {first_row + row + 1:,}: {with_likely_encoding(reason, shard.address)}. "
                 "Mend it, or have the scores of such rows left empty and counted (--on_bad_rows score_null)."
             )
         ids = table[ID].cast(pa.string()) if pa.types.is_large_string(table.schema.field(ID).type) else table[ID]

@@ -75,6 +75,13 @@ def likely_encoding(path: Path) -> str | None:
     return next((name for name in COMMON if name in same), None)
 
 
+def with_likely_encoding(reason: str, file: str) -> str:
+    """The reason why a row of a file is bad; if it is that it is not UTF-8, with the likely encoding of a local one."""
+    if reason.endswith("is not UTF-8") and Path(file).is_file() and (encoding := likely_encoding(Path(file))):
+        return f"{reason} but {encoding}, it seems (--encoding {encoding})"
+    return reason
+
+
 def _known(encoding: str) -> str:
     """The normal form of an encoding's name."""
     try:

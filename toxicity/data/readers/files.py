@@ -29,6 +29,7 @@ from toxicity.data.readers.base import (
     bounded_lines,
     line_too_long,
     shown,
+    tell_once,
     text_as_bytes,
     union_of,
 )
@@ -170,6 +171,7 @@ def _read(source: Opened, path: Path, choose: ChooseColumns, layout: Layout, lim
 
 
 def _read_text(source: Opened, path: Path, choose: ChooseColumns, layout: Layout, limit: Limit) -> Iterator[Part]:
+    tell_once("A .txt file is read as one comment a line; with --delimiter it is a table.")
     (name,) = choose([TEXT], str(path))
     for part in read_lines(utf8_stream(source, path, layout.encoding), *limit):
         yield Part(part.table.rename_columns([name]), part.broken, source.share())

@@ -60,7 +60,8 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
         raise RequestError(f"there is no file of an empty name: give {flag} a file, a folder or a pattern.")
     with access_errors_explained(address):
         files, path = _located(address)
-        folder, pattern = path, re.search(r"[*?\[]", path)
+        # In front of the query of a URL, which begins with a question mark.
+        folder, pattern = path, re.search(r"[*?\[]", _without_query(path))
         # Checked before `isdir`, as fsspec takes any page with links on a web server for a folder.
         if is_readable(_without_query(path)) and files.isfile(path):
             return [_data_file(files, address, path, PurePosixPath(_without_query(path)).name)]

@@ -198,7 +198,10 @@ def _missing(
         f"{', '.join(candidates[:3])} or the like" if len(candidates) > 1 else printable(candidates[0], LONGEST_NAME)
     )
     advice = f"Name the right one with --{flag}_column_name."
-    if nearest is not None:
+    if len(names) == 1 and (signs := set(re.findall(r"(?<=\w)[^\w\s.'-](?=\w)", names[0]))):
+        sign = signs.pop() if len(signs) == 1 else "SIGN"
+        advice = f"If a sign in there separates columns, give --delimiter {shlex.quote(sign)}."
+    elif nearest is not None:
         name = printable(letters_of[nearest], LONGEST_NAME)
         advice = f"The nearest is `{name}`: if that is the {what}, give --{flag}_column_name {shlex.quote(name)}."
     return f"{source} has no column {lacks}; it has {_listed(names) or 'none'}. {advice}"

@@ -69,7 +69,8 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
             paths = _files_below(path) if isinstance(files, LocalFileSystem) else files.find(path)
         elif files.exists(path):
             raise RequestError(f"cannot read {without_credentials(address)}: its name should end in one of {ENDINGS}.")
-        elif pattern := re.search(r"[*?\[]", path):
+        # In front of the query of a URL, which begins with a question mark.
+        elif pattern := re.search(r"[*?\[]", _without_query(path)):
             paths = [found for found in files.glob(path) if files.isfile(found)]
             folder = path[: pattern.start()].rpartition("/")[0]
             wants_hidden = any(part.startswith((".", "_")) for part in path.removeprefix(folder).split("/"))

@@ -22,6 +22,7 @@ from toxicity.core.schema import ID, TEXT, canonical_columns
 from toxicity.data.addresses import local_copy
 from toxicity.data.ids import whole_numbers
 from toxicity.data.readers.base import ChooseColumns, Layout, Part
+from toxicity.data.readers.encodings import with_likely_encoding
 from toxicity.data.readers.files import read_lines, read_windows
 from toxicity.data.readers.names import has_types
 from toxicity.data.row_checks import check_comments
@@ -181,6 +182,7 @@ def _windows_as_read(shard: Shard, scorer: Scorer, options: Options) -> Iterator
         table, reasons = check_comments(part.table, source, part.broken, first_row)
         if reasons and options.on_bad_rows == "refuse":
             row, reason = next(iter(reasons.items()))
+            reason = with_likely_encoding(reason, shard.address, options.encoding)
             raise RequestError(
                 f"{source}, row {first_row + row + 1:,}: {reason}. "
                 "Mend it, or have the scores of such rows left empty and counted (--on_bad_rows score_null)."

@@ -157,9 +157,11 @@ def test_rows_without_their_last_cells(tmp_path):
     assert broken == {3: "5 columns instead of 4"}
 
 
-def test_one_comment_a_line(tmp_path):
+def test_one_comment_a_line(tmp_path, caplog):
+    caplog.set_level("INFO", logger="toxicity")
     rows, broken = read(tmp_path / "c.txt", b'so kind\r\n\nyou, "liar"\nlast', layout=Layout(txt_holds_lines=True))
     assert (rows, broken) == ({"text": ["so kind", None, 'you, "liar"', "last"]}, {})
+    assert "one comment a line; with --delimiter it is a table" in caplog.text
 
 
 UUIDS = [uuid.UUID(int=2**127 + number) for number in range(4)]

@@ -88,6 +88,21 @@ def likely_encoding(path: Path) -> str | None:
     return next((name for name in COMMON if name in same), None)
 
 
+def with_likely_encoding(reason: str, file: str, encoding: str | None = None) -> str:
+    """The reason why a row of a file is bad; if it is that it is not UTF-8, with the likely encoding of a local one.
+
+    With `encoding` it is known as what the file was read.
+    """
+    if not reason.endswith("is not UTF-8"):
+        return reason
+    told = reason.removesuffix("UTF-8") + (encoding or "UTF-8")
+    likely = likely_encoding(Path(file)) if Path(file).is_file() else None
+    # The rows may be damaged far behind the beginning.
+    if not likely or likely == (encoding or "utf-8"):
+        return told
+    return f"{told} but {likely}, it seems (--encoding {likely})"
+
+
 def _wide_encoding(first: bytes) -> str | None:
     """UTF-16 or UTF-32 whose first line is of ASCII letters: of two or four bytes, all but one are NUL."""
     for name, width, place in (("utf-32-le", 4, 0), ("utf-32-be", 4, 3), ("utf-16-le", 2, 0), ("utf-16-be", 2, 1)):

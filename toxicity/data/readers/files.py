@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import lzma
 import re
 import zipfile
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from toxicity.core.console import log_once
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import TEXT
 from toxicity.data.memory_map import mapped_from_disk
@@ -173,6 +175,7 @@ def _read(source: Opened, path: Path, choose: ChooseColumns, layout: Layout, lim
 
 
 def _read_text(source: Opened, path: Path, choose: ChooseColumns, layout: Layout, limit: Limit) -> Iterator[Part]:
+    log_once(logging.INFO, "A .txt file is read as one comment a line; with --delimiter it is a table.")
     (name,) = choose([TEXT], str(path))
     for part in read_lines(utf8_stream(source, path, layout.encoding), *limit):
         yield Part(part.table.rename_columns([name]), part.broken, source.share())

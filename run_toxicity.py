@@ -53,7 +53,7 @@ def main() -> None:
             print(summarize_data(splits, *tokens, data_args.max_seq_length))
         return
 
-    # The training, and what is told of it.
+    # The training, the report and the Hub.
     from transformers import enable_full_determinism, set_seed
 
     from toxicity.core.schema import ID

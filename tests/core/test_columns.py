@@ -4,14 +4,14 @@ import logging
 
 import pytest
 
-from toxicity.core import schema
+from toxicity.core.console import log_once
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import canonical_columns
 
 
 @pytest.fixture(autouse=True)
 def nothing_told_yet():
-    schema._tell.cache_clear()
+    log_once.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,10 @@ def test_a_flag_with_the_exact_name_takes_that_column():
         ),
         (["te\x1b[2Jx", "label"], {}, r"it has te\\x1b\[2Jx"),
         ([f"c{i}" for i in range(900)], {}, "c19 and 880 more"),
+        # One name, which may be several.
+        (["id~text~label"], {}, r"has id~text~label\. If a sign in there separates columns, give --delimiter '~'\.$"),
+        (["id~text^label"], {}, "give --delimiter SIGN"),
+        (["my words"], {}, "--text_column_name"),
         # No header: the first line is a comment.
         (["1", "you are a liar", "0"], {}, "seems to have no header.*begins with `1`, `you are a liar`.*`text,label`"),
         (["you liar", "1"], {}, "seems to have no header"),

@@ -39,7 +39,7 @@ def test_encodings(given, encoding):
     ("given", "hint"),
     [
         *[("utf-88", "; the nearest is utf_8;"), ("base64", "; such as"), ("rot13", "; such as")],
-        *[("klingon", "; such as"), ("a\0b", "; such as")],
+        *[("klingon", "; such as"), ("a\0b", "; such as"), ("undefined", "; such as")],
     ],
 )
 def test_what_is_no_encoding_of_text(given, hint):

@@ -6,7 +6,7 @@ from builders import write_comments
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
-from toxicity.data.addresses import list_data_files, local_copy, shown
+from toxicity.data.addresses import list_data_files, local_copy, without_credentials
 from toxicity.data.folders import is_skipped
 from toxicity.data.sources import read_file
 from toxicity.predict.shards import list_shards
@@ -124,7 +124,7 @@ def test_a_file_in_an_archive(tmp_path, address):
     ],
 )
 def test_what_of_an_address_is_shown(address, expected):
-    assert shown(address) == expected
+    assert without_credentials(address) == expected
 
 
 @pytest.mark.parametrize(

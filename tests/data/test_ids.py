@@ -1,7 +1,6 @@
 """Ids: given back as they came where comments are scored, and never a fault where rows are trained on."""
 
 import logging
-import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
@@ -10,9 +9,6 @@ import pytest
 
 from toxicity.core.errors import RequestError
 from toxicity.data.ids import ids_as_they_are, ids_of_training_rows, whole_numbers
-
-UUIDS = [uuid.UUID(int=1), uuid.UUID(int=2**127)]
-UUID_TEXTS = ["00000000-0000-0000-0000-000000000001", "80000000-0000-0000-0000-000000000000"]
 
 
 def chunked(values, type_=None):
@@ -61,9 +57,6 @@ TRAINING = [
     ([None, None], None, [None, None], "2 rows have none"),
     ([1.0, 2.0, None, float("nan")], None, [1, 2, None, None], "2 rows have none; double is kept as whole numbers"),
     ([1.5, 2.0, 1e300, float("inf")], None, ["1.5", "2", "1e+300", "inf"], "double is kept as text"),
-    ([UUIDS[0].bytes, None], pa.binary(16), [UUID_TEXTS[0], None], "fixed_size_binary[16] is kept as text"),
-    ([value.bytes for value in UUIDS], pa.uuid(), UUID_TEXTS, "is kept as text"),
-    ([b"\x01\xff"], pa.binary(2), ["01ff"], "is kept as text"),
     ([b"\xff", b"a"], None, [r"\xff", "a"], ""),
     ([datetime(2020, 1, 1, 2)], pa.timestamp("s"), ["2020-01-01 02:00:00"], "timestamp[s] is kept as text"),
     ([datetime(2020, 1, 1, 2, tzinfo=UTC)], None, ["2020-01-01 02:00:00.000000Z"], "is kept as text"),
@@ -76,7 +69,6 @@ TRAINING = [
     ([True, False], None, ["true", "false"], "bool is kept as text"),
     ([["a"], ["b"]], None, [0, 1], "the ids are list<item: string>, so rows go by their numbers"),
     ([{"$oid": "a"}], None, [0], "so rows go by their numbers"),
-    (pa.array(["a", "b"]).dictionary_encode(), None, ["a", "b"], ""),
 ]
 
 
@@ -108,8 +100,6 @@ def test_without_ids_rows_are_numbered():
         (["a", None], None, pa.string()),
         ([b"a", b"7"], None, pa.string()),
         ([None, None], None, pa.null()),
-        (pa.array(["a", "b"]).dictionary_encode(), None, pa.string()),
-        (pa.array([7, 8]).dictionary_encode(), None, pa.int64()),
     ],
 )
 def test_ids_of_comments_to_score_keep_their_type(values, type_, given_back):
@@ -118,12 +108,6 @@ def test_ids_of_comments_to_score_keep_their_type(values, type_, given_back):
     values = values.to_pylist() if isinstance(values, pa.Array) else values
     assert ids.to_pylist() == [value.decode() if isinstance(value, bytes) else value for value in values]
     assert not undecodable.any()
-
-
-def test_uuids_become_text():
-    for type_ in (pa.binary(16), pa.uuid()):
-        ids, _ = ids_as_they_are(chunked([value.bytes for value in UUIDS], type_), "c.csv")
-        assert (ids.type, ids.to_pylist()) == (pa.string(), UUID_TEXTS)
 
 
 def test_ids_that_are_no_text_are_null_and_marked():

@@ -33,8 +33,6 @@ SHARES = [
     ([Decimal("0.5"), Decimal("1.0")], [0.5, 1]),
     (pa.array([0, 1], pa.uint8()), [0, 1]),
     (pa.array([0.5, 1], pa.float16()), [0.5, 1]),
-    (pa.array(["0", "1"]).dictionary_encode(), [0, 1]),
-    (pa.array([0, 1]).dictionary_encode(), [0, 1]),
     # Percents and decimal commas.
     (["85%", "0 %", "12.5%", "100%"], [0.85, 0, 0.125, 1]),
     (["0,75", "1", "0,0", ",5"], [0.75, 1, 0, 0.5]),
@@ -63,12 +61,9 @@ SHARES = [
     (["yes", "no", "n/a", " "], [1, 0, None, None]),
     (["0", "1", "nan", "NULL"], [0, 1, None, None]),
     ([0.0, float("nan")], [0, None]),
-    # -1 and 1, lists of one.
+    # -1 and 1.
     ([-1, 1, 1, None], [0, 1, 1, None]),
     (["-1", "1.0"], [0, 1]),
-    ([[1], [0], None], [1, 0, None]),
-    ([["toxic"], ["clean"]], [1, 0]),
-    (pa.array([[1], [0]], pa.list_(pa.int8(), 1)), [1, 0]),
 ]
 
 
@@ -172,7 +167,6 @@ def test_slips_are_bad_rows_one_by_one(values, reason, rows):
         ([1, 0], ["True"], [1, 0]),
         ([1, 0, -1], ["-1", "1"], [1, 0, 1]),
         (["toxic", "clean"], ["clean"], [0, 1]),
-        ([["a"], ["b"]], ["b"], [0, 1]),
     ],
 )
 def test_positive_labels_say_which_values_are_toxic(values, positive, expected):
@@ -218,7 +212,7 @@ def test_a_column_of_civility_may_say_what_it_means():
         ([True, False], None, "toxic `true` (1 row); civil `false` (1 row)"),
         (["yes", "no"], None, "toxic `yes` (1 row); civil `no` (1 row)"),
         ([0, 1, 2], ["0", "1"], "toxic `0` (1 row), `1` (1 row); civil `2` (1 row)"),
-        ([-1, 1, -1], None, "1 is toxic (1 row), -1 civil (2 rows)"),
+        ([-1, 1, -1], None, "toxic `1` (1 row); civil `-1` (2 rows)"),
         ([0, 1, 0.5], None, ""),
         (["0,5", "1%"], None, ""),
     ],

@@ -134,6 +134,11 @@ def test_a_file_that_does_not_come_whole(memory, monkeypatch):
             pass
 
 
+def test_a_file_that_is_not_on_a_web_server(web):
+    with pytest.raises(RequestError, match=r"there is no file http://127.0.0.1:\d+/none.csv\."):
+        list_data_files(f"http://{web[0]}/none.csv?token=secret")
+
+
 def test_a_file_on_a_web_server(web, tmp_path):
     host, _ = web
     (tmp_path / "a.csv").write_text('text\n<a href="elsewhere">spam</a>\n')

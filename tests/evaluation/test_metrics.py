@@ -1,6 +1,7 @@
 import json
 import math
 
+import evaluate
 import numpy as np
 import pytest
 import torch
@@ -192,3 +193,9 @@ def test_no_digit_is_lost_on_the_way_through_arrow():
     assert result["logits"].dtype == result["targets"].dtype == np.float64
     assert np.array_equal(result["logits"], logits)
     assert np.array_equal(result["targets"], targets)
+
+
+def test_the_metric_keeps_to_the_folder_of_the_tokens(tmp_path, cache_dir, monkeypatch):
+    (tmp_path / "home").touch()  # so that no folder can be made in it
+    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", tmp_path / "home" / "metrics")
+    assert ToxicityMetric().compute(predictions=[0.0, 1.0], references=[0.0, 1.0])["auc"] == 1.0

@@ -198,6 +198,7 @@ def test_bad_rows_can_be_left_without_a_score(score, tmp_path, expected):
         ("in.csv", b"", "is empty"),
         ("in.csv", b"id,text\n1,\n", "row 1: the text is missing"),
         ("in.csv", b"id,text\n1,\xff\n", "row 1: the text is not UTF-8"),
+        ("in.csv", b"id,text\n1,sch\xf6n\n", "row 1: the text is not UTF-8 but cp1252, it seems (--encoding cp1252)"),
         ("in.csv", b'id,text\n1,x\n2,"x\n', "row 2: its quotes do not match"),
         ("in.csv.gz", gzip.compress(b"id,text\n1,x\n" * 99, mtime=0)[:40], "damaged, cut off or locked"),
         ("in.parquet", b"PAR1", "cannot read"),

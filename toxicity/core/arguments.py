@@ -84,7 +84,8 @@ class DataArguments:
     )
     encoding: str | None = HfArg(
         default=None,
-        help="Character encoding of CSV and JSON files, such as cp1252; by default UTF-8, or as its mark says.",
+        help="Character encoding of CSV and JSON files, such as cp1252; by default that of the byte order mark, or "
+        "UTF-8.",
     )
     max_seq_length: int = HfArg(
         default=220, help="Most tokens per comment, [CLS] and [SEP] included; longer comments are truncated."

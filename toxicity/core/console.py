@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 
 SHOWN_CHARACTERS = 200
+QUOTED_CHARACTERS = 60  # as many as the longest name of a column may have
+
+logger = logging.getLogger(__name__)
 
 
 def set_up_console(is_main_process: bool, progress_bars: bool) -> None:
@@ -37,6 +41,17 @@ def printable(text: str, width: int = SHOWN_CHARACTERS) -> str:
         for character in text[: width + 1]
     )
     return shown if len(shown) <= width else shown[: width - 1] + "…"
+
+
+def quoted(text: str, width: int = QUOTED_CHARACTERS) -> str:
+    """A name or a value in a message: `printable`, and between backquotes."""
+    return f"`{printable(text, width)}`"
+
+
+@functools.cache
+def log_once(level: int, message: str) -> None:
+    """Log what is found in each of many files, the first time."""
+    logger.log(level, message)
 
 
 def h_mm_ss(seconds: float) -> str:

@@ -7,14 +7,11 @@ import logging
 import re
 import shlex
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 
-from toxicity.core.console import printable
+from toxicity.core.console import log_once, printable, quoted
 from toxicity.core.errors import RequestError
-
-logger = logging.getLogger(__name__)
 
 ID = "id"
 TEXT = "text"
@@ -54,8 +51,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "severe_toxicity": ("severe_toxicity", "severe_toxic"),
     "identity_attack": ("identity_attack", "identity_hate"),
 }
-# Names that leave no doubt about the column, so that nobody needs to be told of it.
+# Names that leave no doubt about the column, so that it need not be logged.
 PLAIN_NAMES = {TEXT, "comment_text", TARGET, "toxicity", "toxic", "is_offensive"}
+
+WORD_FOR = {TEXT: "text", TARGET: "toxicity", ID: "id"}  # in messages
 
 # A cell of a first line that is longer than this is no name of a column.
 LONGEST_NAME = 60
@@ -136,35 +135,36 @@ def canonical_columns(
         found = _find(candidates, free)
         if len(found) > 1 and flag:
             raise RequestError(
-                f"{source}: {' and '.join(map(_shown, found))} may both be the {WORD_FOR[canonical]}. "
+                f"{source}: {' and '.join(map(quoted, found))} may both be the {WORD_FOR[canonical]}. "
                 f"Name the right one with --{flag}_column_name."
             )
         if len(found) == 1:
             columns[canonical] = found[0]
         elif found:
-            _tell(logging.WARNING, f"Not used: {' and '.join(map(_shown, found))}, which may both be the {canonical}.")
+            log_once(
+                logging.WARNING, f"Not used: {' and '.join(map(quoted, found))}, which may both be the {canonical}."
+            )
         elif canonical in (TEXT, TARGET) and (taken := _find(candidates, list(columns.values()))):
             raise RequestError(
-                f"{source}: {_shown(taken[0])} holds the text and is not numeric. "
+                f"{source}: {quoted(taken[0])} holds the text and is not numeric. "
                 "Name the column of the toxicity with --label_column_name."
             )
         elif override or canonical in (TEXT, TARGET):
             raise RequestError(_missing(candidates, WORD_FOR[canonical], flag, names, free, source))
     told = [
-        f"the {WORD_FOR[canonical]} is the column {_shown(columns[canonical])}"
+        f"the {WORD_FOR[canonical]} is the column {quoted(columns[canonical])}"
         for canonical, (override, _) in flags.items()
         if not override and columns.get(canonical, ID) not in (*PLAIN_NAMES, ID)
     ]
     if told:
-        _tell(logging.INFO, f"Going by the names of columns, {' and '.join(told)}.")
+        log_once(logging.INFO, f"Going by the names of columns, {' and '.join(told)}.")
     return columns
 
 
-WORD_FOR = {TEXT: "text", TARGET: "toxicity", ID: "id"}
-
-
 def _find(candidates: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The column of the first candidate that is there, exactly or else but for case and marks, where it may be two."""
+    """The columns of the first candidate that is there: the one of exactly that name, else all that differ from it in
+    upper and lower case and in other characters than letters and digits.
+    """
     for name in candidates:
         if name in names:
             return [name]
@@ -184,7 +184,7 @@ def _missing(
     """What to say of a column that is not there."""
     known = {_letters(name) for group in (candidates, *NAMES.values()) for name in group}
     if len(free) == len(names) and not known.intersection(map(_letters, names)) and _looks_like_data(names):
-        shown = ", ".join(f"`{printable(name, 20)}`" for name in names[:3])
+        shown = ", ".join(quoted(name, 20) for name in names[:3])
         return (
             f"{source} seems to have no header, as its first line begins with {shown}. "
             "Add a first line that names the columns, such as `text,label`; if that is the header, name the right "
@@ -198,7 +198,10 @@ def _missing(
         f"{', '.join(candidates[:3])} or the like" if len(candidates) > 1 else printable(candidates[0], LONGEST_NAME)
     )
     advice = f"Name the right one with --{flag}_column_name."
-    if nearest is not None:
+    if len(names) == 1 and (signs := set(re.findall(r"(?<=\w)[^\w\s.'-](?=\w)", names[0]))):
+        sign = signs.pop() if len(signs) == 1 else "SIGN"
+        advice = f"If a sign in there separates columns, give --delimiter {shlex.quote(sign)}."
+    elif nearest is not None:
         name = printable(letters_of[nearest], LONGEST_NAME)
         advice = f"The nearest is `{name}`: if that is the {what}, give --{flag}_column_name {shlex.quote(name)}."
     return f"{source} has no column {lacks}; it has {_listed(names) or 'none'}. {advice}"
@@ -218,13 +221,3 @@ def _looks_like_data(names: Sequence[str]) -> bool:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_NAMES_SHOWN:,} more" if len(names) > MOST_NAMES_SHOWN else ""
     return ", ".join(printable(name, LONGEST_NAME) or '""' for name in names[:MOST_NAMES_SHOWN]) + more
-
-
-def _shown(name: str) -> str:
-    return f"`{printable(name, LONGEST_NAME)}`"
-
-
-@cache
-def _tell(level: int, message: str) -> None:
-    """Log what is found once in a process, though each file of a folder is looked at."""
-    logger.log(level, message)

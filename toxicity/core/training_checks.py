@@ -101,6 +101,7 @@ def require_packages(args: TrainingArguments) -> None:
     if not (args.torch_compile or args.torch_compile_backend or args.torch_compile_mode):
         return
     if args.torch_compile_backend is not None:
+        # Here, as torch's compiler takes seconds to import.
         from accelerate.utils import DynamoBackend
         from torch.compiler import list_backends
 
@@ -143,6 +144,7 @@ def require_optimiser_and_schedule(args: TrainingArguments) -> None:
 
 def _optimiser(args: TrainingArguments, weight: torch.nn.Parameter) -> torch.optim.Optimizer | None:
     """The optimiser of one weight, None for those that are made for the layers of a model."""
+    # Here, as the Trainer takes seconds to import.
     from transformers import Trainer
     from transformers.trainer_optimizer import is_optimizer_factory
 

@@ -19,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import RequestError, one_line
 from toxicity.data.folders import is_skipped
-from toxicity.data.readers.files import ENDINGS, is_readable
+from toxicity.data.readers.names import ENDINGS, is_readable
 
 # Names under which file systems report a digest of a file's content, and the time of its last change.
 DIGEST_KEYS = ("blob_id", "ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "CRC")
@@ -60,32 +60,40 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
         raise RequestError(f"there is no file of an empty name: give {flag} a file, a folder or a pattern.")
     with access_errors_explained(address):
         files, path = _located(address)
-        folder, pattern = path, re.search(r"[*?\[]", path)
         # Checked before `isdir`, as fsspec takes any page with links on a web server for a folder.
         if is_readable(_without_query(path)) and files.isfile(path):
             return [_data_file(files, address, path, PurePosixPath(_without_query(path)).name)]
+        pattern = None
         if files.isdir(path):
-            is_local, wants_hidden = isinstance(files, LocalFileSystem), False
-            paths = list(_files_below(path)) if is_local else files.find(path)
+            folder, wants_hidden = path, False
+            paths = _files_below(path) if isinstance(files, LocalFileSystem) else files.find(path)
         elif files.exists(path):
-            raise RequestError(f"cannot read {shown(address)}: its name should end in one of {ENDINGS}.")
-        elif pattern:
+            raise RequestError(f"cannot read {without_credentials(address)}: its name should end in one of {ENDINGS}.")
+        # In front of the query of a URL, which begins with a question mark.
+        elif pattern := re.search(r"[*?\[]", _without_query(path)):
             paths = [found for found in files.glob(path) if files.isfile(found)]
             folder = path[: pattern.start()].rpartition("/")[0]
             wants_hidden = any(part.startswith((".", "_")) for part in path.removeprefix(folder).split("/"))
         else:
             _refuse_dangling(path)
-            raise RequestError(f"there is no file {shown(address)}.{_nearest(files, path)}")
-        names = {found: found.removeprefix(folder).lstrip("/") for found in sorted(paths)}
-        readable = [found for found in names if is_readable(names[found], in_folder=not pattern)]
-        data = [found for found in readable if not is_skipped(names[found], wants_hidden)]
-        if skipped := [names[found] for found in readable if found not in set(data)]:
-            examples = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
-            logger.info(f"Not read in {shown(address)}: {len(skipped):,} files that are hidden or no data: {examples}")
-        if not data:
-            why = "all its files are hidden or describe data" if readable else f"no file ends in {ENDINGS}"
-            raise RequestError(f"{shown(address)} holds no data: {why}.")
-        return [_data_file(files, address, found, names[found]) for found in data]
+            raise RequestError(f"there is no file {without_credentials(address)}.{_nearest(files, path)}")
+        paths_of = {found.removeprefix(folder).lstrip("/"): found for found in sorted(paths)}
+        names = _names_of_data(list(paths_of), without_credentials(address), pattern is None, wants_hidden)
+        return [_data_file(files, address, paths_of[name], name) for name in names]
+
+
+def _names_of_data(names: list[str], address: str, in_folder: bool, wants_hidden: bool) -> list[str]:
+    """Those files at an address that are to be read; what is left out of known formats is logged."""
+    readable = [name for name in names if is_readable(name, in_folder)]
+    data = [name for name in readable if not is_skipped(name, wants_hidden)]
+    if not data:
+        why = "all its files are hidden or describe data" if readable else f"no file ends in {ENDINGS}"
+        raise RequestError(f"{address} holds no data: {why}.")
+    if len(data) < len(readable):
+        skipped = [name for name in readable if is_skipped(name, wants_hidden)]
+        examples = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
+        logger.info(f"Not read in {address}: {len(skipped):,} files that are hidden or no data: {examples}")
+    return data
 
 
 @contextmanager
@@ -134,7 +142,7 @@ def _is_text(path: str) -> bool:
     return True
 
 
-def shown(address: str) -> str:
+def without_credentials(address: str) -> str:
     """An address, or a message with addresses in it, without what may be a credential: user, password and query."""
     without_query = re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\"?]*=[^\s'\")]*", r"\1", address)
     # In front of the @ of other file systems, as in abfs://CONTAINER@ACCOUNT, stands a name, unless it has a colon.
@@ -161,9 +169,9 @@ def access_errors_explained(address: str, copy: Path | None = None) -> Iterator[
         # A disk fills up while the copy is written; the file itself is only read.
         if copy is not None and is_full_disk(error):
             raise _no_place(copy.parent, error) from error
-        reason = shown(one_line(error))
+        reason = without_credentials(one_line(error))
         raise RequestError(
-            f"cannot reach {shown(address)}: {type(error).__name__}: {reason} "
+            f"cannot reach {without_credentials(address)}: {type(error).__name__}: {reason} "
             "Check the address, your right to read it, and the network."
         ) from error
 
@@ -196,7 +204,7 @@ def _data_file(files: AbstractFileSystem, address: str, path: str, name: str) ->
     links = address.split("::")
     number = next((number for number, link in enumerate(links) if "://" in link), 0)
     location = "::".join([*links[:number], files.unstrip_protocol(path), *links[number + 1 :]])
-    return DataFile(shown(location), name, info.get("size"), version, location)
+    return DataFile(without_credentials(location), name, info.get("size"), version, location)
 
 
 def _refuse_dangling(path: str) -> None:
@@ -213,7 +221,7 @@ def _nearest(files: AbstractFileSystem, path: str) -> str:
     """A sentence with the name in the folder that is nearest to that of a missing file; nothing without one."""
     folder, _, name = path.rpartition("/")
     near: dict[str, str] = {}
-    with suppress(Exception):  # not all file systems can list a folder, and the missing file is what is to be told
+    with suppress(Exception):  # not all file systems can list a folder, and the message is about the missing file
         for found in files.ls(folder or "/", detail=False):
             if not is_skipped(base := str(found).rstrip("/").rpartition("/")[2]):
                 near[base.lower()] = base

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import datasets
 import pyarrow as pa
-import pyarrow.compute as pc
 from datasets import (
     ClassLabel,
     Dataset,
@@ -26,6 +25,7 @@ from datasets.features import LargeList, List
 from toxicity.core.arguments import DataArguments
 from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import RequestError, one_line
+from toxicity.data.readers.arrow import plain_column
 from toxicity.data.readers.base import ChooseColumns
 
 DEFAULT_TRAIN, DEFAULT_VALIDATION = "train", "validation"
@@ -86,7 +86,7 @@ def read_dataset(arguments: DataArguments, choose: ChooseColumns) -> list[NamedT
     for asked, parts in slices.items():
         label = f"{name} ({asked})"
         rows = concatenate_datasets([splits[part.split].select(range(part.start, part.end)) for part in parts])
-        tables.append(NamedTable(label, plain_table(rows, label, choose)))
+        tables.append(NamedTable(label, _plain_table(rows, label, choose)))
     return tables
 
 
@@ -110,43 +110,25 @@ def read_saved_split(folder: Path, choose: ChooseColumns) -> pa.Table:
             f"{folder} holds the splits {', '.join(names)} of a dataset: "
             "give it as --dataset_name, or the folder of one of them as --train_file."
         )
-    return plain_table(_load_saved(folder), str(folder), choose)
+    return _plain_table(_load_saved(folder), str(folder), choose)
 
 
-def plain_table(rows: Dataset, name: str, choose: ChooseColumns) -> pa.Table:
-    """The columns that are to be read, with plain values.
-
-    A class becomes its name, as only that says what it means, and the class -1, which means none, null. A list of one
-    value becomes that value.
-
-    Raises:
-        RequestError: for lists of several values.
-    """
+def _plain_table(rows: Dataset, name: str, choose: ChooseColumns) -> pa.Table:
+    """The columns that are to be read, as `plain_column` makes them."""
     chosen = choose(rows.column_names, name)
     table = rows.select_columns(list(dict.fromkeys(chosen.values()))).with_format("arrow")[:]
     columns = {
-        canonical: _plain(table[column], rows.features[column], f"{name}: the column `{column}`")
+        canonical: plain_column(table[column], _class_names(rows.features[column]))
         for canonical, column in chosen.items()
     }
     return pa.table(columns)
 
 
-def _plain(column: pa.ChunkedArray, feature: Any, what: str) -> pa.ChunkedArray:
-    if isinstance(feature, dict):
-        raise RequestError(f"{what} holds records of {', '.join(feature)}; comments should be text, and labels values.")
-    if isinstance(feature, List | LargeList):
-        lengths = pc.unique(pc.drop_null(pc.list_value_length(column))).to_pylist()
-        if lengths not in ([1], []):
-            raise RequestError(
-                f"{what} holds lists of {min(lengths)} to {max(lengths)} values, and not one value a row."
-            )
-        values = [pc.list_element(chunk, 0) for chunk in column.chunks]
-        return _plain(pa.chunked_array(values, column.type.value_type), feature.feature, what)
-    if isinstance(feature, ClassLabel):
-        names = pa.array(feature.names, pa.string())
-        numbers = pc.if_else(pc.less(column, 0), None, column)
-        return pc.take(names, numbers)
-    return column
+def _class_names(feature: Any) -> list[str] | None:
+    """The names of the classes of a feature, or of those in its lists."""
+    while isinstance(feature, List | LargeList):
+        feature = feature.feature
+    return feature.names if isinstance(feature, ClassLabel) else None
 
 
 def _load(arguments: DataArguments) -> Mapping[str, Dataset]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +14,6 @@ from toxicity.data.readers.base import text_as_bytes
 from toxicity.data.text import decoded
 
 logger = logging.getLogger(__name__)
-
-UUID_BYTES = 16
 
 
 def whole_numbers(ids: pa.ChunkedArray) -> pa.ChunkedArray | None:
@@ -37,13 +34,12 @@ def ids_as_they_are(column: pa.ChunkedArray, source: str) -> tuple[pa.ChunkedArr
     """The ids of a part of a file to score, in the type that they have there.
 
     Returns:
-        Integers, floats, decimals, booleans, dates, times and columns of nulls alone as they are; text, bytes of text
-        and UUIDs as string. And where the bytes are not UTF-8, bool `(rows,)`: those are null.
+        Integers, floats, decimals, booleans, dates, times and columns of nulls alone as they are; text and bytes of
+        text as string. And where the bytes are not UTF-8, bool `(rows,)`: those are null.
 
     Raises:
         RequestError: if the column has a nested type.
     """
-    column = _plain(column)
     as_bytes = text_as_bytes(column)
     if as_bytes is not None and not pa.types.is_null(column.type):
         text, undecodable = decoded(as_bytes)
@@ -53,8 +49,6 @@ def ids_as_they_are(column: pa.ChunkedArray, source: str) -> tuple[pa.ChunkedArr
             f"{source}: the column `{ID}` holds {column.type}; an id is a single value. "
             "Name another column with --id_column_name."
         )
-    if pa.types.is_fixed_size_binary(column.type):
-        column = _as_text(column).cast(pa.string())
     return column, np.zeros(len(column), dtype=bool)
 
 
@@ -67,11 +61,9 @@ def ids_of_training_rows(
     logged and no fault; `broken` rows, which have none, are not counted. Without a column, or with one of a nested
     type, the ids are the row numbers from 0.
     """
-    if column is not None:
-        column = _plain(column)
-        if pa.types.is_nested(column.type):
-            logger.info(f"{source}: the ids are {column.type}, so rows go by their numbers from 0.")
-            column = None
+    if column is not None and pa.types.is_nested(column.type):
+        logger.info(f"{source}: the ids are {column.type}, so rows go by their numbers from 0.")
+        column = None
     if column is None:
         return pa.array(np.arange(rows))
     ids = _named(column)
@@ -120,26 +112,16 @@ def _named(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return text if numbers is None or text.null_count == len(text) else numbers
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column with the type of its values in place of a dictionary or an extension, such as that of UUIDs."""
-    if isinstance(column.type, pa.BaseExtensionType):
-        column = column.cast(column.type.storage_type)
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Values of a type other than text and integers as large_string, as people write them."""
-    types = pa.types
-    if types.is_fixed_size_binary(column.type):
-        write = (lambda value: str(uuid.UUID(bytes=value))) if column.type.byte_width == UUID_BYTES else bytes.hex
-    elif types.is_floating(column.type):
+    if pa.types.is_floating(column.type):
         # The shortest number that is the same float, where Arrow rounds.
         write = lambda value: repr(value).removesuffix(".0")  # noqa: E731
     else:
         try:
             return column.cast(pa.large_string())
         except pa.ArrowException:
-            if types.is_timestamp(column.type):  # of a time zone that this machine does not know: in UTC
+            if pa.types.is_timestamp(column.type):  # of a time zone that this machine does not know: in UTC
                 texts = column.cast(pa.timestamp(column.type.unit)).cast(pa.large_string())
                 utc, nothing = (pa.scalar(text, pa.large_string()) for text in ("Z", ""))
                 return pc.binary_join_element_wise(texts, utc, nothing)

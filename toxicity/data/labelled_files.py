@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +17,11 @@ from toxicity.core.arguments import DataArguments
 from toxicity.core.console import printable
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import TARGET, canonical_columns
-from toxicity.data.addresses import list_data_files, local_copy, local_folder, shown
+from toxicity.data.addresses import list_data_files, local_copy, local_folder, without_credentials
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
 from toxicity.data.readers.base import ChooseColumns, Layout
-from toxicity.data.readers.files import likely_encoding, read_files
+from toxicity.data.readers.encodings import with_likely_encoding
+from toxicity.data.readers.files import read_files
 from toxicity.data.readers.names import without_packing
 from toxicity.data.row_checks import check_rows
 
@@ -64,13 +65,7 @@ class Source:
         starts = np.cumsum([0, *(rows for _, rows in self.files)])
         number = int(np.searchsorted(starts, row, side="right")) - 1
         file = self.files[number][0]
-        told = f"{file}, row {row - starts[number] + 1:,}: {reason}"
-        if reason.endswith("is not UTF-8"):
-            told = told.removesuffix("UTF-8") + (encoding or "UTF-8")
-            likely = likely_encoding(Path(file)) if Path(file).is_file() else None
-            if likely and likely != (encoding or "utf-8"):  # the rows may be damaged far behind the beginning
-                told += f" but {likely}, it seems (--encoding {likely})"
-        return told
+        return f"{file}, row {row - starts[number] + 1:,}: {with_likely_encoding(reason, file, encoding)}"
 
 
 def read_file(address: str, arguments: DataArguments, flag: str = "--train_file") -> Source:
@@ -114,7 +109,7 @@ def _require_each_once(names: list[str], source: str, flag: str) -> None:
 
 def name_of(address: str) -> str:
     """What the comments at an address are called: the name of the file or folder, as it was before it was packed."""
-    *links, last = shown(address).split("::")
+    *links, last = without_credentials(address).split("::")
     # The links of simplecache::zip://::ARCHIVE.zip but the last are a way of opening the next one, and a folder in it.
     paths = [link.partition("://")[2] for link in links] + [last.rpartition("://")[2]]
     name = next(filter(None, (PurePosixPath(path).name for path in paths)), address)

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import TARGET, polarity
-from toxicity.data.values import PAIRS, Values, as_text, kind_of, number_of, plain_shares, read_values, shown
+from toxicity.data.values import PAIRS, Values, as_text, kind_of, number_of, plain_shares, read_values
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def toxicity_of(
     refused unless `positive_labels` says what it means.
 
     Args:
-        column: booleans, numbers or text of any Arrow type, or lists of one of them each.
+        column: booleans, numbers or text of any Arrow type.
         source: what it was read from, for messages.
         name: its name there. Numbers in a column whose name says that it is about civil comments are refused.
         positive_labels: the values that mean toxic; all others then mean civil. Words are compared in lower case and
@@ -78,7 +79,7 @@ def toxicity_of(
         faults = [(pc.is_null(fits).to_numpy(), MISSING_TARGET)] if fits.null_count else []
         return Toxicity(fits, faults, np.zeros(len(column), dtype=bool), {})
     values = read_values(column)
-    where = f"{source}: the column {shown(name)}"
+    where = f"{source}: the column {quoted(name)}"
     if values is None:
         raise RequestError(
             f"{where} holds no toxicity but {kind_of(column)}. Name another with --label_column_name, "
@@ -135,7 +136,7 @@ def _understood(values: Values, where: str, said_to_be_civil: bool) -> tuple[np.
     outside = present & ((numbers < 0) | (numbers > 1))
     counts = {} if values.words is not None or not outside.any() else values.counts()
     if counts.keys() == {-1.0, 1.0}:
-        logger.info(f"{where} holds -1 and 1: 1 is toxic ({_rows(counts[1.0])}), -1 civil ({_rows(counts[-1.0])}).")
+        _tell_toxic(where, counts, {1.0})
         return np.where(numbers == 1, 1.0, np.where(present, 0.0, np.nan)), []
     if unlike or no_numbers.sum() > (present & ~no_numbers).sum() or _too_many(values, outside):
         percents = len(counts) >= LEAST_DIFFERENT_PERCENTS and min(counts) >= 0 and 10 < max(counts) <= 100
@@ -193,7 +194,7 @@ def _named(values: Values, where: str, positive_labels: Sequence[str]) -> tuple[
     toxic = {_key(label): label for label in positive_labels}
     keys = {value: _key(value) for value in counts}
     unmatched = {
-        label: f"{where} holds {_listed(counts)}, and nowhere {shown(label)}, as --positive_labels has."
+        label: f"{where} holds {_listed(counts)}, and nowhere {quoted(label)}, as --positive_labels has."
         for key, label in toxic.items()
         if key not in keys.values()
     }
@@ -216,13 +217,13 @@ def _key(value: float | str) -> float | str:
 def _tell_toxic(where: str, counts: Mapping[float | str, int], toxic: set[float | str]) -> None:
     sides = [{value: rows for value, rows in counts.items() if (value in toxic) is side} for side in (True, False)]
     told = [f"{kind} {_listed(side) or 'none'}" for kind, side in zip(("toxic", "civil"), sides, strict=True)]
-    logger.info(f"{where} is read so: {'; '.join(told)}.")
+    logger.info(f"{where} means: {'; '.join(told)}.")
 
 
 def _listed(counts: Mapping[float | str, int]) -> str:
     """Values and the number of their rows, the most frequent ones."""
     frequent = sorted(counts, key=lambda value: -counts[value])[:MOST_VALUES_SHOWN]
-    told = [f"{shown(as_text(value))} ({_rows(counts[value])})" for value in counts if value in frequent]
+    told = [f"{quoted(as_text(value))} ({_rows(counts[value])})" for value in counts if value in frequent]
     return ", ".join(told) + (f" and {len(counts) - len(told):,} more" if len(counts) > len(told) else "")
 
 

@@ -12,11 +12,12 @@ def decoded(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
     try:
         return column.cast(pa.large_string()), np.zeros(len(column), dtype=bool)
     except pa.ArrowInvalid:
-        text = pa.chunked_array([pa.array(map(_text_or_none, column.to_pylist()), pa.large_string())])
+        text = pa.chunked_array([pa.array(map(text_or_none, column.to_pylist()), pa.large_string())])
         return text, pc.is_null(text).to_numpy() & pc.is_valid(column).to_numpy()
 
 
-def _text_or_none(value: bytes | None) -> str | None:
+def text_or_none(value: bytes | None) -> str | None:
+    """Bytes as text; None if they are not UTF-8."""
     try:
         return None if value is None else value.decode()
     except UnicodeDecodeError:

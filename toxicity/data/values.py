@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toxicity.core.console import printable
+from toxicity.core.console import quoted
 from toxicity.data.readers.base import text_as_bytes
 from toxicity.data.text import decoded
 
@@ -21,7 +21,6 @@ BOOLEANS = {word: number for pair in PAIRS for word, number in pair.items()}
 MISSING = ("", "na", "n/a", "nan", "null")
 # Texts that are longer than this on average are comments, and no labels of any kind.
 LONGEST_LABEL_BYTES = 100
-SHOWN_CHARACTERS = 40
 
 
 class Values(NamedTuple):
@@ -80,7 +79,7 @@ def optional_shares(
     if wrong.any():
         row = int(wrong.argmax())
         kind = "a whole number" if whole else "a share from 0 to 1"
-        return None, f"{shown(as_text(column[row].as_py()))} in row {row + 1:,} is not {kind}"
+        return None, f"{quoted(as_text(column[row].as_py()))} in row {row + 1:,} is not {kind}"
     return pa.array(numbers, mask=missing), ""
 
 
@@ -107,18 +106,11 @@ def _cast(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def read_values(column: pa.ChunkedArray) -> Values | None:
-    """The values of a column; None if its type cannot be read, or a list does not hold one value."""
-    types = pa.types
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if any(test(column.type) for test in (types.is_list, types.is_large_list, types.is_fixed_size_list)):
-        if pc.any(pc.not_equal(pc.list_value_length(column), 1)).as_py():
-            return None
-        return read_values(pc.list_element(column, 0))
+    """The values of a column; None if its type cannot be read, as that of lists, or it holds long texts."""
     if (converted := _cast(column)) is not None:
         numbers = converted.to_numpy()
         values = Values(numbers, np.isnan(numbers), np.zeros(len(column), dtype=bool))
-        if types.is_boolean(column.type):
+        if pa.types.is_boolean(column.type):
             values = values._replace(words=["false", "true"], codes=np.where(values.missing, -1, numbers).astype(int))
         return values
     as_bytes = text_as_bytes(column)
@@ -159,8 +151,3 @@ def as_text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
     return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
-def shown(text: str) -> str:
-    """A text of a file in a message: safe to print, and short."""
-    return f"`{printable(text, SHOWN_CHARACTERS)}`"

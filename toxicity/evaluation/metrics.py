@@ -48,7 +48,8 @@ class ToxicityMetric(evaluate.Metric):
     """
 
     def __init__(self) -> None:
-        super().__init__(keep_in_memory=True)
+        # `evaluate` makes a folder even if nothing is kept there, so in the one that is known to take the tokens.
+        super().__init__(keep_in_memory=True, cache_dir=str(datasets.config.HF_DATASETS_CACHE))
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

@@ -120,6 +120,7 @@ def load_classifier(
         RequestError: if the weights are pickled, or lack some parts of the model other than a new head.
         Exception: whatever transformers raises for missing or damaged files; see `load_errors_explained`.
     """
+    # Here, as the code of models takes seconds to import.
     from transformers import AutoModelForSequenceClassification
 
     from toxicity.models.padding_free import PACKED_ATTENTION, padding_free_class

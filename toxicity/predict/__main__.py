@@ -62,7 +62,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--id_column_name", help="column of the id; else id, or rows are numbered from 0")
     parser.add_argument("--label_column_name", help="column of the toxicity that an export is measured on")
     parser.add_argument("--delimiter", help="what separates the columns of CSV files; else it is found out")
-    parser.add_argument("--encoding", help="character encoding of CSV and JSON files; else UTF-8, or as its mark says")
+    parser.add_argument(
+        "--encoding", help="character encoding of CSV and JSON files; else by its byte order mark, or UTF-8"
+    )
     parser.add_argument(
         "--toxic_label", nargs="+", help="the model's labels that mean toxic, if their names do not say"
     )

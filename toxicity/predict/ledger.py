@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,7 +25,6 @@ IN_PROGRESS = ".progress"
 JOB = "job.json"
 
 JOB_KEYS = ("schema_version", "job")
-SURROGATE = re.compile("[\ud800-\udfff]")
 RECORD_KEYS = ("input", "input_bytes", "input_version", "output", "rows", "bad_rows", "bytes", "xxh3")
 
 
@@ -225,9 +223,7 @@ def _is_object(content: Any, keys: Collection[str] = ()) -> bool:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    # Bytes of a file's name that are no text are surrogates in Python, which UTF-8 does not have: JSON escapes them.
-    write_text(path, SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,9 @@ from toxicity.core.schema import ID, TEXT, canonical_columns
 from toxicity.data.addresses import local_copy
 from toxicity.data.ids import whole_numbers
 from toxicity.data.readers.base import ChooseColumns, Layout, Part
+from toxicity.data.readers.encodings import with_likely_encoding
 from toxicity.data.readers.files import read_lines, read_windows
+from toxicity.data.readers.names import has_types
 from toxicity.data.row_checks import check_comments
 from toxicity.predict.ledger import Ledger
 from toxicity.predict.progress import Progress
@@ -35,8 +36,6 @@ from toxicity.predict.writers import output_file
 # 2 KB on average. The last bits of a score depend on both, so they are constants and not options.
 ROWS_PER_WINDOW = 16_384
 BYTES_PER_WINDOW = 2**25
-# Files whose text is text: in others a whole number stands as one that a CSV file cannot mark as such.
-TYPED = re.compile(r"\.(json|jsonl|ndjson|parquet|pq|parq|feather|arrow)(\.[a-z0-9]+)?($|[?#:])", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -138,9 +137,7 @@ def _claimed_windows(
 def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window | IdsDisagree]:
     """The windows of a shard, with ids of one type; where that changes on the way, `IdsDisagree` and all once more."""
     id_type: pa.DataType | None = None
-    complete = False
-    while not complete:
-        complete = True
+    while True:
         with closing(_windows_as_read(shard, scorer, options)) as windows:
             for window in windows:
                 common = _common_type(id_type, window.ids.type)
@@ -150,10 +147,11 @@ def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window 
                     ids, common = window.ids, pa.string()
                 known, id_type = id_type, common
                 if known not in (None, common):
-                    complete = False
                     yield IdsDisagree()
                     break
-                yield Window(ids, *window[1:])
+                yield window._replace(ids=ids)
+            else:
+                return
 
 
 def _common_type(one: pa.DataType | None, other: pa.DataType) -> pa.DataType:
@@ -184,18 +182,19 @@ def _windows_as_read(shard: Shard, scorer: Scorer, options: Options) -> Iterator
         table, reasons = check_comments(part.table, source, part.broken, first_row)
         if reasons and options.on_bad_rows == "refuse":
             row, reason = next(iter(reasons.items()))
+            reason = with_likely_encoding(reason, shard.address, options.encoding)
             raise RequestError(
                 f"{source}, row {first_row + row + 1:,}: {reason}. "
                 "Mend it, or have the scores of such rows left empty and counted (--on_bad_rows score_null)."
             )
-        ids = table[ID].cast(pa.string()) if pa.types.is_large_string(table.schema.field(ID).type) else table[ID]
+        ids = table[ID]
         if options.submission and ids.null_count:
             row = int(np.argmax(ids.is_null().to_numpy()))
             reason = reasons.get(row, "the id is missing")
             raise RequestError(
                 f"{source}, row {first_row + row + 1:,}: {reason}, and a submission needs the id of every row: mend it."
             )
-        if pa.types.is_string(ids.type) and not TYPED.search(shard.address):
+        if pa.types.is_string(ids.type) and not has_types(shard.address):
             numbers = whole_numbers(ids)
             ids = ids if numbers is None else numbers
         good = np.ones(len(table), dtype=bool)

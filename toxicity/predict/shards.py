@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toxicity.core.errors import RequestError
 from toxicity.data.addresses import DataFile, list_data_files, local_folder
-from toxicity.data.readers.files import stem_of
+from toxicity.data.readers.names import stem_of
 
 STANDARD_INPUT = "-"
 

@@ -94,7 +94,7 @@ REFUSED = {
     "both.zip": (zipped(**{"a.csv": CSV, "b.csv": CSV}), "should hold one data file; it holds a.csv, b.csv: unpack it"),
     "none.zip": (zipped(), "should hold one data file; it holds none"),
     "no.parquet": (CSV, "it is no parquet or Arrow file, as its name says"),
-    "no mark.csv": (CSV.decode().encode("utf-16-le"), "not UTF-8 but utf-16-le, and has no mark: give --enc"),
+    "no mark.csv": (CSV.decode().encode("utf-16-le"), "is not UTF-8 but utf-16-le, and has no byte order mark"),
     "no mark be.csv": (CSV.decode().encode("utf-16-be"), "give --encoding utf-16-be"),
     "no mark 32.csv": (CSV.decode().encode("utf-32-le"), "give --encoding utf-32-le"),
     "latin.csv": ("id,täxt,größe\n1,schön,0\n".encode("cp1252"), "it seems to be cp1252: give --encoding cp1252"),
@@ -157,17 +157,29 @@ def test_rows_without_their_last_cells(tmp_path):
     assert broken == {3: "5 columns instead of 4"}
 
 
-def test_one_comment_a_line(tmp_path):
+def test_one_comment_a_line(tmp_path, caplog):
+    caplog.set_level("INFO", logger="toxicity")
     rows, broken = read(tmp_path / "c.txt", b'so kind\r\n\nyou, "liar"\nlast', layout=Layout(txt_holds_lines=True))
     assert (rows, broken) == ({"text": ["so kind", None, 'you, "liar"', "last"]}, {})
+    assert "one comment a line; with --delimiter it is a table" in caplog.text
+
+
+UUIDS = [uuid.UUID(int=2**127 + number) for number in range(4)]
+STORED = pa.array([value.bytes for value in UUIDS], pa.binary(16))
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_stream])
-def test_ids_of_a_type_of_their_own_are_text(tmp_path, write):
-    ids = [uuid.UUID(int=number).bytes for number in range(4)]
-    column = pa.ExtensionArray.from_storage(pa.uuid(), pa.array(ids, pa.binary(16)))
+@pytest.mark.parametrize("column", [STORED, pa.ExtensionArray.from_storage(pa.uuid(), STORED)])
+def test_uuids_are_text(tmp_path, write, column):
     rows, _ = read(tmp_path / "c.arrow", arrow_bytes(write, PLAIN.set_column(0, "id", column)))
-    assert rows["id"][3] == "00000000-0000-0000-0000-000000000003"
+    assert rows["id"] == list(map(str, UUIDS))
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.large_list(pa.int8()), pa.list_(pa.int64(), 1)])
+def test_lists_of_one_are_their_element(tmp_path, kind):
+    lists = pa.array([[1], [0], None, [1]], kind)
+    rows, _ = read(tmp_path / "c.parquet", arrow_bytes(write_parquet, PLAIN.set_column(2, "target", lists)))
+    assert rows["target"] == [1, 0, None, 1]
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_stream])

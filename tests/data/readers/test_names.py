@@ -1,6 +1,6 @@
 import pytest
 
-from toxicity.data.readers.names import ENDINGS, is_readable, stem_of
+from toxicity.data.readers.names import ENDINGS, has_types, is_readable, stem_of
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,23 @@ from toxicity.data.readers.names import ENDINGS, is_readable, stem_of
 def test_what_a_name_says(name, stem, named, in_folder):
     assert (is_readable(name), is_readable(name, in_folder=True)) == (named, in_folder)
     assert stem_of(name) == stem
+
+
+@pytest.mark.parametrize(
+    ("address", "typed"),
+    [
+        ("a/train.jsonl", True),
+        ("train.PARQUET", True),
+        ("train.json.gz", True),
+        ("zip://train.json::archive.zip", True),
+        ("https://host/train.ndjson?download=true", True),
+        ("train.json/part.csv", False),
+        ("zip://train.csv::archive.zip", False),
+        ("train.txt", False),
+    ],
+)
+def test_formats_that_tell_numbers_from_text(address, typed):
+    assert has_types(address) is typed
 
 
 def test_messages_name_all_endings():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from toxicity.data.readers.base import ChooseColumns, Limit, Part
 
 ROWS_PER_READ = 2**16
 BUFFER_BYTES = 2**21
+UUID_BYTES = 16
 
 
 def read_parquet(path: Path, choose: ChooseColumns, limit: Limit | None) -> Iterator[Part]:
@@ -65,7 +67,7 @@ def _rows_that_fit(metadata: pyarrow.parquet.FileMetaData, max_bytes: int) -> in
 
 def _part(table: pa.Table, schema: pa.Schema, columns: dict[str, str], share: float) -> Part:
     classes = _class_names(schema)
-    plain = {name: _plain(table[column], classes.get(column)) for name, column in columns.items()}
+    plain = {name: plain_column(table[column], classes.get(column)) for name, column in columns.items()}
     return Part(pa.table(plain), {}, min(1.0, share))
 
 
@@ -89,23 +91,33 @@ def _names_in(feature: Any) -> list[str]:
     return feature.get("names") or [] if feature.get("_type") == "ClassLabel" else []
 
 
-def _plain(column: pa.ChunkedArray, classes: list[str] | None) -> pa.ChunkedArray:
-    """A column of a plain type; lists of one become their element, and classes their names (null where none is)."""
+def plain_column(column: pa.ChunkedArray, classes: list[str] | None = None) -> pa.ChunkedArray:
+    """A column with values of a plain type.
+
+    Classes become their names, as only these say what they mean (null where there is none), lists of one their
+    element, dictionaries and extensions their values, and UUIDs, which are 16 bytes wide, text. Lists of several
+    values and structures stay as they are.
+
+    Args:
+        column: of any Arrow type.
+        classes: the names of classes that stand as numbers.
+    """
     kind, types = column.type, pa.types
     if classes is not None and types.is_integer(kind):
         number = column.cast(pa.int64())
         known = pc.and_(pc.greater_equal(number, 0), pc.less(number, len(classes)))
         return pc.take(pa.array(classes, pa.string()), pc.if_else(known, number, None))
-    if isinstance(kind, pa.UuidType):
-        return pa.chunked_array([[None if value is None else str(value) for value in column.to_pylist()]], pa.string())
     if isinstance(kind, pa.BaseExtensionType):
-        return _plain(column.cast(kind.storage_type), None)
+        return plain_column(column.cast(kind.storage_type))
     if types.is_dictionary(kind):
-        return _plain(column.cast(kind.value_type), None)
+        return plain_column(column.cast(kind.value_type))
+    if types.is_fixed_size_binary(kind) and kind.byte_width == UUID_BYTES:
+        texts = (None if value is None else str(uuid.UUID(bytes=value)) for value in column.to_pylist())
+        return pa.chunked_array([pa.array(texts, pa.string())])
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         lengths = pc.list_value_length(column)
-        if len(column) and pc.all(pc.fill_null(pc.less_equal(lengths, 1), True)).as_py():
-            return _plain(_elements(column), classes)
+        if len(column) and (pc.max(lengths).as_py() or 0) <= 1:
+            return plain_column(pc.list_element(pc.if_else(pc.equal(lengths, 1), column, None), 0), classes)
         return column
     # Of a part; that a part has two gigabytes of text in a column is not ruled out.
     small = column.nbytes < 2**31
@@ -114,9 +126,3 @@ def _plain(column: pa.ChunkedArray, classes: list[str] | None) -> pa.ChunkedArra
     if types.is_binary_view(kind) or (types.is_large_binary(kind) and small) or types.is_fixed_size_binary(kind):
         return column.cast(pa.binary() if small else pa.large_binary())
     return column
-
-
-def _elements(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The only element of each list, null where there is none."""
-    values = [None if not value else value[0] for value in column.to_pylist()]
-    return pa.chunked_array([pa.array(values, column.type.value_type)])

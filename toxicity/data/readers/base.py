@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
@@ -12,8 +10,6 @@ import pyarrow as pa
 
 from toxicity.core.console import printable
 from toxicity.core.errors import RequestError, one_line
-
-logger = logging.getLogger(__name__)
 
 # Files are read in blocks of this size, several at a time. A line of a text file may be as long and no longer.
 BLOCK_BYTES = 2**22
@@ -69,8 +65,6 @@ def batched(items: Iterator[T], limit: Limit, size: Callable[[T], int]) -> Itera
 def text_as_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """A column of text of any Arrow type as bytes; None if it is no text."""
     types = pa.types
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary)
     if not any(test(column.type) for test in (*tests, types.is_null)):
         return None
@@ -169,12 +163,6 @@ def _is_cut(line: bytes) -> bool:
     return len(line) == BLOCK_BYTES and not line.endswith(b"\n")
 
 
-def shown(path: Path | str) -> str:
+def printable_path(path: Path | str) -> str:
     """A path as it can be printed: bytes of a name that are not UTF-8 become escapes."""
     return printable(str(path), width=4096)
-
-
-@functools.cache
-def tell_once(message: str) -> None:
-    """Log what was decided without a flag, the first time."""
-    logger.info(message)

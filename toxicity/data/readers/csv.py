@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 import re
 from collections import deque
@@ -15,9 +16,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from toxicity.core.console import log_once
 from toxicity.core.errors import RequestError
 from toxicity.data.readers import csv_blocks
-from toxicity.data.readers.base import ChooseColumns, Layout, Part, shown, tell_once
+from toxicity.data.readers.base import ChooseColumns, Layout, Part, printable_path
 from toxicity.data.readers.csv_blocks import Lines, Parsed
 from toxicity.data.readers.encodings import likely_encoding, utf8_stream
 from toxicity.data.readers.packings import Opened
@@ -84,7 +86,7 @@ def _table_of(beginning: bytes, delimiter: str | None, path: Path) -> Table:
     if excel:
         delimiter, beginning = delimiter or excel["delimiter"], beginning[len(first_line) :]
     start = len(first_line) if excel else 0
-    tables = [_divided(beginning, mark) for mark in ([delimiter] if delimiter else DELIMITERS)]
+    tables = [_divided(beginning, each) for each in ([delimiter] if delimiter else DELIMITERS)]
     # The first of those with most columns.
     table = max(tables, key=lambda table: -1 if isinstance(table, csv.Error) else len(table.names))
     if not delimiter and (isinstance(table, csv.Error) or len(table.names) < 2):
@@ -93,18 +95,21 @@ def _table_of(beginning: bytes, delimiter: str | None, path: Path) -> Table:
         if isinstance(by_spaces, Table) and by_spaces.rows_have_names:
             table = by_spaces
     if isinstance(table, csv.Error):
-        raise RequestError(f"{shown(path)} is not CSV: the quotes of its first row do not match ({table}).")
+        raise RequestError(f"{printable_path(path)} is not CSV: the quotes of its first row do not match ({table}).")
     try:
         "".join(table.names).encode()
     except UnicodeEncodeError:
         likely = likely_encoding(path)
         remedy = f"it seems to be {likely}: give --encoding {likely}" if likely else "name its encoding: --encoding"
-        raise RequestError(f"{shown(path)} is not UTF-8, its first line for one; {remedy}.") from None
+        raise RequestError(f"{printable_path(path)} is not UTF-8, its first line for one; {remedy}.") from None
     if not delimiter and table.delimiter not in ",\t":
         kind = DELIMITERS.get(table.delimiter, "spaces")
-        tell_once(f"Columns are separated by {kind}, going by the first line of a file.")
+        log_once(logging.INFO, f"Columns are separated by {kind}, going by the first line of a file.")
     if table.rows_have_names:
-        tell_once("The first cell of a row is taken for the row's name, as the header has one cell less than the rows.")
+        log_once(
+            logging.INFO,
+            "The first cell of a row is taken for the row's name, as the header has one cell less than the rows.",
+        )
     return table._replace(start=start + table.start)
 
 

@@ -19,7 +19,8 @@ WINDOW_BYTES = 2**21
 # After a row that is not regular Python's parser reads so many bytes, and twice as many each time the next is not.
 STRETCH_BYTES = 2**16
 
-LINE = re.compile(rb"[^\r\n]*(\r\n?|\n)")
+# Possessive, as a long line without an end would be gone through once more backwards.
+LINE = re.compile(rb"[^\r\n]*+(\r\n?|\n)")
 QUOTE = 0x22
 csv.field_size_limit(2**24)  # far longer than any comment
 
@@ -67,7 +68,7 @@ def regular_end(window: bytes | bytearray, delimiter: str, is_last: bool) -> int
         is_last: whether the file ends with the window.
     """
     if not delimiter.isascii() or window.startswith(b"\xef\xbb\xbf"):
-        return 0  # Arrow takes delimiters of one byte, and the bytes of a mark in the text for one of the file
+        return 0  # Arrow takes delimiters of one byte only, and would drop a U+FEFF here as a byte order mark
     quotes, stop = _matching_quotes(window, b"\n\r" + delimiter.encode())
     if is_last and stop == len(window):
         return stop

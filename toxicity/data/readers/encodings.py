@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 
 from toxicity.core.errors import RequestError
-from toxicity.data.readers.base import shown
+from toxicity.data.readers.base import printable_path
 from toxicity.data.readers.packings import Opened, opened
+from toxicity.data.text import text_or_none
 
+# Byte order marks.
 UTF_8_MARK = b"\xef\xbb\xbf"
 # The longer ones first, as that of UTF-32 begins with that of UTF-16.
 MARKS = {
@@ -30,7 +32,7 @@ COMMON = [
 
 
 def utf8_stream(source: Opened, path: Path, encoding: str | None) -> io.BufferedReader:
-    """A file's text as UTF-8, without the mark at its beginning; the mark, where there is one, tells the encoding.
+    """A file's text as UTF-8, without the byte order mark; where there is one, it tells the encoding.
 
     Bytes that are not in the encoding become bytes that are not UTF-8, so that only their row is unreadable.
 
@@ -40,16 +42,18 @@ def utf8_stream(source: Opened, path: Path, encoding: str | None) -> io.Buffered
         encoding: a name that Python knows; UTF-8 by default.
 
     Raises:
-        RequestError: for an encoding that does not exist, and for UTF-16 and UTF-32 without a mark or a name.
+        RequestError: for UTF-16 and UTF-32 without a byte order mark or a name.
     """
     mark = next((mark for mark in MARKS if source.first.startswith(mark)), b"")
-    name = MARKS[mark] if mark else _known(encoding or "utf-8")
+    name = MARKS[mark] if mark else codecs.lookup(encoding or "utf-8").name.removesuffix("-sig")
     if not mark and not encoding and (wide := _wide_encoding(source.first)):
-        raise RequestError(f"{shown(path)} is not UTF-8 but {wide}, and has no mark: give --encoding {wide}.")
+        raise RequestError(
+            f"{printable_path(path)} is not UTF-8 but {wide}, and has no byte order mark: give --encoding {wide}."
+        )
     if name in ("utf-16", "utf-32"):
         likely = _wide_encoding(source.first)
         remedy = f"give --encoding {likely}" if likely else f"if it is {name}, give --encoding {name}-le or {name}-be"
-        raise RequestError(f"{shown(path)} does not begin with the mark of {name}: {remedy}.")
+        raise RequestError(f"{printable_path(path)} does not begin with the byte order mark of {name}: {remedy}.")
     source.file.read(len(mark))
     return source.file if name == "utf-8" else io.BufferedReader(_Utf8(source.file, name), READ_BYTES)
 
@@ -66,11 +70,11 @@ def likely_encoding(path: Path) -> str | None:
     with opened(path) as source:
         sample = source.file.read(SAMPLE_BYTES)
     if b"\0" in sample:
-        return None  # no file of text, or one of UTF-16, which its mark or its name tells
+        return None  # no file of text, or one of UTF-16, which has a byte order mark or a flag
     # The lines that say something about it; of megabytes of ASCII alone, the guess would take minutes.
     whole = sample if len(sample) < SAMPLE_BYTES else sample[: sample.rfind(b"\n") + 1]
     lines = [line for line in re.split(rb"[\r\n]+", whole) if not line.isascii()]
-    if lines and all(map(_is_utf_8, lines)):
+    if lines and None not in map(text_or_none, lines):
         return "utf-8"
     text = b"\n".join(lines)[: 2**15]
     found = from_bytes(text, cp_isolation=COMMON, preemptive_behaviour=False).best() if lines else None
@@ -84,24 +88,19 @@ def likely_encoding(path: Path) -> str | None:
     return next((name for name in COMMON if name in same), None)
 
 
-def _is_utf_8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def with_likely_encoding(reason: str, file: str, encoding: str | None = None) -> str:
+    """The reason why a row of a file is bad; if it is that it is not UTF-8, with the likely encoding of a local one.
 
-
-def _known(encoding: str) -> str:
-    """The normal form of an encoding's name."""
-    try:
-        if isinstance("".encode(encoding), bytes):
-            return codecs.lookup(encoding).name.removesuffix("-sig")
-    except (LookupError, ValueError):
-        pass
-    raise RequestError(
-        f"--encoding {shown(encoding)} is none that Python knows: give utf-8, cp1252, utf-16 or another one."
-    )
+    With `encoding` it is known as what the file was read.
+    """
+    if not reason.endswith("is not UTF-8"):
+        return reason
+    told = reason.removesuffix("UTF-8") + (encoding or "UTF-8")
+    likely = likely_encoding(Path(file)) if Path(file).is_file() else None
+    # The rows may be damaged far behind the beginning.
+    if not likely or likely == (encoding or "utf-8"):
+        return told
+    return f"{told} but {likely}, it seems (--encoding {likely})"
 
 
 def _wide_encoding(first: bytes) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import lzma
 import re
 import zipfile
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from toxicity.core.console import log_once
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import TEXT
 from toxicity.data.memory_map import mapped_from_disk
@@ -28,19 +30,22 @@ from toxicity.data.readers.base import (
     batched,
     bounded_lines,
     line_too_long,
-    shown,
+    printable_path,
     text_as_bytes,
     union_of,
 )
 from toxicity.data.readers.csv import read_csv
-from toxicity.data.readers.encodings import likely_encoding, utf8_stream
+from toxicity.data.readers.encodings import utf8_stream
 from toxicity.data.readers.json import read_json
-from toxicity.data.readers.names import ARROW_ENDINGS, ENDINGS, JSON_ENDINGS, TEXT_ENDINGS, is_readable, stem_of
+from toxicity.data.readers.names import ARROW_ENDINGS, JSON_ENDINGS, TEXT_ENDINGS
 from toxicity.data.readers.packings import Opened, opened
 
-__all__ = ["ENDINGS", "is_readable", "likely_encoding", "read_files", "read_lines", "read_windows", "stem_of"]
-
 DEFAULT_LAYOUT = Layout()
+# What the libraries raise for a damaged file.
+DAMAGES = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, OSError)
+# The first bytes of a file → its reader.
+ARROW_READERS = {b"PAR1": read_parquet, b"ARROW1": read_arrow, b"\xff\xff\xff\xff": read_arrow}
+JSON_BEGINNING = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"')
 
 
 def read_files(
@@ -71,12 +76,12 @@ def read_files(
             for part in _parts(file, choose, layout, None):
                 broken.update({rows + row: reason for row, reason in part.broken.items()})
                 rows += len(part.table)
-                names.append(shown(file))
+                names.append(printable_path(file))
                 counts[number] += len(part.table)
                 yield part.table
 
     table = union_of(mapped_from_disk(read()), names)
-    return table, list(zip(map(shown, files), counts, strict=True)), broken
+    return table, list(zip(map(printable_path, files), counts, strict=True)), broken
 
 
 def read_windows(
@@ -132,24 +137,24 @@ def _parts(path: Path, choose: ChooseColumns, layout: Layout, limit: Limit | Non
     """Read a file in the parts that its reader makes, and turn the errors of all libraries into `RequestError`."""
 
     def choose_single(names: list[str], file: str) -> dict[str, str]:
-        wanted = choose(names, shown(file))
+        wanted = choose(names, printable_path(file))
         if doubles := [name for name in wanted.values() if names.count(name) > 1]:
-            raise RequestError(f"{shown(file)} has the column `{doubles[0]}` twice: rename or remove one.")
+            raise RequestError(f"{printable_path(file)} has the column `{doubles[0]}` twice: rename or remove one.")
         return wanted
 
     try:
         if path.stat().st_size == 0:
-            raise RequestError(f"{shown(path)} is empty.")
+            raise RequestError(f"{printable_path(path)} is empty.")
         with opened(path) as source:
             yield from _read(source, path, choose_single, layout, limit)
     except (pa.ArrowException, csv.Error, UnicodeError) as error:
-        raise RequestError(f"cannot read {shown(path)}: {one_line(error)}") from error
+        raise RequestError(f"cannot read {printable_path(path)}: {one_line(error)}") from error
     except DAMAGES as error:
         # The system's own errors, as for a file that may not be read, have numbers.
         if isinstance(error, OSError) and error.errno is not None:
-            raise RequestError(f"cannot read {shown(path)}: {one_line(error)}") from error
+            raise RequestError(f"cannot read {printable_path(path)}: {one_line(error)}") from error
         raise RequestError(
-            f"{shown(path)} is damaged, cut off or locked: {one_line(error)}. Fetch it again."
+            f"{printable_path(path)} is damaged, cut off or locked: {one_line(error)}. Fetch it again."
         ) from error
 
 
@@ -158,10 +163,10 @@ def _read(source: Opened, path: Path, choose: ChooseColumns, layout: Layout, lim
     for beginning, reader in ARROW_READERS.items():
         if source.first.startswith(beginning):
             if source.packed:
-                raise RequestError(f"{shown(path)} is a packed parquet or Arrow file: unpack it.")
+                raise RequestError(f"{printable_path(path)} is a packed parquet or Arrow file: unpack it.")
             return reader(path, choose, limit)
     if source.name.endswith(ARROW_ENDINGS):
-        raise RequestError(f"cannot read {shown(path)}: it is no parquet or Arrow file, as its name says.")
+        raise RequestError(f"cannot read {printable_path(path)}: it is no parquet or Arrow file, as its name says.")
     if source.name.endswith(TEXT_ENDINGS) and layout.txt_holds_lines:
         return _read_text(source, path, choose, layout, limit or Limit(2**16, 2**24))
     if source.name.endswith(JSON_ENDINGS) or JSON_BEGINNING.match(source.first):
@@ -170,11 +175,7 @@ def _read(source: Opened, path: Path, choose: ChooseColumns, layout: Layout, lim
 
 
 def _read_text(source: Opened, path: Path, choose: ChooseColumns, layout: Layout, limit: Limit) -> Iterator[Part]:
+    log_once(logging.INFO, "A .txt file is read as one comment a line; with --delimiter it is a table.")
     (name,) = choose([TEXT], str(path))
     for part in read_lines(utf8_stream(source, path, layout.encoding), *limit):
         yield Part(part.table.rename_columns([name]), part.broken, source.share())
-
-
-DAMAGES = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, OSError)
-JSON_BEGINNING = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"')
-ARROW_READERS = {b"PAR1": read_parquet, b"ARROW1": read_arrow, b"\xff\xff\xff\xff": read_arrow}

@@ -12,7 +12,16 @@ import pyarrow as pa
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.data.readers import base
-from toxicity.data.readers.base import ChooseColumns, Layout, Limit, Part, batched, bounded_lines, line_too_long, shown
+from toxicity.data.readers.base import (
+    ChooseColumns,
+    Layout,
+    Limit,
+    Part,
+    batched,
+    bounded_lines,
+    line_too_long,
+    printable_path,
+)
 from toxicity.data.readers.encodings import likely_encoding, utf8_stream
 from toxicity.data.readers.json_documents import array_elements, records_of
 from toxicity.data.readers.packings import Opened
@@ -49,7 +58,7 @@ def read_json(source: Opened, path: Path, choose: ChooseColumns, layout: Layout,
         if wanted is None and len(broken) == len(batch):
             likely = likely_encoding(path) if broken[0] == NOT_UTF_8 else None
             remedy = f" but {likely}, it seems (--encoding {likely})" if likely else ""
-            raise RequestError(f"{shown(path)} holds no JSON lines: {broken[0]}{remedy}.")
+            raise RequestError(f"{printable_path(path)} holds no JSON lines: {broken[0]}{remedy}.")
         names = dict.fromkeys(chain.from_iterable(record.values for record in batch))
         if wanted is None:
             wanted = choose(list(names), str(path))
@@ -60,7 +69,7 @@ def read_json(source: Opened, path: Path, choose: ChooseColumns, layout: Layout,
         seen |= names
         yield Part(_table(batch, wanted, broken), broken, source.share())
     if wanted is None:
-        raise RequestError(f"{shown(path)} holds no JSON lines: it is blank.")
+        raise RequestError(f"{printable_path(path)} holds no JSON lines: it is blank.")
 
 
 def _records(file: IO[bytes], path: Path) -> Iterator[Record]:
@@ -100,12 +109,15 @@ def _document(first: bytes, file: IO[bytes], path: Path) -> tuple[Iterator[Any] 
         text = first + second + file.read(MAX_DOCUMENT_BYTES)
         if len(text) > MAX_DOCUMENT_BYTES:
             raise RequestError(
-                f"{shown(path)} is one JSON object of more than {MAX_DOCUMENT_BYTES:,} bytes: write one object a line."
+                f"{printable_path(path)} is one JSON object of more than {MAX_DOCUMENT_BYTES:,} bytes: "
+                "write one object a line."
             ) from None
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as fault:
-            raise RequestError(f"{shown(path)} holds no JSON lines: it is not JSON: {one_line(fault)}.") from None
+            raise RequestError(
+                f"{printable_path(path)} holds no JSON lines: it is not JSON: {one_line(fault)}."
+            ) from None
         return (records_of(value) or iter([value])), []
     while (following := file.readline(base.BLOCK_BYTES)) and not following.strip():
         pass

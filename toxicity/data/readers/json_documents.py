@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.data.readers import base
-from toxicity.data.readers.base import shown
+from toxicity.data.readers.base import printable_path
 
 BLANKS = re.compile(r"[ \t\r\n]*")
 READ_BYTES = 2**20
@@ -57,11 +57,15 @@ def array_elements(file: IO[bytes], path: Path) -> Iterator[tuple[Any, int]]:
         ended = not block
         text, at = text[at:] + decode(block, final=ended), 0
     if text[at + 1 :].strip() or file.read(READ_BYTES).strip():
-        raise RequestError(f"{shown(path)} goes on behind its JSON array: write one array, or one object a line.")
+        raise RequestError(
+            f"{printable_path(path)} goes on behind its JSON array: write one array, or one object a line."
+        )
 
 
 def _damaged(path: Path, count: int, error: str) -> RequestError:
-    return RequestError(f"{shown(path)} is damaged or cut off: element {count + 1:,} of its JSON array: {error}.")
+    return RequestError(
+        f"{printable_path(path)} is damaged or cut off: element {count + 1:,} of its JSON array: {error}."
+    )
 
 
 def records_of(document: dict[str, Any]) -> Iterator[dict[str, Any]] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 CSV_ENDINGS = (".csv", ".tsv", ".tab")
 TEXT_ENDINGS = (".txt",)
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
@@ -10,9 +12,7 @@ FORMATS = (*CSV_ENDINGS, *TEXT_ENDINGS, *JSON_ENDINGS, *ARROW_ENDINGS)
 PACKINGS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 # For messages.
-ENDINGS = (
-    f"{', '.join((*CSV_ENDINGS, *TEXT_ENDINGS, *JSON_ENDINGS, *ARROW_ENDINGS))} (packed too: {', '.join(PACKINGS)})"
-)
+ENDINGS = f"{', '.join(FORMATS)} (packed too: {', '.join(PACKINGS)})"
 
 
 def is_readable(name: str, in_folder: bool = False) -> bool:
@@ -26,6 +26,16 @@ def is_readable(name: str, in_folder: bool = False) -> bool:
     if inner != name and name.lower().endswith(".zip") and not inner.lower().endswith(TEXT_ENDINGS):
         return True  # its files have names of their own
     return inner.lower().endswith(FORMATS) and not (in_folder and inner.lower().endswith(TEXT_ENDINGS))
+
+
+def has_types(address: str) -> bool:
+    """Whether a file's format, going by its name, tells numbers from text; in CSV all values are text.
+
+    Args:
+        address: a path or a URL, also a chain of URLs with `::` between them.
+    """
+    parts = re.split(r"::|[?#]", address)
+    return any(without_packing(part).lower().endswith((*JSON_ENDINGS, *ARROW_ENDINGS)) for part in parts)
 
 
 def stem_of(name: str) -> str:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from toxicity.core.errors import RequestError
 from toxicity.data.folders import is_skipped
-from toxicity.data.readers.base import shown
+from toxicity.data.readers.base import printable_path
 from toxicity.data.readers.names import is_readable, without_packing
 
 FIRST_BYTES = 512
@@ -100,10 +100,10 @@ def opened(path: Path) -> Iterator[Opened]:
         if packed is not None:
             first, name = file.peek(FIRST_BYTES)[:FIRST_BYTES], without_packing(name)
             if any(re.match(magic, first) for magic in (*PYTHON_OPENS, ZSTD, ZIP)):
-                raise RequestError(f"{shown(path)} is packed twice: unpack it once.")
+                raise RequestError(f"{printable_path(path)} is packed twice: unpack it once.")
         for pattern, kind, remedy in OTHERS:
             if re.match(pattern, first, re.DOTALL):
-                raise RequestError(f"{shown(path)} is {kind}: {remedy}.")
+                raise RequestError(f"{printable_path(path)} is {kind}: {remedy}.")
         yield Opened(file, first, name.lower(), packed is not None, share)
 
 
@@ -117,11 +117,11 @@ def _data_file(archive: zipfile.ZipFile, path: Path) -> str:
         (r".*\.npy$", "an archive of NumPy arrays", "save the data as parquet or CSV"),
     ):
         if any(re.match(pattern, name) for name in names):
-            raise RequestError(f"{shown(path)} is {kind}: {remedy}.")
+            raise RequestError(f"{printable_path(path)} is {kind}: {remedy}.")
     visible = [name for name in names if not is_skipped(name.replace("\\", "/"))]
     data = [name for name in visible if is_readable(name, in_folder=True)] or visible
     if len(data) != 1:
-        found = ", ".join(map(shown, data[:5])) or "none"
+        found = ", ".join(map(printable_path, data[:5])) or "none"
         more = ", …" if len(data) > 5 else ""
-        raise RequestError(f"{shown(path)} should hold one data file; it holds {found}{more}: unpack it.")
+        raise RequestError(f"{printable_path(path)} should hold one data file; it holds {found}{more}: unpack it.")
     return data[0]

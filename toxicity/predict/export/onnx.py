@@ -21,7 +21,7 @@ from toxicity.core.errors import RequestError
 from toxicity.core.files import folder_written_whole, write_text
 from toxicity.core.markdown import UNDEFINED, markdown_table
 from toxicity.core.schema import TARGET, TEXT, hard_labels
-from toxicity.data.addresses import shown
+from toxicity.data.addresses import without_credentials
 from toxicity.data.sources import labels_of, load_splits, read_file
 from toxicity.models.labels import TOXIC_LABEL, labels_in
 from toxicity.models.pretrained import load_classifier, load_config_and_tokenizer, load_errors_explained
@@ -71,7 +71,7 @@ def export_and_compare(
         scores |= {form: Scorer(str(folder))(texts) for form, folder in folders.items()}
         report = {
             "rows": len(texts),
-            "labelled": shown(labelled.train_file or labelled.dataset_name),
+            "labelled": without_credentials(labelled.train_file or labelled.dataset_name),
             "versions": {package: version(package) for package in EXPORT_PACKAGES},
             **{form: _measured(found, scores["torch"], labels) for form, found in scores.items()},
         }

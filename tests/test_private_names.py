@@ -59,6 +59,8 @@ STRINGS = {
     "_commit_hash": "transformers.configuration_utils",
     "_original_forward": "accelerate.utils.other",
 }
+# Documented names of the standard library: `_replace` of named tuples, and `os._exit`.
+PUBLIC = ("_replace", "_exit")
 OPERATORS = {"_is_mkldnn_bf16_supported": "mkldnn::_is_mkldnn_bf16_supported() -> bool _0"}
 
 
@@ -162,8 +164,9 @@ def private_names(tree, own, bases_of):
         name
         for node in ast.walk(tree)
         for name in names_at(node)
-        # The underscore of `_replace` keeps it apart from the fields of a named tuple; it is public.
-        if PRIVATE.fullmatch(name) and name != "_replace" and (name not in own or name in inherited.get(node, ()))
+        if PRIVATE.fullmatch(name)
+        and name not in PUBLIC
+        and (name not in own or name in inherited.get(node, ()))
     }
 
 

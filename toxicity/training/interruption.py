@@ -5,6 +5,7 @@ is kept.
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +15,12 @@ from types import FrameType
 
 import psutil
 
-from toxicity.core.errors import Interrupted
+from toxicity.core.errors import EXIT_CTRL_C, Interrupted
 
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 LAUNCHERS = ("accelerate", "accelerate-launch", "accelerate.commands.launch", "torchrun", "torch.distributed.run")
+
+BEFORE_TRAINING = "before the training began: start the same command again."
 
 _stop_requested = False
 _deferred = False
@@ -34,14 +37,18 @@ def sigterm_saves() -> Iterator[None]:
     global _stop_requested, _deferred, _what_is_kept
     _stop_requested, _deferred, _what_is_kept = False, False, None
     before = signal.signal(signal.SIGTERM, _on_sigterm)
+    before_ctrl_c = signal.getsignal(signal.SIGINT)
+    if before_ctrl_c is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _on_ctrl_c)
     _follow_the_launcher()
     try:
         yield
     except KeyboardInterrupt as stop:
-        kept = "before the training began: start the same command again." if _what_is_kept is None else _what_is_kept()
+        kept = BEFORE_TRAINING if _what_is_kept is None else _what_is_kept()
         raise KeyboardInterrupt(f"Interrupted by Ctrl-C {kept}") from stop
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, before_ctrl_c)
         _stop_requested, _deferred, _what_is_kept = False, False, None
 
 
@@ -73,6 +80,17 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
     _stop_requested = True
     if not _deferred:
         raise Interrupted("Interrupted by SIGTERM before the training began: start the same command again.")
+
+
+def _on_ctrl_c(number: int, frame: FrameType | None) -> None:
+    """Raise `KeyboardInterrupt`, or end the process where the exception might be lost and nothing needs closing."""
+    while not _deferred and frame is not None:
+        # Modules are being imported. Finalizers and C code that run then drop exceptions, and the run would go on.
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            print(f"Interrupted by Ctrl-C {BEFORE_TRAINING}", file=sys.stderr, flush=True)
+            os._exit(EXIT_CTRL_C)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _follow_the_launcher() -> None:

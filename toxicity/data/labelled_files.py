@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -92,7 +93,8 @@ def read_file(address: str, arguments: DataArguments, flag: str = "--train_file"
 
 def name_of(address: str) -> str:
     """What the comments at an address are called: the name of the file or folder, as it was before it was packed."""
-    *links, last = shown(address).split("::")
+    # What is there by that very name is a path and no chain of links.
+    *links, last = [address] if os.path.lexists(address) else shown(address).split("::")
     # The links of simplecache::zip://::ARCHIVE.zip but the last are a way of opening the next one, and a folder in it.
     paths = [link.partition("://")[2] for link in links] + [last.rpartition("://")[2]]
     name = next(filter(None, (PurePosixPath(path).name for path in paths)), address)

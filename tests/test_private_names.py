@@ -164,9 +164,7 @@ def private_names(tree, own, bases_of):
         name
         for node in ast.walk(tree)
         for name in names_at(node)
-        if PRIVATE.fullmatch(name)
-        and name not in PUBLIC
-        and (name not in own or name in inherited.get(node, ()))
+        if PRIVATE.fullmatch(name) and name not in PUBLIC and (name not in own or name in inherited.get(node, ()))
     }
 
 

@@ -232,3 +232,8 @@ def test_a_training_file_whose_name_is_not_utf8(checkpoint, tmp_path, run_main, 
     run_main(*training_flags(checkpoint, path, output_dir=tmp_path / "run", num_train_epochs=1))
     out = capsys.readouterr().out
     assert json.loads(out.splitlines()[-1])["protocol"]["dataset"] == path.name
+
+
+def test_a_path_with_two_colons_is_no_chain_of_links(tmp_path):
+    (tmp_path / "we::ird.csv").touch()
+    assert name_of(str(tmp_path / "we::ird.csv")) == "we::ird.csv"

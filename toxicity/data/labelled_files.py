@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -109,7 +110,8 @@ def _require_each_once(names: list[str], source: str, flag: str) -> None:
 
 def name_of(address: str) -> str:
     """What the comments at an address are called: the name of the file or folder, as it was before it was packed."""
-    *links, last = without_credentials(address).split("::")
+    # What is there by that very name is a path and no chain of links.
+    *links, last = [address] if os.path.lexists(address) else without_credentials(address).split("::")
     # The links of simplecache::zip://::ARCHIVE.zip but the last are a way of opening the next one, and a folder in it.
     paths = [link.partition("://")[2] for link in links] + [last.rpartition("://")[2]]
     name = next(filter(None, (PurePosixPath(path).name for path in paths)), address)

@@ -110,6 +110,9 @@ def test_a_flag_with_the_exact_name_takes_that_column():
         (["you liar", "1"], {}, "seems to have no header"),
         (["you " * 40, "toxic or so"], {}, "seems to have no header.*`you you you you you…`"),
         (["a comment", "", "no"], {}, "seems to have no header"),
+        (["text 0", "OFF"], {}, "seems to have no header"),
+        (["you liar", "OTHER", "OTHER"], {}, "seems to have no header"),
+        (["what are you then, my friend"], {}, "seems to have no header"),
         (["1", "a comment", "0.5"], {"text_name": "text"}, "seems to have no header"),
         # A header that is none of these.
         (["words", "2019", "x"], {"text_name": "words"}, "no column target, toxicity, .*it has words, 2019"),

@@ -36,12 +36,12 @@ REFUSED = {
     "options of a wrong type": (["--optim", "sgd", "--optim_args", "momentum=high"], "momentum=high cannot be used"),
     "a schedule without what it needs": (
         ["--lr_scheduler_type", "cosine_with_min_lr"],
-        "cosine_with_min_lr needs --lr_scheduler_kwargs: .*min_lr",
+        "cosine_with_min_lr needs options: .*min_lr.* Give such as --lr_scheduler_kwargs '{\"min_lr\": 1e-06}'",
     ),
-    "another": (["--lr_scheduler_type", "warmup_stable_decay"], "needs --lr_scheduler_kwargs: .*num_decay_steps"),
+    "another": (["--lr_scheduler_type", "warmup_stable_decay"], "needs options: .*num_decay_steps"),
     "a schedule with what it does not take": (
         ["--lr_scheduler_type", "linear", "--lr_scheduler_kwargs", MIN_LR],
-        "linear does not take --lr_scheduler_kwargs",
+        "linear does not take .*min_lr",
     ),
     "a schedule without options": (["--lr_scheduler_type", "constant", "--lr_scheduler_kwargs", MIN_LR], "no options"),
     "a dictionary that is none": (["--lr_scheduler_kwargs", "min_lr=1e-6"], "min_lr=1e-6 cannot be read .*give JSON"),

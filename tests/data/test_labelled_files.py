@@ -231,7 +231,8 @@ def test_a_training_file_whose_name_is_not_utf8(checkpoint, tmp_path, run_main, 
     (tmp_path / "plain.parquet").rename(path)
     run_main(*training_flags(checkpoint, path, output_dir=tmp_path / "run", num_train_epochs=1))
     out = capsys.readouterr().out
-    assert json.loads(out.splitlines()[-1])["protocol"]["dataset"] == path.name
+    # Strict readers of JSON refuse half of a surrogate pair, as which Python has such a byte.
+    assert json.loads(out.splitlines()[-1])["protocol"]["dataset"] == r"caf\udce9.parquet"
 
 
 def test_a_path_with_two_colons_is_no_chain_of_links(tmp_path):

@@ -114,3 +114,13 @@ def test_single_labels_are_picked_to_the_last_bit():
     wide = logits.astype(np.float64)
     assert Labels((1,), (0,), {}).pick(logits)[:, 0].tolist() == (wide[:, 1] - wide[:, 0]).tolist()
     assert Labels((2,), (), {"insult": 0}).pick(logits).tolist() == wide[:, [2, 0]].tolist()
+
+
+def test_which_label_is_scored_is_logged_where_it_is_not_called_toxic(caplog):
+    with caplog.at_level("INFO", logger="toxicity"):
+        labels_in(config(["non-toxic", "toxic"]), "m")
+        assert caplog.text == ""
+        labels_in(config(DAVIDSON), "m", ["hate", "offensive"])
+    assert "m has the labels hate, offensive, neither; the score is the probability of `hate` and `offensive`." in (
+        caplog.text
+    )

@@ -160,11 +160,11 @@ def test_ctrl_c_says_what_is_kept(flags, tmp_path, options, kept):
 
 
 def test_ctrl_c_while_scoring_after_the_training_says_that_the_model_is_saved(flags, tmp_path):
-    run = Run(tmp_path, *flags, "--output_dir", tmp_path / "run", fault=("slow_scoring", 1.0))
+    run = Run(tmp_path, *flags, "--output_dir", tmp_path / "run", fault=("slow_scoring", 4.0))
     until = time.monotonic() + 120
     while not (tmp_path / "run" / "tokenizer.json").exists() and time.monotonic() < until:
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(2)
     os.kill(run.process.pid, signal.SIGINT)
     assert run.ended(30) == 130
     assert f"Interrupted by Ctrl-C after the training: the model is saved in {tmp_path / 'run'}" in run.errors

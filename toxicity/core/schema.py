@@ -57,7 +57,7 @@ PLAIN_NAMES = {TEXT, "comment_text", TARGET, "toxicity", "toxic", "is_offensive"
 WORD_FOR = {TEXT: "text", TARGET: "toxicity", ID: "id"}  # in messages
 
 # A cell of a first line that is longer than this is no name of a column.
-LONGEST_NAME = 60
+LONGEST_NAME, MOST_WORDS_OF_A_NAME = 60, 4
 MOST_NAMES_SHOWN = 20
 
 # The competition counts a label or identity as present at >= 0.5; with > 0.5 several teams lost places.
@@ -208,12 +208,19 @@ def _missing(
 
 
 def _looks_like_data(names: Sequence[str]) -> bool:
-    """Whether what should be names of columns is a row: with a number, a text, or an empty cell after the first."""
+    """Whether what should be names of columns is a row of data.
+
+    That is one with a number, a text, the name of a class, the same cell twice, or an empty cell after the first.
+    """
     # pandas numbers columns that have no names, and writes the numbers.
     if list(names) == [str(number) for number in range(len(names))]:
         return False
-    return any(
-        re.fullmatch(r"[+-]?\d+([.,]\d+)?", name.strip()) or len(name) > LONGEST_NAME or (place and not name.strip())
+    return len(set(names)) < len(names) or any(
+        re.fullmatch(r"[+-]?\d+([.,]\d+)?", name.strip())
+        or len(name) > LONGEST_NAME
+        or len(name.split()) > MOST_WORDS_OF_A_NAME
+        or polarity(name) is not None
+        or (place and not name.strip())
         for place, name in enumerate(names)
     )
 

@@ -37,6 +37,12 @@ SCHEDULES_WITHOUT_NEEDS = (
     *(SchedulerType.LINEAR, SchedulerType.COSINE, SchedulerType.COSINE_WITH_RESTARTS, SchedulerType.INVERSE_SQRT),
     *(SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP),
 )
+# Options of the schedules that cannot do without.
+NEEDED_OPTIONS = {
+    SchedulerType.COSINE_WITH_MIN_LR: {"min_lr": 1e-6},
+    SchedulerType.COSINE_WARMUP_WITH_MIN_LR: {"min_lr": 1e-6},
+    SchedulerType.WARMUP_STABLE_DECAY: {"num_decay_steps": 100},
+}
 # Schedules whose options transformers would ignore.
 WITHOUT_OPTIONS = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP)
 # What their makers raise for options that they do not take.
@@ -136,9 +142,10 @@ def require_optimiser_and_schedule(args: TrainingArguments) -> None:
         optimizer = optimizer or torch.optim.SGD([weight], lr=args.learning_rate)
         get_scheduler(schedule, optimizer, args.get_warmup_steps(MANY_STEPS), MANY_STEPS, options)
     except FAULTS as error:
-        given = f"--lr_scheduler_kwargs {json.dumps(options)}" if options else "--lr_scheduler_kwargs"
+        example = f"--lr_scheduler_kwargs '{json.dumps(NEEDED_OPTIONS.get(schedule, {'name': 1.0}))}'"
+        fault = f"does not take {json.dumps(options)}" if options else "needs options"
         raise RequestError(
-            f"--lr_scheduler_type {schedule.value} {'does not take' if options else 'needs'} {given}: {one_line(error)}"
+            f"--lr_scheduler_type {schedule.value} {fault}: {one_line(error)} Give such as {example}."
         ) from error
 
 

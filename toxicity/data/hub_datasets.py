@@ -182,10 +182,10 @@ def _explained(error: Exception, arguments: DataArguments) -> RequestError:
         return RequestError(
             f"the dataset {name} has no configuration `{config}` (--dataset_config_name); it has {', '.join(configs)}."
         )
-    return RequestError(
-        f"cannot load the dataset {name}: {one_line(error)} "
-        "Check --dataset_name, --dataset_revision and the network, or give a file as --train_file."
-    )
+    advice = "Check --dataset_name, --dataset_revision and the network, or give a file as --train_file."
+    if Path(name).is_dir():
+        advice = "If it is a folder of files, give it as --train_file, with --delimiter and --encoding where they help."
+    return RequestError(f"cannot load the dataset {name}: {one_line(error)} {advice}")
 
 
 def _slices(name: str, splits: Mapping[str, Dataset], asked: str, flag: str) -> list[_Slice]:

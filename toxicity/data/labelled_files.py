@@ -116,7 +116,7 @@ def name_of(address: str) -> str:
     paths = [link.partition("://")[2] for link in links] + [last.rpartition("://")[2]]
     name = next(filter(None, (PurePosixPath(path).name for path in paths)), address)
     # train.csv.zip is the same data as the train.csv in it.
-    return without_packing(name)
+    return without_packing(printable(name, 300))
 
 
 def chooser(

@@ -28,6 +28,8 @@ LEAST_ROWS_OF_A_CLASS, LEAST_SHARE_OF_A_CLASS = 2, 0.01
 LEAST_ROWS_OUTSIDE, LEAST_SHARE_OUTSIDE = 10, 0.05
 # With more different values from 0 to 1 than this, these are shares and no classes.
 MOST_CLASSES_IN_SHARES = 5
+# More different words than yes and no have in upper and lower case, and as numbers.
+MOST_SPELLINGS = 20
 LEAST_DIFFERENT_PERCENTS = 5
 MOST_VALUES_SHOWN = 10
 MISSING_TARGET = "the target is missing"
@@ -151,6 +153,8 @@ def _understood(values: Values, where: str, said_to_be_civil: bool) -> tuple[np.
 
 def _meaning(values: Values) -> dict[str, float] | None:
     """Word, as spelled → 1 for toxic or 0 for civil, if they all say that."""
+    if len(values.words) > MOST_SPELLINGS:
+        return None
     numbers = {word: number_of(word) for word in values.words if np.isfinite(number_of(word))}
     others = {word: word.casefold() for word in values.words if word not in numbers}
     for pair in PAIRS:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedConfig
 
-from toxicity.core.console import printable
+from toxicity.core.console import printable, quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import NAMES, SUBTYPES, polarity
 
@@ -70,6 +70,9 @@ def labels_in(config: PreTrainedConfig, name: str, toxic_labels: Sequence[str] =
             f"{name} has the labels {shown}, whose names do not say which of them mean toxic: name the one, or several "
             "of exclusive classes, with --toxic_label NAME."
         )
+    if len(names) > 1 and not {names[index] for index in toxic} <= {"toxic", "toxicity"}:
+        labels = " and ".join(quoted(str(config.id2label[index])) for index in toxic)
+        logger.info(f"{name} has the labels {shown}; the score is the probability of {labels}.")
     if not exclusive:
         if len(toxic) > 1:
             raise RequestError(

@@ -167,3 +167,19 @@ def test_a_quote_without_an_end_tells_how_many_lines_it_takes(tmp_path):
 def test_rows_that_count_up_below_the_name_of_their_numbers_have_no_names(tmp_path, name):
     content = f"{name}, text, target\n" + "".join(f'{row}, "a, b", 1\n' for row in range(20))
     assert read(tmp_path / "c.csv", content.encode()) == ["4 columns instead of 3"] * 20
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "|"])
+@pytest.mark.parametrize("irregular", [False, True], ids=["read by Arrow", "read by Python"])
+def test_a_quote_that_begins_a_comment_takes_no_other_rows_unseen(tmp_path, delimiter, irregular):
+    rows = [[f"id {row}", f"comment {row}", str(row % 2)] for row in range(20)]
+    rows[5][1], rows[9][1] = '"what', 'ever"'
+    rows[12][1] = '"two\nlines"'
+    if irregular:
+        rows[15].append("one too many")
+    lines = ["id,text,target".replace(",", delimiter), *map(delimiter.join, rows)]
+    found = read(tmp_path / "c.tsv", "\n".join(lines).encode(), delimiter)
+    assert len(found) == 16
+    assert found[5] == "its quotes take 5 rows for one: double the quotes, or remove them"
+    assert found[8] == [b"id 12", b"two\nlines", b"0"]
+    assert sum(isinstance(row, str) for row in found) == 1 + irregular

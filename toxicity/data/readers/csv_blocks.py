@@ -10,6 +10,7 @@ from typing import IO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from toxicity.data.readers import base
@@ -22,6 +23,8 @@ STRETCH_BYTES = 2**16
 # Possessive, as a long line without an end would be gone through once more backwards.
 LINE = re.compile(rb"[^\r\n]*+(\r\n?|\n)")
 QUOTE = 0x22
+# Delimiters that hardly any comment contains, so that some programs write them without quoting.
+UNQUOTED = ("\t", "|")
 csv.field_size_limit(2**24)  # far longer than any comment
 
 Row = list[str] | csv.Error
@@ -209,7 +212,7 @@ def parse(block: memoryview | list[Row], delimiter: str, width: int, places: dic
                     quoted_strings_can_be_null=True,
                 ),
             )
-            return table.rename_columns(list(places)), {}
+            return _without_merged_rows(table.rename_columns(list(places)), {}, delimiter, width, places)
         except pa.ArrowInvalid:  # a row is too short or too long, or the block is one blank line
             block = list(rows(Lines(bytes(block), io.BytesIO()), delimiter, len(block)))
     columns: dict[str, list[bytes | None]] = {name: [] for name in places}
@@ -223,4 +226,28 @@ def parse(block: memoryview | list[Row], delimiter: str, width: int, places: dic
             value = None if number in broken or place >= len(row) else row[place]
             columns[name].append(value.encode("utf-8", "surrogateescape") if value else None)
     arrays = {name: pa.array(values, pa.binary()) for name, values in columns.items()}
-    return pa.table(arrays), broken
+    return _without_merged_rows(pa.table(arrays), broken, delimiter, width, places)
+
+
+def _without_merged_rows(
+    table: pa.Table, broken: dict[int, str], delimiter: str, width: int, places: dict[str, int]
+) -> Parsed:
+    """The same rows; those are broken of which a cell holds rows that should have been rows of their own.
+
+    Many programs write tabs without quoting: there a comment that begins with a quote takes all that follows into its
+    cell, up to a comment that ends with one. Such a cell has as many delimiters in each line as the rows have.
+    """
+    if delimiter not in UNQUOTED:
+        return table, broken
+    mark, found = delimiter.encode(), {}
+    for name, place in places.items():
+        column = table[name]
+        lines = pc.and_(pc.match_substring(column, mark), pc.match_substring_regex(column, b"[\r\n]"))
+        for row in np.flatnonzero(pc.fill_null(lines, False).to_numpy(zero_copy_only=False)).tolist():
+            first, *whole, last = [line.count(mark) for line in re.split(rb"\r\n?|\n", column[row].as_py())]
+            if first == width - 1 - place and last == place and {*whole} <= {width - 1}:
+                found[row] = f"its quotes take {len(whole) + 2} rows for one: double the quotes, or remove them"
+    if found:
+        kept = pa.array([row not in found for row in range(len(table))])
+        table = pa.table({name: pc.if_else(kept, table[name], None) for name in table.column_names})
+    return table, dict(sorted((broken | found).items()))

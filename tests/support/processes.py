@@ -21,6 +21,8 @@ from pathlib import Path
 import pytest
 from builders import ROOT, training_flags
 
+from toxicity.core import distributed
+
 PRELOADED = ["run_toxicity", "toxicity.predict.job", "faults", "training_steps", "matplotlib.figure"]
 # The script imports these only when it needs them.
 PRELOADED += ["toxicity.data.summary", "toxicity.models.classifier", "toxicity.models.padding_free"]
@@ -105,6 +107,12 @@ def run_ranks(count: int, function: Callable[..., None], *arguments: object) -> 
         if process.exitcode is None:
             process.kill()
     assert [process.exitcode for process in processes] == [0] * count
+
+
+def exchange_and_leave() -> None:
+    """As one process of a job, exchange objects with the others and end at once."""
+    with distributed.process_group():
+        assert distributed.gather(list(range(1_000))) == [list(range(1_000))] * distributed.world_size()
 
 
 def free_port() -> str:

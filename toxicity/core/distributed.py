@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +17,8 @@ from toxicity.core.errors import RequestError
 
 # Launchers set one of these to the number of a process among several: torch's the first, those of MPI the others.
 RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+# For threads of gloo to let go of what was exchanged last.
+SECONDS_TO_LET_GO = 0.5
 
 T = TypeVar("T")
 
@@ -31,6 +34,9 @@ def process_group() -> Iterator[None]:
     try:
         yield
     finally:
+        # They need Python's lock for that. `destroy_process_group` of torch 2.7 holds it while it waits for them to
+        # end, and would wait for ever.
+        time.sleep(SECONDS_TO_LET_GO)
         distributed.destroy_process_group()
 
 

@@ -17,13 +17,19 @@ def inputs(tmp_path):
     return tmp_path / "in"
 
 
-def test_killed_in_the_middle_and_repeated_it_leaves_the_same_bytes(model_dir, inputs, tmp_path):
+@pytest.fixture
+def job_of_twenty_files(model_dir, inputs, tmp_path):
+    """The flags of a job, all but the folder of its output, and the output that it has when nothing disturbs it."""
     for number in range(20):
         write_texts(inputs / f"part-{number:02d}.csv", [text for text, _ in make_comments(300, seed=number)])
-    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     flags = ["--model", model_dir, "--input", inputs, "--output"]
-    ended_well(PredictRun(tmp_path / "alone", *flags, undisturbed))
+    ended_well(PredictRun(tmp_path / "alone", *flags, tmp_path / "undisturbed"))
+    return flags, tmp_path / "undisturbed"
 
+
+def test_killed_in_the_middle_and_repeated_it_leaves_the_same_bytes(job_of_twenty_files, tmp_path):
+    flags, undisturbed = job_of_twenty_files
+    disturbed = tmp_path / "disturbed"
     ranks = two_ranks(tmp_path / "killed", *flags, disturbed, kind=PredictRun)
     while any(rank.process.is_alive() for rank in ranks) and len(list(disturbed.glob("*.parquet"))) < 3:
         time.sleep(0.002)
@@ -38,13 +44,9 @@ def test_killed_in_the_middle_and_repeated_it_leaves_the_same_bytes(model_dir, i
     assert files_in(disturbed) == files_in(undisturbed)
 
 
-def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(model_dir, inputs, tmp_path):
-    for number in range(20):
-        write_texts(inputs / f"part-{number:02d}.csv", [text for text, _ in make_comments(300, seed=number)])
-    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    flags = ["--model", model_dir, "--input", inputs, "--output"]
-    ended_well(PredictRun(tmp_path / "alone", *flags, undisturbed))
-
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(job_of_twenty_files, tmp_path):
+    flags, undisturbed = job_of_twenty_files
+    disturbed = tmp_path / "disturbed"
     run = PredictRun(tmp_path / "stopped", *flags, disturbed)
     while run.process.is_alive() and len(list(disturbed.glob("*.parquet"))) < 3:
         time.sleep(0.002)

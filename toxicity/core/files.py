@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -67,10 +68,10 @@ def give_usual_modes(folder: Path) -> None:
     with suppress(OSError):
         # To ask for the umask is to change it for a moment, for all threads.
         probe.touch(0o666, exist_ok=False)
-        mode = probe.stat().st_mode
+        mode = stat.S_IMODE(probe.stat().st_mode)
         probe.unlink()
         for path in folder.rglob("*"):
-            if path.is_file() and not path.is_symlink() and path.stat().st_mode != mode:
+            if path.is_file() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) != mode:
                 path.chmod(mode)
 
 

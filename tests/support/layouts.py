@@ -78,6 +78,7 @@ VIEWS = pa.table(
         "target": pa.array(TARGETS).dictionary_encode(),
     }
 )
+BINARY_VIEWS = PLAIN.set_column(1, "text", pa.array([text.encode() for text in TEXTS], pa.binary_view()))
 LARGE = PLAIN.set_column(1, "text", pa.array([text.encode() for text in TEXTS], pa.large_binary()))
 LISTS = PLAIN.set_column(2, "target", pa.array([[target] for target in TARGETS]))
 BARE = [[str(row["id"]), row["text"].replace('"', "").replace("\n", " "), str(row["target"])] for row in RECORDS]
@@ -178,6 +179,8 @@ LAYOUTS = {
     "c.parq": arrow_bytes(write_parquet, LARGE),
     "parquet.csv": arrow_bytes(write_parquet, PLAIN),
     "views.arrow": arrow_bytes(write_file, VIEWS),
+    "binary views.arrow": arrow_bytes(write_file, BINARY_VIEWS),
+    "binary views.parquet": arrow_bytes(write_parquet, BINARY_VIEWS),
     "file.arrow": arrow_bytes(write_file, PLAIN),
     "stream.arrow": arrow_bytes(write_stream, LARGE),
     "stream of views.arrow": arrow_bytes(write_stream, VIEWS),

@@ -159,12 +159,29 @@ def test_a_token_is_no_flag_and_is_not_repeated():
     assert "hf_secret" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("budget", ["auto", "7000"])
-def test_a_step_that_is_cut_by_tokens_keeps_its_comments(budget):
+@pytest.mark.parametrize(
+    ("device", "budget", "fsdp", "cut", "by_memory"),
+    [
+        ("cpu", "auto", False, True, False),
+        ("cpu", "7000", False, True, False),
+        ("cpu", None, False, False, False),
+        ("mps", None, False, False, False),
+        ("cuda", None, False, True, True),
+        ("cuda", "auto", False, True, True),
+        ("cuda", "7000", False, True, False),
+        ("cuda", None, True, False, False),
+    ],
+)
+def test_a_step_that_is_cut_by_tokens_keeps_its_comments(monkeypatch, device, budget, fsdp, cut, by_memory):
+    monkeypatch.setattr(TrainingArguments, "device", torch.device(device))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(fsdp).lower())
     flags = ["--per_device_train_batch_size", "32", "--gradient_accumulation_steps", "2"]
-    training = parse_arguments([*flags, "--max_tokens_per_batch", budget]).training
-    assert training.max_tokens_per_batch == budget
-    assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (64, 1)
+    flags += [] if budget is None else ["--max_tokens_per_batch", budget]
+    training = parse_arguments(flags).training
+    assert training.max_tokens_per_batch == budget, "as it was given: a run may go on elsewhere"
+    rows, steps = training.per_device_train_batch_size, training.gradient_accumulation_steps
+    assert (rows, steps) == ((64, 1) if cut else (32, 2))
+    assert training.cut_by_memory == by_memory
 
 
 def test_a_machine_may_be_named():

@@ -150,7 +150,7 @@ def test_the_same_comments_elsewhere_and_a_batch_cut_otherwise_are_the_same_requ
     shutil.copytree(uninterrupted[1], tmp_path / "run")
     shutil.copy(comments, tmp_path / "moved.csv")
     same = ["--train_file", tmp_path / "moved.csv", "--preprocessing_num_workers", 1]
-    same += ["--per_device_train_batch_size", 4, "--gradient_accumulation_steps", 2]
+    same += ["--per_device_train_batch_size", 4, "--gradient_accumulation_steps", 2, "--max_tokens_per_batch", 100]
     run_main(*flags, "--output_dir", tmp_path / "run", "--resume_from_checkpoint", "auto", *same)
 
 

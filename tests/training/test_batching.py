@@ -67,7 +67,8 @@ def test_fewer_rows_than_a_batch():
 
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(2, 4))
 def test_processes_share_every_row_once_in_equally_many_batches(rows, batch_size, processes):
-    sampler = EvenSampler(EpochSampler(LENGTHS[:rows], batch_size * processes, seed=1), batch_size, processes)
+    order = EpochSampler(LENGTHS[:rows], batch_size * processes, seed=1)
+    sampler = EvenSampler(order, LENGTHS, batch_size, processes)
     batches = BatchSampler(sampler, batch_size, drop_last=False)
     shares = [list(BatchSamplerShard(batches, processes, rank)) for rank in range(processes)]
     passes = -(-rows // (batch_size * processes))
@@ -80,10 +81,37 @@ def test_processes_share_every_row_once_in_equally_many_batches(rows, batch_size
     assert max(last) - min(last) <= 1, "no process stands idle for others to do what it could"
 
 
-def test_all_but_the_last_pass_is_as_without_fillers():
+def test_each_step_has_the_rows_that_it_has_without_dealing():
+    order = EpochSampler(LENGTHS, 32, seed=1, group_by_length=False)
+    dealt = np.array(list(EvenSampler(order, LENGTHS, 16, 2)))
+    assert len(dealt) == 4032
+    for step, rows in enumerate(np.split(dealt, len(dealt) // 32)):
+        assert sorted(rows[rows != FILLER]) == sorted(list(order)[32 * step : 32 * step + 32])
+    assert np.flatnonzero(dealt != FILLER)[4000:].tolist() == [4000, 4016, 4017]
+    assert LENGTHS[dealt[4000]] == LENGTHS[dealt[dealt != FILLER][4000:]].max(), "the longest is alone"
+
+
+def test_a_last_pass_that_is_not_whole_is_left_out_if_asked_for():
     order = EpochSampler(LENGTHS, 32, seed=1)
-    assert list(EvenSampler(order, 16, 2))[:4000] == list(order)[:4000]
-    assert np.flatnonzero(np.array(list(EvenSampler(order, 16, 2))) != FILLER)[4000:].tolist() == [4000, 4001, 4016]
+    sampler = EvenSampler(order, LENGTHS, 16, 2, drop_last=True)
+    assert len(sampler) == len(list(sampler)) == 4000
+    assert list(sampler) == list(EvenSampler(order, LENGTHS, 16, 2))[:4000]
+    assert list(EvenSampler(EpochSampler(LENGTHS[:9], 10, seed=1), LENGTHS, 5, 2, drop_last=True)) == []
+
+
+@pytest.mark.parametrize(("processes", "before"), [(2, 0.05), (4, 0.1), (8, 0.14)])
+def test_processes_compute_equally_many_tokens(processes, before):
+    """How many tokens more the process with the most has than the mean of all, in each step of 64 rows a process."""
+    lengths = np.tile(LENGTHS, 8)
+    order = EpochSampler(lengths, 64 * processes, seed=1, group_by_length=False)
+    whole = len(lengths) // (64 * processes) * 64 * processes
+
+    def excess(rows):
+        tokens = lengths[np.array(list(rows))[:whole]].reshape(-1, processes, 64).sum(2)
+        return (tokens.max(1) / tokens.mean(1)).mean() - 1
+
+    assert excess(order) > before
+    assert excess(EvenSampler(order, lengths, 64, processes)) < 0.005
 
 
 def test_longest_first():

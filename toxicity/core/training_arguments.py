@@ -41,8 +41,18 @@ class TrainingArguments(HfTrainingArguments):
         default=None,
         help="Most tokens per forward pass, in training and in scoring: a number, or `auto`, as many as fit on "
         "the GPU, and 16,384 on a CPU. An optimiser step keeps its rows, and is divided by tokens instead of by "
-        "gradient_accumulation_steps. Without it: per_device_train_batch_size rows, and in scoring as many tokens "
-        "as per_device_eval_batch_size comments of the greatest length have.",
+        "gradient_accumulation_steps. Without it: `auto` on a GPU, if the model is not sharded over several; "
+        "elsewhere per_device_train_batch_size rows, and in scoring as many tokens as per_device_eval_batch_size "
+        "comments of the greatest length have.",
+    )
+    # The Trainer's own defaults search all weights in every step, and send what never changes.
+    ddp_find_unused_parameters: bool | None = HfArg(
+        default=None,
+        help="With several processes, search for weights that a step did not use. Without it: only if the model has "
+        "weights that get no gradient.",
+    )
+    ddp_broadcast_buffers: bool | None = HfArg(
+        default=False, help="With several processes, send the model's buffers to all of them before each step."
     )
     # The filter would make the CPU wait for the GPU at every step.
     logging_nan_inf_filter: bool = HfArg(default=False, help="Leave losses that are NaN or infinite out of the log.")
@@ -108,10 +118,27 @@ class TrainingArguments(HfTrainingArguments):
             raise RequestError(f"--accelerator_config has a key that there is not: {one_line(error)}") from error
         except (ValueError, ImportError, OSError, NotImplementedError) as error:
             raise RequestError(str(error)) from error
+        if self.max_tokens_per_batch is not None or self.cut_by_memory:
+            self.per_device_train_batch_size *= self.gradient_accumulation_steps
+            self.gradient_accumulation_steps = 1
         require_optimiser_and_schedule(self)
         require_trackers(self.report_to)
         if self.push_to_hub:
             self._check_publishing()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether FSDP shards the model, by a flag or by the Accelerate config."""
+        return bool(self.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+    @property
+    def cut_by_memory(self) -> bool:
+        """Whether an optimiser step is cut into as few parts as the memory of the GPU allows.
+
+        Not where the model is sharded, unless asked for: all processes must call it equally often.
+        """
+        asked = self.max_tokens_per_batch
+        return self.device.type == "cuda" and (asked == "auto" or (asked is None and not self.is_sharded))
 
     def _check_batches(self) -> None:
         if self.label_smoothing_factor:
@@ -124,13 +151,10 @@ class TrainingArguments(HfTrainingArguments):
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
             if getattr(self, name) < 1:
                 raise RequestError(f"--{name} is {getattr(self, name)}; the least that works is 1.")
-        if self.max_tokens_per_batch is not None:
-            if not re.fullmatch(r"auto|[1-9]\d*", self.max_tokens_per_batch):
-                raise RequestError(
-                    f"--max_tokens_per_batch is {self.max_tokens_per_batch}: give a number of tokens, or auto."
-                )
-            self.per_device_train_batch_size *= self.gradient_accumulation_steps
-            self.gradient_accumulation_steps = 1
+        if self.max_tokens_per_batch is not None and not re.fullmatch(r"auto|[1-9]\d*", self.max_tokens_per_batch):
+            raise RequestError(
+                f"--max_tokens_per_batch is {self.max_tokens_per_batch}: give a number of tokens, or auto."
+            )
         if not self.save_minutes >= 0:
             raise RequestError(f"--save_minutes is {self.save_minutes}; it should be 0 (never) or more.")
 

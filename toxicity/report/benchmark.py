@@ -114,6 +114,8 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
             "weight_decay": args.weight_decay,
             "max_grad_norm": args.max_grad_norm,
         },
+        # Most of them in a forward pass; None where the number of rows alone limits it.
+        "max_tokens_per_batch": trainer.max_tokens,
         "options": _describe_options(arguments),
     }
 

@@ -97,28 +97,44 @@ class EpochSampler(Sampler[int]):
 
 
 class EvenSampler(Sampler[int]):
-    """Another sampler's order, padded at its end so that all processes get equally many batches.
+    """Another sampler's rows, dealt so that all processes get equally many batches, and about equally many tokens.
 
-    Accelerate deals whole batches to the processes in turn, and would pad by training some rows twice. Here the last
-    rows are dealt one by one, and each process's last batch of `batch_size` rows is padded with `FILLER`.
+    Accelerate deals whole batches of `batch_size` rows to the processes in turn. Those of one turn stay together, so a
+    step trains on the rows that it would train on without this, and its gradient is the mean over the same rows. They
+    are sorted by length and dealt one by one, to the processes forwards and backwards in turn: without that all would
+    wait for the one with the longest comments. At the end Accelerate would train some rows twice; here each process's
+    last batch is filled up with `FILLER`, or is left out if `drop_last`.
+
+    Args:
+        lengths: tokens of each row.
+        batch_size: rows of a batch of one process.
     """
 
-    def __init__(self, sampler: Sampler[int], batch_size: int, processes: int) -> None:
+    def __init__(
+        self, sampler: Sampler[int], lengths: np.ndarray, batch_size: int, processes: int, drop_last: bool = False
+    ) -> None:
         self.sampler = sampler
+        self.lengths = lengths
         self.batch_size = batch_size
         self.processes = processes
+        self.drop_last = drop_last
         self.rows_per_turn = batch_size * processes
 
     def __len__(self) -> int:
-        return math.ceil(len(self.sampler) / self.rows_per_turn) * self.rows_per_turn
+        whole, rest = divmod(len(self.sampler), self.rows_per_turn)
+        return (whole + (rest > 0 and not self.drop_last)) * self.rows_per_turn
 
     def __iter__(self) -> Iterator[int]:
         rows = iter(self.sampler)
-        yield from islice(rows, len(self.sampler) // self.rows_per_turn * self.rows_per_turn)
-        if last := list(rows):
-            dealt = np.full((self.batch_size, self.processes), FILLER)
-            dealt.flat[: len(last)] = last
-            yield from dealt.T.ravel().tolist()
+        for _ in range(len(self) // self.rows_per_turn):
+            yield from self._dealt(np.fromiter(islice(rows, self.rows_per_turn), np.int64))
+
+    def _dealt(self, rows: np.ndarray) -> list[int]:
+        rows = rows[longest_first(self.lengths[rows])]
+        dealt = np.full((self.batch_size, self.processes), FILLER)
+        dealt.flat[: len(rows)] = rows
+        dealt[1::2] = dealt[1::2, ::-1]
+        return dealt.T.ravel().tolist()
 
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:
@@ -162,7 +178,8 @@ class Collator:
         Returns:
             `labels`, float32 `(rows, 1)`, of all rows; `parts`, a list of dicts with the arguments of the model and,
             as `labels`, a dict of all targets of those rows, each float32 `(rows, targets)`; `rows` and `tokens`, how
-            many there are, without rows whose label is `IGNORED`.
+            many there are, without rows whose label is `IGNORED`; to cut the batch again, `source`, the rows as they
+            came, and `max_tokens`, the budget of its parts.
         """
         lengths = np.array([len(tokens) for tokens in rows.tokens])
         order = longest_first(lengths)
@@ -173,4 +190,5 @@ class Collator:
             parts.append(self.layout([rows.tokens[row] for row in order[part]]) | {"labels": labels})
         counted = rows.targets["labels"] != IGNORED
         counts = {"rows": int(counted.sum()), "tokens": int(lengths[counted].sum())}
-        return {"labels": targets["labels"], "parts": parts} | counts
+        cut = {"source": rows, "max_tokens": self.max_tokens}
+        return {"labels": targets["labels"], "parts": parts} | counts | cut

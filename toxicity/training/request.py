@@ -54,7 +54,8 @@ def describe_request(arguments: Arguments, train: Dataset, validation: Dataset) 
             facts |= dataclasses.asdict(group)
     of_transformers = {field.name for field in dataclasses.fields(HfTrainingArguments)}
     own = [field.name for field in dataclasses.fields(options) if field.name not in of_transformers]
-    own.remove("save_minutes")  # the only one that does not change the weights
+    # The only ones that do not change the weights: a step has the same rows however it is cut.
+    own = [name for name in own if name not in ("save_minutes", "max_tokens_per_batch")]
     chosen_by = FIELDS_THAT_CHOOSE if options.load_best_model_at_end else ()
     facts |= {name: getattr(options, name) for name in (*FIELDS_THAT_TRAIN, *chosen_by, *own)}
     return json.loads(json.dumps(facts, default=lambda value: getattr(value, "value", str(value))))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils.memory import clear_device_cache
 from torch import nn
 
+from toxicity.core import distributed
 from toxicity.core.errors import RequestError
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
@@ -19,6 +23,13 @@ from toxicity.models.packing import Layout, longest_first
 USABLE_SHARE = 0.85
 # On a CPU more tokens at once take memory and gain no speed.
 CPU_TOKENS = 16_384
+# Other processes are to blame for a lack of memory if they hold more than this share of a card. What CUDA itself takes
+# for this process, some hundred MiB, counts as theirs.
+OTHERS_SHARE = 0.1
+# Numbers of DistributedDataParallel's buckets, which are 25 MiB by default (`bucket_cap_mb`).
+NUMBERS_PER_BUCKET = 25 * 2**20 // 4
+# What torch calls it where it raises no `torch.OutOfMemoryError`: in MPS, and in libraries that allocate by themselves.
+OUT_OF_MEMORY = re.compile("out of memory|CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def choose_token_budget(
@@ -29,47 +40,56 @@ def choose_token_budget(
     All processes get the smallest budget of any.
 
     Args:
-        args: `max_tokens_per_batch` is a number, None or `auto`: 16,384 on a CPU, measured on a GPU.
+        args: `max_tokens_per_batch` is a number, `auto`, or None, which is `auto` where `cut_by_memory`.
         model, layout, rows, accelerator: as `measure_token_budget` takes them.
 
     Raises:
-        RequestError: if the device is too small.
+        RequestError: if the device of any process is too small.
     """
     asked = args.max_tokens_per_batch
-    if asked != "auto":
-        return None if asked is None else int(asked)
-    if args.device.type != "cuda":
-        return CPU_TOKENS
-    budget = measure_token_budget(model, layout, rows, args.train_batch_size, accelerator)
-    return int(accelerator.gather(torch.tensor([budget], device=args.device)).min())
+    if args.cut_by_memory:
+        measured = distributed.run_on_all(
+            lambda: measure_token_budget(model, layout, rows, args.train_batch_size, accelerator)
+        )
+        return min(distributed.gather(measured))
+    return CPU_TOKENS if asked == "auto" else None if asked is None else int(asked)
 
 
 def fitting_tokens(
-    peak_bytes: Callable[[int], tuple[int, int]], free_bytes: int, probes: tuple[int, int], most: int
+    peak_bytes: Callable[[int], tuple[int, int]],
+    free_bytes: int,
+    probes: tuple[int, int],
+    most: int,
+    gradient_bytes: int = 0,
 ) -> int:
-    """Number of tokens, up to `most`, whose forward and backward pass fit, extrapolated linearly from two small passes.
+    """Number of tokens, up to `most`, whose forward and backward pass fit; 0 if not even the first probe's do.
+
+    A pass over `most` tokens is tried first. If it does not fit, the number is extrapolated linearly from two small
+    passes.
 
     Args:
         peak_bytes: runs a pass over at least this many tokens. Returns (tokens, peak bytes), or raises
             `torch.OutOfMemoryError`.
-        probes: tokens of the two passes, the smaller number first.
-
-    Raises:
-        RequestError: if not even the first pass's tokens fit.
+        probes: tokens of the two small passes, the smaller number first.
+        gradient_bytes: of all gradients. A step of several parts computes all but the first while it keeps the
+            gradients of those before, which a pass by itself does not.
     """
+
+    def tried(tokens: int) -> tuple[int, float]:
+        try:
+            return peak_bytes(tokens)
+        except torch.OutOfMemoryError:
+            return tokens, float("inf")
+
     usable = free_bytes * USABLE_SHARE
-    try:
-        fewer, base = peak_bytes(probes[0])
-    except torch.OutOfMemoryError:
-        fewer, base = probes[0], free_bytes
+    if tried(most)[1] <= usable:
+        return most
+    usable -= gradient_bytes
+    fewer, base = tried(probes[0])
     if base > usable:
-        raise RequestError(
-            f"the device has no room to train this model on {fewer:,} tokens at a time: choose a smaller "
-            "--model_name_or_path, or a card with more memory."
-        )
-    try:
-        more, top = peak_bytes(probes[1])
-    except torch.OutOfMemoryError:
+        return 0
+    more, top = tried(probes[1])
+    if top == float("inf"):
         return min(fewer, most)
     bytes_per_token = max(1.0, (top - base) / (more - fewer))
     return min(fewer + int((usable - base) / bytes_per_token), most)
@@ -91,6 +111,8 @@ def measure_token_budget(
 ) -> int:
     """Measure how many tokens a CUDA device can train on at once; weights and random state stay as they are.
 
+    Every process calls it.
+
     Args:
         model: on the device, without gradients.
         rows: the training rows. The batches tried have their distribution of lengths, because attention gives short
@@ -98,7 +120,7 @@ def measure_token_budget(
         batch_size: rows of a whole optimiser step of this process; the result is at most their tokens.
 
     Raises:
-        RequestError: if the device is too small.
+        RequestError: if the device has no room.
     """
     device = next(model.parameters()).device
     longest = int(rows.lengths.max())
@@ -106,6 +128,7 @@ def measure_token_budget(
     def peak_bytes(tokens: int) -> tuple[int, int]:
         tried = usual_rows(rows.lengths, tokens, padded=not layout.packed)
         inputs = {name: value.to(device) for name, value in layout(rows.tokens_of(tried)).items()}
+        clear_device_cache()  # an earlier pass left it in pieces
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         try:
@@ -117,8 +140,14 @@ def measure_token_budget(
         tokens = int(rows.lengths[tried].sum()) if layout.packed else len(tried) * longest
         return tokens, torch.cuda.max_memory_allocated(device) - before
 
-    # Allocated later, and kept: the two moments of AdamW, and a copy of the gradients where processes exchange them.
-    later = sum(weight.numel() * 4 for weight in model.parameters()) * (3 if accelerator.num_processes > 1 else 2)
+    gradients = sum(weight.numel() * 4 for weight in model.parameters() if weight.requires_grad)
+    # Allocated later, and kept: the two moments of AdamW, and the buckets of DistributedDataParallel, a copy of the
+    # gradients (what its `gradient_as_bucket_view` would save: "equal to the total gradients size").
+    later = gradients * (3 if accelerator.num_processes > 1 else 2)
+    if accelerator.num_processes > 1:
+        # NCCL allocates its buffers with the first exchange of the kind (NCCL_RUNTIME_CONNECT in its manual), so there
+        # is one before the free memory is read.
+        accelerator.reduce(torch.zeros(NUMBERS_PER_BUCKET, device=device))
     was_training = model.training
     model.train()
     try:
@@ -126,6 +155,48 @@ def measure_token_budget(
             # Memory that torch has reserved and does not use is free too.
             unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             free = torch.cuda.mem_get_info(device)[0] + unused - later
-            return fitting_tokens(peak_bytes, free, (4 * longest, 16 * longest), most=batch_size * longest)
+            probes = (4 if batch_size > 4 else 1) * longest, 16 * longest
+            budget = fitting_tokens(peak_bytes, free, probes, batch_size * longest, gradients)
     finally:
         model.train(was_training)
+    if not budget:
+        raise no_room(device, f"to train this model on {probes[0]:,} tokens at a time")
+    return budget
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of a device was too small for what raised this."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
+    )
+
+
+@contextmanager
+def lack_of_memory_refused(device: torch.device, what: str) -> Iterator[None]:
+    """Turn a lack of memory within the `with` block into the `RequestError` of `no_room`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise no_room(device, what) from error
+
+
+def no_room(device: torch.device, what: str) -> RequestError:
+    """The refusal of a device that has no room for something: too small by itself, or filled by another process."""
+    smaller = "Choose a smaller --model_name_or_path or --max_seq_length, or a card with more memory."
+    if device.type != "cuda":
+        return RequestError(f"the device has no room {what}. {smaller}")
+    free, total = torch.cuda.mem_get_info(device)
+    others = total - free - torch.cuda.memory_reserved(device)
+    if others > OTHERS_SHARE * total:
+        return RequestError(
+            f"the card has no room {what}: another process holds {gib(others)} of its {gib(total)} (nvidia-smi shows "
+            "which). End that, or choose another card with CUDA_VISIBLE_DEVICES."
+        )
+    return RequestError(f"the card has no room {what}: it has {gib(total)} in all. {smaller}")
+
+
+def gib(count: float) -> str:
+    """A number of bytes in GiB."""
+    return f"{count / 2**30:.1f} GiB"

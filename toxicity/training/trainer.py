@@ -1,4 +1,4 @@
-"""The Trainer of this job: parts of a batch, scores in dataset order, per-layer learning rates, phases on the clock."""
+"""The Trainer of this job: scores in dataset order, per-layer learning rates, phases on the clock."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from toxicity.training.batching import Collator, EpochSampler, EvenSampler, step
 from toxicity.training.callbacks import LogLines, keep_trackers_open
 from toxicity.training.losses import mean_binary_cross_entropy, training_loss
 from toxicity.training.optimizer import decay_layer_rates
-from toxicity.training.resumable_trainer import ResumableTrainer
-from toxicity.training.token_budget import USABLE_SHARE, choose_token_budget
+from toxicity.training.parts_trainer import PartsTrainer
+from toxicity.training.token_budget import choose_token_budget, lack_of_memory_refused
 
 logger = logging.getLogger(__name__)
 
 
-class ToxicityTrainer(ResumableTrainer):
+class ToxicityTrainer(PartsTrainer):
     """Trains on `TokenRows` with `labels`, and scores rows in their own order.
 
     With auxiliary targets (`targets.Objective`) the model has a logit for each of them, after that of toxicity. They
@@ -56,16 +56,16 @@ class ToxicityTrainer(ResumableTrainer):
             args.max_steps = steps_with_later_negatives(args, options["train_dataset"].targets["labels"])
         if args.metric_for_best_model in ("auc", "eval_auc"):
             _require_both_classes(options["eval_dataset"])
-        super().__init__(
-            model=model,
-            args=args,
-            compute_loss_func=lambda outputs, labels, num_items_in_batch: training_loss(
-                logits_of(outputs), **labels, num_items_in_batch=num_items_in_batch, coefficients=self.coefficients
-            ),
-            **options,
-        )
+        with lack_of_memory_refused(args.device, "for this model"):
+            super().__init__(
+                model=model,
+                args=args,
+                compute_loss_func=lambda outputs, labels, num_items_in_batch: training_loss(
+                    logits_of(outputs), **labels, num_items_in_batch=num_items_in_batch, coefficients=self.coefficients
+                ),
+                **options,
+            )
         self.metric = ToxicityMetric()
-        self._trained_rows = self._trained_tokens = 0
         self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id)
         if args.torch_compile:
             # Each packed batch has another shape, and would be compiled anew.
@@ -90,33 +90,6 @@ class ToxicityTrainer(ResumableTrainer):
         if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
             self.accelerator.native_amp = True
             self.accelerator.scaler = torch.amp.GradScaler("cpu")
-
-    def trained_rows_and_tokens(self) -> list[int]:
-        """Rows and tokens trained on, over all processes and epochs, without padding; every process calls it."""
-        counts = torch.tensor([self._trained_rows, self._trained_tokens], device=self.args.device)
-        return self.accelerator.reduce(counts).tolist()
-
-    def counts(self) -> dict[str, int]:
-        """What a checkpoint records: rows and tokens trained on, and the token budget."""
-        rows, tokens = self.trained_rows_and_tokens()
-        counts = {"trained_rows": rows, "trained_tokens": tokens}
-        return counts if self.max_tokens is None else counts | {"max_tokens": self.max_tokens}
-
-    def restore_counts(self, counts: dict[str, int]) -> None:
-        """Take over what `counts` returned; only the main process keeps the sums, as those of all are added up."""
-        if self.is_world_process_zero():
-            self._trained_rows, self._trained_tokens = counts["trained_rows"], counts["trained_tokens"]
-        measured, before = self.max_tokens, counts.get("max_tokens")
-        if before in (None, measured) or self.args.max_tokens_per_batch != "auto":
-            return
-        if before * USABLE_SHARE > measured:
-            logger.warning(
-                f"This device has room for {measured:,} tokens at a time, and the one before had for {before:,}: the "
-                "weights will not be the same to the last bit."
-            )
-        else:
-            # Free memory differs a little between starts, and steps cut into other parts are rounded differently.
-            self.max_tokens = self.data_collator.max_tokens = before
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Make the optimiser as the Trainer does, with a learning rate of its own for each layer if asked for."""
@@ -179,23 +152,9 @@ class ToxicityTrainer(ResumableTrainer):
             )
         else:
             sampler = super()._get_train_sampler(train_dataset)
-        if processes == 1 or self.args.dataloader_drop_last:
+        if processes == 1:
             return sampler
-        return EvenSampler(sampler, batch_size, processes)
-
-    def training_step(
-        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        """Compute loss and gradients of a batch, part by part; processes exchange gradients with the last part."""
-        self._trained_rows += inputs["rows"]
-        self._trained_tokens += inputs["tokens"]
-        *others, last = inputs["parts"]
-        losses = []
-        for part in others:
-            with self.accelerator.no_sync(model):
-                losses.append(super().training_step(model, part, num_items_in_batch))
-        losses.append(super().training_step(model, last, num_items_in_batch))
-        return torch.stack(losses).sum()
+        return EvenSampler(sampler, train_dataset.lengths, batch_size, processes, self.args.dataloader_drop_last)
 
     def evaluation_loop(
         self, dataloader: DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any

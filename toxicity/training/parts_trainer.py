@@ -1,0 +1,133 @@
+"""A Trainer that computes each batch in parts under a token budget, and in smaller ones once memory has run out."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+from accelerate.utils.memory import clear_device_cache
+
+from toxicity.core.errors import RequestError, RunFailure
+from toxicity.core.training_arguments import TrainingArguments
+from toxicity.training.batching import Collator
+from toxicity.training.resumable_trainer import ResumableTrainer
+from toxicity.training.token_budget import USABLE_SHARE, is_out_of_memory, no_room
+
+logger = logging.getLogger(__name__)
+
+
+class PartsTrainer(ResumableTrainer):
+    """Trains on the batches of a `Collator`, part by part, and counts their rows and tokens.
+
+    Attributes:
+        max_tokens: most tokens of a part, None if the number of rows alone limits it; the collator's own.
+    """
+
+    args: TrainingArguments
+    data_collator: Collator
+    max_tokens: int | None = None
+    _trained_rows = _trained_tokens = 0
+
+    def trained_rows_and_tokens(self) -> list[int]:
+        """Rows and tokens trained on, over all processes and epochs, without padding; every process calls it."""
+        counts = torch.tensor([self._trained_rows, self._trained_tokens], device=self.args.device)
+        return self.accelerator.reduce(counts).tolist()
+
+    def counts(self) -> dict[str, int]:
+        """What a checkpoint records: rows and tokens trained on, and the token budget."""
+        rows, tokens = self.trained_rows_and_tokens()
+        counts = {"trained_rows": rows, "trained_tokens": tokens}
+        return counts if self.max_tokens is None else counts | {"max_tokens": self.max_tokens}
+
+    def restore_counts(self, counts: dict[str, int]) -> None:
+        """Take over what `counts` returned; only the main process keeps the sums, as those of all are added up."""
+        if self.is_world_process_zero():
+            self._trained_rows, self._trained_tokens = counts["trained_rows"], counts["trained_tokens"]
+        now, before = self.max_tokens, counts.get("max_tokens")
+        if before is None or before == now:
+            return
+        # A smaller one was halved when memory ran out. Measured ones differ a little between starts, as free memory
+        # does, and steps that are cut into other parts are rounded differently.
+        if now is None or before < now or (self.args.cut_by_memory and before * USABLE_SHARE <= now):
+            logger.info(f"At most {before:,} tokens at a time, as before the interruption.")
+            self.max_tokens = self.data_collator.max_tokens = before
+        else:
+            logger.warning(
+                f"At most {now:,} tokens are computed at a time here, and {before:,} were before: the weights will not "
+                "be the same to the last bit."
+            )
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as `ResumableTrainer` does.
+
+        Raises:
+            RequestError: if a single comment does not fit into the device's memory.
+            RunFailure: if memory runs out where the step cannot be done again.
+        """
+        try:
+            return super().train(*args, **kwargs)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if self.is_fsdp_enabled:
+                advice = "a smaller --per_device_train_batch_size and more --gradient_accumulation_steps"
+            elif self.max_tokens is None:
+                advice = "a --max_tokens_per_batch"
+            else:
+                advice = f"a --max_tokens_per_batch below {self.max_tokens:,}"
+            raise RunFailure(
+                f"the device's memory ran out in step {self.state.global_step + 1:,}.\n{self.last_good()} Start again "
+                f"with --resume_from_checkpoint auto and {advice}."
+            ) from error
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Compute loss and gradients of a batch, part by part; processes exchange gradients with the last part.
+
+        If memory runs out, the batch is computed again in parts of half as many tokens, and so are all later ones.
+        Not if gradients of earlier batches of the same step would be lost, or other processes wait for this one.
+        """
+        may_repeat = self.args.world_size == 1 and all(weight.grad is None for weight in model.parameters())
+        budget_before = self.max_tokens
+        loss = None
+        while loss is None:
+            if inputs["max_tokens"] != self.max_tokens:  # cut before memory ran out
+                batch = self.data_collator(inputs["source"])
+                inputs |= send_to_device(batch, self.args.device)
+            loss = self._loss_of_parts(model, inputs["parts"], num_items_in_batch, may_repeat)
+        if self.max_tokens != budget_before:
+            logger.warning(
+                f"Memory ran out in step {self.state.global_step + 1:,}, which was done again in smaller parts: from "
+                f"here on at most {self.max_tokens:,} tokens are computed at a time."
+            )
+        self._trained_rows += inputs["rows"]
+        self._trained_tokens += inputs["tokens"]
+        return loss
+
+    def _loss_of_parts(
+        self, model: torch.nn.Module, parts: list[dict[str, Any]], num_items_in_batch: Any, may_repeat: bool
+    ) -> torch.Tensor | None:
+        """Loss of a batch, whose gradients are computed too; None, and no gradients, if the token budget was halved."""
+        losses = []
+        try:
+            for part in parts[:-1]:
+                with self.accelerator.no_sync(model):
+                    losses.append(super().training_step(model, part, num_items_in_batch))
+            losses.append(super().training_step(model, parts[-1], num_items_in_batch))
+            return torch.stack(losses).sum()
+        except RuntimeError as error:
+            if not may_repeat or not is_out_of_memory(error):
+                raise
+        # Outside the except block, as the exception keeps the tensors of the failed attempt alive.
+        failed = parts[len(losses)]
+        model.zero_grad(set_to_none=True)
+        clear_device_cache(garbage_collection=True)
+        tokens = failed["input_ids"].numel()
+        if len(failed["labels"]["labels"]) == 1:
+            advice = no_room(self.args.device, f"to train on a comment of {tokens:,} tokens")
+            raise RequestError(f"{advice} {self.last_good()}")
+        self.max_tokens = self.data_collator.max_tokens = min(self.max_tokens or tokens, tokens) // 2
+        return None

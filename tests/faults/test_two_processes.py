@@ -132,6 +132,18 @@ def test_the_process_that_had_the_bad_batch_names_it(flags, tmp_path):
     assert "not a finite number" not in ranks[0].errors
 
 
+def test_the_process_that_ran_out_of_memory_says_what_to_do(flags, tmp_path):
+    options = [*flags, *TWO, "--output_dir", tmp_path / "run"]
+    ranks = two_ranks(tmp_path, *options, faults=((), ("out_of_memory_at_step", 13)))
+    assert [run.ended() for run in ranks] == [1, 1]
+    said = [line for line in ranks[1].errors.splitlines() if "error in process 1" in line or "last good" in line]
+    assert said == [
+        "error in process 1: the device's memory ran out in step 14.",
+        f"The last good checkpoint is {tmp_path}/run/checkpoint-10. Start again with --resume_from_checkpoint auto and "
+        "a --max_tokens_per_batch.",
+    ]
+
+
 def launched(tmp_path, *command):
     environment = os.environ | {
         "HF_DATASETS_CACHE": str(tmp_path / "cache"),

@@ -44,6 +44,21 @@ def raise_at_step(step, message):
     _before_step(act)
 
 
+def out_of_memory_at_step(step):
+    """From within the forward pass, as a card does."""
+    import toxicity.training.trainer
+
+    original, seen = toxicity.training.trainer.training_loss, {}
+    _before_step(lambda trainer, _: seen.update(step=trainer.state.global_step))
+
+    def loss(*args, **kwargs):
+        if seen.get("step") == step:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return original(*args, **kwargs)
+
+    toxicity.training.trainer.training_loss = loss
+
+
 def kill_while_saving(nth):
     """SIGKILL in the midst of writing the nth optimiser state."""
     original, saves = torch.save, []

@@ -47,7 +47,9 @@ def loss_and_gradient(trainer):
     seen = {}
 
     def keep(optimizer, *_):
-        seen["gradient"] = torch.cat([p.grad.flatten() for group in optimizer.param_groups for p in group["params"]])
+        seen["gradient"] = torch.cat(
+            [p.grad.flatten() for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        )
 
     trainer.create_optimizer()
     trainer.optimizer.register_step_pre_hook(lambda *args: keep(*args))
@@ -55,7 +57,7 @@ def loss_and_gradient(trainer):
     return trainer.state.log_history[0]["loss"], seen["gradient"].clone()
 
 
-def steps_of_this_process(checkpoint, folder, batch_size):
+def steps_of_this_process(checkpoint, folder, batch_size, unused_weights=False):
     """Loss, gradient and scores of a step without and with auxiliary targets; the first rank saves them."""
     arguments = ModelArguments(str(checkpoint))
     config, tokenizer = load_tokenizer(arguments, 64)
@@ -65,8 +67,11 @@ def steps_of_this_process(checkpoint, folder, batch_size):
     steps = []
     for train_dataset, names, coefficients in ((dataset, (), None), (taught, objective.names, objective.coefficients)):
         torch.manual_seed(0)
+        model = load_model(arguments, config, names)
+        if unused_weights:
+            model.unused = torch.nn.Linear(2, 2)
         trainer = ToxicityTrainer(
-            model=load_model(arguments, config, names),
+            model=model,
             args=TrainingArguments(
                 output_dir=str(folder),
                 use_cpu=True,

@@ -58,12 +58,13 @@ def test_the_last_step_of_an_epoch_is_the_mean_over_its_comments(make_trainer):
     torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
 
 
-def test_two_processes_do_the_step_of_one(checkpoint, tmp_path):
+@pytest.mark.parametrize("unused_weights", [False, True])
+def test_two_processes_do_the_step_of_one(checkpoint, tmp_path, unused_weights):
     results = []
     for processes, batch_size in ((1, 32), (2, 16)):
         folder = tmp_path / str(processes)
         folder.mkdir()
-        run_ranks(processes, steps_of_this_process, checkpoint, folder, batch_size)
+        run_ranks(processes, steps_of_this_process, checkpoint, folder, batch_size, unused_weights)
         results.append(torch.load(folder / "steps.pt"))
     (alone, one), (together, two) = results
     assert (one, two) == (1, 2)

@@ -24,6 +24,7 @@ from toxicity.hardware.cpu import describe_cpu_settings
 from toxicity.hardware.precision import best_precision, compute_capability, precision_name
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.cpu_layers import use_faster_layers
+from toxicity.models.gradients import weights_without_gradient
 from toxicity.models.padding_free import layout_for
 from toxicity.models.scoring import BatchScorer, in_bfloat16
 from toxicity.training.batching import Collator, EpochSampler, EvenSampler, steps_with_later_negatives
@@ -56,6 +57,8 @@ class ToxicityTrainer(PartsTrainer):
             args.max_steps = steps_with_later_negatives(args, options["train_dataset"].targets["labels"])
         if args.metric_for_best_model in ("auc", "eval_auc"):
             _require_both_classes(options["eval_dataset"])
+        if args.world_size > 1 and args.ddp_find_unused_parameters is None and not args.is_sharded:
+            args.ddp_find_unused_parameters = _has_unused_weights(model, options["train_dataset"])
         with lack_of_memory_refused(args.device, "for this model"):
             super().__init__(
                 model=model,
@@ -216,6 +219,17 @@ class ToxicityTrainer(PartsTrainer):
             f"Comments are computed {rows}{budget}; attention: {attention}; {self.args.optim.value}; torch.compile is "
             f"{compiled}."
         )
+
+
+def _has_unused_weights(model: PreTrainedModel, rows: TokenRows) -> bool:
+    """Whether some weights get no gradient: DistributedDataParallel would wait for that, and has to look for them."""
+    (shortest,) = rows.tokens_of([int(rows.lengths.argmin())])
+    if unused := weights_without_gradient(model, shortest.tolist()):
+        logger.info(
+            f"{len(unused):,} weights of this model get no gradient, {unused[0]} among them: each step searches for "
+            "them, as if with --ddp_find_unused_parameters true."
+        )
+    return bool(unused)
 
 
 def _require_both_classes(rows: TokenRows) -> None:

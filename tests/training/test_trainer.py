@@ -195,10 +195,6 @@ def test_choices_are_explained(make_trainer, model_of_either_kind, caplog, monke
     assert "`mixed_precision: bf16` is the better choice here" in caplog.text
 
 
-def test_nothing_is_compiled_for_every_batch(make_trainer, model_of_either_kind):
-    assert not make_trainer(model_of_either_kind, torch_compile=True).layout.packed
-
-
 @pytest.mark.parametrize(("label", "name"), [(0, "civil"), (1, "toxic")])
 def test_the_auc_chooses_nothing_where_all_validation_rows_are_of_one_class(make_trainer, tokenizer, label, name):
     rows = dataset_of(tokenizer, [(text, label) for text, _ in make_comments(16)])

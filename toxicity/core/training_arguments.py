@@ -54,6 +54,11 @@ class TrainingArguments(HfTrainingArguments):
     ddp_broadcast_buffers: bool | None = HfArg(
         default=False, help="With several processes, send the model's buffers to all of them before each step."
     )
+    torch_compile: bool = HfArg(
+        default=False,
+        help="Compile the layers of the model with torch.compile. The start takes a minute or more longer; whether the "
+        "steps after it are faster depends on the machine.",
+    )
     # The filter would make the CPU wait for the GPU at every step.
     logging_nan_inf_filter: bool = HfArg(default=False, help="Leave losses that are NaN or infinite out of the log.")
     save_minutes: float = HfArg(

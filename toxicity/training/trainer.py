@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import DynamoBackend
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
@@ -23,6 +24,7 @@ from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
 from toxicity.hardware.precision import best_precision, compute_capability, precision_name
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
+from toxicity.models.compilation import compile_layers
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.gradients import weights_without_gradient
 from toxicity.models.padding_free import layout_for
@@ -70,11 +72,13 @@ class ToxicityTrainer(PartsTrainer):
             )
         self.metric = ToxicityMetric()
         self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id)
-        if args.torch_compile:
-            # Each packed batch has another shape, and would be compiled anew.
-            self.layout = replace(self.layout, packed=False)
         if args.device.type == "cpu":
             use_faster_layers(self.model)
+        if self.compiler:
+            self._compile_layers()
+        elif args.torch_compile:
+            # A sharded model is compiled as a whole, and each packed batch has another shape.
+            self.layout = replace(self.layout, packed=False)
         if self.coefficients is not None:
             self.coefficients = self.coefficients.to(args.device)
         if args.early_stopping_patience:
@@ -88,11 +92,28 @@ class ToxicityTrainer(PartsTrainer):
         keep_trackers_open(self)
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Compute in fp16 on a CPU too, where Accelerate would compute in fp32 and still report fp16."""
+        """Compute in fp16 on a CPU too, where Accelerate would compute in fp32 and still report fp16; note `compiler`.
+
+        `compiler` holds the options of torch.compile, from the flags or from the Accelerate config.
+        """
         super().create_accelerator_and_postprocess()
         if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
             self.accelerator.native_amp = True
             self.accelerator.scaler = torch.amp.GradScaler("cpu")
+        # Accelerate would compile the model as a whole, in which each packed batch has another shape.
+        plugin = self.accelerator.state.dynamo_plugin
+        self.compiler = {}
+        if plugin.backend != DynamoBackend.NO and not self.is_fsdp_enabled:
+            self.compiler = {"backend": plugin.backend.value.lower(), "mode": plugin.mode, "options": plugin.options}
+            plugin.backend = DynamoBackend.NO
+
+    def _compile_layers(self) -> None:
+        layers = compile_layers(self.model, **self.compiler)
+        logger.info(
+            f"The {layers} layers of the model are compiled by {self.compiler['backend']}: the first batch of training "
+            "waits a minute or more for that, and the first one of scoring for a part of that. Whether it pays was not "
+            "measured on any GPU: compare with a run without --torch_compile."
+        )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Make the optimiser as the Trainer does, with a learning rate of its own for each layer if asked for."""
@@ -214,7 +235,7 @@ class ToxicityTrainer(PartsTrainer):
             logger.info("Rows of any length are padded together; --train_sampling_strategy group_by_length is faster.")
         attention = getattr(getattr(self.model, "config", None), "_attn_implementation", "the model's own")
         budget = "" if self.max_tokens is None else f", at most {self.max_tokens:,} tokens at a time"
-        compiled = "on" if self.args.torch_compile else "off, as every batch has a shape of its own to compile for"
+        compiled = "on" if self.compiler or self.args.torch_compile else "off"
         logger.info(
             f"Comments are computed {rows}{budget}; attention: {attention}; {self.args.optim.value}; torch.compile is "
             f"{compiled}."

@@ -34,6 +34,12 @@ def test_the_row_stands_beside_the_published_ones():
     assert "This run used another protocol, so neither its times nor its AUC can be compared with theirs." in page
 
 
+def test_the_token_budget_of_a_run_is_told():
+    cut = row(protocol=benchmark()["protocol"] | {"max_tokens_per_batch": 14_080})
+    assert "precision no, at most 14,080 tokens at a time" in report_markdown(cut, {}, EMPTY)
+    assert "tokens at a time" not in report_markdown(row(), {}, EMPTY)
+
+
 def test_the_published_protocol_is_known_as_such():
     published = published_rows()[0]
     same = row(protocol=benchmark()["protocol"] | published["protocol"] | {"epochs": 2.0})

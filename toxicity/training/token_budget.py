@@ -69,7 +69,7 @@ def fitting_tokens(
 
     Args:
         peak_bytes: runs a pass over at least this many tokens. Returns (tokens, peak bytes), or raises
-            `torch.OutOfMemoryError`.
+            what `is_out_of_memory` knows.
         probes: tokens of the two small passes, the smaller number first.
         gradient_bytes: of all gradients. A step of several parts computes all but the first while it keeps the
             gradients of those before, which a pass by itself does not.
@@ -78,7 +78,9 @@ def fitting_tokens(
     def tried(tokens: int) -> tuple[int, float]:
         try:
             return peak_bytes(tokens)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             return tokens, float("inf")
 
     usable = free_bytes * USABLE_SHARE

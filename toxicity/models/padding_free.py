@@ -56,6 +56,11 @@ def padding_free_class(config: transformers.PreTrainedConfig) -> type[PreTrained
     return BertForSequenceClassification if config.model_type == "bert" and not config.is_decoder else None
 
 
+def is_packed(model: nn.Module) -> bool:
+    """Whether a model takes packed batches."""
+    return isinstance(model, BertForSequenceClassification)
+
+
 def layout_for(model: nn.Module, device: torch.device, pad_token_id: int) -> Layout:
     """The batch layout for a model on a device."""
     on_gpu = device.type == "cuda"

@@ -61,8 +61,8 @@ def watch_waits() -> Iterator[list[str]]:
             frames.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
             frame = frame.f_back
         if not any("utils/data/dataloader.py" in place for place in frames):
-            callers = [place for place in frames if "/torch/" not in place or "/torch/optim/" in place]
-            waits.append(f"{name} at {callers[0]}")
+            own = (__file__, "/torch/utils/", "/torch/_", "/torch/overrides.py")
+            waits.append(f"{name} at {next(place for place in frames if not any(part in place for part in own))}")
 
     class Operators(TorchDispatchMode):
         def __torch_dispatch__(self, operator, types, args=(), kwargs=None):

@@ -1,7 +1,5 @@
 """An optimiser step that a GPU could do without the host waiting for it."""
 
-import copy
-
 import pytest
 import torch
 from launches import watch_waits
@@ -25,20 +23,24 @@ class Watch(TrainerCallback):
 
 
 OPTIONS = {
-    "as it is": {},
-    "without clipping": {"max_grad_norm": 0.0},
+    "in fp32": {"precision": "no"},
+    # On a GPU its scaler looks for overflows in the fused optimiser, and waits for nothing either.
+    "in fp16": {"precision": "fp16", "max_grad_norm": 0.0},
     "accumulated": {"gradient_accumulation_steps": 2},
-    "in parts": {"max_tokens_per_batch": "60"},
-    "weighted": {"auxiliary": ("insult", "male")},
+    "in parts": {"max_tokens_per_batch": "60", "max_grad_norm": 0.0},
 }
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_step_waits_for_nothing(make_trainer, model_of_either_kind, model_of_three, options, precision):
-    options = OPTIONS[options]
-    model = model_of_three if "auxiliary" in options else model_of_either_kind
-    trainer = make_trainer(copy.deepcopy(model), precision, max_steps=4, **options)
+def test_a_step_waits_for_nothing(make_trainer, model_of_either_kind, options):
+    assert_no_waits(make_trainer(model_of_either_kind, **{"precision": "bf16"} | OPTIONS[options], max_steps=3))
+
+
+def test_auxiliary_targets_are_no_reason_to_wait(make_trainer, model_of_three):
+    assert_no_waits(make_trainer(model_of_three, "bf16", auxiliary=("insult", "male"), max_steps=3))
+
+
+def assert_no_waits(trainer):
     watch = Watch()
     trainer.add_callback(watch)
     # It reads the losses about once a second, which is a wait; so does a log.

@@ -4,34 +4,13 @@ import copy
 
 import pytest
 import torch
+from families import FAMILIES, model_of
 from launches import count_launches
 from processes import run_ranks
 from training_steps import gradients_with_half_weights, losses_and_gradients
-from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 from toxicity.models.half_weights import cast_once, encoder_layers
-
-SIZES = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-FAMILIES = {
-    "bert": {},
-    "roberta": {},
-    "xlm-roberta": {},
-    "electra": {"embedding_size": 32},
-    "distilbert": {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2},
-    "modernbert": {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2},
-    "deberta-v2": {
-        **{"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True},
-        **{"position_buckets": 8, "norm_rel_ebd": "layer_norm"},
-    },
-}
-
-
-def model_of(family):
-    config = CONFIG_MAPPING[family](**{**SIZES, "num_labels": 2, **FAMILIES[family]})
-    torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
-    return model.train()
-
 
 def batches(count=1):
     generator = torch.Generator().manual_seed(1)

@@ -1,0 +1,26 @@
+"""Tiny classifiers of the kinds of encoder that this package names."""
+
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification, PreTrainedModel
+
+SIZES = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+FAMILIES = {
+    "bert": {},
+    "roberta": {},
+    "xlm-roberta": {},
+    "electra": {"embedding_size": 32},
+    "distilbert": {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2},
+    "modernbert": {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2},
+    "deberta-v2": {
+        **{"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True},
+        **{"position_buckets": 8, "norm_rel_ebd": "layer_norm"},
+    },
+}
+
+
+def model_of(family: str) -> PreTrainedModel:
+    """A classifier of two layers with random weights, in training mode."""
+    config = CONFIG_MAPPING[family](**{**SIZES, "num_labels": 2, **FAMILIES[family]})
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    return model.train()

@@ -22,6 +22,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ALLOCATIONS = ("aten.empty", "aten.new_empty", "aten.empty_like", "aten.empty_strided", "aten.new_empty_strided")
+# A view whose schema does not say so.
+VIEWS = ("aten._unsafe_view",)
 # Operators whose result is a number on the host or a size that hangs on the content of a tensor; `lift_fresh` is what
 # `torch.tensor(number, device=...)` comes to, which copies from memory that is not pinned.
 WAITS = (
@@ -83,7 +85,7 @@ def watch_waits() -> Iterator[list[str]]:
 
 def _launches_of(operator, args) -> int:
     reads_only = any(out.alias_info is not None and not out.alias_info.is_write for out in operator._schema.returns)
-    if reads_only or _name(operator) in (*ALLOCATIONS, *WAITS) or _name(operator).startswith("prim"):
+    if reads_only or _name(operator) in (*ALLOCATIONS, *VIEWS, *WAITS) or _name(operator).startswith("prim"):
         return 0
     if _name(operator).startswith("aten._foreach_") and len(args) > 1 and isinstance(args[1], list | tuple):
         together = all(a.shape == b.shape and a.stride() == b.stride() for a, b in zip(args[0], args[1], strict=True))

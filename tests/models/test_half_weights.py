@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 from toxicity.models.half_weights import cast_once, encoder_layers
 
+
 def batches(count=1):
     generator = torch.Generator().manual_seed(1)
     return [{"input_ids": torch.randint(3, 99, (3, 12), generator=generator)} for _ in range(count)]

@@ -1,16 +1,14 @@
-import copy
-
 import numpy as np
 import pytest
 import torch
 from families import FAMILIES, model_of
+from packed_models import packed_bert
 from torch import nn
 
 from toxicity.core.errors import RunFailure
 from toxicity.data.token_dataset import TokenRows
-from toxicity.models.classifier import output_layer
+from toxicity.models.output_layer import compute_logits_in_fp32, output_layer
 from toxicity.models.packing import Layout
-from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
 from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens
 
 CPU = torch.device("cpu")
@@ -26,9 +24,7 @@ def rows():
 @pytest.fixture
 def model(tiny_config):
     torch.manual_seed(0)
-    # A copy, as the config keeps the name of the attention.
-    config = copy.deepcopy(tiny_config)
-    return BertForSequenceClassification._from_config(config, attn_implementation=PACKED_ATTENTION)
+    return packed_bert(tiny_config)
 
 
 @pytest.fixture
@@ -112,6 +108,7 @@ def test_a_padded_model_scores_in_half_on_a_cpu_as_a_whole(tiny_model, rows):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_on_a_gpu_the_last_layer_of_any_family_computes_in_fp32(family, rows, monkeypatch):
     model = model_of(family).eval()
+    compute_logits_in_fp32(model)
     monkeypatch.setattr("toxicity.models.scoring.is_packed", lambda model: True)  # as for a model that is on no CPU
     twin = in_half(model, torch.bfloat16)
     last = output_layer(twin)[1]

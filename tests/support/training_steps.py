@@ -119,9 +119,7 @@ def losses_and_gradients(model, parts, dtype=torch.bfloat16):
 def gradients_with_half_weights(folder):
     """Save what autocast gives in this process of several, by itself and with weights that are cast once."""
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
-    )
+    config = BertConfig(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
     plain = BertForSequenceClassification(config).train()
     cast = copy.deepcopy(plain)
     cast_once(cast, torch.bfloat16)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from toxicity.core.errors import RequestError, RunFailure
+from toxicity.core.errors import RunFailure
 from toxicity.data.token_dataset import TokenRows
-from toxicity.models.classifier import logits_of, output_layer
+from toxicity.models.classifier import logits_of
+from toxicity.models.output_layer import OutputLayer
 from toxicity.models.packing import Layout, fill_batches, longest_first
 from toxicity.models.padding_free import is_packed
 
@@ -109,7 +110,7 @@ def scoring_tokens(device: torch.device) -> int:
 def in_half(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy of a classifier with bf16 or fp16 weights, for scoring: autocast would convert weights for every batch.
 
-    It computes without autocast. The head's last layer keeps its fp32 weights and computes in fp32, as many logits are
+    It computes without autocast. The head's `OutputLayer` keeps its fp32 weights and computes in fp32, as many logits are
     equal in half precision; not so of padded batches on a CPU, whose logits have the type of the other weights.
     """
     converted = copy.deepcopy(model)
@@ -118,16 +119,9 @@ def in_half(model: nn.Module, dtype: torch.dtype) -> nn.Module:
         converted.__dict__.pop(name, None)
     if not is_packed(converted) and next(converted.parameters()).device.type == "cpu":
         return converted.to(dtype)
-    kept = set()
-    with suppress(RequestError, AttributeError):  # a head that ends with no linear layer
-        last = output_layer(converted)[1]
-        last.register_forward_pre_hook(_with_inputs_in_fp32)
-        kept = set(last.parameters())
+    heads = [module for module in converted.modules() if isinstance(module, OutputLayer)]
+    kept = {parameter for head in heads for parameter in head.parameters()}
     # Buffers stay as they are: in bf16, the frequencies of rotary positions would be too coarse.
     for parameter in set(converted.parameters()) - kept:
         parameter.data = parameter.data.to(dtype)
     return converted
-
-
-def _with_inputs_in_fp32(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    return tuple(states.float() for states in inputs)

@@ -104,7 +104,7 @@ class Scorer:
         self.tokenizer_digest = digest([self._backend.to_str().encode()])
         self._id_type = np.min_scalar_type(max(self._backend.get_vocab().values()))
         self.tokens_per_batch = scoring_tokens(self.device)
-        layout = layout_for(model, self.device, tokenizer.pad_token_id)
+        layout = layout_for(model, self.device, tokenizer.pad_token_id, torch_dtype(self.mixed_precision))
         autocast = nullcontext
         dtype = torch_dtype(self.mixed_precision)
         if self.device.type == "cpu" and dtype == torch.float16:

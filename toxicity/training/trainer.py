@@ -67,7 +67,8 @@ class ToxicityTrainer(ResumableTrainer):
         )
         self.metric = ToxicityMetric()
         self._trained_rows = self._trained_tokens = 0
-        self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id)
+        precision = torch_dtype(self.accelerator.mixed_precision)
+        self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id, precision)
         if args.torch_compile:
             # Each packed batch has another shape, and would be compiled anew.
             self.layout = replace(self.layout, packed=False)

@@ -39,7 +39,7 @@ from toxicity.hardware.cpu import prepare_cpu
 from toxicity.hardware.timing import PhaseClock
 from toxicity.models.classifier import load_model, load_tokenizer
 from toxicity.models.packing import fill_batches, longest_first
-from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification, layout_for
+from toxicity.models.padding_free import layout_for, make_padding_free
 from toxicity.training.batching import EpochSampler
 from toxicity.training.trainer import ToxicityTrainer
 
@@ -60,11 +60,11 @@ def stock_model(task: Task) -> PreTrainedModel:
 
 
 def our_model(task: Task) -> PreTrainedModel:
-    """The same weights in this package's class."""
+    """The same weights, without padding."""
     set_seed(task.seed)
     if task.model_shape == "bert-base":
-        model = BertForSequenceClassification(_bert_base())
-        model.set_attn_implementation(PACKED_ATTENTION)
+        model = AutoModelForSequenceClassification.from_config(_bert_base())
+        make_padding_free(model)
         return model
     config, _ = load_tokenizer(task.minilm, MAX_SEQ_LENGTH)
     return load_model(task.minilm, config)

@@ -61,7 +61,11 @@ STRINGS = {
 }
 # Documented names of the standard library: `_replace` of named tuples, and `os._exit`.
 PUBLIC = ("_replace", "_exit")
-OPERATORS = {"_is_mkldnn_bf16_supported": "mkldnn::_is_mkldnn_bf16_supported() -> bool _0"}
+OPERATORS = {
+    "_is_mkldnn_bf16_supported": "mkldnn::_is_mkldnn_bf16_supported() -> bool _0",
+    # Weights in another dtype, in one kernel.
+    "_foreach_copy_": "aten::_foreach_copy_(Tensor(a!)[] self, Tensor[] src, bool non_blocking=False) -> ()",
+}
 
 
 def owner_of(name):

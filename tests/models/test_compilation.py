@@ -3,12 +3,12 @@ import copy
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, classifier_of
+from families import ALL_FAMILIES, model_of
+from packed_models import packed_bert
 
 from toxicity.models.classifier import logits_of
 from toxicity.models.compilation import compile_layers
 from toxicity.models.packing import Layout
-from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
 
 
 @pytest.fixture(autouse=True)
@@ -38,13 +38,6 @@ def logits_and_gradients(model, inputs):
     return logits.detach(), gradients
 
 
-def packed_bert():
-    model = classifier_of("BERT")
-    packed = BertForSequenceClassification._from_config(model.config, attn_implementation=PACKED_ATTENTION)
-    packed.load_state_dict(model.state_dict())
-    return packed
-
-
 def same_results_from_few_graphs(model, layout, graphs, backend="eager"):
     model.eval()  # without dropout
     plain = copy.deepcopy(model)
@@ -59,13 +52,13 @@ def same_results_from_few_graphs(model, layout, graphs, backend="eager"):
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_packed_batches_of_any_shape_share_the_graphs_of_one_layer(graphs, backend):
-    model = packed_bert()
+def test_packed_batches_of_any_shape_share_the_graphs_of_one_layer(tiny_config, graphs, backend):
+    model = packed_bert(tiny_config)
     made = same_results_from_few_graphs(model, Layout(packed=True), graphs, backend)
     with torch.no_grad():
         scored = [graphs() for inputs in batches(Layout(packed=True), 3) if model(**inputs) is not None]
     torch._dynamo.reset()
-    alone = packed_bert()
+    alone = packed_bert(tiny_config)
     alone.bert.encoder.layer = alone.bert.encoder.layer[:1]
     before = graphs()
     (of_one_layer, *_) = same_results_from_few_graphs(alone, Layout(packed=True), graphs, backend)
@@ -73,15 +66,15 @@ def test_packed_batches_of_any_shape_share_the_graphs_of_one_layer(graphs, backe
     assert len(set(scored)) == 1
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ALL_FAMILIES)
 def test_padded_batches_of_all_families_compile_once(graphs, name):
-    made = same_results_from_few_graphs(classifier_of(name), Layout(packed=False), graphs)
+    made = same_results_from_few_graphs(model_of(name), Layout(packed=False), graphs)
     assert made[0] > 0
     assert made[-1] == made[1]
 
 
-def test_a_copy_is_not_compiled(graphs):
-    model = packed_bert().eval()
+def test_a_copy_is_not_compiled(tiny_config, graphs):
+    model = packed_bert(tiny_config).eval()
     compile_layers(model, backend="eager")
     with torch.no_grad():
         copy.deepcopy(model)(**next(batches(Layout(packed=True), 1)))

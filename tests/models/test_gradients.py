@@ -1,14 +1,14 @@
 import pytest
 import torch
-from families import FAMILIES, classifier_of
+from families import ALL_FAMILIES, model_of
 from torch import nn
 
 from toxicity.models.gradients import weights_without_gradient
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ALL_FAMILIES)
 def test_classifiers_use_all_their_weights(name):
-    model = classifier_of(name)
+    model = model_of(name)
     state = torch.get_rng_state()
     assert weights_without_gradient(model, [2, 7, 8, 9, 3]) == []
     assert torch.equal(state, torch.get_rng_state())

@@ -1,15 +1,15 @@
-import copy
-
 import numpy as np
 import pytest
 import torch
+from families import FAMILIES, model_of
+from packed_models import packed_bert
 from torch import nn
 
 from toxicity.core.errors import RunFailure
 from toxicity.data.token_dataset import TokenRows
+from toxicity.models.output_layer import compute_logits_in_fp32, output_layer
 from toxicity.models.packing import Layout
-from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
-from toxicity.models.scoring import BatchScorer, in_bfloat16
+from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens
 
 CPU = torch.device("cpu")
 PACKED, PADDED = Layout(packed=True), Layout(packed=False)
@@ -24,9 +24,7 @@ def rows():
 @pytest.fixture
 def model(tiny_config):
     torch.manual_seed(0)
-    # A copy, as the config keeps the name of the attention.
-    config = copy.deepcopy(tiny_config)
-    return BertForSequenceClassification._from_config(config, attn_implementation=PACKED_ATTENTION)
+    return packed_bert(tiny_config)
 
 
 @pytest.fixture
@@ -90,14 +88,41 @@ def test_a_sharded_model_is_called_no_more_often_than_by_the_other_processes(mod
         BatchScorer(SmallMemory(model, 3), PADDED, CPU, 10_000, halve_when_full=False).score(rows)
 
 
-def test_bf16_weights_score_alike_and_leave_the_model_alone(model, rows, one_by_one):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_weights_score_alike_and_leave_the_model_alone(model, rows, one_by_one, dtype):
     # Accelerate wraps `forward` like this.
     model.forward = model._original_forward = lambda *args, **kwargs: pytest.fail("the original was called")
-    twin = in_bfloat16(model, PACKED)
-    assert {weight.dtype for weight in twin.bert.encoder.parameters()} == {torch.bfloat16}
-    assert twin.classifier.weight.dtype == torch.float32
-    assert {weight.dtype for weight in in_bfloat16(model, PADDED).parameters()} == {torch.bfloat16}
+    twin = in_half(model, dtype)
+    assert {weight.dtype for weight in twin.bert.parameters()} == {dtype}
+    assert twin.classifier.weight.dtype == twin.classifier.bias.dtype == torch.float32
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     logits = BatchScorer(twin, PACKED, CPU, 100).score(rows)
     assert logits.dtype == torch.float32
     assert np.corrcoef(logits.ravel(), one_by_one.ravel())[0, 1] > 0.99
+
+
+def test_a_padded_model_scores_in_half_on_a_cpu_as_a_whole(tiny_model, rows):
+    assert {weight.dtype for weight in in_half(tiny_model, torch.bfloat16).parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_on_a_gpu_the_last_layer_of_any_family_computes_in_fp32(family, rows, monkeypatch):
+    model = model_of(family).eval()
+    compute_logits_in_fp32(model)
+    monkeypatch.setattr("toxicity.models.scoring.is_packed", lambda model: True)  # as for a model that is on no CPU
+    twin = in_half(model, torch.bfloat16)
+    last = output_layer(twin)[1]
+    assert {name for name, weight in twin.named_parameters() if weight.dtype == torch.float32} == {
+        f"{output_layer(twin)[0]}.{name}" for name, _ in last.named_parameters()
+    }
+    # The frequencies of rotary positions, for one.
+    assert not any(buffer.dtype == torch.bfloat16 for buffer in twin.buffers())
+    whole, half = (BatchScorer(each, PADDED, CPU, 100).score(rows) for each in (model, twin))
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, half.bfloat16().float())
+    torch.testing.assert_close(half, whole, rtol=0, atol=0.05)
+
+
+def test_a_gpu_scores_many_tokens_at_a_time():
+    assert scoring_tokens(CPU) == 8_192
+    assert {scoring_tokens(torch.device(kind)) for kind in ("cuda", "mps")} == {65_536}

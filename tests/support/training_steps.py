@@ -1,16 +1,21 @@
 """Small datasets for the Trainer, and what one step of it comes to."""
 
+import copy
+
 import numpy as np
 import torch
 from builders import make_comments
 from datasets import Dataset
 from sklearn.metrics import roc_auc_score
+from torch.nn.parallel import DistributedDataParallel
+from transformers import BertConfig, BertForSequenceClassification
 
 from toxicity.core.arguments import ModelArguments
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.hardware.timing import PhaseClock
 from toxicity.models.classifier import load_model, load_tokenizer
+from toxicity.models.half_weights import cast_once
 from toxicity.training.targets import Objective
 from toxicity.training.trainer import ToxicityTrainer
 
@@ -102,3 +107,30 @@ def weights_of(trainer):
 
 def auc_of(trainer):
     return roc_auc_score(trainer.eval_dataset.targets["labels"], trainer.score(trainer.eval_dataset))
+
+
+def losses_and_gradients(model, parts, dtype=torch.bfloat16):
+    """The loss of parts of a step, each under an autocast of its own, and what they leave as gradients."""
+    torch.manual_seed(2)
+    losses = []
+    for part in parts:
+        with torch.autocast("cpu", dtype):
+            loss = model(**part).logits.float().square().mean()
+        loss.backward()
+        losses.append(loss.detach())
+    return torch.stack(losses), {name: weight.grad for name, weight in model.named_parameters()}
+
+
+def gradients_with_half_weights(folder):
+    """Save what autocast gives in this process of several, by itself and with weights that are cast once."""
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    plain = BertForSequenceClassification(config).train()
+    cast = copy.deepcopy(plain)
+    cast_once(cast, torch.bfloat16)
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    parts = [{"input_ids": torch.randint(0, 99, (3, 12))} for _ in range(4)][2 * rank : 2 * rank + 2]
+    results = [losses_and_gradients(DistributedDataParallel(model), parts) for model in (plain, cast)]
+    torch.save(results, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()

@@ -128,7 +128,7 @@ def test_an_interrupted_run_says_what_was_saved_and_what_goes_on(make_trainer, t
 
 
 class NoNumber(ResumableTrainer):
-    """The loss of a part of the second step is NaN; `seen` are the rows of each part."""
+    """The loss of the fourth part is NaN; `seen` are the rows of each part."""
 
     seen = ()
 
@@ -146,9 +146,39 @@ def test_of_accumulated_batches_the_one_without_a_loss_is_named(make_trainer):
     assert f"not a finite number in step 2; the ids of that batch: {named}.\n" in str(failure.value)
 
 
+@pytest.mark.parametrize("optim", ["adamw_torch_fused", "adamw_torch"])
 @pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
-def test_an_infinite_gradient_of_a_finite_loss_is_blamed_on_its_own_batch(make_trainer, max_grad_norm):
-    trainer = make_trainer(kind=NoNumber, max_grad_norm=max_grad_norm)
+def test_a_loss_that_is_no_number_is_blamed_on_its_own_batch(make_trainer, max_grad_norm, optim):
+    trainer = make_trainer(kind=NoNumber, max_grad_norm=max_grad_norm, optim=optim)
+    trainer.monitor._check_is_due = lambda activity: trainer.state.global_step == 8  # some steps later
+    with pytest.raises(RunFailure) as failure:
+        trainer.train()
+    named = ", ".join(f"c{row}\\x1b" for row in trainer.seen[3])
+    assert f"the loss is not a finite number in step 4; the ids of that batch: {named}.\n" in str(failure.value)
+
+
+def test_without_clipping_nothing_reads_the_gradients(make_trainer, monkeypatch):
+    trainer = make_trainer(max_grad_norm=0.0, logging_steps=1, num_train_epochs=1)
+    monkeypatch.setattr(trainer.accelerator, "clip_grad_norm_", lambda *_: pytest.fail("a pass over the gradients"))
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logged) == 4
+    assert not any("grad_norm" in entry for entry in logged)
+
+
+def test_a_bad_loss_without_clipping_leaves_the_weights_as_they_were(make_trainer):
+    trainer = make_trainer(kind=NoNumber, max_grad_norm=0.0, max_steps=4, save_strategy="no")
+    trainer.monitor.require_finite = trainer.monitor._fail_on_bad_loss = lambda *_: None
+    trainer.train()
+    assert all(weight.isfinite().all() for weight in trainer.model.parameters())
+    assert {state["step"].item() for state in trainer.optimizer.state.values()} == {3}
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch_fused", "adamw_torch"])
+@pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
+def test_an_infinite_gradient_of_a_finite_loss_is_blamed_on_its_own_batch(make_trainer, max_grad_norm, optim):
+    trainer = make_trainer(kind=NoNumber, max_grad_norm=max_grad_norm, optim=optim)
+    trainer.monitor._check_is_due = lambda activity: trainer.state.global_step == 8  # some steps later
     trainer.seen = [[]] * 9  # so that no loss is NaN by itself
     trainer.model.classifier.weight.register_hook(
         lambda gradient: gradient * float("inf") if trainer.state.global_step == 1 else gradient

@@ -15,7 +15,9 @@ from torch import nn
 from toxicity.core.errors import RunFailure
 from toxicity.data.token_dataset import TokenRows
 from toxicity.models.classifier import logits_of
+from toxicity.models.output_layer import OutputLayer
 from toxicity.models.packing import Layout, fill_batches, longest_first
+from toxicity.models.padding_free import is_packed
 
 logger = logging.getLogger(__name__)
 
@@ -97,14 +99,29 @@ class BatchScorer:
         return torch.cat([self._score_batch(rows, half) for half in np.split(batch, [len(batch) // 2])])
 
 
-def in_bfloat16(model: nn.Module, layout: Layout) -> nn.Module:
-    """A copy of a model with bf16 weights, for scoring on a CPU: autocast would convert the weights for every batch.
+def scoring_tokens(device: torch.device) -> int:
+    """Most tokens of a batch in scoring, if nothing else limits it.
 
-    With packed batches the last layer computes in fp32, so it keeps its fp32 weights.
+    On a CPU, small batches are faster because they stay in its cache; a GPU needs large ones to be busy.
+    """
+    return 8_192 if device.type == "cpu" else 65_536
+
+
+def in_half(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of a classifier with bf16 or fp16 weights, for scoring: autocast would convert weights for every batch.
+
+    It computes without autocast. The head's `OutputLayer` keeps its fp32 weights and computes in fp32, as many logits
+    are equal in half precision; not so of padded batches on a CPU, whose logits have the type of the other weights.
     """
     converted = copy.deepcopy(model)
     # Accelerate's wrapper around `forward` would still call the original model.
     for name in ("forward", "_original_forward"):
         converted.__dict__.pop(name, None)
-    (converted.base_model if layout.packed else converted).to(torch.bfloat16)
+    if not is_packed(converted) and next(converted.parameters()).device.type == "cpu":
+        return converted.to(dtype)
+    heads = [module for module in converted.modules() if isinstance(module, OutputLayer)]
+    kept = {parameter for head in heads for parameter in head.parameters()}
+    # Buffers stay as they are: in bf16, the frequencies of rotary positions would be too coarse.
+    for parameter in set(converted.parameters()) - kept:
+        parameter.data = parameter.data.to(dtype)
     return converted

@@ -28,12 +28,8 @@ from toxicity.models.pretrained import (
     load_errors_explained,
     max_seq_length_of,
 )
-from toxicity.models.scoring import BatchScorer, in_bfloat16
+from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens
 from toxicity.predict.onnx_runtime import OnnxModel, exported_file
-
-# On a CPU, small batches are faster because they stay in its cache; a GPU needs large ones to be busy.
-TOKENS_PER_BATCH_ON_CPU = 8_192
-TOKENS_PER_BATCH = 65_536
 
 
 class Scorer:
@@ -107,14 +103,14 @@ class Scorer:
         self._backend = truncating_backend(tokenizer, self.max_seq_length)
         self.tokenizer_digest = digest([self._backend.to_str().encode()])
         self._id_type = np.min_scalar_type(max(self._backend.get_vocab().values()))
-        on_cpu = self.device.type == "cpu"
-        self.tokens_per_batch = TOKENS_PER_BATCH_ON_CPU if on_cpu else TOKENS_PER_BATCH
-        layout = layout_for(model, self.device, tokenizer.pad_token_id)
+        self.tokens_per_batch = scoring_tokens(self.device)
+        layout = layout_for(model, self.device, tokenizer.pad_token_id, torch_dtype(self.mixed_precision))
         autocast = nullcontext
-        if on_cpu and self.mixed_precision == "bf16":
-            model = in_bfloat16(model, layout)
-        elif self.mixed_precision != "no":
-            autocast = partial(torch.autocast, self.device.type, torch_dtype(self.mixed_precision))
+        dtype = torch_dtype(self.mixed_precision)
+        if self.device.type == "cpu" and dtype == torch.float16:
+            autocast = partial(torch.autocast, "cpu", dtype)
+        elif dtype != torch.float32:
+            model = in_half(model, dtype)
         self._batches = BatchScorer(model, layout, self.device, self.tokens_per_batch, autocast)
 
     def _read_settings(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

@@ -16,6 +16,7 @@ from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import FILLER, IGNORED, Rows
 from toxicity.models.packing import Layout, fill_batches, longest_first
+from toxicity.training.batch import Batch
 
 # Rows are sorted by length within pools of this many batches: large enough that the rows of a batch are about equally
 # long, small enough that an epoch stays random.
@@ -191,4 +192,4 @@ class Collator:
         counted = rows.targets["labels"] != IGNORED
         counts = {"rows": int(counted.sum()), "tokens": int(lengths[counted].sum())}
         cut = {"source": rows, "max_tokens": self.max_tokens}
-        return {"labels": targets["labels"], "parts": parts} | counts | cut
+        return Batch({"labels": targets["labels"], "parts": parts} | counts | cut)

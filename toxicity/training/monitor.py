@@ -38,6 +38,7 @@ class Monitor(TrainerCallback):
         self._losses: list[tuple[int, int, torch.Tensor]] = []
         self._bad_steps: list[tuple[int, int]] = []
         self._gradient_norms: dict[int, torch.Tensor | float] = {}
+        self._bad_losses_change_nothing = False
         self._steps_since_check = 0
         self._steps_between_checks = 1
         self._last_check = self._last_save = monotonic()
@@ -52,6 +53,16 @@ class Monitor(TrainerCallback):
     def note_gradient(self, norm: torch.Tensor | float) -> None:
         """Keep the norm of this step's gradient on its device: an infinite one explains a bad loss in the next step."""
         self._gradient_norms[self.trainer.state.global_step] = norm
+
+    def loss_is_bad(self) -> torch.Tensor:
+        """Whether a loss of the step in progress is not finite, a bool scalar on its device.
+
+        For an optimiser that passes over such steps, so that `note_gradient` is not needed: its state after a bad loss
+        is then that of the step before.
+        """
+        self._bad_losses_change_nothing = True
+        losses = [loss.float() for step, _, loss in self._losses if step == self.trainer.state.global_step]
+        return torch.stack(losses).isfinite().all().logical_not()
 
     def note_save(self, seconds: float) -> None:
         """Note that a checkpoint was written, and how long that took."""
@@ -217,7 +228,7 @@ class Monitor(TrainerCallback):
             raise SystemExit(1)  # the process that had the bad loss reports it
         step, batch = self._bad_steps[0]
         # After an infinite gradient the weights are not finite, and from the next step on no loss is.
-        if self._patience() == 1 and not math.isfinite(self._gradient_norms.get(step - 1, 0.0)):
+        if self._patience() == 1 and self._gradient_was_bad(step - 1):
             batches = range(self.trainer.args.gradient_accumulation_steps)
             ids = [name for each in batches for name in self.trainer.ids_of_batch(step - 1, each)]
             what = f"the gradient is not finite in step {step:,}, though the loss is"
@@ -229,6 +240,13 @@ class Monitor(TrainerCallback):
         advice = f"{self.trainer.last_good()} Look at those rows, or lower --learning_rate."
         raise RunFailure(f"{what}; the ids of that batch: {shown}.\n{advice}")
 
+    def _gradient_was_bad(self, step: int) -> bool:
+        """Whether the gradient of the step before the first bad loss was not finite."""
+        if self._bad_losses_change_nothing:
+            states = [value for state in self.trainer.optimizer.state.values() for value in state.values()]
+            return not _are_finite([value for value in states if isinstance(value, torch.Tensor)])
+        return not math.isfinite(self._gradient_norms.get(step, 0.0))
+
     def _note_progress(self) -> None:
         state = self.trainer.state
         if self.trainer.is_world_process_zero():
@@ -237,6 +255,10 @@ class Monitor(TrainerCallback):
 
 def all_finite(model: torch.nn.Module) -> bool:
     """Whether all weights of a model are finite numbers."""
-    parts = [parameter.detach() for parameter in model.parameters() if parameter.is_floating_point()]
+    return _are_finite([parameter.detach() for parameter in model.parameters()])
+
+
+def _are_finite(tensors: list[torch.Tensor]) -> bool:
+    parts = [tensor for tensor in tensors if tensor.is_floating_point()]
     parts = [getattr(part, "to_local", lambda part=part: part)() for part in parts]
     return math.isfinite(sum(part.float().abs().max() for part in parts if part.numel()))

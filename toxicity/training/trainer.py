@@ -22,13 +22,14 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
-from toxicity.hardware.precision import best_precision, compute_capability, precision_name
+from toxicity.hardware.precision import best_precision, compute_capability, precision_name, torch_dtype
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.compilation import compile_layers
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.gradients import weights_without_gradient
+from toxicity.models.half_weights import cast_once
 from toxicity.models.padding_free import layout_for
-from toxicity.models.scoring import BatchScorer, in_bfloat16
+from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens
 from toxicity.training.batching import Collator, EpochSampler, EvenSampler, steps_with_later_negatives
 from toxicity.training.callbacks import LogLines, keep_trackers_open
 from toxicity.training.losses import mean_binary_cross_entropy, training_loss
@@ -71,9 +72,12 @@ class ToxicityTrainer(PartsTrainer):
                 **options,
             )
         self.metric = ToxicityMetric()
-        self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id)
+        precision = torch_dtype(self.accelerator.mixed_precision)
+        self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id, precision)
         if args.device.type == "cpu":
             use_faster_layers(self.model)
+        elif args.device.type == "cuda" and self._half_precision is not None:
+            cast_once(self.model, self._half_precision)
         if self.compiler:
             self._compile_layers()
         elif args.torch_compile:
@@ -195,19 +199,34 @@ class ToxicityTrainer(PartsTrainer):
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return EvalLoopOutput(logits.numpy(), labels.numpy(), metrics, len(rows))
 
-    def _score_rows(self, rows: TokenRows, on_batch: Callable[[int], object] = lambda batches: None) -> torch.Tensor:
-        # On a CPU a copy in bf16: autocast would convert the weights again for every batch.
-        in_bf16 = self.accelerator.mixed_precision == "bf16"
-        copied = in_bf16 and self.args.device.type == "cpu" and not self.is_fsdp_enabled
-        scorer = BatchScorer(
-            in_bfloat16(self.model, self.layout) if copied else self.model,
+    @property
+    def _half_precision(self) -> torch.dtype | None:
+        """The dtype that weights are converted to here; None in fp32, or where FSDP or a compiler converts them."""
+        precision = self.accelerator.mixed_precision
+        compiled = (self.compiler or self.args.torch_compile) and self.args.device.type != "cpu"
+        if precision not in ("fp16", "bf16") or self.is_fsdp_enabled or compiled:
+            return None
+        return torch_dtype(precision)
+
+    def _scorer(self, rows: TokenRows) -> BatchScorer:
+        on_cpu, dtype = self.args.device.type == "cpu", self._half_precision
+        # In fp16 a CPU computes with autocast.
+        copied = dtype is not None and not (on_cpu and dtype == torch.float16)
+        max_tokens = self.max_tokens or self.args.per_device_eval_batch_size * int(rows.lengths.max())
+        if not (on_cpu or self.is_fsdp_enabled or (self.args.max_tokens_per_batch or "auto") != "auto"):
+            # More than there is room for in training; a batch that does not fit after all is halved.
+            max_tokens = scoring_tokens(self.args.device)
+        return BatchScorer(
+            in_half(self.model, dtype) if copied else self.model,
             self.layout,
             self.args.device,
-            self.max_tokens or self.args.per_device_eval_batch_size * int(rows.lengths.max()),
+            max_tokens,
             nullcontext if copied else self.accelerator.autocast,
             halve_when_full=not self.is_fsdp_enabled,
         )
-        logits = scorer.score(rows, self.args.process_index, self.args.world_size, on_batch)
+
+    def _score_rows(self, rows: TokenRows, on_batch: Callable[[int], object] = lambda batches: None) -> torch.Tensor:
+        logits = self._scorer(rows).score(rows, self.args.process_index, self.args.world_size, on_batch)
         logits = self.accelerator.reduce(logits).cpu()
         return logits if self.coefficients is None else logits[:, :1]
 

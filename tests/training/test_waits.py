@@ -1,0 +1,73 @@
+"""An optimiser step that a GPU could do without the host waiting for it."""
+
+import pytest
+import torch
+from launches import watch_waits
+from transformers import TrainerCallback
+
+
+class Watch(TrainerCallback):
+    """Watches from the first step's begin to the last step's end; without it, nothing of the training is left out."""
+
+    def __init__(self):
+        self.waits, self.watching = [], None
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 1:
+            self.watching = watch_waits()
+            self.waits = self.watching.__enter__()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == state.max_steps - 1:
+            self.watching.__exit__(None, None, None)
+
+
+OPTIONS = {
+    "in fp32": {"precision": "no"},
+    # On a GPU its scaler looks for overflows in the fused optimiser, and waits for nothing either.
+    "in fp16": {"precision": "fp16", "max_grad_norm": 0.0},
+    "accumulated": {"gradient_accumulation_steps": 2},
+    "in parts": {"max_tokens_per_batch": "60", "max_grad_norm": 0.0},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_step_waits_for_nothing(make_trainer, model_of_either_kind, options):
+    assert_no_waits(make_trainer(model_of_either_kind, **{"precision": "bf16"} | OPTIONS[options], max_steps=3))
+
+
+def test_auxiliary_targets_are_no_reason_to_wait(make_trainer, model_of_three):
+    assert_no_waits(make_trainer(model_of_three, "bf16", auxiliary=("insult", "male"), max_steps=3))
+
+
+def assert_no_waits(trainer):
+    watch = Watch()
+    trainer.add_callback(watch)
+    # It reads the losses about once a second, which is a wait; so does a log.
+    trainer.monitor._check_is_due = lambda activity: False
+    trainer.train()
+    assert watch.watching is not None
+    assert not watch.waits, "\n".join(watch.waits)
+
+
+def test_waits_are_found():
+    tensor = torch.ones(3)
+    for wait in (
+        lambda: tensor.sum().item(),
+        lambda: bool(tensor.sum() > 1),
+        lambda: float(tensor[0]),
+        lambda: tensor.tolist(),
+        lambda: tensor.cpu(),
+        lambda: tensor.to("cpu"),
+        lambda: tensor.numpy(),
+        lambda: tensor[tensor > 0],
+        lambda: tensor.nonzero(),
+        lambda: torch.tensor(1.0),
+        lambda: torch.equal(tensor, tensor),
+    ):
+        with watch_waits() as waits:
+            wait()
+        assert waits
+    with watch_waits() as waits:
+        tensor.mul_(2).sum().add(1)
+    assert not waits

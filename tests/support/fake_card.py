@@ -41,6 +41,7 @@ class FakeCard:
                 "memory_reserved": lambda _: self.allocated,
                 "max_memory_allocated": lambda _: self.peak,
                 "reset_peak_memory_stats": lambda _: None,
+                "get_device_name": lambda _: "V100",
             }.items():
                 patch.setattr(torch.cuda, name, value)
             patch.setattr(torch.random, "fork_rng", lambda *args, **kwargs: nullcontext())

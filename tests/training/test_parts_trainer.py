@@ -104,7 +104,10 @@ def test_a_run_that_goes_on_keeps_the_smaller_parts(make_trainer, caplog):
 
 def test_a_comment_that_does_not_fit_by_itself_is_refused(make_trainer, tiny_model):
     SmallMemory(tiny_model, 3)
-    with pytest.raises(RequestError, match=r"no room to train on a comment of \d+ tokens.*No checkpoint was written"):
+    with pytest.raises(
+        RequestError,
+        match=r"no room for the training on a comment of \d+ tokens.\nNo checkpoint was .*--max_seq_length",
+    ):
         make_trainer(tiny_model, **ROWS).train()
 
 

@@ -11,9 +11,10 @@ from accelerate.utils.memory import clear_device_cache
 
 from toxicity.core.errors import RequestError, RunFailure
 from toxicity.core.training_arguments import TrainingArguments
+from toxicity.hardware.memory import is_out_of_memory, room_of
 from toxicity.training.batching import Collator
 from toxicity.training.resumable_trainer import ResumableTrainer
-from toxicity.training.token_budget import USABLE_SHARE, is_out_of_memory, no_room
+from toxicity.training.token_budget import USABLE_SHARE
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,10 @@ class PartsTrainer(ResumableTrainer):
         clear_device_cache(garbage_collection=True)
         tokens = failed["input_ids"].numel()
         if len(failed["labels"]["labels"]) == 1:
-            advice = no_room(self.args.device, f"to train on a comment of {tokens:,} tokens")
-            raise RequestError(f"{advice} {self.last_good()}")
+            what = f"the training on a comment of {tokens:,} tokens"
+            raise RequestError(
+                f"{room_of(self.args.device, what) or f'there is no room for {what}.'}\n{self.last_good()} Start anew "
+                "with a smaller --max_seq_length."
+            )
         self.max_tokens = self.data_collator.max_tokens = min(self.max_tokens or tokens, tokens) // 2
         return None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from toxicity.core import distributed
 from toxicity.core.errors import RequestError
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
+from toxicity.hardware.memory import is_out_of_memory, room_of
 from toxicity.models.classifier import logits_of
 from toxicity.models.packing import Layout, longest_first
 
@@ -23,13 +22,8 @@ from toxicity.models.packing import Layout, longest_first
 USABLE_SHARE = 0.85
 # On a CPU more tokens at once take memory and gain no speed.
 CPU_TOKENS = 16_384
-# Other processes are to blame for a lack of memory if they hold more than this share of a card. What CUDA itself takes
-# for this process, some hundred MiB, counts as theirs.
-OTHERS_SHARE = 0.1
 # Numbers of DistributedDataParallel's buckets, which are 25 MiB by default (`bucket_cap_mb`).
 NUMBERS_PER_BUCKET = 25 * 2**20 // 4
-# What torch calls it where it raises no `torch.OutOfMemoryError`: in MPS, and in libraries that allocate by themselves.
-OUT_OF_MEMORY = re.compile("out of memory|CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def choose_token_budget(
@@ -162,43 +156,5 @@ def measure_token_budget(
     finally:
         model.train(was_training)
     if not budget:
-        raise no_room(device, f"to train this model on {probes[0]:,} tokens at a time")
+        raise RequestError(room_of(device, f"the training of this model on {probes[0]:,} tokens at a time"))
     return budget
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the memory of a device was too small for what raised this."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
-    )
-
-
-@contextmanager
-def lack_of_memory_refused(device: torch.device, what: str) -> Iterator[None]:
-    """Turn a lack of memory within the `with` block into the `RequestError` of `no_room`."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise no_room(device, what) from error
-
-
-def no_room(device: torch.device, what: str) -> RequestError:
-    """The refusal of a device that has no room for something: too small by itself, or filled by another process."""
-    smaller = "Choose a smaller --model_name_or_path or --max_seq_length, or a card with more memory."
-    if device.type != "cuda":
-        return RequestError(f"the device has no room {what}. {smaller}")
-    free, total = torch.cuda.mem_get_info(device)
-    others = total - free - torch.cuda.memory_reserved(device)
-    if others > OTHERS_SHARE * total:
-        return RequestError(
-            f"the card has no room {what}: another process holds {gib(others)} of its {gib(total)} (nvidia-smi shows "
-            "which). End that, or choose another card with CUDA_VISIBLE_DEVICES."
-        )
-    return RequestError(f"the card has no room {what}: it has {gib(total)} in all. {smaller}")
-
-
-def gib(count: float) -> str:
-    """A number of bytes in GiB."""
-    return f"{count / 2**30:.1f} GiB"

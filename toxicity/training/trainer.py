@@ -22,6 +22,7 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
+from toxicity.hardware.memory import full_card_explained
 from toxicity.hardware.precision import best_precision, compute_capability, precision_name, torch_dtype
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.compilation import compile_layers
@@ -35,7 +36,7 @@ from toxicity.training.callbacks import LogLines, keep_trackers_open
 from toxicity.training.losses import mean_binary_cross_entropy, training_loss
 from toxicity.training.optimizer import decay_layer_rates
 from toxicity.training.parts_trainer import PartsTrainer
-from toxicity.training.token_budget import choose_token_budget, lack_of_memory_refused
+from toxicity.training.token_budget import choose_token_budget
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class ToxicityTrainer(PartsTrainer):
             _require_both_classes(options["eval_dataset"])
         if args.world_size > 1 and args.ddp_find_unused_parameters is None and not args.is_sharded:
             args.ddp_find_unused_parameters = _has_unused_weights(model, options["train_dataset"])
-        with lack_of_memory_refused(args.device, "for this model"):
+        with full_card_explained(args.device, "this model"):
             super().__init__(
                 model=model,
                 args=args,

@@ -43,6 +43,7 @@ def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comme
         "mixed_precision": "any",
         "validation_positives": sum(pyarrow.parquet.read_table(predictions_file)["label"].to_pylist()),
         "train_sampling_strategy": "random",
+        "max_tokens_per_batch": None,
         "optimiser": {
             "optim": "adamw_torch_fused",
             "batch_size": 8,

@@ -5,6 +5,7 @@ import pytest
 import torch
 from families import ALL_FAMILIES, model_of
 from packed_models import packed_bert
+from varlen_kernels import kernels_on_cpu
 
 from toxicity.models.classifier import logits_of
 from toxicity.models.compilation import compile_layers
@@ -49,6 +50,14 @@ def same_results_from_few_graphs(model, layout, graphs, backend="eager"):
             torch.testing.assert_close(*results, rtol=0, atol=1e-5)
         made.append(graphs())
     return made
+
+
+@pytest.mark.parametrize("grouping", ["equal", "similar", "none"])
+def test_attention_is_not_compiled_for_each_batch(tiny_config, graphs, grouping):
+    with kernels_on_cpu():
+        layout = Layout(packed=True, grouping=grouping)
+        made = same_results_from_few_graphs(packed_bert(tiny_config), layout, graphs)
+    assert made == made[:1] * 4
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])

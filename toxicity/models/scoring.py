@@ -110,8 +110,8 @@ def scoring_tokens(device: torch.device) -> int:
 def in_half(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy of a classifier with bf16 or fp16 weights, for scoring: autocast would convert weights for every batch.
 
-    It computes without autocast. The head's `OutputLayer` keeps its fp32 weights and computes in fp32, as many logits are
-    equal in half precision; not so of padded batches on a CPU, whose logits have the type of the other weights.
+    It computes without autocast. The head's `OutputLayer` keeps its fp32 weights and computes in fp32, as many logits
+    are equal in half precision; not so of padded batches on a CPU, whose logits have the type of the other weights.
     """
     converted = copy.deepcopy(model)
     # Accelerate's wrapper around `forward` would still call the original model.

@@ -19,6 +19,8 @@ from toxicity.models.varlen_attention import attend
 
 # The name of this attention implementation in `config._attn_implementation`.
 PACKED_ATTENTION = "packed"
+# Devices on which to ask for a value costs nothing.
+NEVER_BUSY = ("cpu",)
 
 
 def packed_attention(
@@ -87,7 +89,7 @@ def without_waiting(make_mask: Callable[..., torch.Tensor | None]) -> Callable[.
     @functools.wraps(make_mask)
     def made(*arguments: Any, **options: Any) -> torch.Tensor | None:
         padding = options.get("attention_mask")
-        if padding is not None and padding.device.type != "cpu":
+        if padding is not None and padding.device.type not in NEVER_BUSY:
             options |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
         return make_mask(*arguments, **options)
 

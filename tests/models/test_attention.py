@@ -1,0 +1,149 @@
+import copy
+
+import pytest
+import torch
+from packed_models import GROUPINGS, make_tokens, packed_layout, pair_of, sample_lengths
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DebertaV2Config,
+    ModernBertConfig,
+    RemBertConfig,
+)
+from transformers.masking_utils import (
+    bidirectional_mask_function,
+    causal_mask_function,
+    eager_mask,
+    sdpa_mask,
+    sliding_window_bidirectional_mask_function,
+)
+from varlen_kernels import kernels_on_cpu
+
+from toxicity.models import varlen_attention
+from toxicity.models.attention import without_waiting
+from toxicity.models.packing import Layout
+
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+# Kinds that are padded, and one that is packed: on a card of its own kind, and where it gets padded batches.
+PADDED = {
+    "bert": BertConfig(**SIZES),
+    "modernbert": ModernBertConfig(**SIZES, local_attention=16, bos_token_id=1, eos_token_id=2, cls_token_id=1),
+    "modernbert, mean": ModernBertConfig(**SIZES, local_attention=16, classifier_pooling="mean"),
+    "deberta-v2": DebertaV2Config(
+        **SIZES,
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+        position_buckets=16,
+        max_relative_positions=-1,
+        share_att_key=True,
+        norm_rel_ebd="layer_norm",
+        position_biased_input=False,
+    ),
+    "rembert": RemBertConfig(**SIZES, input_embedding_size=32, output_embedding_size=32),
+}
+
+
+def model_of(kind):
+    torch.manual_seed(0)
+    return AutoModelForSequenceClassification.from_config(copy.deepcopy(PADDED[kind])).eval()
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen_yet(monkeypatch):
+    monkeypatch.setattr(varlen_attention, "_kernels", {})
+
+
+@pytest.mark.parametrize("kind", PADDED)
+def test_a_padded_batch_is_computed_without_waiting_for_the_device(kind):
+    # On the meta device there are no values, so whoever waits for one raises an error.
+    model = model_of(kind).to("meta").train()
+    batch = {name: value.to("meta") for name, value in Layout(False)(make_tokens()).items()}
+    assert "attention_mask" in batch
+    model(**batch).logits.sum().backward()
+
+
+@pytest.mark.parametrize("kind", PADDED)
+def test_a_mask_that_was_made_without_waiting_changes_no_result(kind, monkeypatch):
+    model = model_of(kind)
+    for lengths in ((40, 38, 20, 1), (40, 40)):
+        batch = Layout(False)(make_tokens(lengths))
+        batch.setdefault("attention_mask", torch.ones_like(batch["input_ids"]))
+        with torch.no_grad():
+            expected = model(**batch).logits
+            with monkeypatch.context() as patch:
+                # As on an accelerator.
+                patch.setattr("toxicity.models.attention.NEVER_BUSY", ())
+                got = model(**batch).logits
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("make_mask", [sdpa_mask, eager_mask])
+@pytest.mark.parametrize(
+    "function", [bidirectional_mask_function, causal_mask_function, sliding_window_bidirectional_mask_function(4)]
+)
+def test_a_mask_on_a_cpu_is_that_of_transformers(make_mask, function):
+    for padding in (None, torch.arange(6) < torch.tensor([[6], [3]]), torch.ones(2, 6, dtype=torch.bool)):
+        options = {
+            "mask_function": function,
+            "attention_mask": padding,
+            "allow_is_causal_skip": function is causal_mask_function,
+            "allow_is_bidirectional_skip": function is bidirectional_mask_function,
+        }
+        expected, got = make_mask(2, 6, 6, **options), without_waiting(make_mask)(2, 6, 6, **options)
+        assert (got is None) == (expected is None)
+        assert got is None or torch.equal(got, expected)
+
+
+class Operators(TorchDispatchMode):
+    """The names of all operators that are called within the `with` block."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.names.append(function.overloadpacket.__name__)
+        return function(*arguments, **options or {})
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize(("grouping", "multiple"), GROUPINGS)
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+def test_a_packed_batch_goes_both_ways_without_waiting_for_the_device(kind, grouping, multiple, dtype):
+    _, model = pair_of(kind)
+    batch = packed_layout(model, grouping, multiple, dtype or torch.float32)(make_tokens())
+    with kernels_on_cpu():
+        run(model, batch, dtype)  # kernels test themselves at their first use
+        with Operators() as operators:
+            run(model, batch, dtype)
+    assert "index_select" in operators.names
+    waiting = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "_unique2", "masked_select"}
+    assert not waiting & set(operators.names)
+
+
+def test_groups_of_similar_length_cost_no_copies_in_a_layer_but_one():
+    """On an accelerator: a group's states are views, its mask is ready, and results are concatenated once."""
+    _, model = pair_of("bert")
+    layout = packed_layout(model, "similar", 8)
+    batch = layout(make_tokens(sample_lengths(32, 0).clip(max=48)))
+    groups = len(batch["packing"].groups)
+    assert groups > 1
+    model = model.to("meta").eval()
+    batch = {name: value.to("meta") for name, value in batch.items()}
+    with torch.no_grad(), Operators() as operators:
+        model.bert(**batch)
+    layers = model.config.num_hidden_layers
+    assert operators.names.count("cat") == layers
+    attentions = [name for name in operators.names if "scaled_dot_product" in name or name == "_safe_softmax"]
+    assert len(attentions) == layers * groups
+    copies = {"copy_", "index_copy", "index_select", "zeros", "where", "constant_pad_nd", "bitwise_not", "clone"}
+    assert [name for name in operators.names if name in copies] == ["index_select"]

@@ -61,7 +61,7 @@ def test_an_estimate_with_its_price(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["estimate", "--gpu", "k80"], "unknown GPU `k80`; the known ones are cpu, p100, v100, t4, ampere, hopper"),
+        (["estimate", "--gpu", "k80"], "unknown GPU `k80`; the known ones are cpu, p100, v100, t4, ampere, hopper, blackwell"),
         (["estimate", "--gpu", "p100", "--rows", "0"], "--rows is 0"),
         (["estimate", "--gpu", "p100", "--epochs", "-1"], "--epochs is -1"),
         (["estimate", "--gpu", "p100", "--price_per_hour", "cheap"], "--price_per_hour cheap: give a number"),
@@ -88,4 +88,4 @@ def test_it_answers_at_once_and_without_torch(tmp_path):
 def test_a_refusal_exits_with_2():
     refused = run(sys.executable, "-m", "toxicity.bench", "estimate", "--gpu", "k80")
     assert refused.returncode == 2
-    assert refused.stderr == "error: unknown GPU `k80`; the known ones are cpu, p100, v100, t4, ampere, hopper.\n"
+    assert refused.stderr == "error: unknown GPU `k80`; the known ones are cpu, p100, v100, t4, ampere, hopper, blackwell.\n"

@@ -14,6 +14,7 @@ from torch import nn
 
 from toxicity.core.errors import RunFailure
 from toxicity.data.token_dataset import TokenRows
+from toxicity.hardware.precision import precision_name
 from toxicity.models.classifier import logits_of
 from toxicity.models.packing import Layout, fill_batches, longest_first
 
@@ -108,3 +109,17 @@ def in_bfloat16(model: nn.Module, layout: Layout) -> nn.Module:
         converted.__dict__.pop(name, None)
     (converted.base_model if layout.packed else converted).to(torch.bfloat16)
     return converted
+
+
+def why_not_finite(logits: np.ndarray, mixed_precision: str) -> str | None:
+    """What to say of logits `(rows, labels)` if some are NaN or infinite, with what helps; None if all are finite."""
+    bad = int((~np.isfinite(logits)).any(1).sum())
+    if not bad:
+        return None
+    what = (
+        f"the scores of {bad:,} of {len(logits):,} comments are not finite numbers in {precision_name(mixed_precision)}"
+    )
+    if mixed_precision == "no":
+        return f"{what}: the model's weights are damaged, or it was trained until they overflowed."
+    others = "no" if mixed_precision == "bf16" else "no, or bf16 on a card that has it"
+    return f"{what}, which holds less than fp32: choose --mixed_precision {others}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
-from toxicity.hardware.precision import best_precision, compute_capability, precision_name
+from toxicity.hardware.precision import best_precision, precision_name
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.padding_free import layout_for
-from toxicity.models.scoring import BatchScorer, in_bfloat16
+from toxicity.models.scoring import BatchScorer, in_bfloat16, why_not_finite
 from toxicity.training.batching import Collator, EpochSampler, EvenSampler, steps_with_later_negatives
 from toxicity.training.callbacks import LogLines, keep_trackers_open
 from toxicity.training.losses import mean_binary_cross_entropy, training_loss
@@ -85,8 +85,16 @@ class ToxicityTrainer(ResumableTrainer):
         keep_trackers_open(self)
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Compute in fp16 on a CPU too, where Accelerate would compute in fp32 and still report fp16."""
+        """Compute in fp16 on a CPU too, where Accelerate would compute in fp32 and still report fp16.
+
+        With FSDP, sum gradients and return logits in fp32: Accelerate would do both in the precision of the products.
+        """
         super().create_accelerator_and_postprocess()
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if plugin is not None and plugin.mixed_precision_policy is not None:
+            policy = plugin.mixed_precision_policy
+            in_fp32 = {"reduce_dtype", "output_dtype"} & {field.name for field in fields(policy)}
+            plugin.mixed_precision_policy = replace(policy, **dict.fromkeys(in_fp32, torch.float32))
         if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
             self.accelerator.native_amp = True
             self.accelerator.scaler = torch.amp.GradScaler("cpu")
@@ -203,6 +211,8 @@ class ToxicityTrainer(ResumableTrainer):
         """Score the loader's rows; logits and labels are returned in dataset order, each float32 `(rows, 1)`."""
         rows: TokenRows = dataloader.dataset
         logits = self._score_rows(rows, self._on_scored_batch)
+        if reason := why_not_finite(logits.numpy(), self.accelerator.mixed_precision):
+            logger.warning(f"{reason[0].upper()}{reason[1:]}")
         labels = torch.from_numpy(rows.targets["labels"][:, None])
         metrics = {"loss": mean_binary_cross_entropy(logits, labels).item()}
         with self.clock.phase("metrics"):
@@ -236,14 +246,20 @@ class ToxicityTrainer(ResumableTrainer):
         """Log how this machine is used, and why."""
         device, precision = self.args.device, self.accelerator.mixed_precision
         if device.type in ("cpu", "cuda"):
-            best, reason = best_precision(compute_capability(device))
+            best, reason = best_precision(device)
             name = precision_name(precision)
             if best == precision:
                 logger.info(f"Computing in {name}: {reason}.")
             else:
+                tf32 = device.type == "cuda" and (precision, best) == ("no", "bf16") and torch.version.hip is None
                 logger.warning(
                     f"Computing in {name}, as the Accelerate config or its default says, but {reason}: "
-                    f"`mixed_precision: {best}` is the better choice here."
+                    f"`mixed_precision: {best}` is the better choice here"
+                    + (
+                        ". Without it, --tf32 true has the tensor cores multiply fp32, with inputs of 10 bits."
+                        if tf32 and not self.args.tf32
+                        else "."
+                    )
                 )
         if device.type == "cpu":
             logger.info(describe_cpu_settings())

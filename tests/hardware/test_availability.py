@@ -1,5 +1,11 @@
+import os
+import sys
+
 import pytest
+import torch
+from builders import training_flags
 from cards import CARDS, CUDA_126, CUDA_130, NO_CARD, V100, put_in
+from processes import run
 
 from toxicity.core.errors import RequestError
 from toxicity.hardware import availability
@@ -66,3 +72,17 @@ def test_a_build_is_named_by_the_cards_name(monkeypatch):
     put_in(monkeypatch, CARDS["build for CPUs"])
     assert why_on_processor([(V100.name, "580")]).endswith("make setup GPU=v100")
     assert why_on_processor([("NVIDIA B200", "580")]).endswith("make setup GPU=ampere")
+
+
+def test_commands_say_once_that_they_leave_a_card_alone(checkpoint, comments_csv, model_dir, tmp_path, home):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'Tesla V100-SXM2-16GB, 450.80.02'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    here = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": ""}
+    training = [*training_flags(checkpoint, comments_csv, output_dir=tmp_path / "run"), "--dry_run"]
+    scoring = ["--model", model_dir, "--input", comments_csv, "--output", tmp_path / "scores"]
+    for command in (["run_toxicity.py", *training], ["-m", "toxicity.predict", *scoring]):
+        done = run(sys.executable, *command, **here, **home)
+        assert done.returncode == 0, done.stderr
+        why = "is a build for CPUs" if torch.version.cuda is None else "CUDA_VISIBLE_DEVICES= hides"
+        assert done.stderr.count("Working on the processor: ") == 1
+        assert f"{why} the Tesla V100" in done.stderr.replace(" and cannot use", "")

@@ -116,10 +116,7 @@ def why_not_finite(logits: np.ndarray, mixed_precision: str) -> str | None:
     bad = int((~np.isfinite(logits)).any(1).sum())
     if not bad:
         return None
-    what = (
-        f"the scores of {bad:,} of {len(logits):,} comments are not finite numbers in {precision_name(mixed_precision)}"
-    )
-    if mixed_precision == "no":
-        return f"{what}: the model's weights are damaged, or it was trained until they overflowed."
-    others = "no" if mixed_precision == "bf16" else "no, or bf16 on a card that has it"
-    return f"{what}, which holds less than fp32: choose --mixed_precision {others}."
+    what = f"the scores of {bad:,} of {len(logits):,} comments are not finite numbers"
+    if mixed_precision == "fp16":
+        return f"{what}, as in fp16 they may overflow: choose --mixed_precision no, or bf16 on a card that has it."
+    return f"{what} in {precision_name(mixed_precision)}: the model's weights are damaged, or overflowed in training."

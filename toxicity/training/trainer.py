@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from toxicity.core.errors import RequestError
+from toxicity.core.errors import RequestError, RunFailure
 from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
@@ -85,16 +86,9 @@ class ToxicityTrainer(ResumableTrainer):
         keep_trackers_open(self)
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Compute in fp16 on a CPU too, where Accelerate would compute in fp32 and still report fp16.
-
-        With FSDP, sum gradients and return logits in fp32: Accelerate would do both in the precision of the products.
-        """
+        """Compute in fp16 on a CPU too, where Accelerate would compute in fp32 and still report fp16."""
         super().create_accelerator_and_postprocess()
-        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
-        if plugin is not None and plugin.mixed_precision_policy is not None:
-            policy = plugin.mixed_precision_policy
-            in_fp32 = {"reduce_dtype", "output_dtype"} & {field.name for field in fields(policy)}
-            plugin.mixed_precision_policy = replace(policy, **dict.fromkeys(in_fp32, torch.float32))
+        reduce_in_fp32(self.accelerator)
         if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
             self.accelerator.native_amp = True
             self.accelerator.scaler = torch.amp.GradScaler("cpu")
@@ -212,6 +206,8 @@ class ToxicityTrainer(ResumableTrainer):
         rows: TokenRows = dataloader.dataset
         logits = self._score_rows(rows, self._on_scored_batch)
         if reason := why_not_finite(logits.numpy(), self.accelerator.mixed_precision):
+            if self.is_in_train and self.args.metric_for_best_model in ("auc", "eval_auc"):
+                raise RunFailure(f"there is no AUC to choose the best weights by: {reason}\n{self.last_good()}")
             logger.warning(f"{reason[0].upper()}{reason[1:]}")
         labels = torch.from_numpy(rows.targets["labels"][:, None])
         metrics = {"loss": mean_binary_cross_entropy(logits, labels).item()}
@@ -273,6 +269,17 @@ class ToxicityTrainer(ResumableTrainer):
             f"Comments are computed {rows}{budget}; attention: {attention}; {self.args.optim.value}; torch.compile is "
             f"{compiled}."
         )
+
+
+def reduce_in_fp32(accelerator: Accelerator) -> None:
+    """With FSDP, sum gradients and return outputs in fp32, where Accelerate would do both in half precision."""
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is None or plugin.mixed_precision_policy is None:
+        return
+    policy = plugin.mixed_precision_policy
+    # The first version of FSDP has no setting for outputs.
+    in_fp32 = {"reduce_dtype", "output_dtype"} & {field.name for field in fields(policy)}
+    plugin.mixed_precision_policy = replace(policy, **dict.fromkeys(in_fp32, torch.float32))
 
 
 def _require_both_classes(rows: TokenRows) -> None:

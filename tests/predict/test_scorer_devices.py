@@ -85,6 +85,15 @@ def test_a_card_without_kernels_is_refused(on, model_dir):
         Scorer(str(model_dir))
 
 
+def test_a_card_without_bf16_is_not_asked_for_it(on, model_dir):
+    on(V100)
+    with pytest.raises(RequestError, match=r"Tesla V100-SXM2-16GB \(sm_70\) has no bf16.*Leave mixed_precision out"):
+        Scorer(str(model_dir), mixed_precision="bf16")
+    for name in ("A100", "MI300X"):
+        on(CARDS[name])
+        assert Scorer(str(model_dir), mixed_precision="bf16").mixed_precision == "bf16"
+
+
 def no_room(*_, **__):
     raise torch.OutOfMemoryError("CUDA out of memory.")
 

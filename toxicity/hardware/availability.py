@@ -73,6 +73,12 @@ def require_kernels_for(device: torch.device) -> None:
     )
 
 
+def require_bf16(name: str, capability: str | None, fix: str) -> None:
+    """Raise `RequestError` for an NVIDIA GPU without bf16, which torch would compute in fp32 units, slowly."""
+    if capability is not None and number(capability) < (8, 0):
+        raise RequestError(f"the {described(name, capability)} has no bf16, which starts at sm_80. {fix}")
+
+
 def has_kernels(capability: str, architectures: Sequence[str]) -> bool:
     """Whether a build of torch has kernels that run on a card.
 

@@ -19,7 +19,7 @@ import yaml
 
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.files import bundled
-from toxicity.hardware.availability import described, number, require_kernels, why_on_processor
+from toxicity.hardware.availability import described, number, require_bf16, require_kernels, why_on_processor
 from toxicity.hardware.kinds import kind_of, known_kind, slice_name
 from toxicity.hardware.machine import describe_machine
 from toxicity.hardware.memory import full_card_explained, require_room
@@ -97,15 +97,12 @@ def require_working_machine(
         if gpu == "cpu":
             settings = "add --use_cpu"
         raise RequestError(
-            f"{gpu} was asked for, and this machine computes on a {card}: {settings}, or add --allow_other_gpu "
+            f"{gpu} was asked for, and this machine computes on the {card}: {settings}, or add --allow_other_gpu "
             f"(make: ALLOW_OTHER_GPU=1) to run it with the settings of {gpu} and a label that says so."
         )
-    if mixed_precision == "bf16" and capability and number(capability) < (8, 0):
-        config = kind or "v100"
-        raise RequestError(
-            f"the {card} has no bf16, which starts at sm_80. Work in fp16: accelerate launch "
-            f"--config_file accelerate_configs/{config}.yaml (or --mixed_precision fp16)."
-        )
+    if mixed_precision == "bf16":
+        config = f"accelerate launch --config_file accelerate_configs/{kind or 'v100'}.yaml"
+        require_bf16(name, capability, f"Work in fp16: {config} (or --mixed_precision fp16).")
     if torch_compile and capability and number(capability) < (7, 0):
         raise RequestError(f"torch.compile needs sm_70, and this is a {card}: launch with --torch_compile false.")
     if gpu not in (None, kind):

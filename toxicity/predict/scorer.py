@@ -19,9 +19,9 @@ from toxicity.core.files import digest
 from toxicity.data.encoding import ROWS_PER_ENCODE, encode, truncating_backend
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.calibration import Calibration
-from toxicity.hardware.availability import require_kernels_for, unused_gpu
+from toxicity.hardware.availability import require_bf16, require_kernels_for, unused_gpu
 from toxicity.hardware.memory import full_card_explained
-from toxicity.hardware.precision import fastest_precision, torch_dtype
+from toxicity.hardware.precision import compute_capability, fastest_precision, torch_dtype
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.labels import labels_in
 from toxicity.models.padding_free import layout_for
@@ -136,6 +136,9 @@ class Scorer:
         """The precision to compute in: the one asked for, else the fastest that the model does not overflow in."""
         if asked == "fp16":
             refuse_fp16(config, name, "score it in fp32 (mixed_precision no)")
+        if asked == "bf16" and self.device.type == "cuda":
+            card = torch.cuda.get_device_name(self.device), compute_capability(self.device)
+            require_bf16(*card, "Leave mixed_precision out, which chooses the fastest one that it has.")
         precision = asked or fastest_precision(self.device)
         if precision == "fp16" and config.model_type in OVERFLOW_IN_FP16:
             logger.info(f"Scoring in fp32, as models of the kind {config.model_type} can overflow in fp16.")

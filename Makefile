@@ -17,7 +17,7 @@ endif
 .PHONY: setup demo test test-long audit bench bench-request bench-data bench-read bench-startup bench-metrics
 .PHONY: bench-predict bench-speed ablate chart compare estimate style clean help
 
-setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper [TORCH_INDEX=URL]
+setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper|blackwell [TORCH_INDEX=URL]
 
 # Of an index such as that of torch's CPU wheels, which lack gigabytes of CUDA, comes torch and nothing else; the next
 # command finds it installed. An environment that has a torch already keeps it: make clean comes first.
@@ -28,6 +28,9 @@ REQUIREMENTS := requirements.txt requirements-onnx.txt requirements-dev.txt
 $(VENV)/.ready-%: $(REQUIREMENTS) constraints/%.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@! grep -q '^torch==2\.7\.' constraints/$*.txt || $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \
+		{ echo "torch 2.7.1, the build for $*, has no wheels for Python 3.14 or newer:" \
+		"make $(MAKECMDGOALS) GPU=$* PYTHON=python3.13"; exit 1; }
 	@rm -f $(VENV)/.ready-*
 	$(PYTHON) -m venv $(VENV)
 	$(FROM_TORCH_INDEX)
@@ -96,10 +99,13 @@ ifneq ($(GPU),cpu)
 		"knows of. Run it on one that has, or on the processor: make bench GPU=cpu" >&2; exit 2; }
 endif
 
+# Of several cards the first, unless CUDA_VISIBLE_DEVICES names others; an empty one hides them all.
+VISIBLE := CUDA_VISIBLE_DEVICES="$${CUDA_VISIBLE_DEVICES-0}"
+
 bench: bench-request $(READY)  ## run the published protocol on GPU=p100 DATA=train.csv [EPOCHS=2] [ROWS=...], then print the table
-	$(VENV)/bin/python -m toxicity.hardware.preflight --gpu $(GPU) $(OTHER_GPU)
-	$(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/$(GPU).yaml \
-		--num_cpu_threads_per_process 1 --gpu_ids "$${CUDA_VISIBLE_DEVICES:-0}" run_toxicity.py $(BENCH) \
+	$(VISIBLE) $(VENV)/bin/python -m toxicity.hardware.preflight --gpu $(GPU) $(OTHER_GPU)
+	$(VISIBLE) $(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/$(GPU).yaml \
+		--num_cpu_threads_per_process 1 run_toxicity.py $(BENCH) \
 		--overwrite_cache --gpu $(GPU) $(OTHER_GPU) --num_train_epochs $(EPOCHS) $(BENCH_ROWS) \
 		--output_dir runs/$(GPU)-$(EPOCHS)ep-$$(date +%Y%m%d-%H%M%S)
 	$(VENV)/bin/python -m toxicity.bench compare

@@ -23,12 +23,14 @@ def main() -> None:
     from toxicity.core.arguments import parse_arguments
     from toxicity.core.console import set_up_console
     from toxicity.core.distributed import require_all_processes
-    from toxicity.hardware.cpu import prepare_cpu
+    from toxicity.hardware.memory import full_card_explained
     from toxicity.hardware.preflight import check_machine
+    from toxicity.hardware.process import prepare_process
 
     require_all_processes()
-    prepare_cpu()
-    arguments = parse_arguments()
+    prepare_process()
+    with full_card_explained():
+        arguments = parse_arguments()
     data_args, args = arguments.data, arguments.training
     is_main_process = args.process_index == 0
     set_up_console(is_main_process, progress_bars=not args.disable_tqdm)
@@ -80,19 +82,20 @@ def main() -> None:
 
     (enable_full_determinism if args.full_determinism else set_seed)(args.seed)
     publisher = Publisher(args, clock)
-    trainer = ToxicityTrainer(
-        model=load_model(arguments.model, config, objective.names, objective.head_rates),
-        args=args,
-        processing_class=tokenizer,
-        train_dataset=TokenRows(train_rows),
-        eval_dataset=TokenRows(validation_rows),
-        clock=clock,
-        checkpoints=checkpoints,
-        train_ids=splits.train.select_columns(ID)[ID],
-        coefficients=objective.coefficients,
-        callbacks=[publisher],
-    )
-    machine["matmul_flops_per_second"] = measure_matmul_peak(args.device, trainer.accelerator.mixed_precision)
+    with full_card_explained(args.device, "this model"):
+        trainer = ToxicityTrainer(
+            model=load_model(arguments.model, config, objective.names, objective.head_rates),
+            args=args,
+            processing_class=tokenizer,
+            train_dataset=TokenRows(train_rows),
+            eval_dataset=TokenRows(validation_rows),
+            clock=clock,
+            checkpoints=checkpoints,
+            train_ids=splits.train.select_columns(ID)[ID],
+            coefficients=objective.coefficients,
+            callbacks=[publisher],
+        )
+        machine["matmul_flops_per_second"] = measure_matmul_peak(args.device, trainer.accelerator.mixed_precision)
     # Before training, which may divide the weights among processes.
     encoder = encoder_of(trainer.model)
     trainer.train(resume_from_checkpoint=resume_from)

@@ -35,7 +35,7 @@ from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
 from benchmarks.task import BATCH_SIZE, WARM_UP_ROWS, Stopwatch, Task, peak_memory, timed
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
-from toxicity.hardware.cpu import prepare_cpu
+from toxicity.hardware.process import prepare_process
 from toxicity.hardware.timing import PhaseClock
 from toxicity.models.classifier import load_model, load_tokenizer
 from toxicity.models.packing import fill_batches, longest_first
@@ -269,7 +269,7 @@ def main() -> None:
     arguments = parser.parse_args()
     run, tuned = CONTENDERS[arguments.name]
     if tuned:
-        prepare_cpu()
+        prepare_process()
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -34,7 +34,7 @@ from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.markdown import markdown_table
 from toxicity.core.schema import ID, TEXT
 from toxicity.data.sources import labels_of, load_splits, read_sample
-from toxicity.hardware.cpu import prepare_cpu
+from toxicity.hardware.process import prepare_process
 from toxicity.predict.export.onnx import FORMS, export
 from toxicity.predict.job import describe_job
 from toxicity.predict.ledger import Ledger
@@ -65,7 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (Path(arguments.model) / "config.json").is_file():
         raise RequestError(f"there is no trained model in {arguments.model}: run `make demo` first, it takes minutes.")
-    prepare_cpu(scoring=True)
+    prepare_process(scoring=True)
     datasets.disable_progress_bars()
     transformers_logging.disable_progress_bar()
 
@@ -171,7 +171,7 @@ def write_large_csv(path: Path, rows: int) -> None:
 
 
 def _score_with_tiny_model(folder: str, rows: int) -> None:
-    prepare_cpu(scoring=True)
+    prepare_process(scoring=True)
     torch.set_num_threads(1)  # matrices this small gain nothing from a second thread
     transformers_logging.disable_progress_bar()
     tokenizer = sample_tokenizer()

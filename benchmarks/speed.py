@@ -37,9 +37,9 @@ from toxicity.core.markdown import markdown_table
 from toxicity.core.schema import TEXT
 from toxicity.data.sources import labels_of, load_splits
 from toxicity.data.tokenization import tokenize
-from toxicity.hardware.cpu import prepare_cpu
 from toxicity.hardware.machine import describe_machine, measure_matmul_peak
 from toxicity.hardware.precision import fastest_precision
+from toxicity.hardware.process import prepare_process
 from toxicity.models.flops import Encoder, encoder_of
 
 LABELS = {
@@ -68,7 +68,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rows, arguments.rounds, arguments.growth_rows = 96, 1, (1_000, 4_000)
-    prepare_cpu()
+    prepare_process()
     datasets.disable_progress_bars()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machine = describe_machine(device, 1)

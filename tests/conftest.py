@@ -242,7 +242,7 @@ def score(model_dir, tmp_path, monkeypatch):
     # Far smaller than the files, so that each file has several windows.
     monkeypatch.setattr(score_shards, "ROWS_PER_WINDOW", 16)
     # One thread is enough for a tiny model.
-    monkeypatch.setattr(job, "prepare_cpu", lambda scoring: torch.set_num_threads(1))
+    monkeypatch.setattr(job, "prepare_process", lambda scoring: torch.set_num_threads(1))
     threads = torch.get_num_threads()
     log = logging.getLogger("toxicity")
     before = log.handlers, log.propagate, log.level

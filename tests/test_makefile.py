@@ -1,3 +1,8 @@
+import os
+import sys
+
+import pytest
+from builders import ROOT
 from processes import run
 
 
@@ -32,3 +37,51 @@ def test_torch_alone_comes_from_an_index_of_its_own(tmp_path):
     without = run("make", "--dry-run", "setup", f"VENV={tmp_path / 'venv'}").stdout
     assert without.count("pip install") == 1
     assert "index" not in without
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "fine"),
+    [
+        ("p100", (3, 14, 0), False),
+        ("v100", (3, 15, 1), False),
+        ("p100", (3, 13, 9), True),
+        ("ampere", (3, 14, 0), True),
+        ("cpu", (3, 10, 2), False),
+    ],
+)
+def test_a_python_that_torch_has_no_wheels_for_is_refused_before_anything_is_made(tmp_path, gpu, version, fine):
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.version_info = {version}\n"
+        "if sys.argv[1] == '-c':\n    exec(sys.argv[2])\nelse:\n    sys.exit('made')\n"
+    )
+    python.chmod(0o755)
+    made = run("make", "setup", f"GPU={gpu}", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}")
+    assert made.returncode == 2
+    assert ("made" in made.stderr.splitlines()) is fine
+    if gpu in ("p100", "v100") and not fine:
+        assert f"torch 2.7.1, the build for {gpu}, has no wheels for Python 3.14 or newer" in made.stdout + made.stderr
+        assert f"make setup GPU={gpu} PYTHON=python3.13" in made.stdout + made.stderr
+
+
+@pytest.mark.parametrize(("given", "seen"), [(None, "0"), ("3", "3"), ("", "")])
+def test_a_benchmark_runs_on_the_card_that_the_user_chose(tmp_path, monkeypatch, given, seen):
+    """Its two commands, as the shell runs them, with a program in place of Python and of the launcher."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    bin_ = tmp_path / "venv" / "bin"
+    bin_.mkdir(parents=True)
+    for name in ("python", "accelerate"):
+        (bin_ / name).write_text('#!/bin/sh\necho "$1 $2 sees [$CUDA_VISIBLE_DEVICES]"\n')
+        (bin_ / name).chmod(0o755)
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    (bin_.parent / ".ready-v100").touch()
+    (tmp_path / "train.csv").touch()
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    if given is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = given
+    done = run("make", "bench", "GPU=v100", f"DATA={tmp_path / 'train.csv'}", f"VENV={bin_.parent}", **environment)
+    assert done.returncode == 0, done.stderr
+    assert f"-m toxicity.hardware.preflight sees [{seen}]" in done.stdout
+    assert f"launch --quiet sees [{seen}]" in done.stdout
+    assert "--gpu_ids" not in (ROOT / "Makefile").read_text()

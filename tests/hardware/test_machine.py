@@ -11,7 +11,6 @@ from toxicity.hardware import cpu, machine
 from toxicity.hardware import precision as precision_module
 from toxicity.hardware.cpu import prepare_cpu
 from toxicity.hardware.machine import describe_machine, measure_matmul_peak
-from toxicity.hardware.precision import best_precision, fastest_precision
 
 
 def test_a_cpu_is_described():
@@ -21,21 +20,6 @@ def test_a_cpu_is_described():
     assert machine["compute_capability"] is None
     assert machine["device_count"] == 1
     assert 1 <= machine["cpu_count"] <= os.cpu_count()
-
-
-def test_a_gpu_is_described(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla P100-PCIE-16GB")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 0))
-    machine = describe_machine(torch.device("cuda:0"), 2)
-    assert (machine["label"], machine["compute_capability"], machine["device_count"]) == ("p100", "6.0", 2)
-
-
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [("Tesla V100-SXM2-32GB", "v100"), ("NVIDIA H200", "h200"), ("NVIDIA A100 80GB PCIe", "a100"), ("Tesla T4", "t4")],
-)
-def test_short_names(name, label):
-    assert machine._short_name(name) == label
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "no")])
@@ -102,13 +86,11 @@ def test_scoring_keeps_few_of_the_kernels_that_are_compiled_for_shapes():
 
 def test_the_driver_is_asked_for_what_torch_does_not_tell(monkeypatch, tmp_path):
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'Tesla P100-PCIE-16GB, 560.35.03, 16384'\necho 'NVIDIA GB10, 560.35.03, [N/A]'\n")
+    tool.write_text("#!/bin/sh\necho 'Tesla P100-PCIE-16GB, 560.35.03'\necho 'NVIDIA GB10, 560.35.03'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla P100-PCIE-16GB")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 0))
-    machine = describe_machine(torch.device("cuda:0"), 1)
-    assert (machine["driver"], machine["memory_bytes"]) == ("560.35.03", 16 * 2**30)
+    machine = describe_machine(torch.device("cpu"), 1)
+    assert machine["driver"] == "560.35.03"
     assert machine["driver_gpus"] == ["Tesla P100-PCIE-16GB", "NVIDIA GB10"]
 
 
@@ -137,33 +119,16 @@ def test_measuring_the_peak_leaves_the_random_numbers_of_training_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(
-    ("capability", "precision"),
-    [((6, 0), "fp16"), ((7, 0), "fp16"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")],
-)
-def test_the_fastest_precision_of_a_gpu(monkeypatch, capability, precision):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert fastest_precision(torch.device("cuda:0")) == precision
+def test_the_peak_of_a_full_device_is_that_of_what_had_room(monkeypatch):
+    draw, calls = torch.randn, []
 
+    def randn(*sizes, **options):
+        calls.append(sizes)
+        if sizes[0] > 256:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return draw(*sizes, **options)
 
-@pytest.mark.parametrize(("instructions", "precision"), [(True, "bf16"), (False, "no")])
-def test_the_fastest_precision_of_a_processor(monkeypatch, instructions, precision):
-    monkeypatch.setattr(precision_module, "has_bf16_instructions", lambda: instructions)
-    assert fastest_precision(torch.device("cpu")) == precision
-    assert fastest_precision(torch.device("mps")) == "no"
-
-
-@pytest.mark.parametrize(
-    ("capability", "best"),
-    [("5.2", "no"), ("6.0", "fp16"), ("6.1", "no"), ("7.0", "fp16"), ("7.5", "fp16"), ("8.0", "bf16"), ("9.0", "bf16")],
-)
-def test_the_precision_of_a_card(capability, best):
-    precision, reason = best_precision(capability)
-    assert precision == best
-    assert reason
-
-
-@pytest.mark.parametrize(("has_bf16", "best"), [(True, "bf16"), (False, "no")])
-def test_the_precision_of_a_processor(monkeypatch, has_bf16, best):
-    monkeypatch.setattr(precision_module, "has_bf16_instructions", lambda: has_bf16)
-    assert best_precision(None)[0] == best
+    monkeypatch.setattr(torch, "randn", randn)
+    monkeypatch.setattr(machine, "PEAK_PROBE_SECONDS", float("inf"))
+    assert measure_matmul_peak(torch.device("cpu"), "no") > 0
+    assert calls[-1] == (512, 512)

@@ -1,96 +1,95 @@
-"""Weights in half precision, in training and scoring on a GPU, told by trainers that believe to have one."""
+"""Half precision in training: what is summed in fp32, what is said of overflow, and which precision is advised."""
 
-import copy
-from contextlib import nullcontext
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from accelerate.utils import FullyShardedDataParallelPlugin
+from cards import A100, CARDS, V100, put_in
 
-from toxicity.core.training_arguments import TrainingArguments
-from toxicity.models.half_weights import cast_once, encoder_layers
-from toxicity.training.trainer import ToxicityTrainer
-
-HALF = {"fp16": torch.float16, "bf16": torch.bfloat16, "no": None}
-
-
-@pytest.fixture
-def make_on(make_trainer, monkeypatch):
-    """Make a trainer that takes its device for another one."""
-
-    def make(device, **options):
-        # The Trainer is to ask for the true one once, as that sets its processes up.
-        belief = property(lambda args: args._setup_devices and torch.device(device))
-        monkeypatch.setattr(TrainingArguments, "device", belief)
-        for name in ("_move_model_to_device", "_log_choices"):
-            monkeypatch.setattr(ToxicityTrainer, name, lambda *args: None)
-        monkeypatch.setattr("toxicity.training.trainer.choose_token_budget", lambda *args: 5_000)
-        return make_trainer(**options)
-
-    return make
+from toxicity.core.errors import RunFailure
+from toxicity.training import evaluate as evaluate_module
+from toxicity.training import trainer as trainer_module
 
 
-def converts_once(trainer):
-    return [bool(layer._forward_pre_hooks) for layer in encoder_layers(trainer.model)] == [True] * 2
+@pytest.mark.parametrize("version", [1, 2])
+def test_fsdp_sums_gradients_in_fp32(make_trainer, version):
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=version)
+    plugin.set_mixed_precision("bf16")
+    trainer = make_trainer()
+    trainer.accelerator.state.fsdp_plugin = plugin
+    trainer_module.reduce_in_fp32(trainer.accelerator)
+    policy = plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32)
+    if version == 2:
+        assert policy.output_dtype == torch.float32
 
 
-@pytest.mark.parametrize("precision", HALF)
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_on_a_gpu_weights_are_converted_once(make_on, device, precision):
-    trainer = make_on(device, precision=precision)
-    assert converts_once(trainer) == (device == "cuda" and precision != "no")
-
-
-@pytest.mark.parametrize("precision", HALF)
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_a_copy_in_half_precision_scores(make_on, device, precision):
-    trainer = make_on(device, precision=precision)
-    scorer = trainer._scorer(trainer.eval_dataset)
-    copied = HALF[precision] is not None and (device, precision) != ("cpu", "fp16")
-    dtype = HALF[precision] if copied else torch.float32
-    assert {weight.dtype for weight in scorer.model.base_model.parameters()} == {dtype}
-    assert (scorer.model is trainer.model) == (not copied)
-    assert (scorer.autocast is nullcontext) == copied
-    assert {weight.dtype for weight in trainer.model.parameters()} == {torch.float32}
-
-
-@pytest.mark.parametrize("reason", ["is_fsdp_enabled", "torch_compile"])
-def test_a_sharded_or_compiled_model_is_left_to_autocast(make_on, reason):
-    trainer = make_on("cuda", precision="bf16")
-    setattr(trainer if reason == "is_fsdp_enabled" else trainer.args, reason, True)
-    assert trainer._half_precision is None
-    scorer = trainer._scorer(trainer.eval_dataset)
-    assert scorer.model is trainer.model
-    assert scorer.autocast == trainer.accelerator.autocast
+def test_fsdp_in_fp32_needs_no_policy(make_trainer):
+    trainer = make_trainer()
+    trainer.accelerator.state.fsdp_plugin = SimpleNamespace(mixed_precision_policy=None)
+    trainer_module.reduce_in_fp32(trainer.accelerator)
+    assert trainer.accelerator.state.fsdp_plugin.mixed_precision_policy is None
 
 
 @pytest.mark.parametrize(
-    ("device", "asked", "tokens"),
-    [("cuda", None, 65_536), ("cuda", "auto", 65_536), ("cuda", "700", 5_000), ("cpu", "auto", 5_000)],
+    ("card", "precision", "options", "parts", "tf32"),
+    [
+        (A100, "no", {}, "Computing in fp32, as the Accelerate config or its default says", True),
+        (A100, "no", {"tf32": True}, "`mixed_precision: bf16` is the better choice here.", False),
+        (A100, "bf16", {}, "Computing in bf16: its tensor cores multiply bf16", False),
+        (A100, "fp16", {}, "`mixed_precision: bf16` is the better choice here.", False),
+        (V100, "no", {}, "`mixed_precision: fp16` is the better choice here.", False),
+        (CARDS["MI300X"], "no", {}, "`mixed_precision: bf16` is the better choice here.", False),
+    ],
 )
-def test_scoring_has_a_budget_of_its_own_on_a_gpu(make_on, device, asked, tokens):
-    """The budget of training is 5,000 tokens here."""
-    trainer = make_on(device, max_tokens_per_batch=asked)
-    assert trainer._scorer(trainer.eval_dataset).max_tokens == tokens
-    trainer.is_fsdp_enabled = True
-    assert trainer._scorer(trainer.eval_dataset).max_tokens == 5_000
+def test_tf32_is_named_where_fp32_is_chosen_on_a_card_that_has_it(
+    make_trainer, monkeypatch, caplog, card, precision, options, parts, tf32
+):
+    trainer = make_trainer()
+    device = put_in(monkeypatch, card)
+    choices = SimpleNamespace(
+        args=SimpleNamespace(
+            device=device,
+            tf32=options.get("tf32"),
+            train_sampling_strategy="random",
+            torch_compile=False,
+            optim=trainer.args.optim,
+        ),
+        accelerator=SimpleNamespace(mixed_precision=precision),
+        layout=trainer.layout,
+        max_tokens=None,
+        model=None,
+    )
+    with caplog.at_level("INFO", logger="toxicity"):
+        trainer_module.ToxicityTrainer._log_choices(choices)
+    assert parts in caplog.text
+    assert ("--tf32 true" in caplog.text) is tf32
 
 
-OPTIONS = {
-    "parts": {"max_tokens_per_batch": "60"},
-    "accumulated": {"gradient_accumulation_steps": 2},
-    "checkpointed": {"gradient_checkpointing": True},
-}
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_overflow_during_training_are_named_with_the_fix(make_trainer, monkeypatch, caplog, value):
+    trainer = make_trainer()
+    logits = torch.zeros(64, 1)
+    logits[5] = value
+    monkeypatch.setattr(trainer, "_score_rows", lambda rows, on_batch: logits)
+    monkeypatch.setattr(trainer.accelerator.state, "_mixed_precision", "fp16")
+    metrics = trainer.evaluate()
+    assert metrics["eval_auc"] is None
+    assert "The scores of 1 of 64 comments are not finite numbers, as in fp16 they may overflow" in caplog.text
+    assert "choose --mixed_precision no" in caplog.text
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-def test_training_gives_the_weights_that_autocast_gives(make_trainer, model_of_either_kind, options):
-    weights = []
-    for once in (False, True):
-        trainer = make_trainer(
-            copy.deepcopy(model_of_either_kind), precision="bf16", max_steps=3, seed=3, **OPTIONS[options]
-        )
-        if once:
-            cast_once(trainer.model, torch.bfloat16)
+def test_no_best_weights_are_chosen_by_scores_that_overflow(make_trainer, monkeypatch):
+    trainer = make_trainer(early_stopping_patience=1, eval_strategy="steps", eval_steps=2)
+    monkeypatch.setattr(trainer, "_score_rows", lambda rows, on_batch: torch.full((64, 1), float("inf")))
+    with pytest.raises(RunFailure, match="no AUC to choose the best weights by: the scores of 64 of 64 comments"):
         trainer.train()
-        weights.append(trainer.model.state_dict())
-    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+
+
+def test_the_probe_does_not_take_overflow_for_certainty():
+    calibration = SimpleNamespace(probability=lambda logits: 1 / (1 + np.exp(-logits)))
+    found = evaluate_module._probabilities(np.array([0.0, np.inf, -np.inf, np.nan]), calibration)
+    assert found[0] == 0.5
+    assert np.isnan(found[1:]).all()

@@ -47,6 +47,7 @@ def test_in_fp16_the_scaler_has_its_chance(flags, tmp_path, steps, code):
     assert run.ended() == code, run.errors
     if code:
         assert "in step 14 and in the 2 after it; the ids of that batch: c" in run.errors
+        assert "or leave fp16: --mixed_precision no, or bf16 on a card that has it" in run.errors
     assert all(fault_of(folder) is None for folder in (tmp_path / "run").glob("checkpoint-*"))
 
 

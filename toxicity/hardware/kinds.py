@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import NamedTuple
 
 from toxicity.core.errors import RequestError
@@ -28,6 +29,11 @@ KINDS = {
     "t4": Kind(("7.5",), "t4", 65e12, "fp16 tensor cores"),
     "ampere": Kind(("8.0", "8.6", "8.7", "8.9"), "", 312e12, "bf16 tensor cores, A100"),
     "hopper": Kind(("9.0",), "", 989e12, "bf16 tensor cores, H100 SXM"),
+    # B200, B300, RTX 50 and GB10; Jetson Thor is 10.1 for CUDA 12, and 11.0 for CUDA 13. "NVIDIA Blackwell Datasheet",
+    # HGX B200: 4.5 PFLOP/s a GPU in bf16 with sparsity, half of that without.
+    "blackwell": Kind(
+        ("10.0", "10.1", "10.3", "11.0", "12.0", "12.1"), "", 2250e12, "bf16 tensor cores, B200 in HGX B200"
+    ),
 }
 
 
@@ -42,10 +48,21 @@ def known_kind(name: str) -> str:
 
 
 def kind_of(device_name: str, compute_capability: str | None) -> str | None:
-    """The kind of a device with this name and compute capability (None on a CPU); None if it is of no known kind."""
-    if compute_capability is None:
-        return "cpu"
+    """The kind of a GPU with this name and CUDA compute capability; None if it is of no known kind, or not NVIDIA's."""
     for name, kind in KINDS.items():
         if compute_capability in kind.capabilities and kind.word in device_name.lower():
             return name
     return None
+
+
+def short_name(device_name: str) -> str:
+    """A card's name in tables: `Tesla P100-PCIE-16GB` → `p100`, `NVIDIA A100 … MIG 1g.5gb` → `a100 mig 1g.5gb`."""
+    words = device_name.lower().replace("-", " ").split() or ["gpu"]
+    name = next((word for word in words if any(letter.isdigit() for letter in word)), words[-1])
+    return f"{name}{slice_name(device_name)}"
+
+
+def slice_name(device_name: str) -> str:
+    """What a label says of a part of a card (Multi-Instance GPU), such as ` mig 1g.5gb`; empty for a whole card."""
+    found = re.search(r" MIG (\S+)", device_name)
+    return f" mig {found[1].lower()}" if found else ""

@@ -6,6 +6,7 @@ A precision is named as in Accelerate's configs, where `no` mixed precision stan
 from __future__ import annotations
 
 import platform
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,31 +28,52 @@ def torch_dtype(mixed_precision: str) -> torch.dtype:
 
 
 def compute_capability(device: torch.device) -> str | None:
-    """CUDA compute capability of a GPU, such as `"7.0"`; None for any other device."""
+    """CUDA compute capability of a GPU, such as `"7.0"`; None for any other device.
+
+    Under ROCm torch calls an AMD GPU `cuda` too, and the numbers of its architecture a capability: they are none.
+    """
     import torch
 
-    return ".".join(map(str, torch.cuda.get_device_capability(device))) if device.type == "cuda" else None
+    if device.type != "cuda" or torch.version.hip:
+        return None
+    return ".".join(map(str, torch.cuda.get_device_capability(device)))
 
 
 def fastest_precision(device: torch.device) -> str:
     """The fastest precision that a device supports natively: `bf16`, `fp16` or `no`."""
-    return best_precision(compute_capability(device))[0] if device.type in ("cpu", "cuda") else "no"
+    return best_precision(device)[0]
 
 
-def best_precision(capability: str | None) -> tuple[str, str]:
-    """The best precision of a GPU with this capability, or of this CPU (None), and the reason in words for the log."""
-    if capability is None:
+def best_precision(device: torch.device) -> tuple[str, str]:
+    """The best precision of a device, and the reason in words for the log."""
+    if device.type == "cpu":
         if has_bf16_instructions():
             return "bf16", "this processor has bf16 instructions"
         return "no", "this processor has no bf16 instructions"
+    if device.type != "cuda":
+        return "no", "half precision is chosen for CUDA, ROCm and processors only"
+    capability = compute_capability(device)
+    if capability is None:
+        return _best_of_rocm(device)
     major, minor = map(int, capability.split("."))
     if major >= 8:
         return "bf16", "its tensor cores multiply bf16 as fast as fp16, without loss scaling"
     if major == 7:
         return "fp16", "its tensor cores multiply fp16; bf16 came with Ampere"
     if (major, minor) in ((6, 0), (6, 2), (5, 3)):
-        return "fp16", "it multiplies fp16 at twice the rate of fp32, and has no bf16"
+        # Its units add fp16 at twice the rate of fp32, which torch does not use: its products accumulate in fp32.
+        return "fp16", "fp16 takes half the memory; without tensor cores it is hardly faster, and it has no bf16"
     return "no", "it has fast units for neither fp16 nor bf16"
+
+
+def _best_of_rocm(device: torch.device) -> tuple[str, str]:
+    import torch
+
+    architecture = torch.cuda.get_device_properties(device).gcnArchName.split(":")[0]
+    # The MI100 and later cards of its line (CDNA), and the RX 7000 and later (RDNA 3).
+    if re.fullmatch(r"gfx(908|90a|9[4-9].|1[1-9]..)", architecture):
+        return "bf16", "its matrix units multiply bf16 as fast as fp16, without loss scaling"
+    return "fp16", "fp16 takes half the memory, and it has no units for bf16"
 
 
 def has_bf16_instructions() -> bool:

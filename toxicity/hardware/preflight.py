@@ -9,9 +9,9 @@ at hand. The checks of distributed training take the parsed training arguments.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,8 +19,10 @@ import yaml
 
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.files import bundled
-from toxicity.hardware.kinds import kind_of, known_kind
+from toxicity.hardware.availability import described, number, require_bf16, require_kernels, why_on_processor
+from toxicity.hardware.kinds import kind_of, known_kind, slice_name
 from toxicity.hardware.machine import describe_machine
+from toxicity.hardware.memory import full_card_explained, require_room
 
 if TYPE_CHECKING:  # importing it at run time would load transformers' Trainer, which takes seconds
     from toxicity.core.arguments import MachineArguments
@@ -28,19 +30,29 @@ if TYPE_CHECKING:  # importing it at run time would load transformers' Trainer, 
 
 CONFIGS = bundled("accelerate_configs")
 
+logger = logging.getLogger(__name__)
+
 
 def check_machine(asked: MachineArguments, args: TrainingArguments) -> dict[str, Any]:
-    """The result of `machine.describe_machine`, labelled for tables; raises a `RequestError` as the functions below."""
+    """The result of `machine.describe_machine`, labelled for tables; raises a `RequestError` as the functions below.
+
+    Where the processor is used without having been asked for, though there is a GPU, a warning says why.
+    """
     require_working_sharing(args)
     machine = describe_machine(args.device, args.world_size)
+    use_cpu = args.use_cpu or os.environ.get("ACCELERATE_USE_CPU") == "True"
     machine["label"] = require_working_machine(
         machine,
         asked.gpu,
         asked.allow_other_gpu,
         mixed_precision=args.mixed_precision,
         torch_compile=args.torch_compile,
-        use_cpu=args.use_cpu or os.environ.get("ACCELERATE_USE_CPU") == "True",
+        use_cpu=use_cpu,
     )
+    require_room(args.device)
+    unasked = machine["device_type"] == "cpu" and not use_cpu and asked.gpu is None
+    if unasked and (reason := _why_on_processor(machine)):
+        logger.warning(f"Working on the processor: {reason}")
     return machine
 
 
@@ -64,41 +76,39 @@ def require_working_machine(
 
     Returns:
         The label of the run in tables: the requested kind, `t4 as p100` where another card was accepted, or the card's
-        own short name where none was requested.
+        own short name where none was requested; ` mig 1g.5gb` and the like after it for a slice of a card.
 
     Raises:
-        RequestError: if a GPU is requested and there is none, this build of torch has no kernels for the card, the card
-            is not the requested one, or the card is too old for bf16 (sm_80) or torch.compile (sm_70).
+        RequestError: if a GPU is requested and torch can use none, this build of torch has no kernels for the card, the
+            card is not the requested one, or the card is too old for bf16 (sm_80) or torch.compile (sm_70).
     """
     gpu = known_kind(gpu) if gpu else None
     capability, name = machine["compute_capability"], machine["device_name"]
-    if capability is None:
+    if machine["device_type"] == "cpu":
         # fp16 does run on a CPU, but so slowly that a forgotten GPU would only be noticed after days.
         if gpu not in (None, "cpu") or (mixed_precision == "fp16" and not use_cpu):
             raise RequestError(_no_gpu(machine, gpu))
         return gpu or machine["label"]
 
-    card = f"{name} (sm_{capability.replace('.', '')})"
-    kind = kind_of(name, capability)
-    if not has_kernels(capability, machine["wheel_architectures"]):
-        raise RequestError(f"torch {machine['torch']} has no kernels for the {card}. {_build_for(capability, kind)}")
+    card, kind = described(name, capability), kind_of(name, capability)
+    require_kernels(machine)
     if gpu and gpu != kind and not allow_other_gpu:
         settings = f"make bench GPU={kind}" if kind else "choose the nearest kind"
+        if gpu == "cpu":
+            settings = "add --use_cpu"
         raise RequestError(
-            f"{gpu} was asked for, and this machine computes on a {card}: {settings}, or add --allow_other_gpu "
+            f"{gpu} was asked for, and this machine computes on the {card}: {settings}, or add --allow_other_gpu "
             f"(make: ALLOW_OTHER_GPU=1) to run it with the settings of {gpu} and a label that says so."
         )
-    if mixed_precision == "bf16" and _number(capability) < (8, 0):
-        config = kind or "v100"
-        raise RequestError(
-            f"the {card} has no bf16, which starts at sm_80. Work in fp16: accelerate launch "
-            f"--config_file accelerate_configs/{config}.yaml (or --mixed_precision fp16)."
-        )
-    if torch_compile and _number(capability) < (7, 0):
+    if mixed_precision == "bf16":
+        config = f"accelerate launch --config_file accelerate_configs/{kind or 'v100'}.yaml"
+        require_bf16(name, capability, f"Work in fp16: {config} (or --mixed_precision fp16).")
+    if torch_compile and capability and number(capability) < (7, 0):
         raise RequestError(f"torch.compile needs sm_70, and this is a {card}: launch with --torch_compile false.")
     if gpu not in (None, kind):
-        return f"{kind or machine['label']} as {gpu}"
-    return gpu or machine["label"]
+        return f"{kind + slice_name(name) if kind else machine['label']} as {gpu}"
+    # A slice is no whole card of its kind, whose peak and runs it would be compared with.
+    return gpu + slice_name(name) if gpu else machine["label"]
 
 
 def require_working_sharing(args: TrainingArguments) -> None:
@@ -112,8 +122,8 @@ def require_working_sharing(args: TrainingArguments) -> None:
         # The Trainer would use DataParallel, which multiplies loss and gradient by the number of GPUs.
         raise RequestError(
             f"this process sees {args.n_gpu} GPUs, and would use them in a way that is slow and trains otherwise. Put "
-            f"CUDA_VISIBLE_DEVICES=0 before the command to use one, or start a process for each: accelerate launch "
-            f"--multi_gpu --num_processes {args.n_gpu} run_toxicity.py."
+            "CUDA_VISIBLE_DEVICES=0, or the number of another, before the command to use one, or start a process for "
+            f"each: accelerate launch --multi_gpu --num_processes {args.n_gpu} run_toxicity.py."
         )
     sharded = bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
     if sharded and args.device.type == "cpu":
@@ -141,51 +151,15 @@ def require_working_sharing(args: TrainingArguments) -> None:
         )
 
 
-def has_kernels(capability: str, architectures: Sequence[str]) -> bool:
-    """Whether a build of torch has kernels that run on a card.
-
-    Binary code (`sm_70`) runs on cards with the same major and the same or a higher minor capability, architecture-
-    specific code (`sm_90a`) on that capability only, and intermediate code (`compute_70`) is compiled for any later
-    card. (CUDA C++ Programming Guide, "Binary Compatibility" and "PTX Compatibility".) If `architectures`, the result
-    of `torch.cuda.get_arch_list()`, names no CUDA architecture, nothing can be said, and the result is True.
-    """
-    built = [match.groups() for text in architectures if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)(\D?)", text))]
-    card = _number(capability)
-    for form, major, minor, suffix in built:
-        target = int(major), int(minor)
-        later = target <= card and suffix != "a" and (form == "compute" or target[0] == card[0])
-        if later or target == card:
-            return True
-    return not built
-
-
 def _no_gpu(machine: Mapping[str, Any], gpu: str | None) -> str:
-    if not machine["driver_gpus"]:
-        return (
-            f"{gpu or 'fp16, which is for GPUs,'} was asked for, and this machine has no GPU that nvidia-smi knows of. "
-            "Run it on a machine that has, or on the processor: make bench GPU=cpu"
-        )
-    cards = f"the {machine['driver_gpus'][0]} of this machine"
-    if machine["cuda"] is None:
-        return f"torch {machine['torch']} is a build for CPUs and cannot use {cards}: make setup GPU={gpu or 'v100'}"
-    return (
-        f"torch {machine['torch']}, built for CUDA {machine['cuda']}, cannot use {cards} with driver "
-        f"{machine['driver']}. Check CUDA_VISIBLE_DEVICES, update the driver, or take a build for older drivers: "
-        "pip install --force-reinstall torch==2.7.1"
+    return _why_on_processor(machine, gpu) or (
+        f"{gpu or 'fp16, which is for GPUs,'} was asked for, and this machine has no GPU that nvidia-smi knows of. "
+        "Run it on a machine that has, or on the processor: make bench GPU=cpu"
     )
 
 
-def _build_for(capability: str, kind: str | None) -> str:
-    if kind:
-        return f"Install the build that has: make setup GPU={kind}"
-    if _number(capability) < (5, 0):  # the lowest of torch 2.7.1, the oldest version that this package supports
-        return "None from 2.7.1 on has. Take another machine, or the processor: make bench GPU=cpu"
-    # The build for the P100 covers sm_50 to sm_90; later cards need the current build.
-    return f"Install a build that has: make setup GPU={'p100' if _number(capability) <= (9, 0) else 'hopper'}"
-
-
-def _number(capability: str) -> tuple[int, ...]:
-    return tuple(map(int, capability.split(".")))
+def _why_on_processor(machine: Mapping[str, Any], gpu: str | None = None) -> str | None:
+    return why_on_processor([(name, machine["driver"]) for name in machine["driver_gpus"]], gpu)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -197,10 +171,12 @@ def main(argv: list[str] | None = None) -> None:
     gpu = known_kind(arguments.gpu)
     config = yaml.safe_load((CONFIGS / f"{gpu}.yaml").read_text(encoding="utf-8"))
     device = torch.device("cuda" if gpu != "cpu" and torch.cuda.is_available() else "cpu")
-    machine = describe_machine(device, 1)
+    with full_card_explained(device):
+        machine = describe_machine(device, 1)
     label = require_working_machine(
         machine, gpu, arguments.allow_other_gpu, config["mixed_precision"], use_cpu=gpu == "cpu"
     )
+    require_room(device)
     print(f"{label}: {machine['device_name']}, {machine['cpu_count']} cores, torch {machine['torch']}: ready.")
 
 

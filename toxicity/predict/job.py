@@ -15,7 +15,7 @@ from typing import Any
 from toxicity.core import distributed
 from toxicity.core.console import h_mm_ss, set_up_console
 from toxicity.core.errors import EXIT_FAILED, RequestError
-from toxicity.hardware.cpu import prepare_cpu
+from toxicity.hardware.process import prepare_process
 from toxicity.predict.ledger import MANIFEST, Ledger, difference
 from toxicity.predict.onnx_runtime import exported_file
 from toxicity.predict.progress import progress_shown
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise RequestError(
             "--input - is read by one process alone: start it with python -m, or write the lines to a file."
         )
-    prepare_cpu(scoring=True)
+    prepare_process(scoring=True)
     set_up_console(distributed.rank() == 0, progress_bars=sys.stderr.isatty())
     with distributed.process_group():
         if arguments.export:

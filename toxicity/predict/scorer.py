@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -18,18 +19,24 @@ from toxicity.core.files import digest
 from toxicity.data.encoding import ROWS_PER_ENCODE, encode, truncating_backend
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.calibration import Calibration
-from toxicity.hardware.precision import fastest_precision, torch_dtype
+from toxicity.hardware.availability import require_bf16, require_kernels_for, unused_gpu
+from toxicity.hardware.memory import full_card_explained
+from toxicity.hardware.precision import compute_capability, fastest_precision, torch_dtype
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.labels import labels_in
 from toxicity.models.padding_free import layout_for
 from toxicity.models.pretrained import (
+    OVERFLOW_IN_FP16,
     load_classifier,
     load_config_and_tokenizer,
     load_errors_explained,
     max_seq_length_of,
+    refuse_fp16,
 )
-from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens
+from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens, why_not_finite
 from toxicity.predict.onnx_runtime import OnnxModel, exported_file
+
+logger = logging.getLogger(__name__)
 
 
 class Scorer:
@@ -46,9 +53,11 @@ class Scorer:
             folder written by `--export onnx` or by `optimum`, with a `model.onnx` in it or in its subfolder `onnx`, is
             computed by ONNX Runtime on the CPU, in the precision it was exported in.
         revision: branch, tag or commit on the Hub.
-        device: what to compute on; by default the accelerator if there is one, else the CPU.
-        mixed_precision: `no` (fp32), `bf16` or `fp16`; by default the fastest that the device supports natively. On
-            2,000 comments of the sample, bf16 changed the scores by at most 0.013 and the AUC by 0.00005.
+        device: what to compute on; by default the accelerator if there is one, else the CPU, and a log line says why
+            where this machine has a GPU.
+        mixed_precision: `no` (fp32), `bf16` or `fp16`; by default the fastest that the device supports natively, but
+            fp32 in place of fp16 for models that overflow in it. On 2,000 comments of the sample, bf16 changed the
+            scores by at most 0.013 and the AUC by 0.00005.
         toxic_label: name or index of the label that means toxic, where the names do not say it (`LABEL_1`). Of
             exclusive classes (hate, offensive, neither) also a sequence of several, whose probabilities are added.
 
@@ -63,7 +72,8 @@ class Scorer:
 
     Raises:
         RequestError: for a model that cannot be loaded, was not trained to classify, or has labels of which it is not
-            known which are toxic; and for an export with a device or precision it cannot be computed in.
+            known which are toxic; for a device that torch has no kernels for or that other processes have filled; and
+            for a precision that the model overflows in, or an export cannot be computed in.
     """
 
     def __init__(
@@ -77,14 +87,18 @@ class Scorer:
         onnx_file = exported_file(model_name_or_path)
         self.runtime = "onnxruntime" if onnx_file else "torch"
         self.device = torch.device(device or ("cpu" if onnx_file else distributed.accelerator()) or "cpu")
-        self.mixed_precision = mixed_precision or ("no" if onnx_file else fastest_precision(self.device))
+        if not device and not onnx_file and self.device.type == "cpu" and (reason := unused_gpu()):
+            logger.warning(f"Working on the processor: {reason}")
         if onnx_file and (mixed_precision or self.device.type != "cpu"):
             raise RequestError(
                 f"{model_name_or_path} is an export: ONNX Runtime computes it on the CPU, in the precision that it was "
                 "exported in. Leave device and mixed_precision out."
             )
+        require_kernels_for(self.device)
         with load_errors_explained(model_name_or_path, "Name a folder that a run left, or a model on the Hub."):
             config, tokenizer = load_config_and_tokenizer(model_name_or_path, revision)
+            # An export has its own, whatever it is; fp32 is not autocast.
+            self.mixed_precision = "no" if onnx_file else self._precision(mixed_precision, config, model_name_or_path)
             if onnx_file:
                 model = OnnxModel(onnx_file, config.num_labels)
                 # With the weights that lie beside it where it is large.
@@ -93,7 +107,8 @@ class Scorer:
             else:
                 model = load_classifier(model_name_or_path, revision, config).eval()
                 use_faster_layers(model)
-                model.to(self.device)
+                with full_card_explained(self.device, "this model"):
+                    model.to(self.device)
                 self.weights_digest = digest(_bytes_of(model))
         self._read_settings(config, tokenizer, model_name_or_path)
         self.revision: str | None = getattr(config, "_commit_hash", None)
@@ -112,6 +127,19 @@ class Scorer:
         elif dtype != torch.float32:
             model = in_half(model, dtype)
         self._batches = BatchScorer(model, layout, self.device, self.tokens_per_batch, autocast)
+
+    def _precision(self, asked: str | None, config: PreTrainedConfig, name: str) -> str:
+        """The precision to compute in: the one asked for, else the fastest that the model does not overflow in."""
+        if asked == "fp16":
+            refuse_fp16(config, name, "score it in fp32 (mixed_precision no)")
+        if asked == "bf16" and self.device.type == "cuda":
+            card = torch.cuda.get_device_name(self.device), compute_capability(self.device)
+            require_bf16(*card, "Leave mixed_precision out, which chooses the fastest one that it has.")
+        precision = asked or fastest_precision(self.device)
+        if precision == "fp16" and config.model_type in OVERFLOW_IN_FP16:
+            logger.info(f"Scoring in fp32, as models of the kind {config.model_type} can overflow in fp16.")
+            return "no"
+        return precision
 
     def _read_settings(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         """Read what the training run wrote about scoring into the section `toxicity` of the config."""
@@ -155,18 +183,19 @@ class Scorer:
             float64 `(rows, 1 + subtypes)`: the calibrated probability of toxicity, then the sigmoid of each subtype.
 
         Raises:
-            FloatingPointError: if a score is NaN, as when fp16 overflows.
+            RequestError: if a logit is not a finite number, as when fp16 overflows, or if the device has no room.
         """
         if not len(tokens):
             return np.empty((0, 1 + len(self.subtypes)))
-        with torch.inference_mode():
+        with torch.inference_mode(), full_card_explained(self.device, "a batch of comments"):
             logits = self._batches.score(TokenRows(tokens)).numpy(force=True)
+        # Before the sigmoid, which makes 0 or 1 of an infinite one.
+        if reason := why_not_finite(logits, self.mixed_precision):
+            raise RequestError(reason)
         selected = self.labels.pick(logits)
         # The temperature was fitted for toxicity only.
         probabilities = Calibration().probability(selected)
         probabilities[:, 0] = self.calibration.probability(selected[:, 0])
-        if np.isnan(probabilities).any():
-            raise FloatingPointError(f"the model's scores are no numbers in precision {self.mixed_precision}")
         return probabilities
 
 

@@ -36,5 +36,10 @@ def evaluate(trainer: ToxicityTrainer, validation: Dataset) -> Evaluation:
         metrics = ToxicityMetric().compute(predictions=logits, references=targets, identities=identities)
         calibration = calibrate(logits, targets, trainer.args.seed)
     with trainer.clock.phase("probe"):
-        found = probe(lambda texts: calibration.probability(trainer.score_texts(texts)), calibration.thresholds)
+        found = probe(lambda texts: _probabilities(trainer.score_texts(texts), calibration), calibration.thresholds)
     return Evaluation(logits, metrics, calibration, found)
+
+
+def _probabilities(logits: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """Calibrated probabilities; NaN for an infinite logit, which overflowed and would become 0 or 1."""
+    return np.where(np.isfinite(logits), calibration.probability(logits), np.nan)

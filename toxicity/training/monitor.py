@@ -237,7 +237,9 @@ class Monitor(TrainerCallback):
             again = f" and in the {self._patience() - 1} after it" if self._patience() > 1 else ""
             what = f"the loss is not a finite number in step {step + 1:,}{again}"
         shown = ", ".join(printable(str(name)) for name in ids)
-        advice = f"{self.trainer.last_good()} Look at those rows, or lower --learning_rate."
+        fp16 = self.trainer.accelerator.mixed_precision == "fp16"
+        wider = ", or leave fp16: --mixed_precision no, or bf16 on a card that has it" if fp16 else ""
+        advice = f"{self.trainer.last_good()} Look at those rows, or lower --learning_rate{wider}."
         raise RunFailure(f"{what}; the ids of that batch: {shown}.\n{advice}")
 
     def _gradient_was_bad(self, step: int) -> bool:

@@ -26,6 +26,7 @@ from toxicity.training.batching import set_epoch, steps_per_epoch
 from toxicity.training.callbacks import EpochCallback
 from toxicity.training.checkpoints import fault_of, rotate, unfinished_path
 from toxicity.training.monitor import Monitor
+from toxicity.training.random_state import restore_random_state, save_random_state
 from toxicity.training.resume import Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class ResumableTrainer(Trainer):
         self.saved_step = 0  # the last one with a checkpoint
         self.model_is_saved = False  # the trained one, in `output_dir` itself
         self._random_state: torch.Tensor | None = None  # of torch, from before the evaluation in progress
+        self._resumed_from: Path | None = None  # the checkpoint
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Do nothing; the Trainer's own would contact the Hub, and end the run if that fails."""
@@ -91,6 +93,7 @@ class ResumableTrainer(Trainer):
         if resume_from_checkpoint is not None and self.checkpoints.progress is not None:
             self.clock.seconds.update(self.checkpoints.progress["seconds"])
             self.restore_counts(self.checkpoints.progress["counts"])
+        self._resumed_from = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
         # Hidden from the Trainer, which with a limit of 1 deletes all checkpoints but the best at the end, the newest
         # too, before the validation rows are scored.
         if self._limit == 1:
@@ -166,8 +169,10 @@ class ResumableTrainer(Trainer):
                 self._save_now()
 
     def restore_progress(self) -> None:
-        """Restore the loss since it was last logged, which the Trainer does not, so that the loss curve continues."""
+        """Restore what the Trainer does not: the loss since it was last logged, and some devices' random state."""
         self.saved_step = self.state.global_step
+        if self._resumed_from is not None:
+            restore_random_state(self._resumed_from, self.args.device)
         if self.state.global_step and self.checkpoints.progress is not None:
             loss = self.checkpoints.progress["loss"]
             self._tr_loss = torch.tensor(loss["since_logged"], device=self.args.device)
@@ -270,6 +275,7 @@ class ResumableTrainer(Trainer):
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
             self._save_rng_state(str(folder))
+            save_random_state(folder, self.args.device)
         if self.args.should_save:
             exportable = [c for c in (*self.callback_handler.callbacks, self.control) if isinstance(c, ExportableState)]
             self.state.stateful_callbacks = {}

@@ -5,32 +5,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import DynamoBackend
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from toxicity.core.errors import RequestError
+from toxicity.core.errors import RequestError, RunFailure
 from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
 from toxicity.hardware.memory import full_card_explained
-from toxicity.hardware.precision import best_precision, compute_capability, precision_name, torch_dtype
+from toxicity.hardware.precision import best_precision, precision_name, torch_dtype
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.compilation import compile_layers
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.gradients import weights_without_gradient
 from toxicity.models.half_weights import cast_once
 from toxicity.models.padding_free import layout_for
-from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens
+from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens, why_not_finite
 from toxicity.training.batching import Collator, EpochSampler, EvenSampler, steps_with_later_negatives
 from toxicity.training.callbacks import LogLines, keep_trackers_open
 from toxicity.training.losses import mean_binary_cross_entropy, training_loss
@@ -102,6 +103,7 @@ class ToxicityTrainer(PartsTrainer):
         `compiler` holds the options of torch.compile, from the flags or from the Accelerate config.
         """
         super().create_accelerator_and_postprocess()
+        reduce_in_fp32(self.accelerator)
         if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
             self.accelerator.native_amp = True
             self.accelerator.scaler = torch.amp.GradScaler("cpu")
@@ -191,6 +193,10 @@ class ToxicityTrainer(PartsTrainer):
         """Score the loader's rows; logits and labels are returned in dataset order, each float32 `(rows, 1)`."""
         rows: TokenRows = dataloader.dataset
         logits = self._score_rows(rows, self._on_scored_batch)
+        if reason := why_not_finite(logits.numpy(), self.accelerator.mixed_precision):
+            if self.is_in_train and self.args.metric_for_best_model in ("auc", "eval_auc"):
+                raise RunFailure(f"there is no AUC to choose the best weights by: {reason}\n{self.last_good()}")
+            logger.warning(f"{reason[0].upper()}{reason[1:]}")
         labels = torch.from_numpy(rows.targets["labels"][:, None])
         metrics = {"loss": mean_binary_cross_entropy(logits, labels).item()}
         with self.clock.phase("metrics"):
@@ -239,14 +245,20 @@ class ToxicityTrainer(PartsTrainer):
         """Log how this machine is used, and why."""
         device, precision = self.args.device, self.accelerator.mixed_precision
         if device.type in ("cpu", "cuda"):
-            best, reason = best_precision(compute_capability(device))
+            best, reason = best_precision(device)
             name = precision_name(precision)
             if best == precision:
                 logger.info(f"Computing in {name}: {reason}.")
             else:
+                tf32 = device.type == "cuda" and (precision, best) == ("no", "bf16") and torch.version.hip is None
                 logger.warning(
                     f"Computing in {name}, as the Accelerate config or its default says, but {reason}: "
-                    f"`mixed_precision: {best}` is the better choice here."
+                    f"`mixed_precision: {best}` is the better choice here"
+                    + (
+                        ". Without it, --tf32 true has the tensor cores multiply fp32, with inputs of 10 bits."
+                        if tf32 and not self.args.tf32
+                        else "."
+                    )
                 )
         if device.type == "cpu":
             logger.info(describe_cpu_settings())
@@ -271,6 +283,17 @@ def _has_unused_weights(model: PreTrainedModel, rows: TokenRows) -> bool:
             "them, as if with --ddp_find_unused_parameters true."
         )
     return bool(unused)
+
+
+def reduce_in_fp32(accelerator: Accelerator) -> None:
+    """With FSDP, sum gradients and return outputs in fp32, where Accelerate would do both in half precision."""
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is None or plugin.mixed_precision_policy is None:
+        return
+    policy = plugin.mixed_precision_policy
+    # The first version of FSDP has no setting for outputs.
+    in_fp32 = {"reduce_dtype", "output_dtype"} & {field.name for field in fields(policy)}
+    plugin.mixed_precision_policy = replace(policy, **dict.fromkeys(in_fp32, torch.float32))
 
 
 def _require_both_classes(rows: TokenRows) -> None:

@@ -55,7 +55,7 @@ def test_kernels_that_compute_attention_pass(kernel, dtype, width):
     state = torch.random.get_rng_state()
     with kernels_on_cpu() as calls:
         assert fault_of(kernel, CPU, dtype, width) is None
-    assert len(calls) == 4, "forward and backward, without and with dropout"
+    assert len(calls) == 5, "forward and backward, without and with dropout, and for scoring"
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -94,6 +94,17 @@ def not_a_number(query, *others):
     return memory_efficient(query, *others) * float("nan")
 
 
+def gradient_is_not_a_number(query, key, value, *others):
+    out = memory_efficient(query, key, value, *others)
+    if value.requires_grad:
+        value.register_hook(lambda gradient: gradient * float("nan"))
+    return out
+
+
+def wrong_in_scoring(query, *others):
+    return memory_efficient(query, *others) * (1 if query.requires_grad else 2)
+
+
 def computes_nothing(query, key, value, *others):
     return 0 * (query + key + value)
 
@@ -124,6 +135,8 @@ def drops_anew(query, key, value, boundaries, longest, dropout, scaling):
         (without_gradient, "off by"),
         (computes_nothing, "off by"),
         (not_a_number, "off by nan"),
+        (gradient_is_not_a_number, "off by nan"),
+        (wrong_in_scoring, "off by"),
         (drops_anew, "another dropout"),
     ],
 )

@@ -158,7 +158,7 @@ def test_a_loss_that_is_no_number_is_blamed_on_its_own_batch(make_trainer, max_g
 
 
 def test_without_clipping_nothing_reads_the_gradients(make_trainer, monkeypatch):
-    trainer = make_trainer(max_grad_norm=0.0, logging_steps=1, num_train_epochs=1)
+    trainer = make_trainer(max_grad_norm=0.0, optim="adamw_torch_fused", logging_steps=1, num_train_epochs=1)
     monkeypatch.setattr(trainer.accelerator, "clip_grad_norm_", lambda *_: pytest.fail("a pass over the gradients"))
     trainer.train()
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -167,7 +167,8 @@ def test_without_clipping_nothing_reads_the_gradients(make_trainer, monkeypatch)
 
 
 def test_a_bad_loss_without_clipping_leaves_the_weights_as_they_were(make_trainer):
-    trainer = make_trainer(kind=NoNumber, max_grad_norm=0.0, max_steps=4, save_strategy="no")
+    options = {"max_grad_norm": 0.0, "optim": "adamw_torch_fused"}
+    trainer = make_trainer(kind=NoNumber, max_steps=4, save_strategy="no", **options)
     trainer.monitor.require_finite = trainer.monitor._fail_on_bad_loss = lambda *_: None
     trainer.train()
     assert all(weight.isfinite().all() for weight in trainer.model.parameters())

@@ -26,19 +26,19 @@ from typing import Any
 
 import datasets
 import numpy as np
-import torch
 from datasets import Dataset
 
-from benchmarks.baselines import CONTENDERS, our_model
+from benchmarks.baselines import CONTENDERS
 from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
-from benchmarks.task import Task, timed
+from benchmarks.task import Task, device, timed
+from benchmarks.trainers import our_model
 from toxicity.core.arguments import DataArguments
 from toxicity.core.markdown import markdown_table
 from toxicity.core.schema import TEXT
 from toxicity.data.sources import labels_of, load_splits
 from toxicity.data.tokenization import tokenize
 from toxicity.hardware.cpu import prepare_cpu
-from toxicity.hardware.machine import describe_machine, measure_matmul_peak
+from toxicity.hardware.machine import describe_machine
 from toxicity.hardware.precision import fastest_precision
 from toxicity.models.flops import Encoder, encoder_of
 
@@ -63,26 +63,24 @@ def main() -> None:
     parser.add_argument("--model_shape", choices=["minilm", "bert-base"], default="minilm")
     parser.add_argument("--config_overrides", help="for all contenders, as the flag of run_toxicity.py")
     parser.add_argument("--precision", choices=["no", "fp16", "bf16"], help="by default the best for this machine")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(LABELS))
     parser.add_argument("--quick", action="store_true", help="few rows, one round: to see that it works")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rows, arguments.rounds, arguments.growth_rows = 96, 1, (1_000, 4_000)
     prepare_cpu()
     datasets.disable_progress_bars()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    machine = describe_machine(device, 1)
-    precision = arguments.precision or fastest_precision(device)
+    machine = describe_machine(device(), 1)
+    precision = arguments.precision or fastest_precision(device())
 
     with tempfile.TemporaryDirectory() as folder:
         task = Task(folder, 0, precision, arguments.model_shape, arguments.config_overrides)
         tokens = prepare(Path(folder), arguments.rows)
         results: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.contenders}
         for round_number in range(1, arguments.rounds + 1):
-            peak = measure_matmul_peak(device, precision)
             for name in arguments.contenders:
                 print(f"round {round_number} of {arguments.rounds}: {LABELS[name]}", file=sys.stderr)
-                results[name].append(run_contender(name, dataclasses.replace(task, seed=round_number), peak))
+                results[name].append(run_contender(name, dataclasses.replace(task, seed=round_number)))
         scaling = measure_scaling(Path(folder), arguments.growth_rows)
         encoder = encoder_of(our_model(task))
 
@@ -118,11 +116,9 @@ def prepare(folder: Path, rows: int) -> dict[str, Any]:
     return counts
 
 
-def run_contender(name: str, task: Task, peak: float) -> dict[str, Any]:
-    """Run one contender in a new process; `peak` is the matmul rate (FLOP/s) measured in the same round."""
-    path = Path(task.folder) / "task.json"
-    path.write_text(json.dumps(dataclasses.asdict(task)))
-    return run_module("benchmarks.baselines", name, str(path)) | {"peak": peak}
+def run_contender(name: str, task: Task) -> dict[str, Any]:
+    """Run one contender in a new process."""
+    return run_module("benchmarks.baselines", name, str(task.save()))
 
 
 def run_module(*command: str) -> dict[str, Any]:
@@ -159,7 +155,7 @@ def summarise(
     """Medians over the rounds, by contender.
 
     `training_mfu` and `scoring_mfu` (model FLOPs utilisation) are FLOP/s on real tokens over the FLOP/s of matrix
-    products in the same round and precision.
+    products in the same process and precision.
     """
     table = {}
     for name, rounds in results.items():

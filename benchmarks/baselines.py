@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import Trainer
 
 from benchmarks.sample import MAX_SEQ_LENGTH
-from benchmarks.task import BATCH_SIZE, Stopwatch, Task, device, peak_memory, timed
-from benchmarks.trainers import hf_trainer, order_of, our_trainer, quiet, rows_for_hf, stock_model
+from benchmarks.task import BATCH_SIZE, Stopwatch, Task, device, peak_memory, quiet, timed
+from benchmarks.trainers import hf_trainer, order_of, our_trainer, rows_for_hf, stock_model
 from toxicity.data.token_dataset import TokenRows
 from toxicity.hardware.cpu import prepare_cpu
 from toxicity.hardware.machine import measure_matmul_peak

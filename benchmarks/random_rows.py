@@ -49,9 +49,9 @@ def random_rows(count: int, vocab_size: int, seed: int) -> Dataset:
 
 
 def padding_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer that knows no words and can pad, with token 0 as BERT's does."""
+    """A tokenizer that knows one word, as `Scorer` asks for some, and can pad, with token 0 as BERT's does."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]")),
+        tokenizer_object=Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "word": 2}, unk_token="[UNK]")),
         pad_token="[PAD]",
         unk_token="[UNK]",
         model_input_names=["input_ids", "attention_mask"],

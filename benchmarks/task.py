@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
+import transformers
 from datasets import Dataset
 from transformers import BertConfig, PreTrainedTokenizerFast, TrainerCallback
 
@@ -17,6 +20,7 @@ from benchmarks.memory import process_memory
 from benchmarks.random_rows import padding_tokenizer
 from benchmarks.sample import sample_tokenizer
 from toxicity.core.arguments import ModelArguments
+from toxicity.hardware.cpu import prepare_cpu
 from toxicity.models.classifier import SAMPLE_MODEL
 
 BATCH_SIZE = 32
@@ -103,6 +107,24 @@ class Stopwatch(TrainerCallback):
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Stop."""
         self.seconds = now() - self.started
+
+
+def run_named(functions: Mapping[str, Callable[[Task], dict[str, Any]]], description: str | None) -> None:
+    """The command line `NAME TASK.json`: call a function with a saved task, and print its result as one JSON line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=functions)
+    parser.add_argument("task", type=Path)
+    arguments = parser.parse_args()
+    prepare_cpu()
+    quiet()
+    print(json.dumps(functions[arguments.name](Task(**json.loads(arguments.task.read_text())))), flush=True)
+
+
+def quiet() -> None:
+    """No progress bars, and no warnings of transformers."""
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
 
 
 def device() -> torch.device:

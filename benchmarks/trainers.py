@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import datasets
 import torch
 import transformers
 from datasets import Dataset
@@ -17,7 +16,8 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.hardware.timing import PhaseClock
 from toxicity.models.classifier import load_model, load_tokenizer
-from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
+from toxicity.models.packing import Layout
+from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification, layout_for
 from toxicity.training.batching import EpochSampler
 from toxicity.training.trainer import ToxicityTrainer
 
@@ -46,6 +46,11 @@ def our_model(task: Task) -> PreTrainedModel:
         return model
     config, _ = load_tokenizer(task.minilm, MAX_SEQ_LENGTH)
     return load_model(task.minilm, config)
+
+
+def our_layout(model: PreTrainedModel, place: torch.device, dtype: torch.dtype) -> Layout:
+    """The layout of batches that this package chooses for `our_model` on a device, computing in a dtype."""
+    return layout_for(model, place, 0)
 
 
 def order_of(task: Task, lengths: Sequence[int]) -> list[int]:
@@ -114,10 +119,3 @@ def _training_options(task: Task) -> dict[str, Any]:
         "dataloader_pin_memory": torch.cuda.is_available(),
         **OPTIMISER,
     }
-
-
-def quiet() -> None:
-    """No progress bars, and no warnings of transformers."""
-    datasets.disable_progress_bars()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()

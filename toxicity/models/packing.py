@@ -5,30 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+# Of the pairs of positions that attention computes for groups of similar length, at most this share is padding.
+MOST_PADDING = 0.25
+
 
 @dataclass
 class Group:
-    """Comments of a packed batch whose attention is computed together, padded to the longest of them."""
+    """Comments of a packed batch whose attention is computed together; each takes `longest` places in the batch."""
 
     rows: int
-    longest: int  # tokens of the longest comment
-    tokens: int  # tokens of all comments
-    # Both None if all comments are equally long:
-    places: torch.Tensor | None = None  # of the tokens in the padded rectangle of rows × longest, int64 `(tokens,)`
-    is_padding: torch.Tensor | None = None  # bool `(rows, longest)`
+    longest: int
+    # What is added to the scores of attention, 0 for a token and -inf for padding, `(rows, 1, 1, longest)` in the type
+    # that attention computes in; None where no comment is shorter.
+    mask: torch.Tensor | None = None
 
 
 @dataclass
 class Packing:
-    """Where each comment lies in a packed batch, in which the comments are concatenated, longest first."""
+    """Where each comment lies in a packed batch, in which the comments follow one another, longest first."""
 
     first_tokens: torch.Tensor  # position of each comment's first token, int64 `(rows,)`
-    groups: list[Group]
+    groups: list[Group]  # empty where attention has variable lengths:
+    boundaries: torch.Tensor | None = None  # where comments begin, and where the last one ends, int32 `(rows + 1,)`
+    longest: int = 0  # places of the longest comment
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Packing:
         """A copy on another device."""
@@ -39,12 +43,9 @@ class Packing:
         return self._copied(torch.Tensor.pin_memory)
 
     def _copied(self, copy: Callable[[torch.Tensor], torch.Tensor]) -> Packing:
-        def copied(group: Group) -> Group:
-            if group.places is None:
-                return group
-            return replace(group, places=copy(group.places), is_padding=copy(group.is_padding))
-
-        return Packing(copy(self.first_tokens), [copied(group) for group in self.groups])
+        groups = [group if group.mask is None else replace(group, mask=copy(group.mask)) for group in self.groups]
+        boundaries = None if self.boundaries is None else copy(self.boundaries)
+        return replace(self, first_tokens=copy(self.first_tokens), groups=groups, boundaries=boundaries)
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,13 @@ class Layout:
 
     packed: bool  # whether the model takes packed batches (see `padding_free`), or padded ones
     pad_token_id: int = 0
-    pad_to_multiple_of: int = 1  # the length of padded batches is rounded up to a multiple of this
-    # Whether the attention of all comments of a packed batch is computed together, padded to the longest: faster on a
-    # GPU, where each kernel launch costs time. Otherwise only that of equally long comments is, and nothing is padded.
-    one_group: bool = False
+    pad_to_multiple_of: int = 1  # padded lengths, of batches and of groups of similar length, are multiples of this
+    # Whose attention in a packed batch is computed together. `equal`: comments of equal length, without any padding;
+    # `similar`: of similar length, padded to the longest of their group, with fewer kernels, of which each costs a GPU
+    # time to launch; `none`: each comment on its own, by a kernel that takes variable lengths.
+    grouping: Literal["equal", "similar", "none"] = "equal"
+    first_position: int = 0  # position id of a comment's first token
+    dtype: torch.dtype = torch.float32  # that attention computes in
 
     def __call__(self, tokens: list[np.ndarray]) -> dict[str, Any]:
         """The keyword arguments of the model for a batch.
@@ -65,7 +69,7 @@ class Layout:
             tokens: token ids of each comment, longest comment first.
 
         Returns:
-            For a packed batch `input_ids` and `position_ids`, int64 `(1, tokens)`, and `packing`. For a padded one
+            For a packed batch `input_ids` and `position_ids`, int64 `(1, places)`, and `packing`. For a padded one
             `input_ids`, int64 `(rows, longest)`, and `attention_mask` of that shape, unless all comments are equally
             long.
         """
@@ -78,10 +82,15 @@ class Layout:
 
         `lengths` are the numbers of tokens of the comments, longest first.
         """
-        if not self.packed:
-            positions = len(lengths) * self._rounded_up(lengths[0])
-            return positions, positions
-        return int(lengths.sum()), sum(len(group) * int(group[0]) for group in self._groups(lengths))
+        positions = int(self._places(lengths).sum())
+        return positions, positions
+
+    def computed_pairs(self, lengths: np.ndarray) -> int:
+        """Number of pairs of positions that attention computes for a batch, including padding.
+
+        `lengths` are the numbers of tokens of the comments, longest first; of their pairs `(lengths**2).sum()` are real.
+        """
+        return int((self._places(lengths) ** 2).sum())
 
     def _pad(self, input_ids: np.ndarray, lengths: np.ndarray) -> dict[str, torch.Tensor]:
         shape = len(lengths), self._rounded_up(lengths[0])
@@ -93,28 +102,80 @@ class Layout:
         return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(is_token.astype(np.int64))}
 
     def _pack(self, input_ids: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
-        first_tokens = np.cumsum(lengths) - lengths
-        positions = np.arange(lengths.sum()) - np.repeat(first_tokens, lengths)
+        places = self._places(lengths)
+        first_tokens = np.cumsum(places) - places
+        positions = np.arange(places.sum()) - np.repeat(first_tokens, places)
+        if (places > lengths).any():
+            is_token = positions < np.repeat(lengths, places)
+            padded = np.full(len(positions), self.pad_token_id, dtype=np.int64)
+            padded[is_token] = input_ids
+            # Rounded up, a length may be more than the model has positions.
+            input_ids, positions = padded, np.where(is_token, positions, 0)
+        packing = Packing(torch.from_numpy(first_tokens), [], longest=int(places[0]))
+        if self.grouping == "none":
+            packing.boundaries = torch.from_numpy(np.append(first_tokens, places.sum()).astype(np.int32))
+        else:
+            starts = np.flatnonzero(np.diff(places, prepend=-1)).tolist()
+            packing.groups = [
+                self._group(lengths[start:stop], int(places[start])) for start, stop in pairwise([*starts, len(places)])
+            ]
         return {
             "input_ids": torch.from_numpy(input_ids[None]),
-            "position_ids": torch.from_numpy(positions[None]),
-            "packing": Packing(torch.from_numpy(first_tokens), [_group(group) for group in self._groups(lengths)]),
+            "position_ids": torch.from_numpy(positions[None] + self.first_position),
+            "packing": packing,
         }
 
-    def _groups(self, lengths: np.ndarray) -> list[np.ndarray]:
-        changes = [] if self.one_group else (np.flatnonzero(np.diff(lengths)) + 1).tolist()
-        return [lengths[start:stop] for start, stop in pairwise([0, *changes, len(lengths)])]
+    def _group(self, lengths: np.ndarray, longest: int) -> Group:
+        if (lengths == longest).all():
+            return Group(len(lengths), longest)
+        is_padding = torch.from_numpy(np.arange(longest) >= lengths[:, None])
+        # In the type of the scores and for a multiple of 8 places, a kernel takes it as it is in every layer.
+        mask = torch.zeros(is_padding.shape, dtype=self.dtype).masked_fill_(is_padding, float("-inf"))
+        return Group(len(lengths), longest, mask[:, None, None])
+
+    def _places(self, lengths: np.ndarray) -> np.ndarray:
+        """How many places each comment takes in a batch, padding included."""
+        if not self.packed:
+            return np.full(len(lengths), self._rounded_up(lengths[0]))
+        if self.grouping != "similar":
+            return lengths
+        return similar_lengths(lengths, self.pad_to_multiple_of)
 
     def _rounded_up(self, length: int) -> int:
         return -(-int(length) // self.pad_to_multiple_of) * self.pad_to_multiple_of
 
 
-def _group(lengths: np.ndarray) -> Group:
-    rows, longest, tokens = len(lengths), int(lengths[0]), int(lengths.sum())
-    if tokens == rows * longest:
-        return Group(rows, longest, tokens)
-    is_token = np.arange(longest) < lengths[:, None]
-    return Group(rows, longest, tokens, torch.from_numpy(np.flatnonzero(is_token)), torch.from_numpy(~is_token))
+def similar_lengths(lengths: np.ndarray, multiple: int = 1) -> np.ndarray:
+    """The padded length of each comment: that of the longest of its group, rounded up to a multiple.
+
+    The groups are as few as keep padding at `MOST_PADDING` of the pairs of positions, or as many as there are rounded
+    lengths where rounding alone is more than that; among so many groups, those with the fewest pairs.
+
+    Args:
+        lengths: numbers of tokens, longest first.
+
+    Returns:
+        int64 of the same shape.
+    """
+    rounded = -(-lengths // multiple) * multiple
+    starts = np.append(np.flatnonzero(np.diff(rounded, prepend=-1)), len(rounded))
+    # Pairs of a group that holds the rounded lengths from one (row of the table) to before another (column).
+    rows = starts[None, :] - starts[:-1, None]
+    pairs = np.where(rows > 0, rows * rounded[starts[:-1], None].astype(np.int64) ** 2, np.inf)
+    most = max((lengths.astype(np.int64) ** 2).sum() / (1 - MOST_PADDING), (rounded.astype(np.int64) ** 2).sum())
+    # Fewest pairs of everything before a length, in one group, in two and so on; and where the last of them begins.
+    fewest, begins = pairs[0], []
+    while fewest[-1] > most:
+        tried = fewest[:-1, None] + pairs
+        begins.append(tried.argmin(0))
+        fewest = tried.min(0)
+    result, stop = rounded.copy(), len(starts) - 1
+    for begin in reversed(begins):
+        start = begin[stop]
+        result[starts[start] : starts[stop]] = rounded[starts[start]]
+        stop = start
+    result[: starts[stop]] = rounded[0]
+    return result
 
 
 def longest_first(lengths: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -114,7 +114,7 @@ def load_classifier(
         revision: branch, tag or commit on the Hub.
         new_head: whether the classification head may be initialised at random, from torch's global generator, where the
             weights have none or one for other labels.
-        padding_free: whether to use this package's class that computes without padding, if there is one for the config.
+        padding_free: whether to extend the model to batches without padding, if that is known of its kind.
 
     Raises:
         RequestError: if the weights are pickled, or lack some parts of the model other than a new head.
@@ -123,21 +123,19 @@ def load_classifier(
     # Here, as the code of models takes seconds to import.
     from transformers import AutoModelForSequenceClassification
 
-    from toxicity.models.padding_free import PACKED_ATTENTION, padding_free_class
+    from toxicity.models.padding_free import can_be_packed, make_padding_free
 
     refuse_pickled_weights(name)
-    own_class = padding_free_class(config) if padding_free else None
     verbosity = transformers_logging.get_verbosity()
     if new_head:
         # The library's own report on missing weights would alarm readers about it; the checks below replace it.
         transformers_logging.set_verbosity_error()
     try:
-        model, loading = (own_class or AutoModelForSequenceClassification).from_pretrained(
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
             name,
             revision=revision,
             config=config,
             dtype=torch.float32,
-            attn_implementation=PACKED_ATTENTION if own_class else None,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
@@ -163,6 +161,8 @@ def load_classifier(
         logger.warning(
             f"{name} lacks {len(untrained)} weights of the encoder, which start at random: {', '.join(untrained[:4])}"
         )
+    if padding_free and can_be_packed(config):
+        make_padding_free(model)
     return model
 
 

@@ -109,7 +109,7 @@ class Scorer:
         self._id_type = np.min_scalar_type(max(self._backend.get_vocab().values()))
         on_cpu = self.device.type == "cpu"
         self.tokens_per_batch = TOKENS_PER_BATCH_ON_CPU if on_cpu else TOKENS_PER_BATCH
-        layout = layout_for(model, self.device, tokenizer.pad_token_id)
+        layout = layout_for(model, self.device, tokenizer.pad_token_id, torch_dtype(self.mixed_precision))
         autocast = nullcontext
         if on_cpu and self.mixed_precision == "bf16":
             model = in_bfloat16(model, layout)

@@ -21,7 +21,7 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
-from toxicity.hardware.precision import best_precision, compute_capability, precision_name
+from toxicity.hardware.precision import best_precision, compute_capability, precision_name, torch_dtype
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.padding_free import layout_for
@@ -66,7 +66,8 @@ class ToxicityTrainer(ResumableTrainer):
         )
         self.metric = ToxicityMetric()
         self._trained_rows = self._trained_tokens = 0
-        self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id)
+        precision = torch_dtype(self.accelerator.mixed_precision)
+        self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id, precision)
         if args.torch_compile:
             # Each packed batch has another shape, and would be compiled anew.
             self.layout = replace(self.layout, packed=False)

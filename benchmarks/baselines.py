@@ -96,12 +96,13 @@ def _padding(task: Task, layout: Layout) -> dict[str, float]:
 
     `padding_attention_pairs` is that share among the pairs of positions, which is what attention's work grows with.
     """
-    train, validation = TokenRows(task.rows("train")), task.rows("validation")
-    lengths, order = train.lengths, np.array(order_of(task, train.lengths))
+    train, validation = task.rows("train"), task.rows("validation")
+    lengths = np.array(train["length"][:])
+    order = np.array(order_of(task, lengths))
     starts = range(0, len(order), task.batch_size)
     batches = [part[longest_first(lengths[part])] for part in (order[start:][: task.batch_size] for start in starts)]
     trained = np.array([layout.computed_positions(lengths[batch]) for batch in batches]).sum(0)
-    pairs = sum(attention_pairs(layout(train.tokens_of(batch))) for batch in batches)
+    pairs = sum(layout.computed_pairs(lengths[batch]) for batch in batches)
     scored_lengths = np.array(validation["length"][:])
     scored_lengths = scored_lengths[longest_first(scored_lengths)]
     parts = fill_batches(scored_lengths, task.eval_batch_size * int(scored_lengths.max()), padded=not layout.packed)
@@ -113,18 +114,6 @@ def _padding(task: Task, layout: Layout) -> dict[str, float]:
         "scoring_padding_linear": 1 - scored_lengths.sum() / scored[0],
         "scoring_padding_attention": 1 - scored_lengths.sum() / scored[1],
     }
-
-
-def attention_pairs(batch: dict[str, Any]) -> int:
-    """Number of pairs of positions that attention computes for a batch of a `Layout`, in one head of one layer."""
-    packing = batch.get("packing")
-    if packing is None:
-        rows, longest = batch["input_ids"].shape
-        return rows * longest**2
-    boundaries = getattr(packing, "boundaries", None)
-    if boundaries is not None:  # of attention with variable lengths
-        return int((boundaries.diff().long() ** 2).sum())
-    return sum(group.rows * group.longest**2 for group in packing.groups)
 
 
 def published(task: Task) -> dict[str, Any]:

@@ -9,11 +9,11 @@ tokens with the lengths of real comments (`benchmarks.random_rows`). All figures
 docs/gpu/NAME.json, from a CPU to runs/bench-gpu/NAME.json. The file is written anew after every step, so a run that is
 cut off leaves what it had measured.
 
-Steps, each in a process of its own: the machine; the checks of `benchmarks.gpu_checks`; a profile; then rounds, in which
-every contender trains one epoch on the same rows and scores the same other rows. There are as many rounds as the time
-has room for, three at most. If time is left, fp32 and torch.compile follow. Ratios are of the medians; above 1, this
-package is faster. The last line of standard output is the result as JSON. The exit code is 1 if a check or a contender
-failed, and 2 without a GPU.
+Steps, each in a process of its own: the machine; the checks of `benchmarks.gpu_checks`; a profile; then rounds, in
+which every contender trains one epoch on the same rows and scores the same other rows. There are as many rounds as the
+time has room for, three at most. If time is left, fp32 and torch.compile follow. Ratios are of the medians; above 1,
+this package is faster. The last line of standard output is the result as JSON. The exit code is 1 if a check or a
+contender failed, and 2 without a GPU.
 
 A machine that has torch, transformers, accelerate, scikit-learn, pyarrow, pandas, psutil, matplotlib, jinja2 and xxhash
 may lack four packages, all of them pure Python. Fetch their wheels where there is a network, and carry them along:
@@ -228,9 +228,9 @@ def run_rounds(record: Record, task: Task, encoder: Encoder, rounds: int) -> Non
                 results.setdefault(name, []).append(result)
                 record.data["contenders"] = summarise(results, tokens_of(task), encoder)
                 record.data["result"] = contract(record.data)
+                record.data["rounds"] = number
                 record.write()
-        record.data["rounds"] = number
-        if record.seconds_left() < 1.1 * (time.time() - began):
+        if record.seconds_left() < max(LEAST_SECONDS, 1.1 * (time.time() - began)):
             break
 
 

@@ -23,10 +23,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import Trainer
 
 from benchmarks.task import Task, device, run_named
-from benchmarks.trainers import hf_trainer, order_of, our_layout, our_model, our_trainer, rows_for_hf, stock_model
+from benchmarks.trainers import hf_trainer, order_of, our_model, our_trainer, rows_for_hf, stock_model
 from toxicity.data.token_dataset import TokenRows
 from toxicity.hardware.precision import torch_dtype
 from toxicity.models.packing import Layout
+from toxicity.models.padding_free import layout_for
 from toxicity.training.monitor import all_finite
 
 NO_DROPOUT = "hidden_dropout_prob=0,attention_probs_dropout_prob=0"
@@ -60,7 +61,7 @@ def packed_road(task: Task) -> dict[str, Any]:
         dtype = torch_dtype(precision)
         log = LogLines("toxicity.models")
         model = our_model(task).to(device())
-        layouts = roads_of(our_layout(model, device(), dtype))
+        layouts = roads_of(layout_for(model, device(), 0, dtype))
         found = {}
         for road, layout in layouts.items():
             found[road] = errors(logits_and_gradients(model, layout(tokens), labels, precision), reference)
@@ -80,16 +81,14 @@ def precisions_of(place: torch.device) -> list[str]:
 
 
 def roads_of(layout: Layout) -> dict[str, Layout]:
-    """The layout that was chosen, and the one that it would fall back to."""
-    roads = {"chosen": layout}
-    if getattr(layout, "grouping", None) == "none":
-        roads["similar"] = dataclasses.replace(layout, grouping="similar")
-    return roads
+    """The layout that was chosen, and the one that a device without a kernel of variable length falls back to."""
+    fallback = dataclasses.replace(layout, grouping="similar")
+    return {"chosen": layout} | ({} if layout == fallback else {"fallback": fallback})
 
 
 def describe_layout(layout: Layout) -> dict[str, Any]:
     """The fields of a layout."""
-    return {field.name: getattr(layout, field.name) for field in dataclasses.fields(layout)}
+    return dataclasses.asdict(layout) | {"dtype": str(layout.dtype)}
 
 
 def logits_and_gradients(

@@ -18,6 +18,7 @@ import datasets
 import torch
 import transformers
 from torch.utils.data import DataLoader
+from transformers import BertForSequenceClassification
 
 from benchmarks.memory import process_memory
 from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer, tiny_bert
@@ -27,7 +28,7 @@ from toxicity.data.sources import labels_of, load_splits
 from toxicity.data.token_dataset import TokenRows
 from toxicity.data.tokenization import tokenize
 from toxicity.models.packing import Layout
-from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
+from toxicity.models.padding_free import make_padding_free
 from toxicity.models.scoring import BatchScorer
 from toxicity.training.batching import Collator, EpochSampler
 
@@ -57,7 +58,7 @@ def main() -> None:
     start_up = time.perf_counter() - started
 
     model = BertForSequenceClassification(tiny_bert(len(tokenizer)))
-    model.set_attn_implementation(PACKED_ATTENTION)
+    make_padding_free(model)
     scorer = BatchScorer(model, Layout(packed=True), torch.device("cpu"), BATCH_SIZE * MAX_SEQ_LENGTH)
 
     def load() -> None:

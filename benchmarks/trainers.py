@@ -16,8 +16,7 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.hardware.timing import PhaseClock
 from toxicity.models.classifier import load_model, load_tokenizer
-from toxicity.models.packing import Layout
-from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification, layout_for
+from toxicity.models.padding_free import make_padding_free
 from toxicity.training.batching import EpochSampler
 from toxicity.training.trainer import ToxicityTrainer
 
@@ -38,19 +37,13 @@ def stock_model(task: Task) -> PreTrainedModel:
 
 
 def our_model(task: Task) -> PreTrainedModel:
-    """The same weights in this package's class."""
-    set_seed(task.seed)
-    if task.model_shape != "minilm":
-        model = BertForSequenceClassification(task.random_config())
-        model.set_attn_implementation(PACKED_ATTENTION)
-        return model
-    config, _ = load_tokenizer(task.minilm, MAX_SEQ_LENGTH)
-    return load_model(task.minilm, config)
-
-
-def our_layout(model: PreTrainedModel, place: torch.device, dtype: torch.dtype) -> Layout:
-    """The layout of batches that this package chooses for `our_model` on a device, computing in a dtype."""
-    return layout_for(model, place, 0)
+    """The same weights in a model that takes packed batches."""
+    if task.model_shape == "minilm":
+        set_seed(task.seed)
+        return load_model(task.minilm, load_tokenizer(task.minilm, MAX_SEQ_LENGTH)[0])
+    model = stock_model(task)
+    make_padding_free(model)
+    return model
 
 
 def order_of(task: Task, lengths: Sequence[int]) -> list[int]:

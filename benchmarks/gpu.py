@@ -15,11 +15,13 @@ time has room for, three at most. If time is left, fp32 and torch.compile follow
 this package is faster. The last line of standard output is the result as JSON. The exit code is 1 if a check or a
 contender failed, and 2 without a GPU.
 
-A machine that has torch, transformers, accelerate, scikit-learn, pyarrow, pandas, psutil, matplotlib, jinja2 and xxhash
-may lack four packages, all of them pure Python. Fetch their wheels where there is a network, and carry them along:
+It works with torch 2.11 and transformers 5.17, too. A machine that has torch, transformers, accelerate, scikit-learn,
+pyarrow, pandas, psutil, matplotlib, jinja2 and xxhash may lack up to six packages, all pure Python, 1.2 MB. Fetch their
+wheels where there is a network (for the Python of that machine, here 3.12) and carry them along with this folder:
 
-    pip download --no-deps --dest wheels datasets==5.2.0 evaluate==0.4.6 dill==0.4.1 multiprocess==0.70.19
-    pip install --no-index --no-deps wheels/*.whl         # on that machine, or without installing:
+    pip download --no-deps --python-version 3.12 --dest wheels datasets==5.2.0 evaluate==0.4.6 dill==0.4.1 \\
+        multiprocess==0.70.19 requests==2.34.2 urllib3==2.8.0
+    pip install --no-index --no-deps wheels/*.whl         # on that machine; or, without installing,
     PYTHONPATH=$(echo wheels/*.whl | tr ' ' ':') python -m benchmarks.gpu
 """
 

@@ -150,7 +150,7 @@ MEASURED = ["machine", *gpu.CHECKS, "profile", *gpu.CONTENDERS]
         (60, [*MEASURED, *gpu.CONTENDERS * (gpu.MOST_ROUNDS - 1), "ours", "hf_best", "ours_compiled"], gpu.MOST_ROUNDS),
         (8, [*MEASURED, "ours"], 1),
         (10, [*MEASURED, *gpu.CONTENDERS], 2),
-        (4.5, MEASURED[:7], 1),
+        (4.5, MEASURED[:7], 0),
         (2.5, MEASURED[:4], 0),
         (2.1, MEASURED[:3], 0),
     ],

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 import torch
+from packed_models import sample_lengths
 
-from toxicity.models.packing import Layout
+from toxicity.models.packing import MOST_PADDING, Layout, similar_lengths
 
 
 def comments(*lengths):
@@ -34,24 +36,99 @@ def test_packed_comments_lie_one_after_another():
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 2, 0, 1, 0, 1]]
     packing = batch["packing"]
     assert packing.first_tokens.tolist() == [0, 4, 7, 9]
-    assert [(group.rows, group.longest, group.tokens) for group in packing.groups] == [(1, 4, 4), (1, 3, 3), (2, 2, 4)]
-    assert {group.places for group in packing.groups} == {group.is_padding for group in packing.groups} == {None}
+    assert [(group.rows, group.longest, group.mask) for group in packing.groups] == [
+        *((1, 4, None), (1, 3, None), (2, 2, None))
+    ]
+    assert (packing.boundaries, packing.longest) == (None, 4)
     assert packing.to("meta").first_tokens.device.type == "meta"
 
 
-def test_one_group_is_padded_to_its_longest():
-    packing = Layout(packed=True, one_group=True)(comments(4, 3))["packing"]
-    (group,) = packing.groups
-    assert (group.rows, group.longest, group.tokens) == (2, 4, 7)
-    assert group.places.tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert group.is_padding.tolist() == [[False] * 4, [False, False, False, True]]
-    assert packing.to("cpu").groups[0].places.tolist() == group.places.tolist()
-    (even,) = Layout(packed=True, one_group=True)(comments(2, 2))["packing"].groups
-    assert (even.places, even.is_padding) == (None, None)
+def test_positions_begin_where_the_model_has_them():
+    batch = Layout(packed=True, first_position=2)(comments(3, 1))
+    assert batch["position_ids"].tolist() == [[2, 3, 4, 2]]
 
 
-def test_positions_that_are_computed():
+def test_with_variable_lengths_there_are_boundaries_and_no_groups():
+    batch = Layout(packed=True, grouping="none", pad_to_multiple_of=8)(comments(4, 3, 2, 2))
+    assert batch["input_ids"].shape == (1, 11)
+    packing = batch["packing"]
+    assert (packing.groups, packing.longest) == ([], 4)
+    assert packing.boundaries.tolist() == [0, 4, 7, 9, 11]
+    assert packing.boundaries.dtype == torch.int32
+    assert packing.first_tokens.tolist() == [0, 4, 7, 9]
+    assert packing.to("meta").boundaries.device.type == "meta"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_groups_of_similar_length_are_padded_in_the_batch(dtype):
+    layout = Layout(
+        packed=True, pad_token_id=9, pad_to_multiple_of=4, grouping="similar", first_position=2, dtype=dtype
+    )
+    batch = layout(comments(7, 6, 2, 2))
+    first, second = comments(7, 6)
+    assert batch["input_ids"].tolist() == [[*first, 9, *second, 9, 9, 200, 201, 9, 9, 300, 301, 9, 9]]
+    assert batch["position_ids"].tolist() == [[*range(2, 9), 2, *range(2, 8), 2, 2, 2, 3, 2, 2, 2, 3, 2, 2]]
+    packing = batch["packing"]
+    assert packing.first_tokens.tolist() == [0, 8, 16, 20]
+    assert [(group.rows, group.longest) for group in packing.groups] == [(2, 8), (2, 4)]
+    masks = [group.mask for group in packing.groups]
+    inf = float("inf")
+    assert masks[0].tolist() == [[[[0.0] * 7 + [-inf]]], [[[0.0] * 6 + [-inf] * 2]]]
+    assert {mask.dtype for mask in masks} == {dtype}
+    # What the memory-efficient kernel takes as it is: all steps but the last are multiples of 8 (here of 4).
+    assert {mask.expand(-1, 1, mask.shape[-1], -1).stride() for mask in masks} == {(8, 8, 0, 1), (4, 4, 0, 1)}
+    assert packing.to("cpu").groups[0].mask.tolist() == masks[0].tolist()
+    assert packing.to("meta").groups[1].mask.device.type == "meta"
+    even = layout(comments(4, 4))["packing"]
+    assert [(group.rows, group.longest, group.mask) for group in even.groups] == [(2, 4, None)]
+
+
+def test_what_is_computed():
     lengths = np.array([10, 9, 3])
-    assert Layout(packed=True).computed_positions(lengths) == (22, 22)
-    assert Layout(packed=True, one_group=True).computed_positions(lengths) == (22, 30)
-    assert Layout(packed=False, pad_to_multiple_of=8).computed_positions(lengths) == (48, 48)
+    real = Layout(packed=True), Layout(packed=True, grouping="none")
+    assert {(layout.computed_positions(lengths), layout.computed_pairs(lengths)) for layout in real} == {
+        ((22, 22), 190)
+    }
+    similar = Layout(packed=True, grouping="similar")
+    assert (similar.computed_positions(lengths), similar.computed_pairs(lengths)) == ((23, 23), 209)
+    padded = Layout(packed=False, pad_to_multiple_of=8)
+    assert (padded.computed_positions(lengths), padded.computed_pairs(lengths)) == ((48, 48), 768)
+
+
+@pytest.mark.parametrize("rows", [1, 32, 500])
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_attention_computes_little_padding(rows, multiple):
+    similar = Layout(packed=True, pad_to_multiple_of=multiple, grouping="similar")
+    drawn = [sample_lengths(rows, seed) for seed in range(50)]
+    if rows == 32:
+        assert 60 < np.mean(np.concatenate(drawn)) < 75, "like the sample"
+    real = sum((lengths**2).sum() for lengths in drawn)
+    computed = sum(similar.computed_pairs(lengths) for lengths in drawn)
+    assert 0 < 1 - real / computed <= MOST_PADDING if rows > 1 or multiple > 1 else real == computed
+    assert sum(Layout(packed=True, grouping="none").computed_pairs(lengths) for lengths in drawn) == real
+    groups = [len(similar(comments(*lengths))["packing"].groups) for lengths in drawn]
+    assert np.mean(groups) < 8
+    places = sum(similar.computed_positions(lengths)[0] for lengths in drawn)
+    assert places < 1.25 * sum(lengths.sum() for lengths in drawn)
+
+
+def partitions(count):
+    """All ways to cut a row of things into groups: for each thing, whether a group begins there."""
+    return [[True, *(number >> place & 1 for place in range(count - 1))] for number in range(2 ** (count - 1))]
+
+
+@pytest.mark.parametrize("multiple", [1, 4, 8])
+@pytest.mark.parametrize("seed", range(6))
+def test_there_is_no_better_grouping(seed, multiple):
+    lengths = sample_lengths(8, seed) if seed else np.array([3, 3, 2, 2, 1, 1, 1, 1])
+    found = similar_lengths(lengths, multiple)
+    assert (found >= lengths).all()
+    rounded = -(-lengths // multiple) * multiple
+    most = max((lengths**2).sum() / (1 - MOST_PADDING), (rounded**2).sum())
+    assert (found**2).sum() <= most
+    for begins in partitions(len(lengths)):
+        padded = rounded[np.flatnonzero(begins)[np.cumsum(begins) - 1]]
+        if (padded**2).sum() <= most:
+            assert (len(set(padded)), padded.sum()) >= (len(set(found)), found.sum()) or len(set(padded)) > len(
+                set(found)
+            )

@@ -1,14 +1,12 @@
-import copy
-
 import numpy as np
 import pytest
 import torch
+from packed_models import packed_bert
 from torch import nn
 
 from toxicity.core.errors import RunFailure
 from toxicity.data.token_dataset import TokenRows
 from toxicity.models.packing import Layout
-from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
 from toxicity.models.scoring import BatchScorer, in_bfloat16
 
 CPU = torch.device("cpu")
@@ -24,9 +22,7 @@ def rows():
 @pytest.fixture
 def model(tiny_config):
     torch.manual_seed(0)
-    # A copy, as the config keeps the name of the attention.
-    config = copy.deepcopy(tiny_config)
-    return BertForSequenceClassification._from_config(config, attn_implementation=PACKED_ATTENTION)
+    return packed_bert(tiny_config)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from packed_models import packed_bert
 from training_steps import auc_of, dataset_of, ids_of, weights_of
 from transformers import (
     AutoConfig,
@@ -25,7 +26,6 @@ from toxicity.core.schema import IDENTITIES, SUBTYPES
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.models.classifier import load_model, load_tokenizer, with_labels
-from toxicity.models.padding_free import PACKED_ATTENTION, BertForSequenceClassification
 from toxicity.training.targets import objective_of
 
 
@@ -77,7 +77,7 @@ def test_weights_and_auxiliary_targets_trade_bnsp_for_more_of_bpsn(make_trainer,
         torch.manual_seed(0)
         config = with_labels(tiny_config, ("toxic", *objective.names))
         trainer = make_trainer(
-            BertForSequenceClassification._from_config(config, attn_implementation=PACKED_ATTENTION),
+            packed_bert(config),
             dataset=tokens,
             objective=objective,
             per_device_train_batch_size=32,

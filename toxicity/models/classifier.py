@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import CONFIG_NAME, PreTrainedConfig, PreTrainedTokenizerFast
 
 from toxicity.core.arguments import ModelArguments
 from toxicity.core.errors import RequestError
 from toxicity.core.files import installed_file, write_text
+from toxicity.models.output_layer import output_layer
 from toxicity.models.pretrained import (
     length_limit,
     load_classifier,
@@ -131,28 +131,6 @@ def add_to_config(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write settings that scoring needs (see `Scorer`) into a saved model's `config.json`, under the key `toxicity`."""
     config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")) | {"toxicity": settings}
     write_text(folder / CONFIG_NAME, json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-def output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
-    """Name and module of the head's last layer, whose outputs are the logits.
-
-    Raises:
-        RequestError: if the head does not end with a linear layer.
-    """
-    encoder = f"{model.base_model_prefix}."
-    layers = [
-        (name, layer)
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear)
-        and layer.out_features == model.config.num_labels
-        and not name.startswith(encoder)
-    ]
-    if not layers:
-        raise RequestError(
-            f"the head of {type(model).__name__} ends with no linear layer: set --init_head_bias false, and leave "
-            "--auxiliary_targets out."
-        )
-    return layers[-1]
 
 
 def logits_of(outputs: Any) -> torch.Tensor:

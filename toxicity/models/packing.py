@@ -9,9 +9,25 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig
 
 # Of the pairs of positions that attention computes for groups of similar length, at most this share is padding.
 MOST_PADDING = 0.25
+
+# In these models positions begin at `pad_token_id + 1`, so the first of their `max_position_embeddings` are never used.
+POSITIONS_AFTER_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
 
 
 @dataclass
@@ -88,7 +104,7 @@ class Layout:
     def computed_pairs(self, lengths: np.ndarray) -> int:
         """Number of pairs of positions that attention computes for a batch, including padding.
 
-        `lengths` are the numbers of tokens of the comments, longest first; of their pairs `(lengths**2).sum()` are real.
+        `lengths` are the numbers of tokens of the comments, longest first; `(lengths**2).sum()` of the pairs are real.
         """
         return int((self._places(lengths) ** 2).sum())
 
@@ -149,7 +165,8 @@ def similar_lengths(lengths: np.ndarray, multiple: int = 1) -> np.ndarray:
     """The padded length of each comment: that of the longest of its group, rounded up to a multiple.
 
     The groups are as few as keep padding at `MOST_PADDING` of the pairs of positions, or as many as there are rounded
-    lengths where rounding alone is more than that; among so many groups, those with the fewest pairs.
+    lengths where rounding alone is more than that. Among equally many groups, those with the fewest places in all are
+    taken, as most of the arithmetic is done for each place.
 
     Args:
         lengths: numbers of tokens, longest first.
@@ -157,25 +174,30 @@ def similar_lengths(lengths: np.ndarray, multiple: int = 1) -> np.ndarray:
     Returns:
         int64 of the same shape.
     """
+    lengths = lengths.astype(np.int64)
     rounded = -(-lengths // multiple) * multiple
+    most = max((lengths**2).sum() / (1 - MOST_PADDING), (rounded**2).sum())
     starts = np.append(np.flatnonzero(np.diff(rounded, prepend=-1)), len(rounded))
-    # Pairs of a group that holds the rounded lengths from one (row of the table) to before another (column).
-    rows = starts[None, :] - starts[:-1, None]
-    pairs = np.where(rows > 0, rows * rounded[starts[:-1], None].astype(np.int64) ** 2, np.inf)
-    most = max((lengths.astype(np.int64) ** 2).sum() / (1 - MOST_PADDING), (rounded.astype(np.int64) ** 2).sum())
-    # Fewest pairs of everything before a length, in one group, in two and so on; and where the last of them begins.
-    fewest, begins = pairs[0], []
-    while fewest[-1] > most:
-        tried = fewest[:-1, None] + pairs
-        begins.append(tried.argmin(0))
+    # Places of a group that takes the rounded lengths from one (row of the table) to before another (column).
+    rows = starts - starts[:-1, None]
+    places = np.where(rows > 0, rows * rounded[starts[:-1], None], np.inf)
+    # Fewest places of everything before a length, in one group, then in two and so on; and where the last group begins.
+    fewest, begins = places[0], []
+    while True:
+        padded, stop = rounded.copy(), len(starts) - 1
+        for begin in [*reversed(begins), np.zeros(len(starts), np.int64)]:
+            padded[starts[begin[stop]] : starts[stop]] = rounded[starts[begin[stop]]]
+            stop = begin[stop]
+        if (padded**2).sum() <= most:
+            return padded
+        tried = fewest[:-1, None] + places
         fewest = tried.min(0)
-    result, stop = rounded.copy(), len(starts) - 1
-    for begin in reversed(begins):
-        start = begin[stop]
-        result[starts[start] : starts[stop]] = rounded[starts[start]]
-        stop = start
-    result[: starts[stop]] = rounded[0]
-    return result
+        begins.append(tried.argmin(0))
+
+
+def first_position(config: PreTrainedConfig) -> int:
+    """The position id of a comment's first token."""
+    return config.pad_token_id + 1 if config.model_type in POSITIONS_AFTER_PADDING else 0
 
 
 def longest_first(lengths: Sequence[int] | np.ndarray) -> np.ndarray:

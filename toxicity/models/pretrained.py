@@ -18,6 +18,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGH
 from transformers.utils import logging as transformers_logging
 
 from toxicity.core.errors import RequestError, one_line
+from toxicity.models.packing import first_position
 
 if TYPE_CHECKING:  # the code of models takes seconds to import, and a tokenizer needs none of it
     from transformers import PreTrainedModel
@@ -42,21 +43,6 @@ MODELS_OF_OTHERS = {
     "*.gguf": "is a model for llama.cpp, and not of transformers: name a folder with a config.json",
 }
 FASTTEXT_BEGINS = b"\xba\x16\x4f\x2f"
-
-# In these models positions begin at `pad_token_id + 1`, so the first of their `max_position_embeddings` are never used.
-POSITIONS_AFTER_PADDING = (
-    "camembert",
-    "data2vec-text",
-    "ibert",
-    "longformer",
-    "luke",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
-)
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +109,7 @@ def load_classifier(
     # Here, as the code of models takes seconds to import.
     from transformers import AutoModelForSequenceClassification
 
+    from toxicity.models.output_layer import compute_logits_in_fp32
     from toxicity.models.padding_free import can_be_packed, make_padding_free
 
     refuse_pickled_weights(name)
@@ -161,17 +148,17 @@ def load_classifier(
         logger.warning(
             f"{name} lacks {len(untrained)} weights of the encoder, which start at random: {', '.join(untrained[:4])}"
         )
-    if padding_free and can_be_packed(config):
-        make_padding_free(model)
+    if padding_free:
+        compute_logits_in_fp32(model)
+        if can_be_packed(config):
+            make_padding_free(model)
     return model
 
 
 def length_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """The largest number of tokens that a model has positions for; a huge number if neither argument names a limit."""
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    if config.model_type in POSITIONS_AFTER_PADDING:
-        positions -= config.pad_token_id + 1
-    return min(positions, tokenizer.model_max_length)
+    return min(positions - first_position(config), tokenizer.model_max_length)
 
 
 def max_seq_length_of(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -7,11 +7,8 @@ It prints one JSON line: times, memory, AUC, and as `peak` the FLOP/s of matrix 
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 # Before the imports that read it.
@@ -26,10 +23,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import Trainer
 
 from benchmarks.sample import MAX_SEQ_LENGTH
-from benchmarks.task import BATCH_SIZE, Stopwatch, Task, device, peak_memory, quiet, timed
+from benchmarks.task import BATCH_SIZE, Stopwatch, Task, device, peak_memory, run_named, timed
 from benchmarks.trainers import hf_trainer, order_of, our_trainer, rows_for_hf, stock_model
 from toxicity.data.token_dataset import TokenRows
-from toxicity.hardware.cpu import prepare_cpu
 from toxicity.hardware.machine import measure_matmul_peak
 from toxicity.models.packing import Layout, fill_batches, longest_first
 
@@ -163,32 +159,23 @@ def pipeline(task: Task) -> dict[str, Any]:
     return {"scoring_seconds": seconds, "scored_rows": len(texts), "peak_memory_bytes": peak_memory()}
 
 
-# Name → function, and whether it gets this package's settings of threads and allocator.
-CONTENDERS: dict[str, tuple[Callable[[Task], dict[str, Any]], bool]] = {
-    "published": (published, False),
-    "hf_padded": (lambda task: hf(task, padded=True, strategy="sequential"), True),
-    "hf_dynamic": (lambda task: hf(task, padded=False, strategy="sequential"), True),
-    "hf_best": (lambda task: hf(task, padded=False, strategy="group_by_length"), True),
-    "pipeline": (pipeline, False),
-    "ours": (ours, True),
-    "ours_compiled": (lambda task: ours(task, torch_compile=True), True),
+CONTENDERS: dict[str, Callable[[Task], dict[str, Any]]] = {
+    "published": published,
+    "hf_padded": lambda task: hf(task, padded=True, strategy="sequential"),
+    "hf_dynamic": lambda task: hf(task, padded=False, strategy="sequential"),
+    "hf_best": lambda task: hf(task, padded=False, strategy="group_by_length"),
+    "pipeline": pipeline,
+    "ours": ours,
+    "ours_compiled": lambda task: ours(task, torch_compile=True),
 }
+# Those that do not get this package's settings of threads and allocator.
+UNTUNED = ("published", "pipeline")
 
 
-def main() -> None:
-    """Run one contender and print its JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=CONTENDERS)
-    parser.add_argument("task", type=Path)
-    arguments = parser.parse_args()
-    run, tuned = CONTENDERS[arguments.name]
-    if tuned:
-        prepare_cpu()
-    quiet()
-    task = Task(**json.loads(arguments.task.read_text()))
-    result = run(task)
-    print(json.dumps(result | {"peak": measure_matmul_peak(device(), task.precision)}), flush=True)
+def measured(run: Callable[[Task], dict[str, Any]]) -> Callable[[Task], dict[str, Any]]:
+    """A contender that measures matrix products after it ran."""
+    return lambda task: run(task) | {"peak": measure_matmul_peak(device(), task.precision)}
 
 
 if __name__ == "__main__":
-    main()
+    run_named({name: measured(run) for name, run in CONTENDERS.items()}, __doc__, UNTUNED)

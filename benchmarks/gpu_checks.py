@@ -18,16 +18,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import Trainer
 
 from benchmarks.task import Task, device, run_named
-from benchmarks.trainers import hf_trainer, order_of, our_model, our_trainer, rows_for_hf, stock_model
+from benchmarks.trainers import hf_trainer, order_of, our_trainer, rows_for_hf, stock_model
 from toxicity.data.token_dataset import TokenRows
-from toxicity.hardware.precision import torch_dtype
 from toxicity.models.packing import Layout
-from toxicity.models.padding_free import layout_for
 from toxicity.training.monitor import all_finite
 
 NO_DROPOUT = "hidden_dropout_prob=0,attention_probs_dropout_prob=0"
@@ -47,29 +46,40 @@ RESUME_FACTOR = 10
 
 
 def packed_road(task: Task) -> dict[str, Any]:
-    """Logits and gradients of packed batches on the device, against the padded stock model in fp64 on the CPU."""
+    """Logits and gradients of packed batches on the device, against the padded stock model in fp64 on the CPU.
+
+    Model, layout and autocast are those that this package's Trainer makes; the logits of its scoring are compared, too.
+    """
     task = dataclasses.replace(task, config_overrides=NO_DROPOUT)
-    rows = TokenRows(task.rows("train"))
-    by_length = np.argsort(-rows.lengths, kind="stable")
-    chosen = by_length[np.linspace(0, len(by_length) - 1, REFERENCE_ROWS).astype(int)]
-    tokens, labels = rows.tokens_of(chosen), torch.from_numpy(rows.targets["labels"][chosen])[:, None]
-    padded = Layout(packed=False)
+    comments = task.rows("train")
+    by_length = np.argsort(-np.array(comments["length"][:]), kind="stable")
+    comments = comments.select(by_length[np.linspace(0, len(by_length) - 1, REFERENCE_ROWS).astype(int)])
+    # Of both kinds, as scoring computes an AUC.
+    wanted = np.arange(REFERENCE_ROWS, dtype=np.float32) % 2
+    comments = comments.remove_columns("labels").add_column("labels", wanted)
+    rows, labels, padded = TokenRows(comments), torch.from_numpy(wanted)[:, None], Layout(packed=False)
+    tokens = rows.tokens_of(range(REFERENCE_ROWS))
     reference = logits_and_gradients(stock_model(task).double(), padded(tokens), labels)
 
     results: dict[str, Any] = {}
     for precision in precisions_of(device()):
-        dtype = torch_dtype(precision)
-        log = LogLines("toxicity.models")
-        model = our_model(task).to(device())
-        layouts = roads_of(layout_for(model, device(), 0, dtype))
+        AcceleratorState._reset_state(reset_partial_state=True)  # which allows one precision in a process
+        log = LogLines("toxicity")
+        trainer = our_trainer(dataclasses.replace(task, precision=precision), comments)
+        # What users of autocast have a GradScaler for.
+        autocast = {"context": trainer.accelerator.autocast, "scale": 1024.0 if precision == "fp16" else 1.0}
         found = {}
+        layouts = roads_of(trainer.layout)
         for road, layout in layouts.items():
-            found[road] = errors(logits_and_gradients(model, layout(tokens), labels, precision), reference)
+            found[road] = errors(logits_and_gradients(trainer.model, layout(tokens), labels, **autocast), reference)
         stock = stock_model(task).to(device())
-        found["stock"] = errors(logits_and_gradients(stock, padded(tokens), labels, precision), reference)
-        for road in layouts:
+        found["stock"] = errors(logits_and_gradients(stock, padded(tokens), labels, **autocast), reference)
+        scored = torch.from_numpy(trainer.predict(rows).predictions).double()
+        found["scoring"] = {"logits": finite((scored - reference[0]).abs().max().item())}
+        for road in (*layouts, "scoring"):
             found[road]["ok"] = within(found[road], found["stock"], TOLERANCES[precision])
-        results[precision] = found | {"layout": describe_layout(layouts["chosen"]), "log": log.lines}
+        described = dataclasses.asdict(trainer.layout) | {"dtype": str(trainer.layout.dtype)}
+        results[precision] = found | {"layout": described, "log": log.lines}
     ok = all(road["ok"] for found in results.values() for road in found.values() if "ok" in road)
     return {"ok": ok, "rows": REFERENCE_ROWS, "tokens": sum(map(len, tokens)), "precisions": results}
 
@@ -86,13 +96,12 @@ def roads_of(layout: Layout) -> dict[str, Layout]:
     return {"chosen": layout} | ({} if layout == fallback else {"fallback": fallback})
 
 
-def describe_layout(layout: Layout) -> dict[str, Any]:
-    """The fields of a layout."""
-    return dataclasses.asdict(layout) | {"dtype": str(layout.dtype)}
-
-
 def logits_and_gradients(
-    model: nn.Module, batch: dict[str, Any], labels: torch.Tensor, precision: str = "no"
+    model: nn.Module,
+    batch: dict[str, Any],
+    labels: torch.Tensor,
+    context: Callable[[], AbstractContextManager] = nullcontext,
+    scale: float = 1.0,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Logits and gradients of a model by one batch, in fp64 on the CPU.
 
@@ -100,15 +109,11 @@ def logits_and_gradients(
         model: where it shall compute; it is left without gradients.
         batch: of a `Layout`, on the CPU.
         labels: `(rows, 1)`, in the order of the batch.
-        precision: of autocast; `no` for none.
+        context: makes what the forward pass is computed in, such as autocast.
+        scale: of the loss; the gradients are divided by it.
     """
     weight = next(model.parameters())
-    # What autocast's users have a GradScaler for.
-    scale = 1024.0 if precision == "fp16" else 1.0
-    context: AbstractContextManager = nullcontext()
-    if precision != "no":
-        context = torch.autocast(weight.device.type, torch_dtype(precision))
-    with context:
+    with context():
         logits = model(**{name: value.to(weight.device) for name, value in batch.items()}).logits
     exact = logits if logits.dtype == torch.float64 else logits.float()
     loss = binary_cross_entropy_with_logits(exact, labels.to(exact), reduction="sum")
@@ -156,7 +161,9 @@ def within(found: dict[str, Any], stock: dict[str, Any], tolerances: tuple[float
     """
     limits = {"logits": tolerances[0], "gradients": tolerances[1], "worst_gradient": 10 * tolerances[1]}
     return all(
-        found[key] is not None and found[key] <= max(limit, 2 * (stock[key] or 0)) for key, limit in limits.items()
+        found[key] is not None and found[key] <= max(limit, 2 * (stock[key] or 0))
+        for key, limit in limits.items()
+        if key in found
     )
 
 

@@ -74,10 +74,13 @@ def check_row(record: dict[str, Any], name: str) -> tuple[str, str, str]:
     return name, "yes" if found["ok"] else "NO", NUMBERS[name](found)
 
 
+KEYS = ("logits", "gradients")
+
+
 def packed_road(found: dict[str, Any]) -> str:
     """Errors by precision and road."""
     parts = [
-        f"{precision_name(precision)} {road} {show(errors['logits'])} / {show(errors['gradients'])}"
+        f"{precision_name(precision)} {road} " + " / ".join(show(errors[key]) for key in KEYS if key in errors)
         for precision, roads in found["precisions"].items()
         for road, errors in roads.items()
         if isinstance(errors, dict) and "logits" in errors

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ SHAPES: dict[str, dict[str, int]] = {
     "bert-base": {},
     "tiny": {
         "vocab_size": 2048,
-        "hidden_size": 64,
+        "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
-        "intermediate_size": 128,
+        "intermediate_size": 64,
     },
 }
 
@@ -109,15 +109,24 @@ class Stopwatch(TrainerCallback):
         self.seconds = now() - self.started
 
 
-def run_named(functions: Mapping[str, Callable[[Task], dict[str, Any]]], description: str | None) -> None:
-    """The command line `NAME TASK.json`: call a function with a saved task, and print its result as one JSON line."""
+def run_named(
+    functions: Mapping[str, Callable[[Task], dict[str, Any]]], description: str | None, untuned: Sequence[str] = ()
+) -> None:
+    """The command line `NAME TASK.json`: call a function with a saved task, and print its result as one JSON line.
+
+    Those that are not `untuned` get this package's settings of threads and allocator.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=functions)
     parser.add_argument("task", type=Path)
     arguments = parser.parse_args()
-    prepare_cpu()
+    task = Task(**json.loads(arguments.task.read_text()))
+    if arguments.name not in untuned:
+        prepare_cpu()
+    if task.model_shape == "tiny":
+        torch.set_num_threads(1)  # matrices this small gain nothing from a second thread
     quiet()
-    print(json.dumps(functions[arguments.name](Task(**json.loads(arguments.task.read_text())))), flush=True)
+    print(json.dumps(functions[arguments.name](task)), flush=True)
 
 
 def quiet() -> None:

@@ -46,7 +46,8 @@ def print_report(record: dict[str, Any]) -> None:
         f"{task['tokens']['train'] / task['rows']:.1f} tokens each on average; medians of {record.get('rounds', 0)} "
         "rounds.\n"
     )
-    print(markdown_table(("check", "passed", ""), [check_row(record, name) for name in record["correctness"]]) + "\n")
+    checks = [row for name in record["correctness"] for row in check_rows(record, name)]
+    print(markdown_table(("check", "passed", ""), checks) + "\n")
     if table := record.get("contenders"):
         print_table(table)
     if profile := record.get("profile"):
@@ -66,30 +67,27 @@ PROFILED = {
 }
 
 
-def check_row(record: dict[str, Any], name: str) -> tuple[str, str, str]:
-    """Name, verdict and the most telling numbers of a check."""
+def check_rows(record: dict[str, Any], name: str) -> list[tuple[str, str, str]]:
+    """Name, verdict and the most telling numbers of a check, of the packed road for each precision."""
     found = record["correctness"][name]
     if not found:
-        return name, "no" if "failed" in record["steps"][name] else "not run", reasons(record["steps"][name])
-    return name, "yes" if found["ok"] else "NO", NUMBERS[name](found)
-
-
-KEYS = ("logits", "gradients")
-
-
-def packed_road(found: dict[str, Any]) -> str:
-    """Errors by precision and road."""
-    parts = [
-        f"{precision_name(precision)} {road} " + " / ".join(show(errors[key]) for key in KEYS if key in errors)
-        for precision, roads in found["precisions"].items()
-        for road, errors in roads.items()
-        if isinstance(errors, dict) and "logits" in errors
-    ]
-    return f"errors of logits / gradients: {', '.join(parts)}"
+        return [(name, "NO" if "failed" in record["steps"][name] else "not run", reasons(record["steps"][name]))]
+    if name != "packed_road":
+        return [(name, "yes" if found["ok"] else "NO", NUMBERS[name](found))]
+    rows = []
+    for precision, roads in found["precisions"].items():
+        measured = {road: errors for road, errors in roads.items() if isinstance(errors, dict) and "logits" in errors}
+        passed = all(errors.get("ok", True) for errors in measured.values())
+        numbers = (
+            f"{road} " + " / ".join(show(errors[key]) for key in ("logits", "gradients") if key in errors)
+            for road, errors in measured.items()
+        )
+        text = f"logits / gradients are off by: {', '.join(numbers)}"
+        rows.append((f"{name}, {precision_name(precision)}", "yes" if passed else "NO", text))
+    return rows
 
 
 NUMBERS = {
-    "packed_road": packed_road,
     "loss_curves": lambda found: f"{show(found['largest_difference'])} at most in {found['steps']} steps",
     "overflow": lambda found: (
         f"{found['skipped_steps']} of {found['steps']} steps skipped; scores refused: {found['scores_refused']}"

@@ -138,7 +138,7 @@ def test_a_check_that_is_not_passed_ends_with_1(run_steps, monkeypatch):
     monkeypatch.setitem(NUMBERS, "resume", NUMBERS["resume"] | {"ok": False})
     code, *_, last, table = run_steps("--tiny")
     assert (code, last["correct"]) == (1, False)
-    assert "| resume      | NO" in table
+    assert ["resume", "NO"] in [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()]
 
 
 MEASURED = ["machine", *gpu.CHECKS, "profile", *gpu.CONTENDERS]

@@ -221,7 +221,7 @@ def counted_synchronisations(call: Callable[[], Any]) -> tuple[Any, int | None]:
             result = call()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return result, sum("synchroniz" in str(warning.message) for warning in caught)
+    return result, sum("called a synchronizing" in str(warning.message) for warning in caught)
 
 
 if __name__ == "__main__":

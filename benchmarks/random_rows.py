@@ -19,7 +19,7 @@ LENGTHS = Path(__file__).with_name("lengths.json")
 CLS, SEP, FIRST_WORD = 101, 102, 1_000
 # A comment is toxic if it has some of the first words. Some labels are wrong, as those of annotators are, so that not
 # every model that has learnt the rule has an AUC of 1.
-TOXIC_WORDS, TOXIC_SHARE, WRONG_LABELS = 8, 0.3, 0.05
+TOXIC_WORDS, TOXIC_SHARE, WRONG_LABELS = 4, 0.3, 0.05
 
 
 def random_rows(count: int, vocab_size: int, seed: int) -> Dataset:
@@ -38,7 +38,7 @@ def random_rows(count: int, vocab_size: int, seed: int) -> Dataset:
     for length, is_toxic in zip(lengths.tolist(), toxic.tolist(), strict=True):
         row = rng.integers(FIRST_WORD + TOXIC_WORDS, vocab_size, length, dtype=np.int32)
         if is_toxic:
-            said = rng.choice(length - 2, max(1, length // 5), replace=False) + 1
+            said = rng.choice(length - 2, max(1, length // 3), replace=False) + 1
             row[said] = rng.integers(FIRST_WORD, FIRST_WORD + TOXIC_WORDS, len(said))
         row[[0, -1]] = CLS, SEP
         rows.append(row)

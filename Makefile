@@ -15,7 +15,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: setup demo test test-long audit bench bench-request bench-data bench-read bench-startup bench-metrics
-.PHONY: bench-predict bench-speed ablate chart compare estimate style clean help
+.PHONY: bench-predict bench-speed bench-gpu ablate chart compare estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper|blackwell [TORCH_INDEX=URL]
 
@@ -74,6 +74,9 @@ bench-predict: $(ANY_READY)  ## measure scoring files against pipeline(), the ba
 
 bench-speed: $(ANY_READY)  ## measure training and scoring against the HF Trainer, pipeline() and the published way
 	$(VENV)/bin/python -m benchmarks.speed $(SPEED_OPTIONS)
+
+bench-gpu: $(ANY_READY)  ## check and measure this package on the GPU of this machine, 8 minutes; no network [GPU_OPTIONS=...]
+	$(VENV)/bin/python -m benchmarks.gpu $(GPU_OPTIONS)
 
 ablate: $(ANY_READY)  ## measure each training option: AUC of three seeds, and time; hours on two cores
 	$(VENV)/bin/python -m benchmarks.ablate $(ABLATE_OPTIONS)

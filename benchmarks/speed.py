@@ -26,18 +26,18 @@ from typing import Any
 
 import datasets
 import numpy as np
-import torch
 from datasets import Dataset
 
-from benchmarks.baselines import CONTENDERS, our_model
+from benchmarks.baselines import CONTENDERS
 from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
-from benchmarks.task import Task, timed
+from benchmarks.task import Task, device, timed
+from benchmarks.trainers import our_model
 from toxicity.core.arguments import DataArguments
 from toxicity.core.markdown import markdown_table
 from toxicity.core.schema import TEXT
 from toxicity.data.sources import labels_of, load_splits
 from toxicity.data.tokenization import tokenize
-from toxicity.hardware.machine import describe_machine, measure_matmul_peak
+from toxicity.hardware.machine import describe_machine
 from toxicity.hardware.precision import fastest_precision
 from toxicity.hardware.process import prepare_process
 from toxicity.models.flops import Encoder, encoder_of
@@ -49,6 +49,7 @@ LABELS = {
     "hf_best": "(d) HF Trainer, group_by_length, padded to the longest of a batch",
     "pipeline": "(e) transformers.pipeline, batches of 32, fp32",
     "ours": "(f) this package",
+    "ours_compiled": "(g) this package, compiled",
 }
 # The published way costs the same for every row, as all are padded to 220: it is timed on the first of them.
 PUBLISHED_ROWS = 256
@@ -63,26 +64,26 @@ def main() -> None:
     parser.add_argument("--model_shape", choices=["minilm", "bert-base"], default="minilm")
     parser.add_argument("--config_overrides", help="for all contenders, as the flag of run_toxicity.py")
     parser.add_argument("--precision", choices=["no", "fp16", "bf16"], help="by default the best for this machine")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument(
+        "--contenders", nargs="+", choices=CONTENDERS, default=[name for name in LABELS if name != "ours_compiled"]
+    )
     parser.add_argument("--quick", action="store_true", help="few rows, one round: to see that it works")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rows, arguments.rounds, arguments.growth_rows = 96, 1, (1_000, 4_000)
     prepare_process()
     datasets.disable_progress_bars()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    machine = describe_machine(device, 1)
-    precision = arguments.precision or fastest_precision(device)
+    machine = describe_machine(device(), 1)
+    precision = arguments.precision or fastest_precision(device())
 
     with tempfile.TemporaryDirectory() as folder:
         task = Task(folder, 0, precision, arguments.model_shape, arguments.config_overrides)
         tokens = prepare(Path(folder), arguments.rows)
         results: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.contenders}
         for round_number in range(1, arguments.rounds + 1):
-            peak = measure_matmul_peak(device, precision)
             for name in arguments.contenders:
                 print(f"round {round_number} of {arguments.rounds}: {LABELS[name]}", file=sys.stderr)
-                results[name].append(run_contender(name, dataclasses.replace(task, seed=round_number), peak))
+                results[name].append(run_contender(name, dataclasses.replace(task, seed=round_number)))
         scaling = measure_scaling(Path(folder), arguments.growth_rows)
         encoder = encoder_of(our_model(task))
 
@@ -92,7 +93,8 @@ def main() -> None:
         f"each on average, {arguments.model_shape}, {precision} on {machine['device_name']} "
         f"({machine['cpu_count']} cores, torch {machine['torch']}); medians of {arguments.rounds} rounds.\n"
     )
-    print_tables(table, scaling)
+    print_table(table)
+    print_growth(scaling)
     print(json.dumps(ratios(table) | {"contenders": table, "growth": scaling, "machine": machine}))
 
 
@@ -118,11 +120,9 @@ def prepare(folder: Path, rows: int) -> dict[str, Any]:
     return counts
 
 
-def run_contender(name: str, task: Task, peak: float) -> dict[str, Any]:
-    """Run one contender in a new process; `peak` is the matmul rate (FLOP/s) measured in the same round."""
-    path = Path(task.folder) / "task.json"
-    path.write_text(json.dumps(dataclasses.asdict(task)))
-    return run_module("benchmarks.baselines", name, str(path)) | {"peak": peak}
+def run_contender(name: str, task: Task) -> dict[str, Any]:
+    """Run one contender in a new process."""
+    return run_module("benchmarks.baselines", name, str(task.save()))
 
 
 def run_module(*command: str) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def summarise(
     """Medians over the rounds, by contender.
 
     `training_mfu` and `scoring_mfu` (model FLOPs utilisation) are FLOP/s on real tokens over the FLOP/s of matrix
-    products in the same round and precision.
+    products in the same process and precision.
     """
     table = {}
     for name, rounds in results.items():
@@ -178,7 +178,7 @@ def summarise(
         for key in ("auc", *(key for key in rounds[0] if "padding" in key)):
             if key in rounds[0]:
                 row[key] = mean(run[key] for run in rounds)
-        if name == "ours":
+        if name == "ours" and "tokenizer_seconds" in tokens:
             row["tokenizer_rows_per_second"] = rounds[0]["scored_rows"] / tokens["tokenizer_seconds"]
         table[name] = row
     return table
@@ -216,8 +216,8 @@ def ratios(table: dict[str, dict[str, float]]) -> dict[str, float | None]:
     }
 
 
-def print_tables(table: dict[str, dict[str, float]], scaling: dict[str, float]) -> None:
-    """Print the results for people."""
+def print_table(table: dict[str, dict[str, float]]) -> None:
+    """Print the contenders' results for people."""
 
     def cell(row: dict[str, float], key: str, form: str) -> str:
         return format(row[key], form) if key in row else ""
@@ -245,6 +245,10 @@ def print_tables(table: dict[str, dict[str, float]], scaling: dict[str, float]) 
             )
         )
         print(f"\nPadding, of the positions that this package computes: {' '.join(shares)}.")
+
+
+def print_growth(scaling: dict[str, float]) -> None:
+    """Print the results of `measure_scaling` for people."""
     sentences = (
         "\nFrom {few_rows:,.0f} to {many_rows:,.0f} rows, with a negligible model: loading runs at "
         "{loading_rate_ratio:.2f} of the rate ({loaded_rows_per_second:,.0f} rows/s), scoring at "

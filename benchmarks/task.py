@@ -1,25 +1,40 @@
-"""What all contenders of `benchmarks.speed` are given and measured by: rows, model, clock and memory."""
+"""What all contenders of the speed benchmarks are given and measured by: rows, model, clock and memory."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
+import transformers
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import BertConfig, PreTrainedTokenizerFast, TrainerCallback
 
 from benchmarks.memory import process_memory
+from benchmarks.random_rows import padding_tokenizer
+from benchmarks.sample import sample_tokenizer
 from toxicity.core.arguments import ModelArguments
+from toxicity.hardware.process import prepare_process
 from toxicity.models.classifier import SAMPLE_MODEL
 
 BATCH_SIZE = 32
-
-
-WARM_UP_ROWS = 2 * BATCH_SIZE
+# Models with random weights, by their shape; what is not said is as in BERT-base.
+SHAPES: dict[str, dict[str, int]] = {
+    "bert-base": {},
+    "tiny": {
+        "vocab_size": 2048,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    },
+}
 
 
 @dataclasses.dataclass
@@ -27,12 +42,16 @@ class Task:
     """The task of every contender.
 
     Attributes:
-        folder: holds the saved datasets `train`, `validation` and `published`, with the columns `text`, `input_ids`,
-            `length` and `labels`.
+        folder: holds the saved datasets `train`, `validation` and `published`, with the columns `input_ids`, `length`
+            and `labels`, and `text` unless `random_tokens`.
         seed: of the classification head, the order of rows and the dropout.
         precision: `no` (fp32), `fp16` or `bf16`.
-        model_shape: `minilm`, pretrained, or `bert-base` with random weights.
+        model_shape: `minilm`, pretrained, or one of `SHAPES` with random weights.
         config_overrides: as the flag of run_toxicity.py.
+        batch_size: rows of an optimiser step.
+        eval_batch_size: rows that are scored at a time, where nothing else decides it.
+        random_tokens: whether the rows are of `random_rows`, so that there is no text and no need of a tokenizer.
+        limit: most rows of a dataset that are used; None for all.
     """
 
     folder: str
@@ -40,15 +59,42 @@ class Task:
     precision: str
     model_shape: str
     config_overrides: str | None = None
+    batch_size: int = BATCH_SIZE
+    eval_batch_size: int = BATCH_SIZE
+    random_tokens: bool = False
+    limit: int | None = None
+
+    @property
+    def warm_up_rows(self) -> int:
+        """Rows that are trained on and scored before the clock starts."""
+        return 2 * self.batch_size
 
     @property
     def minilm(self) -> ModelArguments:
         """The pretrained checkpoint of the shape `minilm`."""
         return ModelArguments(SAMPLE_MODEL, config_overrides=self.config_overrides)
 
+    def save(self) -> Path:
+        """Write the task as JSON into its folder, for a process of its own, and return the path."""
+        path = Path(self.folder) / "task.json"
+        path.write_text(json.dumps(dataclasses.asdict(self)))
+        return path
+
+    def random_config(self) -> BertConfig:
+        """Config of a model with random weights."""
+        config = BertConfig(num_labels=1, problem_type="multi_label_classification", **SHAPES[self.model_shape])
+        if self.config_overrides:
+            config.update_from_string(self.config_overrides)
+        return config
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer of the rows, or one that only pads."""
+        return padding_tokenizer() if self.random_tokens else sample_tokenizer()
+
     def rows(self, split: str) -> Dataset:
         """Load a dataset of the folder."""
-        return Dataset.load_from_disk(str(Path(self.folder) / split))
+        rows = Dataset.load_from_disk(str(Path(self.folder) / split))
+        return rows if self.limit is None else rows.select(range(min(len(rows), self.limit)))
 
 
 class Stopwatch(TrainerCallback):
@@ -61,6 +107,38 @@ class Stopwatch(TrainerCallback):
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Stop."""
         self.seconds = now() - self.started
+
+
+def run_named(
+    functions: Mapping[str, Callable[[Task], dict[str, Any]]], description: str | None, untuned: Sequence[str] = ()
+) -> None:
+    """The command line `NAME TASK.json`: call a function with a saved task, and print its result as one JSON line.
+
+    Those that are not `untuned` get this package's settings of threads and allocator.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=functions)
+    parser.add_argument("task", type=Path)
+    arguments = parser.parse_args()
+    task = Task(**json.loads(arguments.task.read_text()))
+    if arguments.name not in untuned:
+        prepare_process()
+    if task.model_shape == "tiny":
+        torch.set_num_threads(1)  # matrices this small gain nothing from a second thread
+    quiet()
+    print(json.dumps(functions[arguments.name](task)), flush=True)
+
+
+def quiet() -> None:
+    """No progress bars, and no warnings of transformers."""
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def now() -> float:

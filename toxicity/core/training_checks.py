@@ -54,7 +54,7 @@ MANY_STEPS = 10**9
 def require_dictionaries(args: TrainingArguments) -> None:
     """Raise `RequestError` for a flag whose value should be a dictionary, or a file with one, and is neither."""
     for name, may_be_file in DICTIONARIES.items():
-        value = getattr(args, name)
+        value = getattr(args, name, None)  # transformers 5.17 lacks the newest of them
         if not isinstance(value, str):
             continue
         try:

@@ -215,19 +215,23 @@ class ToxicityTrainer(PartsTrainer):
             return None
         return torch_dtype(precision)
 
+    def scoring_budget(self, rows: TokenRows) -> int:
+        """Most tokens that are scored at once."""
+        on_cpu, asked = self.args.device.type == "cpu", self.args.max_tokens_per_batch
+        if on_cpu or self.is_fsdp_enabled or asked not in (None, "auto"):
+            return self.max_tokens or self.args.per_device_eval_batch_size * int(rows.lengths.max())
+        # More than there is room for in training; a batch that does not fit after all is halved.
+        return scoring_tokens(self.args.device)
+
     def _scorer(self, rows: TokenRows) -> BatchScorer:
-        on_cpu, dtype = self.args.device.type == "cpu", self._half_precision
+        dtype = self._half_precision
         # In fp16 a CPU computes with autocast.
-        copied = dtype is not None and not (on_cpu and dtype == torch.float16)
-        max_tokens = self.max_tokens or self.args.per_device_eval_batch_size * int(rows.lengths.max())
-        if not (on_cpu or self.is_fsdp_enabled or (self.args.max_tokens_per_batch or "auto") != "auto"):
-            # More than there is room for in training; a batch that does not fit after all is halved.
-            max_tokens = scoring_tokens(self.args.device)
+        copied = dtype is not None and not (self.args.device.type == "cpu" and dtype == torch.float16)
         return BatchScorer(
             in_half(self.model, dtype) if copied else self.model,
             self.layout,
             self.args.device,
-            max_tokens,
+            self.scoring_budget(rows),
             nullcontext if copied else self.accelerator.autocast,
             halve_when_full=not self.is_fsdp_enabled,
         )

@@ -11,6 +11,7 @@ from cards import A100, CARDS, V100, put_in
 from toxicity.core.errors import RunFailure
 from toxicity.training import evaluate as evaluate_module
 from toxicity.training import trainer as trainer_module
+from toxicity.training.accelerator import reduce_in_fp32
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -19,7 +20,7 @@ def test_fsdp_sums_gradients_in_fp32(make_trainer, version):
     plugin.set_mixed_precision("bf16")
     trainer = make_trainer()
     trainer.accelerator.state.fsdp_plugin = plugin
-    trainer_module.reduce_in_fp32(trainer.accelerator)
+    reduce_in_fp32(trainer.accelerator)
     policy = plugin.mixed_precision_policy
     assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32)
     if version == 2:
@@ -29,7 +30,7 @@ def test_fsdp_sums_gradients_in_fp32(make_trainer, version):
 def test_fsdp_in_fp32_needs_no_policy(make_trainer):
     trainer = make_trainer()
     trainer.accelerator.state.fsdp_plugin = SimpleNamespace(mixed_precision_policy=None)
-    trainer_module.reduce_in_fp32(trainer.accelerator)
+    reduce_in_fp32(trainer.accelerator)
     assert trainer.accelerator.state.fsdp_plugin.mixed_precision_policy is None
 
 

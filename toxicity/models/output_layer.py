@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 from toxicity.core.errors import RequestError
 from toxicity.models.cpu_layers import Linear
@@ -22,8 +23,11 @@ class OutputLayer(Linear):
     """
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Logits, in the type of the weights."""
+        """Logits, in fp32 or the wider type of the weights."""
         with torch.autocast(states.device.type, enabled=False):
+            if self.weight.dtype in (torch.float16, torch.bfloat16):  # as FSDP gathers them
+                bias = None if self.bias is None else self.bias.float()
+                return linear(states.float(), self.weight.float(), bias)
             return super().forward(states.to(self.weight.dtype))
 
 

@@ -54,15 +54,27 @@ class Monitor(TrainerCallback):
         """Keep the norm of this step's gradient on its device: an infinite one explains a bad loss in the next step."""
         self._gradient_norms[self.trainer.state.global_step] = norm
 
-    def loss_is_bad(self) -> torch.Tensor:
-        """Whether a loss of the step in progress is not finite, a bool scalar on its device.
+    def has_optimiser_pass_over_bad_losses(self) -> bool:
+        """Have the optimiser pass over this step if its loss is not finite, without waiting for it; False if it cannot.
 
-        For an optimiser that passes over such steps, so that `note_gradient` is not needed: its state after a bad loss
-        is then that of the step before.
+        Its state then tells, after a bad loss, whether the gradient of the step before was infinite: `note_gradient`
+        is not needed.
         """
+        trainer = self.trainer
+        optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+        # A gradient scaler has the optimiser pass over such steps by itself.
+        if trainer.accelerator.scaler is None:
+            if trainer.is_fsdp_enabled or not optimizer.defaults.get("fused"):
+                return False
+            losses = [loss.float() for step, _, loss in self._losses if step == trainer.state.global_step]
+            bad = torch.stack(losses).isfinite().all().logical_not().float()
+            if trainer.args.world_size > 1:
+                # All processes pass over the step, or none: after it their weights are the same.
+                bad = trainer.accelerator.reduce(bad).clamp(max=1.0)
+            # As a gradient scaler tells a fused optimiser of an overflow.
+            optimizer.found_inf = bad
         self._bad_losses_change_nothing = True
-        losses = [loss.float() for step, _, loss in self._losses if step == self.trainer.state.global_step]
-        return torch.stack(losses).isfinite().all().logical_not()
+        return True
 
     def note_save(self, seconds: float) -> None:
         """Note that a checkpoint was written, and how long that took."""

@@ -211,27 +211,13 @@ class ResumableTrainer(Trainer):
         )
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        # The log has the norm only every `logging_steps`; the monitor needs that of the step before a bad loss.
-        if grad_norm is None and self._bad_losses_change_nothing():
+        # Without clipping, the monitor needs no pass over all gradients for it.
+        if grad_norm is None and self.monitor.has_optimiser_pass_over_bad_losses():
             return None
+        # The log has the norm only every `logging_steps`; the monitor needs that of the step before a bad loss.
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         self.monitor.note_gradient(grad_norm)
         return grad_norm
-
-    def _bad_losses_change_nothing(self) -> bool:
-        """Have the optimiser pass over this step if its loss is bad, without waiting for it; False if it cannot.
-
-        Its state then tells after a bad loss whether the gradient before it was infinite, which without clipping saves
-        a pass over all gradients in every step.
-        """
-        if self.accelerator.scaler is not None:
-            return True  # it has the optimiser pass over such steps by itself
-        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
-        if self.is_fsdp_enabled or not optimizer.defaults.get("fused"):
-            return False
-        # As a gradient scaler tells a fused optimiser of an overflow.
-        optimizer.found_inf = self.monitor.loss_is_bad().float()
-        return True
 
     def _load_best_model(self) -> None:
         best = Path(self.state.best_model_checkpoint)

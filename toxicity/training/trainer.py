@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DynamoBackend
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
@@ -32,6 +30,7 @@ from toxicity.models.gradients import weights_without_gradient
 from toxicity.models.half_weights import cast_once
 from toxicity.models.padding_free import layout_for
 from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens, why_not_finite
+from toxicity.training.accelerator import reduce_in_fp32, scale_on_cpu, take_compiler
 from toxicity.training.batching import Collator, EpochSampler, EvenSampler, steps_with_later_negatives
 from toxicity.training.callbacks import LogLines, keep_trackers_open
 from toxicity.training.losses import mean_binary_cross_entropy, training_loss
@@ -98,21 +97,12 @@ class ToxicityTrainer(PartsTrainer):
         keep_trackers_open(self)
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Compute in fp16 on a CPU too, where Accelerate would compute in fp32 and still report fp16; note `compiler`.
-
-        `compiler` holds the options of torch.compile, from the flags or from the Accelerate config.
-        """
+        """Make the accelerator as the Trainer does, with what `training.accelerator` adds; note its `compiler`."""
         super().create_accelerator_and_postprocess()
+        scale_on_cpu(self.accelerator)
         reduce_in_fp32(self.accelerator)
-        if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
-            self.accelerator.native_amp = True
-            self.accelerator.scaler = torch.amp.GradScaler("cpu")
-        # Accelerate would compile the model as a whole, in which each packed batch has another shape.
-        plugin = self.accelerator.state.dynamo_plugin
-        self.compiler = {}
-        if plugin.backend != DynamoBackend.NO and not self.is_fsdp_enabled:
-            self.compiler = {"backend": plugin.backend.value.lower(), "mode": plugin.mode, "options": plugin.options}
-            plugin.backend = DynamoBackend.NO
+        # A sharded model is compiled as a whole.
+        self.compiler = {} if self.is_fsdp_enabled else take_compiler(self.accelerator)
 
     def _compile_layers(self) -> None:
         layers = compile_layers(self.model, **self.compiler)
@@ -287,17 +277,6 @@ def _has_unused_weights(model: PreTrainedModel, rows: TokenRows) -> bool:
             "them, as if with --ddp_find_unused_parameters true."
         )
     return bool(unused)
-
-
-def reduce_in_fp32(accelerator: Accelerator) -> None:
-    """With FSDP, sum gradients and return outputs in fp32, where Accelerate would do both in half precision."""
-    plugin = getattr(accelerator.state, "fsdp_plugin", None)
-    if plugin is None or plugin.mixed_precision_policy is None:
-        return
-    policy = plugin.mixed_precision_policy
-    # The first version of FSDP has no setting for outputs.
-    in_fp32 = {"reduce_dtype", "output_dtype"} & {field.name for field in fields(policy)}
-    plugin.mixed_precision_policy = replace(policy, **dict.fromkeys(in_fp32, torch.float32))
 
 
 def _require_both_classes(rows: TokenRows) -> None:

@@ -95,6 +95,7 @@ def put_in(monkeypatch, card: Card) -> torch.device:
     answers = {
         "is_available": usable,
         "device_count": int(usable),
+        "current_device": 0,
         "get_device_name": card.name,
         "get_device_capability": card.capability,
         "get_device_properties": properties,

@@ -61,6 +61,7 @@ def test_tf32_is_named_where_fp32_is_chosen_on_a_card_that_has_it(
         accelerator=SimpleNamespace(mixed_precision=precision),
         layout=trainer.layout,
         max_tokens=None,
+        compiler={},
         model=None,
     )
     with caplog.at_level("INFO", logger="toxicity"):

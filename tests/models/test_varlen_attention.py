@@ -74,11 +74,11 @@ def test_a_kernel_that_is_not_there(kernel):
 
 
 def test_other_makers_and_cards_before_ampere(monkeypatch):
-    assert fault_of(memory_efficient, torch.device("mps"), FP32, 64) == "only tried with CUDA"
+    assert fault_of(memory_efficient, torch.device("mps"), FP32, 64) == "only tried on cards of NVIDIA"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
     assert fault_of(flash, CUDA, FP16, 64) == "needs a card of compute capability 8.0"
     monkeypatch.setattr(torch.version, "hip", "6.4")
-    assert fault_of(memory_efficient, CUDA, FP16, 64) == "only tried with CUDA"
+    assert fault_of(memory_efficient, CUDA, FP16, 64) == "only tried on cards of NVIDIA"
 
 
 def sees_its_neighbours(query, key, value, boundaries, longest, dropout, scaling):

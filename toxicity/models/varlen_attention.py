@@ -150,7 +150,7 @@ def fault_of(
     generator = torch.Generator().manual_seed(0)
     try:
         if torch.version.hip or device.type not in ("cuda", "cpu"):
-            return "only tried with CUDA"
+            return "only tried on cards of NVIDIA"
         if kernel is flash and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
             return "needs a card of compute capability 8.0"
         *inputs, gradient = (

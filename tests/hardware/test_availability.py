@@ -1,5 +1,6 @@
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -70,8 +71,15 @@ def test_torch_is_asked_what_keeps_it_from_the_card(monkeypatch):
 
 def test_a_build_is_named_by_the_cards_name(monkeypatch):
     put_in(monkeypatch, CARDS["build for CPUs"])
-    assert why_on_processor([(V100.name, "580")]).endswith("make setup GPU=v100")
-    assert why_on_processor([("NVIDIA B200", "580")]).endswith("make setup GPU=ampere")
+    assert why_on_processor([(V100.name, "580")]).endswith("make clean, then make setup GPU=v100")
+    assert why_on_processor([("NVIDIA B200", "580")]).endswith("make clean, then make setup GPU=ampere")
+
+
+@pytest.mark.parametrize(("version", "older"), [("2.14.1+cu130", True), ("2.8.0+cu128", True), ("2.7.1+cu126", False)])
+def test_a_build_for_older_drivers_is_named_where_this_is_none(version, older, monkeypatch):
+    put_in(monkeypatch, replace(CARDS["driver too old"], torch=version))
+    assert ("pip install torch==2.7.1" in unused_gpu()) is older
+    assert "Update the driver" in unused_gpu()
 
 
 def test_commands_say_once_that_they_leave_a_card_alone(checkpoint, comments_csv, model_dir, tmp_path, home):
@@ -83,6 +91,6 @@ def test_commands_say_once_that_they_leave_a_card_alone(checkpoint, comments_csv
     for command in (["run_toxicity.py", *training], ["-m", "toxicity.predict", *scoring]):
         done = run(sys.executable, *command, **here, **home)
         assert done.returncode == 0, done.stderr
-        why = "is a build for CPUs" if torch.version.cuda is None else "CUDA_VISIBLE_DEVICES= hides"
+        why = "is a build for CPUs" if torch.version.cuda is None else "CUDA_VISIBLE_DEVICES='' hides"
         assert done.stderr.count("Working on the processor: ") == 1
         assert f"{why} the Tesla V100" in done.stderr.replace(" and cannot use", "")

@@ -28,14 +28,19 @@ def why_on_processor(cards: Sequence[tuple[str, str]], gpu: str | None = None) -
     card, version = f"the {name} of this machine", f"torch {torch.__version__}"
     if torch.version.cuda is None:
         what = "a build for AMD's GPUs" if torch.version.hip else "a build for CPUs"
-        return f"{version} is {what} and cannot use {card}: make setup GPU={gpu or _kind_by_name(name) or 'ampere'}"
+        # An environment that has a torch of the same version keeps it.
+        setup = f"make clean, then make setup GPU={gpu or _kind_by_name(name) or 'ampere'}"
+        return f"{version} is {what} and cannot use {card}: {setup}"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and _hides_all(visible, len(cards)):
-        return f"CUDA_VISIBLE_DEVICES={visible} hides {card} from torch: leave it out, or name a GPU by its number."
+        value = visible or "''"
+        return f"CUDA_VISIBLE_DEVICES={value} hides {card} from torch: leave it out, or name a GPU by its number."
+    older = "."
+    if not torch.__version__.startswith("2.7."):
+        older = ", or, for a card from before Blackwell, take a build for older drivers: pip install torch==2.7.1"
     return (
         f"{version}, built for CUDA {torch.version.cuda}, cannot use {card} with driver {driver} ({_cuda_error()}). "
-        "Update the driver, or, for a card from before Blackwell, take a build for older drivers: "
-        "pip install --force-reinstall torch==2.7.1"
+        f"Update the driver{older}"
     )
 
 

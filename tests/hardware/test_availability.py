@@ -47,6 +47,21 @@ def test_a_card_without_kernels_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("card", "device", "message"),
+    [
+        (CARDS["hidden"], "cuda", "CUDA_VISIBLE_DEVICES='' hides the Tesla V100"),
+        (CARDS["build for CPUs"], "cuda:0", "is a build for CPUs"),
+        (NO_CARD, "cuda", "no GPU that torch can use as cuda: leave the device out"),
+        (V100, "cuda:3", "cuda:3 is not among the 1 that torch sees"),
+    ],
+)
+def test_a_card_that_is_asked_for_and_cannot_be_used_is_refused(card, device, message, monkeypatch):
+    put_in(monkeypatch, card)
+    with pytest.raises(RequestError, match=message):
+        require_kernels_for(torch.device(device))
+
+
+@pytest.mark.parametrize(
     ("visible", "hidden"),
     [("", True), ("-1", True), ("2", True), ("none", True), ("0", False), ("1,7", False), ("GPU-8f6e", False)],
 )

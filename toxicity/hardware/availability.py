@@ -65,9 +65,14 @@ def require_kernels(machine: Mapping[str, Any]) -> None:
 
 
 def require_kernels_for(device: torch.device) -> None:
-    """`require_kernels` for a device of this machine."""
+    """`require_kernels` for a device of this machine; raises `RequestError` too for a GPU that torch cannot use."""
     if device.type != "cuda":
         return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        raise RequestError(unused_gpu() or f"there is no GPU that torch can use as {device}: leave the device out.")
+    if (device.index or 0) >= count:
+        raise RequestError(f"{device} is not among the {count} that torch sees, of which the first is cuda:0.")
     require_kernels(
         {
             "device_name": torch.cuda.get_device_name(device),

@@ -21,8 +21,8 @@ wheels where there is a network (for the Python of that machine, here 3.12) and 
 
     pip download --no-deps --python-version 3.12 --dest wheels datasets==5.2.0 evaluate==0.4.6 dill==0.4.1 \\
         multiprocess==0.70.19 requests==2.34.2 urllib3==2.8.0
-    pip install --no-index --no-deps wheels/*.whl         # on that machine; or, without installing,
-    PYTHONPATH=$(echo wheels/*.whl | tr ' ' ':') python -m benchmarks.gpu
+    pip install --no-index --no-deps --target site wheels/*.whl      # on that machine, in this folder
+    PYTHONPATH=site python -m benchmarks.gpu
 """
 
 from __future__ import annotations
@@ -266,7 +266,9 @@ def run_rounds(record: Record, task: Task, encoder: Encoder, rounds: int) -> Non
 def run_extras(record: Record, task: Task, encoder: Encoder) -> None:
     """What is measured if time is left: fp32, with fewer rows, and this package with torch.compile."""
     less = dataclasses.replace(task, precision="no", limit=max(BATCH_SIZE, record.data["task"]["rows"] // FP32_SHARE))
-    extras = [("compiled", "ours_compiled", task)]
+    # Triton, which torch.compile makes kernels with, needs compute capability 7.0.
+    can_compile = float(record.data["machine"].get("compute_capability") or 7) >= 7
+    extras = [("compiled", "ours_compiled", task)] * can_compile
     if task.precision != "no":
         extras = [("fp32", "ours", less), ("fp32", "hf_best", less), *extras]
     last = [note.get("seconds", 0) for name, note in record.data["steps"].items() if name.startswith("round")]

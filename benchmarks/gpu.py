@@ -21,8 +21,8 @@ wheels where there is a network (for the Python of that machine, here 3.12) and 
 
     pip download --no-deps --python-version 3.12 --dest wheels datasets==5.2.0 evaluate==0.4.6 dill==0.4.1 \\
         multiprocess==0.70.19 requests==2.34.2 urllib3==2.8.0
-    pip install --no-index --no-deps --target site wheels/*.whl      # on that machine, in this folder
-    PYTHONPATH=site python -m benchmarks.gpu
+    pip install --no-index --no-deps --target carried wheels/*.whl   # on that machine, in this folder
+    PYTHONPATH=carried python -m benchmarks.gpu
 """
 
 from __future__ import annotations

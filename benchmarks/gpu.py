@@ -21,8 +21,8 @@ wheels where there is a network (for the Python of that machine, here 3.12) and 
 
     pip download --no-deps --python-version 3.12 --dest wheels datasets==5.2.0 evaluate==0.4.6 dill==0.4.1 \\
         multiprocess==0.70.19 requests==2.34.2 urllib3==2.8.0
-    pip install --no-index --no-deps wheels/*.whl         # on that machine; or, without installing,
-    PYTHONPATH=$(echo wheels/*.whl | tr ' ' ':') python -m benchmarks.gpu
+    pip install --no-index --no-deps --target carried wheels/*.whl   # on that machine, in this folder
+    PYTHONPATH=carried python -m benchmarks.gpu
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -45,11 +46,11 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.gpu_report import contract, is_correct, print_report
+from benchmarks.gpu_report import contract, is_correct, print_report, reasons
 from benchmarks.random_rows import random_rows
 from benchmarks.sample import MAX_SEQ_LENGTH
 from benchmarks.speed import summarise
-from benchmarks.task import SHAPES, Task
+from benchmarks.task import SHAPES, Task, quiet
 from benchmarks.trainers import stock_model
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.files import write_text
@@ -57,7 +58,8 @@ from toxicity.hardware.availability import unused_gpu
 from toxicity.models.flops import Encoder, encoder_of
 
 CHECKS = ("packed_road", "loss_curves", "overflow", "resume")
-CONTENDERS = ("ours", "hf_padded", "hf_dynamic", "hf_best")
+# Those whose ratios are asked for come first, in case that there is no time for the last.
+CONTENDERS = ("ours", "hf_padded", "hf_best", "hf_dynamic")
 VERSIONS = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
 # An optimiser step of the published protocol has 2 × 32 rows; here they fit into a card's memory at once.
 BATCH_SIZE, EVAL_BATCH_SIZE, CHECK_BATCH_SIZE = 64, 256, 32
@@ -67,6 +69,12 @@ SECONDS_OF_SLOWEST, SHARE_OF_PEAK = 8.0, 0.3
 FEWEST_STEPS, MOST_STEPS = 12, 150
 # A step is not started with less time left, in seconds: Python and torch take as long to start.
 LEAST_SECONDS = 10.0
+# Kept for the end: the processes that are cut off, the file, the tables.
+LAST_SECONDS = 5.0
+# A step that hangs takes no more than this share of the time from the others.
+MOST_OF_TIME = 1 / 3
+# What is kept of the log of a step that failed, in characters.
+LOG_CHARACTERS = 4_000
 # fp32 takes this many times fewer rows.
 FP32_SHARE = 4
 
@@ -80,9 +88,13 @@ class Record:
     """
 
     def __init__(self, minutes: float, on_cpu: bool) -> None:
-        self.started = psutil.Process().create_time()
-        self.deadline = self.started + 60 * minutes
-        self.environment = os.environ | {"HF_HUB_OFFLINE": "1"} | ({"CUDA_VISIBLE_DEVICES": ""} if on_cpu else {})
+        # In a virtual machine, the clock may have been set since the system started, which this is counted from.
+        self.started = min(max(psutil.Process().create_time(), time.time() - 60), time.time())
+        self.deadline = self.started + 60 * minutes - LAST_SECONDS
+        self.longest = 60 * minutes * MOST_OF_TIME
+        # Of several cards, the first: the Trainer of transformers would use all.
+        card = "" if on_cpu else os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+        self.environment = os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": card, "PYTHONFAULTHANDLER": "1"}
         self.path: Path | None = None
         self.data: dict[str, Any] = {"schema_version": 1, "measured_at": datetime.now(UTC).isoformat("T", "seconds")}
         self.data |= {"complete": False, "steps": {}}
@@ -106,27 +118,41 @@ class Record:
         """
         left, began = self.seconds_left(), time.time()
         print(f"{name}, {left:.0f} s are left", file=sys.stderr)
-        result, note = None, {}
+        result, note, log = None, {}, None
         if left < LEAST_SECONDS:
             note["left_out"] = "the time was over"
         else:
             command = [sys.executable, "-m", f"benchmarks.{module}", function, str(task.save())]
+            # Libraries keep what they note beside the task: a home folder may be read-only.
+            environment = self.environment | {"HF_HOME": f"{task.folder}/home"}
+            limit = min(left, self.longest)
             try:
                 done = subprocess.run(
-                    command, capture_output=True, text=True, timeout=left, env=self.environment, errors="replace"
+                    command, capture_output=True, text=True, timeout=limit, env=environment, errors="replace"
                 )
                 note["seconds"] = round(time.time() - began, 1)
                 if done.returncode:
-                    print(done.stderr, file=sys.stderr)
-                    last = done.stderr.strip().splitlines()[-1:] or ["it wrote no message"]
-                    note["failed"] = f"exit code {done.returncode}: {last[0]}"
+                    log = done.stderr
+                    note["failed"] = f"exit code {done.returncode}: {error_in(log)}"
                 else:
                     result = json.loads(done.stdout.splitlines()[-1])
-            except subprocess.TimeoutExpired:
-                note |= {"seconds": round(time.time() - began, 1), "left_out": "it was cut off, as the time was over"}
+            except subprocess.TimeoutExpired as error:
+                log = (error.stderr or b"").decode(errors="replace")
+                hung = "failed" if limit < left else "left_out"
+                note |= {"seconds": round(time.time() - began, 1), hung: f"it was cut off after {limit:.0f} s"}
+        if log is not None:
+            print(log, file=sys.stderr)
+            note["log"] = log[-LOG_CHARACTERS:]
         self.data["steps"][name] = note
         self.write()
         return result
+
+
+def error_in(log: str) -> str:
+    """The first line of the last error in a log; its last line if there is none."""
+    # Those of CUDA go on for several lines, of which the last ones are the same for all.
+    errors = re.findall(r"^[\w.]+(?:Error|Exception|Failure)\b.*|^Fatal Python error.*|^error: .*", log, re.MULTILINE)
+    return [*(log.strip().splitlines()[-1:] or ["it wrote no message"]), *errors][-1]
 
 
 def main() -> int:
@@ -146,13 +172,14 @@ def main() -> int:
             or "this machine has no GPU that torch can use: run it on one that has, or on the processor, to see that "
             "it works: python -m benchmarks.gpu --device cpu --tiny"
         )
+    quiet()
     record = Record(arguments.minutes, on_cpu)
     with tempfile.TemporaryDirectory() as folder:
         shape = "tiny" if arguments.tiny else "bert-base"
         task = Task(folder, 1, "no", shape, None, CHECK_BATCH_SIZE, EVAL_BATCH_SIZE, random_tokens=True)
         found = record.run("machine", "gpu_profile", "machine", task)
         if found is None:
-            print(f"error: {record.data['steps']['machine']}", file=sys.stderr)
+            print(f"error: {reasons(record.data['steps']['machine'])}", file=sys.stderr)
             return 1
         precision = arguments.precision or found["precision"]
         record.data |= {"name": arguments.name or found["machine"]["label"], **found, "precision": precision}
@@ -241,7 +268,9 @@ def run_rounds(record: Record, task: Task, encoder: Encoder, rounds: int) -> Non
 def run_extras(record: Record, task: Task, encoder: Encoder) -> None:
     """What is measured if time is left: fp32, with fewer rows, and this package with torch.compile."""
     less = dataclasses.replace(task, precision="no", limit=max(BATCH_SIZE, record.data["task"]["rows"] // FP32_SHARE))
-    extras = [("compiled", "ours_compiled", task)]
+    # Triton, which torch.compile makes kernels with, needs compute capability 7.0.
+    can_compile = float(record.data["machine"].get("compute_capability") or 7) >= 7
+    extras = [("compiled", "ours_compiled", task)] * can_compile
     if task.precision != "no":
         extras = [("fp32", "ours", less), ("fp32", "hf_best", less), *extras]
     last = [note.get("seconds", 0) for name, note in record.data["steps"].items() if name.startswith("round")]

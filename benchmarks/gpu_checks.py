@@ -49,7 +49,10 @@ def packed_road(task: Task) -> dict[str, Any]:
 
     Model, layout and autocast are those that this package's Trainer makes; the logits of its scoring are compared, too.
     """
-    task = dataclasses.replace(task, config_overrides=NO_DROPOUT)
+    # With weights as small as BERT's at first, attention hardly counts: a state of its own is many times what a
+    # token gets from others, and attention to a wrong comment would be lost among the roundings of bf16.
+    large = f"initializer_range={task.random_config().hidden_size ** -0.5}"
+    task = dataclasses.replace(task, config_overrides=f"{NO_DROPOUT},{large}")
     comments = task.rows("train")
     by_length = np.argsort(-np.array(comments["length"][:]), kind="stable")
     comments = comments.select(by_length[np.linspace(0, len(by_length) - 1, REFERENCE_ROWS).astype(int)])

@@ -36,6 +36,15 @@ NUMBERS = {
 }
 
 
+# Of a failure on a GPU.
+LOG = """Traceback (most recent call last):
+  File "x.py", line 1, in <module>
+torch.AcceleratorError: CUDA error: no kernel image is available
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
+"""
+environments = []
+
+
 def contender(name):
     seconds = {"ours": 1.0, "ours_compiled": 0.5, "hf_padded": 4.0, "hf_dynamic": 3.0, "hf_best": 2.0}[name]
     run = {"training_seconds": seconds, "scoring_seconds": seconds / 2, "trained_rows": 192, "scored_rows": 192}
@@ -46,24 +55,28 @@ def contender(name):
 
 @pytest.fixture
 def run_steps(monkeypatch, tmp_path, capsys):
-    """Runs the benchmark with results made up, or the failures given: `cut off`, or an exit code."""
+    """Runs the benchmark with results made up, or the failures given: `hangs`, or an exit code."""
 
     def run(*flags, failures=None, seconds=0.0):
         steps = []
 
-        def step(command, timeout, **options):
+        def step(command, timeout, env, **options):
             name = command[3]
             steps.append(name)
+            environments.append(env)
             clock.now += min(seconds, timeout)
             left = json.loads((tmp_path / "x1.json").read_text()) if (tmp_path / "x1.json").exists() else None
             kept.append(left)
             failure = (failures or {}).get(name, 0)
-            if failure == "cut off" or seconds > timeout:
+            if failure == "hangs":
+                clock.now += timeout
+            if failure == "hangs" or seconds > timeout:
                 raise subprocess.TimeoutExpired(command, timeout)
             result = NUMBERS.get(name) or contender(name)
-            return subprocess.CompletedProcess(command, failure, f"log\n{json.dumps(result)}\n", "a\nOops: b\n")
+            return subprocess.CompletedProcess(command, failure, f"log\n{json.dumps(result)}\n", LOG)
 
         kept, clock = [], Clock()
+        environments.clear()
         monkeypatch.setattr(gpu, "time", clock)
         monkeypatch.setattr(gpu.psutil, "Process", lambda: clock)
         monkeypatch.setattr(gpu.subprocess, "run", step)
@@ -112,26 +125,65 @@ def test_results_are_on_disk_after_every_step(run_steps):
     kept = run_steps("--tiny")[2]
     assert kept[:2] == [None, None], "the machine names the file"
     assert [len(record["steps"]) for record in kept[2:]] == list(range(2, 10))
-    assert kept[-1]["contenders"].keys() == {"ours", "hf_padded", "hf_dynamic"}
+    assert kept[-1]["contenders"].keys() == {"ours", "hf_padded", "hf_best"}
     assert kept[-1]["result"]["training_vs_hf_padded"] == 4
 
 
 @pytest.mark.parametrize(
     ("failures", "code", "correct", "shown"),
     [
-        ({"resume": 1}, 1, False, "exit code 1: Oops: b"),
-        ({"hf_best": 1}, 1, True, "exit code 1: Oops: b"),
-        ({"resume": "cut off"}, 0, None, "cut off"),
-        ({"hf_best": "cut off"}, 0, True, "cut off"),
+        ({"resume": 1}, 1, False, "exit code 1: torch.AcceleratorError: CUDA error: no kernel image is available"),
+        ({"hf_best": 1}, 1, True, "exit code 1: torch.AcceleratorError: CUDA error: no kernel image is available"),
+        ({"resume": "hangs"}, 1, False, "cut off after 160 s"),
+        ({"hf_best": "hangs"}, 1, True, "cut off after 160 s"),
     ],
 )
 def test_what_fails_is_told_and_the_rest_is_measured(run_steps, failures, code, correct, shown):
     got, steps, _, record, last, table = run_steps("--tiny", failures=failures)
     assert (got, last["correct"], record["complete"]) == (code, correct, False)
-    assert steps[-1] == "hf_best"
+    assert steps[-1] == gpu.CONTENDERS[-1]
+    assert [name for name, note in record["steps"].items() if "log" in note] == [
+        name for name in record["steps"] if name.split(": ")[-1] in failures
+    ]
     assert shown in table
     assert last["training_vs_hf_padded"] == 4
     assert (last["training_vs_hf_best"] is None) == ("hf_best" in failures)
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "card"),
+    [(None, "cuda", "0"), ("2,3", "cuda", "2"), ("MIG-1f", "cuda", "MIG-1f"), ("2", "cpu", "")],
+)
+def test_steps_see_one_card_and_no_network(run_steps, monkeypatch, visible, device, card):
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    run_steps("--tiny", "--device", device)
+    assert {(step["CUDA_VISIBLE_DEVICES"], step["HF_HUB_OFFLINE"]) for step in environments} == {(card, "1")}
+    assert "HF_HOME" in environments[0]
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        (LOG, "torch.AcceleratorError: CUDA error: no kernel image is available"),
+        ("Fatal Python error: Segmentation fault\n\nThread 0x1\n  File x\n", "Fatal Python error: Segmentation fault"),
+        ("KeyError: 'a'\n\nDuring handling ...\nValueError: b\nmore\n", "ValueError: b"),
+        ("Killed\n", "Killed"),
+        ("", "it wrote no message"),
+    ],
+)
+def test_the_error_of_a_step_is_named(log, error):
+    assert gpu.error_in(log) == error
+
+
+@pytest.mark.parametrize("created", [0.0, 1e9 - 3600, 1e9 + 3600])
+def test_a_clock_that_was_set_costs_a_minute_at_most(monkeypatch, created):
+    monkeypatch.setattr(gpu, "time", Clock())
+    monkeypatch.setattr(Clock, "create_time", lambda self: created)
+    monkeypatch.setattr(gpu.psutil, "Process", Clock)
+    assert 8 * 60 - 65 <= gpu.Record(8, on_cpu=False).seconds_left() <= 8 * 60 - 5
 
 
 def test_a_check_that_is_not_passed_ends_with_1(run_steps, monkeypatch):
@@ -162,6 +214,12 @@ def test_rounds_and_extras_fill_the_time(run_steps, minutes, steps, rounds):
     assert record["seconds"] <= 60 * minutes
     assert record.get("extras", {}).keys() == {60: {"fp32", "compiled"}, 8: {"fp32"}}.get(minutes, set())
     assert (last["training_vs_hf_best"] is None) == ("hf_best" not in steps)
+
+
+def test_what_triton_cannot_compile_for_is_no_failure(run_steps, monkeypatch):
+    monkeypatch.setitem(MACHINE["machine"], "compute_capability", "6.0")
+    code, steps, *_ = run_steps("--minutes", 60)
+    assert (code, steps[-2:]) == (0, ["ours", "hf_best"])
 
 
 def test_rows_are_as_many_as_the_card_can_take():

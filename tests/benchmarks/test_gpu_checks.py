@@ -13,7 +13,7 @@ from benchmarks.gpu_checks import CHECKS, errors, within
 from benchmarks.gpu_profile import busy_seconds, costs, profile_steps
 from benchmarks.random_rows import LENGTHS, random_rows
 from benchmarks.task import Task
-from toxicity.models import varlen_attention
+from toxicity.models import attention, varlen_attention
 from toxicity.models.packing import Layout
 
 
@@ -66,6 +66,37 @@ def test_the_road_of_variable_length_is_checked_beside_its_fallback(task, monkey
     assert found["precisions"]["no"].keys() == {"chosen", "fallback", "stock", "scoring", "layout", "log"}
     assert "_efficient_attention_backward" in calls
     assert any("memory_efficient" in line for line in found["precisions"]["no"]["log"])
+
+
+BROKEN = {
+    "the next comment too": lambda boundaries, scaling: (boundaries[[0, *range(2, len(boundaries), 2)]], scaling),
+    "one token of the next comment": lambda boundaries, scaling: (
+        torch.cat([boundaries[:1], boundaries[1:-1] + 1, boundaries[-1:]]),
+        scaling,
+    ),
+    "no scale": lambda boundaries, scaling: (boundaries, 1.0),
+    "a scale that is off by half": lambda boundaries, scaling: (boundaries, 1.5 * scaling),
+}
+
+
+@pytest.mark.parametrize("fault", [*BROKEN, "a comment that is left out"])
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_attention_that_is_wrong_is_found(task, monkeypatch, precision, fault):
+    def attend(query, key, value, boundaries, longest, dropout, scaling):
+        changed = BROKEN[fault](boundaries, scaling) if fault in BROKEN else (boundaries, scaling)
+        attended = varlen_attention.attend(query, key, value, changed[0], 2 * longest, dropout, changed[1])
+        is_kept = torch.arange(len(attended)) < boundaries[-1 if fault in BROKEN else -2]
+        return attended * is_kept[:, None, None]
+
+    monkeypatch.setattr(attention, "attend", attend)
+    monkeypatch.setattr("toxicity.training.trainer.layout_for", lambda *options: Layout(packed=True, grouping="none"))
+    monkeypatch.setattr(gpu_checks, "precisions_of", lambda place: [precision])
+    monkeypatch.setattr(varlen_attention, "_kernels", {})
+    with kernels_on_cpu():
+        found = CHECKS["packed_road"](task)
+    roads = found["precisions"][precision]
+    assert not found["ok"]
+    assert [roads[road]["ok"] for road in ("chosen", "scoring", "fallback")] == [False, False, True], roads
 
 
 def test_a_wrong_gradient_of_one_small_parameter_is_found():

@@ -21,7 +21,6 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
-from toxicity.hardware.memory import full_card_explained
 from toxicity.hardware.precision import best_precision, precision_name, torch_dtype
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.compilation import compile_layers
@@ -63,15 +62,14 @@ class ToxicityTrainer(PartsTrainer):
             _require_both_classes(options["eval_dataset"])
         if args.world_size > 1 and args.ddp_find_unused_parameters is None and not args.is_sharded:
             args.ddp_find_unused_parameters = _has_unused_weights(model, options["train_dataset"])
-        with full_card_explained(args.device, "this model"):
-            super().__init__(
-                model=model,
-                args=args,
-                compute_loss_func=lambda outputs, labels, num_items_in_batch: training_loss(
-                    logits_of(outputs), **labels, num_items_in_batch=num_items_in_batch, coefficients=self.coefficients
-                ),
-                **options,
-            )
+        super().__init__(
+            model=model,
+            args=args,
+            compute_loss_func=lambda outputs, labels, num_items_in_batch: training_loss(
+                logits_of(outputs), **labels, num_items_in_batch=num_items_in_batch, coefficients=self.coefficients
+            ),
+            **options,
+        )
         self.metric = ToxicityMetric()
         precision = torch_dtype(self.accelerator.mixed_precision)
         self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id, precision)
@@ -88,8 +86,8 @@ class ToxicityTrainer(PartsTrainer):
             self.coefficients = self.coefficients.to(args.device)
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
-        self.max_tokens = choose_token_budget(args, self.model, self.layout, self.train_dataset, self.accelerator)
-        self.data_collator = Collator(self.layout, self.max_tokens)
+        budget = choose_token_budget(args, self.model, self.layout, self.train_dataset, self.accelerator)
+        self.data_collator = Collator(self.layout, budget)
         self._log_choices()
         if args.disable_tqdm:
             self.remove_callback(PrinterCallback)
@@ -244,15 +242,12 @@ class ToxicityTrainer(PartsTrainer):
             if best == precision:
                 logger.info(f"Computing in {name}: {reason}.")
             else:
-                tf32 = device.type == "cuda" and (precision, best) == ("no", "bf16") and torch.version.hip is None
+                has_tf32 = device.type == "cuda" and (precision, best) == ("no", "bf16") and torch.version.hip is None
+                tf32 = " Without it, --tf32 true has the tensor cores multiply fp32, with inputs of 10 bits."
                 logger.warning(
                     f"Computing in {name}, as the Accelerate config or its default says, but {reason}: "
-                    f"`mixed_precision: {best}` is the better choice here"
-                    + (
-                        ". Without it, --tf32 true has the tensor cores multiply fp32, with inputs of 10 bits."
-                        if tf32 and not self.args.tf32
-                        else "."
-                    )
+                    f"`mixed_precision: {best}` is the better choice here."
+                    f"{tf32 if has_tf32 and not self.args.tf32 else ''}"
                 )
         if device.type == "cpu":
             logger.info(describe_cpu_settings())

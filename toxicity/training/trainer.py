@@ -196,12 +196,12 @@ class ToxicityTrainer(PartsTrainer):
 
     @property
     def _half_precision(self) -> torch.dtype | None:
-        """The dtype that weights are converted to here; None in fp32, or where FSDP or a compiler converts them."""
-        precision = self.accelerator.mixed_precision
-        compiled = (self.compiler or self.args.torch_compile) and self.args.device.type != "cpu"
-        if precision not in ("fp16", "bf16") or self.is_fsdp_enabled or compiled:
-            return None
-        return torch_dtype(precision)
+        """The dtype that weights are converted to here; None in fp32, or where autocast, FSDP or a compiler does it."""
+        precision, on_cpu = self.accelerator.mixed_precision, self.args.device.type == "cpu"
+        compiled = (self.compiler or self.args.torch_compile) and not on_cpu
+        # In fp16 a CPU computes with autocast.
+        here = precision == "bf16" or (precision == "fp16" and not on_cpu)
+        return torch_dtype(precision) if here and not compiled and not self.is_fsdp_enabled else None
 
     def scoring_budget(self, rows: TokenRows) -> int:
         """Most tokens that are scored at once."""
@@ -213,8 +213,7 @@ class ToxicityTrainer(PartsTrainer):
 
     def _scorer(self, rows: TokenRows) -> BatchScorer:
         dtype = self._half_precision
-        # In fp16 a CPU computes with autocast.
-        copied = dtype is not None and not (self.args.device.type == "cpu" and dtype == torch.float16)
+        copied = dtype is not None
         return BatchScorer(
             in_half(self.model, dtype) if copied else self.model,
             self.layout,

@@ -102,6 +102,7 @@ def _padding(task: Task, trainer: ToxicityTrainer) -> dict[str, float]:
     pairs = sum(layout.computed_pairs(lengths[batch]) for batch in batches)
     scored_lengths = np.array(validation["length"][:])
     scored_lengths = scored_lengths[longest_first(scored_lengths)]
+    layout = trainer.scoring_layout
     parts = fill_batches(scored_lengths, max_tokens, padded=not layout.packed)
     scored = np.array([layout.computed_positions(scored_lengths[part]) for part in parts]).sum(0)
     return {

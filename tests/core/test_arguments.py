@@ -223,13 +223,6 @@ def test_help_renders(capsys):
     assert "--max_seq_length" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("has_accelerator", [True, False])
-def test_nothing_waits_for_a_copy_where_there_is_something_to_copy_to(monkeypatch, tmp_path, has_accelerator):
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_accelerator)
-    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
-    assert arguments.accelerator_config.non_blocking is has_accelerator
-
-
 @pytest.mark.parametrize("recipe", sorted(path.name for path in SAMPLE_RECIPE.parent.glob("*.yaml")))
 def test_every_recipe_can_be_read(recipe, comments_csv, tmp_path):
     source = () if recipe == "sample.yaml" else ("--train_file", str(comments_csv))

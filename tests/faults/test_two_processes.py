@@ -132,6 +132,21 @@ def test_the_process_that_had_the_bad_batch_names_it(flags, tmp_path):
     assert "not a finite number" not in ranks[0].errors
 
 
+@pytest.mark.parametrize("decay", [1.0, 0.9])
+def test_a_bad_loss_of_one_process_changes_the_weights_of_neither(flags, tmp_path, decay):
+    options = [*flags, *TWO, "--max_grad_norm", 0, "--optim", "adamw_torch_fused", "--layerwise_lr_decay", decay]
+    options += ["--output_dir", tmp_path / "run", "--save_strategy", "no"]
+    note = ("note_weights", tmp_path / "weights")
+    ranks = two_ranks(tmp_path, *options, faults=(note, (note, ("no_number_at_step", 4))))
+    assert [run.ended() for run in ranks] == [1, 1]
+    assert "the loss is not a finite number in step 5; the ids of that batch: " in ranks[1].errors
+    before = [(tmp_path / f"weights.{rank}").read_text().splitlines() for rank in range(2)]
+    assert before[0] == before[1]
+    assert len(before[0]) > 6, "the bad loss is found some steps later"
+    assert before[0][3] != before[0][4] == before[0][5] != before[0][6]
+    assert all(line.endswith("True") for line in before[0])
+
+
 def test_the_process_that_ran_out_of_memory_says_what_to_do(flags, tmp_path):
     options = [*flags, *TWO, "--output_dir", tmp_path / "run"]
     ranks = two_ranks(tmp_path, *options, faults=((), ("out_of_memory_at_step", 13)))

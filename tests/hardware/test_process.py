@@ -43,8 +43,10 @@ def test_what_the_user_set_stays(prepared, name):
     assert found == ("max_split_size_mb:128" if name == "PYTORCH_CUDA_ALLOC_CONF" else None)
 
 
-def test_windows_has_no_such_memory(prepared, monkeypatch):
-    monkeypatch.setattr(process.sys, "platform", "win32")
+@pytest.mark.parametrize(("system", "release"), [("win32", "11"), ("linux", "5.15.90.1-microsoft-standard-WSL2")])
+def test_windows_has_no_such_memory(prepared, monkeypatch, system, release):
+    monkeypatch.setattr(process.sys, "platform", system)
+    monkeypatch.setattr(process.platform, "release", lambda: release)
     assert prepared(V100) == (None, [False])
 
 

@@ -174,3 +174,17 @@ def test_the_layout_where_a_kernel_passes_its_test(tiny_config, monkeypatch):
 @pytest.mark.parametrize(("kind", "first_position"), [("bert", 0), ("roberta", 2), ("distilbert", 0)])
 def test_positions_of_packed_comments_begin_where_the_model_has_them(kind, first_position):
     assert layout_for(pair_of(kind)[1], CPU, 1).first_position == first_position
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [("bert", "attention_probs_dropout_prob"), ("distilbert", "attention_dropout")]
+)
+def test_a_kernel_that_drops_wrongly_serves_all_but_training_with_dropout(kind, option, monkeypatch):
+    model = pair_of(kind)[1]
+    monkeypatch.setattr(varlen_attention, "fault_of", lambda *arguments: "wrong" if arguments[-1] else None)
+
+    def grouping(training, dropout):
+        setattr(model.config, option, dropout)
+        return layout_for(model, torch.device("cuda"), 3, training=training).grouping
+
+    assert [grouping(True, 0.1), grouping(True, 0.0), grouping(False, 0.1)] == ["similar", "none", "none"]

@@ -62,18 +62,19 @@ def test_processes_share_the_rows_and_call_equally_often(model, rows, one_by_one
 class SmallMemory(nn.Module):
     """A model that runs out of memory for more than `most` comments."""
 
-    def __init__(self, model, most):
+    def __init__(self, model, most, error=None):
         super().__init__()
-        self.model, self.most = model, most
+        self.model, self.most, self.error = model, most, error or torch.OutOfMemoryError("too much")
 
     def forward(self, input_ids, attention_mask=None):
         if len(input_ids) > self.most:
-            raise torch.OutOfMemoryError("too much")
+            raise self.error
         return self.model(input_ids=input_ids, attention_mask=attention_mask)
 
 
-def test_a_batch_that_does_not_fit_is_scored_in_halves(model, rows, one_by_one, caplog):
-    logits = BatchScorer(SmallMemory(model, 3), PADDED, CPU, 10_000).score(rows)
+@pytest.mark.parametrize("error", [None, RuntimeError("MPS backend out of memory")])
+def test_a_batch_that_does_not_fit_is_scored_in_halves(model, rows, one_by_one, caplog, error):
+    logits = BatchScorer(SmallMemory(model, 3, error), PADDED, CPU, 10_000).score(rows)
     torch.testing.assert_close(logits, one_by_one, rtol=0, atol=1e-5)
     assert "16 comments do not fit" in caplog.text
 
@@ -121,3 +122,12 @@ def test_the_last_layer_of_any_family_computes_in_fp32(family, rows):
 def test_a_gpu_scores_many_tokens_at_a_time():
     assert scoring_tokens(CPU) == 8_192
     assert {scoring_tokens(torch.device(kind)) for kind in ("cuda", "mps")} == {65_536}
+
+
+@pytest.mark.parametrize(("device", "asked"), [("cuda", ["pinned", True]), ("mps", [False])])
+def test_only_copies_to_cuda_are_not_waited_for(model, monkeypatch, device, asked):
+    seen = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: seen.append("pinned") or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device, non_blocking: seen.append(non_blocking))
+    BatchScorer(model, PADDED, torch.device(device), 100)._moved({"input_ids": torch.ones(2)})
+    assert seen == asked

@@ -55,7 +55,10 @@ def test_kernels_that_compute_attention_pass(kernel, dtype, width):
     state = torch.random.get_rng_state()
     with kernels_on_cpu() as calls:
         assert fault_of(kernel, CPU, dtype, width) is None
-    assert len(calls) == 5, "forward and backward, without and with dropout, and for scoring"
+        assert len(calls) == 3, "forward and backward, and for scoring"
+        with torch.inference_mode():
+            assert fault_of(kernel, CPU, dtype, width, True) is None
+    assert len(calls) == 8, "with dropout forward and backward again"
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -70,11 +73,12 @@ def test_a_kernel_that_is_not_there(kernel):
     assert fault_of(kernel, CUDA, FP16, 64) is not None
 
 
-def test_rocm_and_cards_before_ampere(monkeypatch):
+def test_other_makers_and_cards_before_ampere(monkeypatch):
+    assert fault_of(memory_efficient, torch.device("mps"), FP32, 64) == "only tried on cards of NVIDIA"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
     assert fault_of(flash, CUDA, FP16, 64) == "needs a card of compute capability 8.0"
     monkeypatch.setattr(torch.version, "hip", "6.4")
-    assert fault_of(memory_efficient, CUDA, FP16, 64) == "not tried with ROCm"
+    assert fault_of(memory_efficient, CUDA, FP16, 64) == "only tried on cards of NVIDIA"
 
 
 def sees_its_neighbours(query, key, value, boundaries, longest, dropout, scaling):
@@ -109,21 +113,29 @@ def computes_nothing(query, key, value, *others):
     return 0 * (query + key + value)
 
 
-def drops_anew(query, key, value, boundaries, longest, dropout, scaling):
+def drops_others(first):
+    """A kernel whose backward pass drops other weights, but for the first so many comments."""
+
     class Attention(torch.autograd.Function):
         @staticmethod
-        def forward(context, query, key, value):
-            context.save_for_backward(query, key, value)
-            return memory_efficient(query, key, value, boundaries, longest, dropout, scaling)
+        def forward(context, *states_and_options):
+            context.save_for_backward(*states_and_options[:3])
+            context.options = states_and_options[3:]
+            context.state = torch.random.get_rng_state()
+            return memory_efficient(*states_and_options)
 
         @staticmethod
         def backward(context, gradient):
             inputs = [part.detach().requires_grad_() for part in context.saved_tensors]
-            with torch.enable_grad():
-                out = memory_efficient(*inputs, boundaries, longest, dropout, scaling)
-            return torch.autograd.grad(out, inputs, gradient)
+            same = context.options[0][first]
+            with torch.enable_grad(), torch.random.fork_rng([]):
+                torch.random.set_rng_state(context.state)
+                one = memory_efficient(*inputs, *context.options)
+                other = memory_efficient(*inputs, *context.options)
+                out = torch.cat([one[:same], other[same:]])
+            return *torch.autograd.grad(out, inputs, gradient), *[None] * 4
 
-    return Attention.apply(query, key, value)
+    return Attention.apply
 
 
 @pytest.mark.parametrize("dtype", [FP32, BF16])
@@ -137,12 +149,16 @@ def drops_anew(query, key, value, boundaries, longest, dropout, scaling):
         (not_a_number, "off by nan"),
         (gradient_is_not_a_number, "off by nan"),
         (wrong_in_scoring, "off by"),
-        (drops_anew, "another dropout"),
+        (drops_others(0), "another dropout"),
+        (drops_others(1), "another dropout"),
+        (drops_others(2), "another dropout"),
     ],
 )
 def test_kernels_that_compute_something_else_do_not_pass(kernel, fault, dtype):
     with kernels_on_cpu():
-        assert fault_of(kernel, CPU, dtype, 64).startswith(fault)
+        assert fault_of(kernel, CPU, dtype, 64, True).startswith(fault)
+        if "dropout" in fault:
+            assert fault_of(kernel, CPU, dtype, 64) is None
 
 
 def states_of(dtype):

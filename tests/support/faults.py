@@ -1,6 +1,7 @@
 """What happens to machines and to data, made to happen at a chosen place; each is called before the script starts."""
 
 import ctypes
+import hashlib
 import itertools
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from toxicity.training.monitor import all_finite
 from toxicity.training.resumable_trainer import ResumableTrainer
 from toxicity.training.trainer import ToxicityTrainer
 
@@ -121,6 +123,18 @@ def small_disk(folder, kibibytes):
             raise OSError(ctypes.get_errno(), "this kernel lets nobody make a file system of their own")
     copy = folder.with_name(f"{folder.name}-copy")
     Finalize(None, shutil.copytree, (folder, copy), exitpriority=1)
+
+
+def note_weights(path):
+    """Write down a digest of the weights, and whether they are finite, before every batch that is trained on."""
+
+    def act(trainer, _):
+        weights = [weight.detach() for weight in trainer.model.parameters()]
+        digest = hashlib.sha256(b"".join(weight.numpy().tobytes() for weight in weights)).hexdigest()
+        with Path(f"{path}.{trainer.args.process_index}").open("a") as file:
+            print(digest, all_finite(trainer.model), file=file)
+
+    _before_step(act)
 
 
 def slow_scoring(seconds):

@@ -81,7 +81,7 @@ def test_what_is_no_tensor_is_handed_on(moves):
     assert moves == [("cuda", True)]
 
 
-@pytest.mark.parametrize("non_blocking", [False, True])
-def test_other_devices_are_copied_to_as_asked(moves, non_blocking):
-    Batch(ids=torch.ones(2)).to("mps", non_blocking=non_blocking)
-    assert moves == [("mps", non_blocking)]
+def test_other_devices_are_waited_for(moves):
+    """Apple's would read the memory of tensors that are gone by then."""
+    Batch(ids=torch.ones(2)).to("mps", non_blocking=True)
+    assert moves == [("mps", False)]

@@ -5,8 +5,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from packed_models import packed_bert
 
 from toxicity.core.training_arguments import TrainingArguments
+from toxicity.models import varlen_attention
 from toxicity.models.half_weights import cast_once, encoder_layers
 from toxicity.training.trainer import ToxicityTrainer
 
@@ -17,14 +19,14 @@ HALF = {"fp16": torch.float16, "bf16": torch.bfloat16, "no": None}
 def make_on(make_trainer, monkeypatch):
     """Make a trainer that takes its device for another one."""
 
-    def make(device, **options):
+    def make(device, *model, **options):
         # The Trainer is to ask for the true one once, as that sets its processes up.
         belief = property(lambda args: args._setup_devices and torch.device(device))
         monkeypatch.setattr(TrainingArguments, "device", belief)
         for name in ("_move_model_to_device", "_log_choices"):
             monkeypatch.setattr(ToxicityTrainer, name, lambda *args: None)
         monkeypatch.setattr("toxicity.training.trainer.choose_token_budget", lambda *args: 5_000)
-        return make_trainer(**options)
+        return make_trainer(*model, **options)
 
     return make
 
@@ -51,6 +53,16 @@ def test_a_copy_in_half_precision_scores(make_on, device, precision):
     assert (scorer.model is trainer.model) == (not copied)
     assert (scorer.autocast is nullcontext) == copied
     assert {weight.dtype for weight in trainer.model.parameters()} == {torch.float32}
+
+
+def test_training_and_scoring_may_take_attention_of_different_kinds(make_on, monkeypatch, tiny_config):
+    tiny_config.attention_probs_dropout_prob = 0.1
+    monkeypatch.setattr(varlen_attention, "_kernels", {})
+    monkeypatch.setattr(varlen_attention, "fault_of", lambda *arguments: "wrong" if arguments[-1] else None)
+    trainer = make_on("cuda", packed_bert(tiny_config), precision="fp16")
+    trained, scored = trainer.data_collator.layout, trainer._scorer(trainer.eval_dataset).layout
+    assert [trained.grouping, scored.grouping] == ["similar", "none"]
+    assert trained.dtype == scored.dtype == torch.float16
 
 
 @pytest.mark.parametrize("reason", ["is_fsdp_enabled", "torch_compile"])

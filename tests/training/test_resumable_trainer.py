@@ -175,6 +175,15 @@ def test_a_bad_loss_without_clipping_leaves_the_weights_as_they_were(make_traine
     assert {state["step"].item() for state in trainer.optimizer.state.values()} == {3}
 
 
+@pytest.mark.parametrize(("kind", "listens"), [("cpu", True), ("cuda", True), ("mps", False)])
+def test_where_a_fused_optimiser_does_not_listen_the_norm_is_computed(make_trainer, monkeypatch, kind, listens):
+    trainer = make_trainer(max_grad_norm=0.0, optim="adamw_torch_fused")
+    trainer.create_optimizer()
+    trainer.monitor.note_loss(torch.ones(()))
+    monkeypatch.setattr(type(trainer.args), "device", torch.device(kind))
+    assert trainer.monitor.has_optimiser_pass_over_bad_losses() is listens
+
+
 @pytest.mark.parametrize("optim", ["adamw_torch_fused", "adamw_torch"])
 @pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
 def test_an_infinite_gradient_of_a_finite_loss_is_blamed_on_its_own_batch(make_trainer, max_grad_norm, optim):

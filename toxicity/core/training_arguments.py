@@ -113,9 +113,6 @@ class TrainingArguments(HfTrainingArguments):
             self.trackio_static_space_id = False
         # Memory is pinned for copies to an accelerator; without one torch warns.
         self.dataloader_pin_memory &= torch.accelerator.is_available()
-        if self.dataloader_pin_memory and self.accelerator_config is None:
-            # So that the copies of a batch overlap with computation.
-            self.accelerator_config = {"non_blocking": True}
         try:
             with _kubeflow_not_looked_for():
                 super().__post_init__()

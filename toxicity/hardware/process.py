@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 
 import torch
@@ -27,8 +28,10 @@ def _prepare_cuda() -> None:
     if torch.version.cuda is None or not torch.cuda.is_available():
         return
     # Every batch has another shape: blocks of fixed size would leave gaps in memory that none of the next fits into.
-    # Elsewhere than on Linux torch has no such segments. What the user has set stays.
-    if sys.platform == "linux" and not any(name in os.environ for name in ALLOCATOR_SETTINGS):
+    # Elsewhere than on Linux torch has no such segments, and in WSL the driver may refuse them with a meaningless error
+    # (pytorch issue 192330). What the user has set stays.
+    on_linux = sys.platform == "linux" and "microsoft" not in platform.release().lower()
+    if on_linux and not any(name in os.environ for name in ALLOCATOR_SETTINGS):
         os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     # cuDNN's attention makes a plan for each new shape of a batch with a mask, which takes longer than the batch.
     torch.backends.cuda.enable_cudnn_sdp(False)

@@ -35,6 +35,8 @@ PACKED_TYPES = (
     "xlm-roberta",
     "xlm-roberta-xl",
 )
+# The probability of dropout in attention, as configs call it.
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
 
 def can_be_packed(config: PreTrainedConfig) -> bool:
@@ -59,15 +61,24 @@ def is_packed(model: nn.Module) -> bool:
     return getattr(getattr(model, "config", None), "_attn_implementation", None) == PACKED_ATTENTION
 
 
-def layout_for(model: nn.Module, device: torch.device, pad_token_id: int, dtype: torch.dtype = torch.float32) -> Layout:
+def layout_for(
+    model: nn.Module,
+    device: torch.device,
+    pad_token_id: int,
+    dtype: torch.dtype = torch.float32,
+    training: bool = False,
+) -> Layout:
     """The batch layout for a model on a device; on an accelerator, attention tests itself once and logs its choice.
 
-    `dtype` is the one that attention computes in, under autocast that of autocast.
+    Args:
+        dtype: that attention computes in, under autocast that of autocast.
+        training: whether the model trains on the batches, with the dropout of its config.
     """
     packed, grouping = is_packed(model), "equal"
     if packed and device.type != "cpu":
         head_width = model.config.hidden_size // model.config.num_attention_heads
-        grouping = "none" if kernel_for(device, dtype, head_width) else "similar"
+        dropout = training and any(getattr(model.config, name, 0) for name in ATTENTION_DROPOUT)
+        grouping = "none" if kernel_for(device, dtype, head_width, dropout) else "similar"
     return Layout(
         packed=packed,
         pad_token_id=pad_token_id,

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 from toxicity.core.errors import RunFailure
 from toxicity.data.token_dataset import TokenRows
+from toxicity.hardware.memory import is_out_of_memory
 from toxicity.hardware.precision import precision_name
 from toxicity.models.classifier import logits_of
 from toxicity.models.output_layer import OutputLayer
@@ -73,18 +75,26 @@ class BatchScorer:
         logits = torch.cat(scored)
         result = logits.new_zeros(len(rows), logits.shape[1])
         places = np.concatenate([np.empty(0, np.int64), *mine])
-        result[torch.from_numpy(places).to(self.device, non_blocking=True)] = logits[: len(places)]
+        result[self._moved({"places": torch.from_numpy(places)})["places"]] = logits[: len(places)]
         return result
+
+    def _moved(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Tensors, and what else has a method `to`, on the device."""
+        # A copy from memory that is not pinned would wait until the GPU has finished all earlier work. MPS, which does
+        # not wait, would read the memory of tensors that are gone by then (pytorch issue 189690).
+        on_cuda = self.device.type == "cuda"
+        if on_cuda:
+            inputs = {name: value.pin_memory() for name, value in inputs.items()}
+        return {name: value.to(self.device, non_blocking=on_cuda) for name, value in inputs.items()}
 
     def _score_batch(self, rows: TokenRows, batch: np.ndarray) -> torch.Tensor:
         inputs = self.layout(rows.tokens_of(batch))
         try:
-            if self.device.type == "cuda":
-                # A copy from memory that is not pinned would wait until the GPU has finished all earlier work.
-                inputs = {name: value.pin_memory() for name, value in inputs.items()}
-            inputs = {name: value.to(self.device, non_blocking=True) for name, value in inputs.items()}
+            inputs = self._moved(inputs)
             return logits_of(self.model(**inputs)).float()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             if not self.halve_when_full:
                 raise RunFailure(
                     f"{len(batch):,} comments do not fit the device's memory together, and a sharded model is not "
@@ -92,10 +102,13 @@ class BatchScorer:
                 ) from error
             if len(batch) == 1:
                 raise
+        # Here, as Accelerate takes time to import.
+        from accelerate.utils.memory import clear_device_cache
+
         # Outside the except block, as the exception keeps the tensors of the failed call alive.
         logger.warning(f"{len(batch):,} comments do not fit the device's memory together: scoring them in two halves.")
         del inputs
-        torch.cuda.empty_cache()
+        clear_device_cache()
         return torch.cat([self._score_batch(rows, half) for half in np.split(batch, [len(batch) // 2])])
 
 

@@ -168,16 +168,17 @@ def steps_with_later_negatives(args: TrainingArguments, labels: np.ndarray) -> i
 class Batch(dict[str, Any]):
     """What the data collator returns. Accelerate asks it for `to`, before it looks for tensors in it.
 
-    Accelerate moves batches itself, and waits for each tensor after a resume: its `skip_first_batches` forgets the
-    option `non_blocking` of the loader.
+    Accelerate has an option `non_blocking`, which is not asked: after a resume it is forgotten (`skip_first_batches`),
+    and on Apple's GPUs it would be wrong.
     """
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
-        """A copy on another device; to a CUDA device never blocking, which pinned memory is needed for.
+        """A copy on another device; to a CUDA device never blocking, which pinned memory is needed for, else always.
 
         Tensors, and what else has a method `to`, are copied in dicts and lists at any depth; the rest is handed on.
         """
-        non_blocking = non_blocking or torch.device(device).type == "cuda"
+        # As of torch 2.13, MPS would read the memory of tensors that are gone by then (pytorch issue 189690).
+        non_blocking = torch.device(device).type == "cuda"
 
         def moved(value: Any) -> Any:
             if isinstance(value, dict):

@@ -64,7 +64,9 @@ class Monitor(TrainerCallback):
         optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
         # A gradient scaler has the optimiser pass over such steps by itself.
         if trainer.accelerator.scaler is None:
-            if trainer.is_fsdp_enabled or not optimizer.defaults.get("fused"):
+            # The fused optimisers of MPS, and maybe of others, take the same argument and ignore it.
+            listens = optimizer.defaults.get("fused") and trainer.args.device.type in ("cuda", "cpu")
+            if trainer.is_fsdp_enabled or not listens:
                 return False
             losses = [loss.float() for step, _, loss in self._losses if step == trainer.state.global_step]
             bad = torch.stack(losses).isfinite().all().logical_not().float()

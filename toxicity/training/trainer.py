@@ -72,7 +72,10 @@ class ToxicityTrainer(PartsTrainer):
         )
         self.metric = ToxicityMetric()
         precision = torch_dtype(self.accelerator.mixed_precision)
-        self.layout = layout_for(self.model, args.device, self.processing_class.pad_token_id, precision)
+        self.layout, self.scoring_layout = (
+            layout_for(self.model, args.device, self.processing_class.pad_token_id, precision, training)
+            for training in (True, False)
+        )
         if args.device.type == "cpu":
             use_faster_layers(self.model)
         elif args.device.type == "cuda" and self._half_precision is not None:
@@ -81,7 +84,7 @@ class ToxicityTrainer(PartsTrainer):
             self._compile_layers()
         elif args.torch_compile:
             # A sharded model is compiled as a whole, and each packed batch has another shape.
-            self.layout = replace(self.layout, packed=False)
+            self.layout = self.scoring_layout = replace(self.layout, packed=False)
         if self.coefficients is not None:
             self.coefficients = self.coefficients.to(args.device)
         if args.early_stopping_patience:
@@ -216,7 +219,7 @@ class ToxicityTrainer(PartsTrainer):
         copied = dtype is not None
         return BatchScorer(
             in_half(self.model, dtype) if copied else self.model,
-            self.layout,
+            self.scoring_layout,
             self.args.device,
             self.scoring_budget(rows),
             nullcontext if copied else self.accelerator.autocast,

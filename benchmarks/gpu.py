@@ -53,6 +53,7 @@ from benchmarks.task import SHAPES, Task
 from benchmarks.trainers import stock_model
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.files import write_text
+from toxicity.hardware.availability import unused_gpu
 from toxicity.models.flops import Encoder, encoder_of
 
 CHECKS = ("packed_road", "loss_curves", "overflow", "resume")
@@ -141,8 +142,9 @@ def main() -> int:
     on_cpu = arguments.device == "cpu"
     if not on_cpu and not torch.cuda.is_available():
         raise RequestError(
-            "this machine has no GPU that torch can use: run it on one that has, or on the processor, to see that it "
-            "works: python -m benchmarks.gpu --device cpu --tiny"
+            unused_gpu()
+            or "this machine has no GPU that torch can use: run it on one that has, or on the processor, to see that "
+            "it works: python -m benchmarks.gpu --device cpu --tiny"
         )
     record = Record(arguments.minutes, on_cpu)
     with tempfile.TemporaryDirectory() as folder:

@@ -174,7 +174,11 @@ def test_rows_are_as_many_as_the_card_can_take():
 def test_without_a_gpu_it_says_what_works(monkeypatch):
     monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["gpu"])
+    monkeypatch.setattr(gpu, "unused_gpu", lambda: None)
     with pytest.raises(RequestError, match="no GPU that torch can use.* --device cpu --tiny"):
+        gpu.main()
+    monkeypatch.setattr(gpu, "unused_gpu", lambda: "the card is hidden.")
+    with pytest.raises(RequestError, match="the card is hidden."):
         gpu.main()
 
 

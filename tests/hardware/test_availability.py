@@ -1,5 +1,6 @@
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,6 +47,21 @@ def test_a_card_without_kernels_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("card", "device", "message"),
+    [
+        (CARDS["hidden"], "cuda", "CUDA_VISIBLE_DEVICES='' hides the Tesla V100"),
+        (CARDS["build for CPUs"], "cuda:0", "is a build for CPUs"),
+        (NO_CARD, "cuda", "no GPU that torch can use as cuda: leave the device out"),
+        (V100, "cuda:3", "cuda:3 is not among the 1 that torch sees"),
+    ],
+)
+def test_a_card_that_is_asked_for_and_cannot_be_used_is_refused(card, device, message, monkeypatch):
+    put_in(monkeypatch, card)
+    with pytest.raises(RequestError, match=message):
+        require_kernels_for(torch.device(device))
+
+
+@pytest.mark.parametrize(
     ("visible", "hidden"),
     [("", True), ("-1", True), ("2", True), ("none", True), ("0", False), ("1,7", False), ("GPU-8f6e", False)],
 )
@@ -70,8 +86,15 @@ def test_torch_is_asked_what_keeps_it_from_the_card(monkeypatch):
 
 def test_a_build_is_named_by_the_cards_name(monkeypatch):
     put_in(monkeypatch, CARDS["build for CPUs"])
-    assert why_on_processor([(V100.name, "580")]).endswith("make setup GPU=v100")
-    assert why_on_processor([("NVIDIA B200", "580")]).endswith("make setup GPU=ampere")
+    assert why_on_processor([(V100.name, "580")]).endswith("make clean, then make setup GPU=v100")
+    assert why_on_processor([("NVIDIA B200", "580")]).endswith("make clean, then make setup GPU=ampere")
+
+
+@pytest.mark.parametrize(("version", "older"), [("2.14.1+cu130", True), ("2.8.0+cu128", True), ("2.7.1+cu126", False)])
+def test_a_build_for_older_drivers_is_named_where_this_is_none(version, older, monkeypatch):
+    put_in(monkeypatch, replace(CARDS["driver too old"], torch=version))
+    assert ("pip install torch==2.7.1" in unused_gpu()) is older
+    assert "Update the driver" in unused_gpu()
 
 
 def test_commands_say_once_that_they_leave_a_card_alone(
@@ -86,7 +109,7 @@ def test_commands_say_once_that_they_leave_a_card_alone(
     for name, value in here.items():
         monkeypatch.setenv(name, value)
     assert score("--input", comments_csv) == 0
-    why = "is a build for CPUs" if torch.version.cuda is None else "CUDA_VISIBLE_DEVICES= hides"
+    why = "is a build for CPUs" if torch.version.cuda is None else "CUDA_VISIBLE_DEVICES='' hides"
     for said in (done.stderr, capsys.readouterr().err):
         assert said.count("Working on the processor: ") == 1
         assert f"{why} the Tesla V100" in said.replace(" and cannot use", "")

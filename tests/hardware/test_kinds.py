@@ -17,7 +17,7 @@ def test_no_constraint_is_of_an_unknown_kind():
 
 def test_an_unknown_name_lists_the_known_ones():
     assert known_kind("P100") == "p100"
-    with pytest.raises(RequestError, match=f"unknown GPU `k80`; the known ones are {', '.join(KINDS)}."):
+    with pytest.raises(RequestError, match=f"unknown GPU `k80`; the known ones are {', '.join(KINDS)}. A100"):
         known_kind("k80")
 
 
@@ -28,6 +28,13 @@ def test_an_unknown_name_lists_the_known_ones():
 def test_an_unknown_name_gets_the_nearest_where_one_is_near(name, nearest):
     with pytest.raises(RequestError, match=f"unknown GPU `{name}`; .*, and the nearest is {nearest}"):
         known_kind(name)
+
+
+@pytest.mark.parametrize("card", ["a100", "h100", "h200", "b200"])
+def test_a_card_of_a_family_is_not_taken_for_another_card(card):
+    with pytest.raises(RequestError, match="A100 and L4 are ampere, H100 and H200 hopper, B200 blackwell") as refusal:
+        known_kind(card)
+    assert "nearest" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

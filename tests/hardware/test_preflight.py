@@ -25,12 +25,12 @@ REFUSED = {
         {"mixed_precision": "fp16"},
         ["build for AMD's GPUs", "make setup GPU=v100"],
     ),
-    "hidden": (CARDS["hidden"], {"gpu": "v100"}, ["CUDA_VISIBLE_DEVICES= hides the Tesla V100", "leave it out"]),
-    "hidden, fp16": (CARDS["hidden"], {"mixed_precision": "fp16"}, ["CUDA_VISIBLE_DEVICES= hides the Tesla V100"]),
+    "hidden": (CARDS["hidden"], {"gpu": "v100"}, ["CUDA_VISIBLE_DEVICES='' hides the Tesla V100", "leave it out"]),
+    "hidden, fp16": (CARDS["hidden"], {"mixed_precision": "fp16"}, ["CUDA_VISIBLE_DEVICES='' hides the Tesla V100"]),
     "driver too old": (
-        CARDS["driver too old"],
+        replace(CARDS["driver too old"], torch="2.8.0+cu128", cuda="12.8"),
         {"gpu": "p100"},
-        ["CUDA 12.6", "driver 450.80.02", "is too old (found version 11000)", "Update the driver", "torch==2.7.1"],
+        ["CUDA 12.8", "driver 450.80.02", "is too old (found version 11000)", "Update the driver", "torch==2.7.1"],
     ),
     "K80": (K80, {"gpu": "p100"}, ["no kernels for the Tesla K80 (sm_37)", "Take another machine"]),
     "P100, wrong wheel": (
@@ -106,7 +106,7 @@ def asked(gpu=None):
 
 
 ON_PROCESSOR = {
-    "hidden": (CARDS["hidden"], "Working on the processor: CUDA_VISIBLE_DEVICES= hides the Tesla V100-SXM2-16GB"),
+    "hidden": (CARDS["hidden"], "Working on the processor: CUDA_VISIBLE_DEVICES='' hides the Tesla V100-SXM2-16GB"),
     "driver": (CARDS["driver too old"], "cannot use the Tesla P100-PCIE-16GB of this machine with driver 450.80.02"),
     "build": (CARDS["build for CPUs"], "is a build for CPUs and cannot use the Tesla V100"),
 }

@@ -60,7 +60,7 @@ def test_a_model_that_overflows_in_fp16_is_not_scored_in_it(on, deberta_dir, nam
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("hidden", "Working on the processor: CUDA_VISIBLE_DEVICES= hides the Tesla V100-SXM2-16GB"),
+        ("hidden", "Working on the processor: CUDA_VISIBLE_DEVICES='' hides the Tesla V100-SXM2-16GB"),
         (
             "driver too old",
             "Working on the processor: torch 2.7.1+cu126, built for CUDA 12.6, cannot use the Tesla",

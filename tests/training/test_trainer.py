@@ -1,5 +1,6 @@
 import copy
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -191,8 +192,13 @@ def test_choices_are_explained(make_trainer, model_of_either_kind, caplog, monke
     assert f"{how}, at most 16,384 tokens at a time" in caplog.text
     assert ("group_by_length is faster" in caplog.text) is not trainer.layout.packed
     with caplog.at_level("INFO", logger="toxicity"):
-        make_trainer(precision="no")
+        trainer = make_trainer(precision="no")
     assert "`mixed_precision: bf16` is the better choice here" in caplog.text
+    caplog.clear()
+    trainer.layout = replace(trainer.layout, packed=True, grouping="similar")
+    with caplog.at_level("INFO", logger="toxicity"):
+        trainer._log_choices()
+    assert "Comments are computed padded to the longest of each group of similar length;" in caplog.text
 
 
 @pytest.mark.parametrize(("label", "name"), [(0, "civil"), (1, "toxic")])

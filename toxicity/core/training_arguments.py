@@ -40,10 +40,10 @@ class TrainingArguments(HfTrainingArguments):
     max_tokens_per_batch: str | None = HfArg(
         default=None,
         help="Most tokens per forward pass, in training and in scoring: a number, or `auto`, as many as fit on "
-        "the GPU, and 16,384 on a CPU. An optimiser step keeps its rows, and is divided by tokens instead of by "
-        "gradient_accumulation_steps. Without it: `auto` on a GPU, if the model is not sharded over several; "
-        "elsewhere per_device_train_batch_size rows, and in scoring as many tokens as per_device_eval_batch_size "
-        "comments of the greatest length have.",
+        "the GPU, where 65,536 are scored at once, and 16,384 on a CPU. An optimiser step keeps its rows, and is "
+        "divided by tokens instead of by gradient_accumulation_steps. Without it: `auto` on a GPU, if the model is not "
+        "sharded over several; elsewhere per_device_train_batch_size rows, and in scoring as many tokens as "
+        "per_device_eval_batch_size comments of the greatest length have.",
     )
     # The Trainer's own defaults search all weights in every step, and send what never changes.
     ddp_find_unused_parameters: bool | None = HfArg(

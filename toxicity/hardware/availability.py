@@ -28,14 +28,19 @@ def why_on_processor(cards: Sequence[tuple[str, str]], gpu: str | None = None) -
     card, version = f"the {name} of this machine", f"torch {torch.__version__}"
     if torch.version.cuda is None:
         what = "a build for AMD's GPUs" if torch.version.hip else "a build for CPUs"
-        return f"{version} is {what} and cannot use {card}: make setup GPU={gpu or _kind_by_name(name) or 'ampere'}"
+        # An environment that has a torch of the same version keeps it.
+        setup = f"make clean, then make setup GPU={gpu or _kind_by_name(name) or 'ampere'}"
+        return f"{version} is {what} and cannot use {card}: {setup}"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and _hides_all(visible, len(cards)):
-        return f"CUDA_VISIBLE_DEVICES={visible} hides {card} from torch: leave it out, or name a GPU by its number."
+        value = visible or "''"
+        return f"CUDA_VISIBLE_DEVICES={value} hides {card} from torch: leave it out, or name a GPU by its number."
+    older = "."
+    if not torch.__version__.startswith("2.7."):
+        older = ", or, for a card from before Blackwell, take a build for older drivers: pip install torch==2.7.1"
     return (
         f"{version}, built for CUDA {torch.version.cuda}, cannot use {card} with driver {driver} ({_cuda_error()}). "
-        "Update the driver, or, for a card from before Blackwell, take a build for older drivers: "
-        "pip install --force-reinstall torch==2.7.1"
+        f"Update the driver{older}"
     )
 
 
@@ -60,9 +65,14 @@ def require_kernels(machine: Mapping[str, Any]) -> None:
 
 
 def require_kernels_for(device: torch.device) -> None:
-    """`require_kernels` for a device of this machine."""
+    """`require_kernels` for a device of this machine; raises `RequestError` too for a GPU that torch cannot use."""
     if device.type != "cuda":
         return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        raise RequestError(unused_gpu() or f"there is no GPU that torch can use as {device}: leave the device out.")
+    if (device.index or 0) >= count:
+        raise RequestError(f"{device} is not among the {count} that torch sees, of which the first is cuda:0.")
     require_kernels(
         {
             "device_name": torch.cuda.get_device_name(device),

@@ -35,14 +35,17 @@ KINDS = {
         ("10.0", "10.1", "10.3", "11.0", "12.0", "12.1"), "", 2250e12, "bf16 tensor cores, B200 in HGX B200"
     ),
 }
+# For those who name a card by which none of the kinds is called.
+FAMILIES = "A100 and L4 are ampere, H100 and H200 hopper, B200 blackwell"
 
 
 def known_kind(name: str) -> str:
     """The name in lower case; a `RequestError` that lists the known ones if it is none of `KINDS`."""
     kind = name.strip().lower()
     if kind not in KINDS:
-        nearest = difflib.get_close_matches(kind, KINDS, n=1)
-        hint = f", and the nearest is {nearest[0]}" if nearest else ""
+        # Not so wide that h100 would be taken for v100.
+        nearest = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.8)
+        hint = f", and the nearest is {nearest[0]}" if nearest else f". {FAMILIES}"
         raise RequestError(f"unknown GPU `{name}`; the known ones are {', '.join(KINDS)}{hint}.")
     return kind
 

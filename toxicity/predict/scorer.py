@@ -72,8 +72,8 @@ class Scorer:
 
     Raises:
         RequestError: for a model that cannot be loaded, was not trained to classify, or has labels of which it is not
-            known which are toxic; for a device that torch has no kernels for or that other processes have filled; and
-            for a precision that the model overflows in, or an export cannot be computed in.
+            known which are toxic; for a device that torch cannot use or that other processes have filled; and for
+            a precision that the model overflows in, or an export cannot be computed in.
     """
 
     def __init__(

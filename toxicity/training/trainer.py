@@ -254,6 +254,8 @@ class ToxicityTrainer(PartsTrainer):
         if device.type == "cpu":
             logger.info(describe_cpu_settings())
         rows = "without padding" if self.layout.packed else "padded to the longest of a batch"
+        if self.layout.packed and self.layout.grouping == "similar":
+            rows = "padded to the longest of each group of similar length"
         if not self.layout.packed and self.args.train_sampling_strategy == "random":
             logger.info("Rows of any length are padded together; --train_sampling_strategy group_by_length is faster.")
         attention = getattr(getattr(self.model, "config", None), "_attn_implementation", "the model's own")

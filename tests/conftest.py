@@ -261,5 +261,16 @@ def score(model_dir, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def graphs():
+    """How many graphs torch.compile made so far in this test."""
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    yield lambda: counters["stats"]["unique_graphs"]
+    torch._dynamo.reset()
+
+
+@pytest.fixture
 def home(tmp_path):
     return {"HF_DATASETS_CACHE": str(tmp_path / "datasets")}

@@ -1,4 +1,5 @@
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -182,6 +183,17 @@ def test_a_step_that_is_cut_by_tokens_keeps_its_comments(monkeypatch, device, bu
     rows, steps = training.per_device_train_batch_size, training.gradient_accumulation_steps
     assert (rows, steps) == ((64, 1) if cut else (32, 2))
     assert training.cut_by_memory == by_memory
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "sharded"),
+    [(None, None, False), (None, "false", False), (None, "True", True), (True, None, True), ("full_shard", None, True)],
+)
+def test_a_model_is_sharded_by_a_flag_or_by_the_config_of_accelerate(monkeypatch, flag, variable, sharded):
+    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
+    if variable:
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", variable)
+    assert TrainingArguments.is_sharded.fget(SimpleNamespace(fsdp=flag)) is sharded
 
 
 def test_a_machine_may_be_named():

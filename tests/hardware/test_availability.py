@@ -97,15 +97,19 @@ def test_a_build_for_older_drivers_is_named_where_this_is_none(version, older, m
     assert "Update the driver" in unused_gpu()
 
 
-def test_commands_say_once_that_they_leave_a_card_alone(checkpoint, comments_csv, model_dir, tmp_path, home):
+def test_commands_say_once_that_they_leave_a_card_alone(
+    checkpoint, comments_csv, tmp_path, home, score, monkeypatch, capsys
+):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'Tesla V100-SXM2-16GB, 450.80.02'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     here = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": ""}
     training = [*training_flags(checkpoint, comments_csv, output_dir=tmp_path / "run"), "--dry_run"]
-    scoring = ["--model", model_dir, "--input", comments_csv, "--output", tmp_path / "scores"]
-    for command in (["run_toxicity.py", *training], ["-m", "toxicity.predict", *scoring]):
-        done = run(sys.executable, *command, **here, **home)
-        assert done.returncode == 0, done.stderr
-        why = "is a build for CPUs" if torch.version.cuda is None else "CUDA_VISIBLE_DEVICES='' hides"
-        assert done.stderr.count("Working on the processor: ") == 1
-        assert f"{why} the Tesla V100" in done.stderr.replace(" and cannot use", "")
+    done = run(sys.executable, "run_toxicity.py", *training, **here, **home)
+    assert done.returncode == 0, done.stderr
+    for name, value in here.items():
+        monkeypatch.setenv(name, value)
+    assert score("--input", comments_csv) == 0
+    why = "is a build for CPUs" if torch.version.cuda is None else "CUDA_VISIBLE_DEVICES='' hides"
+    for said in (done.stderr, capsys.readouterr().err):
+        assert said.count("Working on the processor: ") == 1
+        assert f"{why} the Tesla V100" in said.replace(" and cannot use", "")

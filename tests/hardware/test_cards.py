@@ -1,5 +1,7 @@
 """What is decided by the card, for each of `cards.CARDS`: its description, kind, label and precision."""
 
+from dataclasses import replace
+
 import pytest
 from cards import CARDS, GIB, put_in
 
@@ -73,8 +75,7 @@ def test_every_kind_of_gpu_has_a_peak_for_estimates():
     ],
 )
 def test_the_precision_of_amd_s_cards(architecture, precision, monkeypatch):
-    card = CARDS["MI300X"].__class__(**CARDS["MI300X"].__dict__ | {"gcn": architecture, "name": ""})
-    device = put_in(monkeypatch, card)
+    device = put_in(monkeypatch, replace(CARDS["MI300X"], gcn=architecture, name=""))
     assert fastest_precision(device) == precision
     # Some have no other name.
     assert describe_machine(device, 1)["device_name"] == architecture.split(":")[0]

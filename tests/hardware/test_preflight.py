@@ -145,6 +145,7 @@ def arguments(**changes):
             "n_gpu": 1,
             "world_size": 2,
             "fsdp": None,
+            "is_sharded": False,
             "max_tokens_per_batch": None,
             "average_tokens_across_devices": True,
             "accelerator_config": SimpleNamespace(split_batches=False),
@@ -156,40 +157,41 @@ def arguments(**changes):
     )
 
 
-FSDP = {"ACCELERATE_USE_FSDP": "true"}
 SHARING_REFUSED = {
     "DataParallel": (
         {"n_gpu": 4, "world_size": 1},
-        {},
         ["sees 4 GPUs", "CUDA_VISIBLE_DEVICES=0", "accelerate launch --multi_gpu --num_processes 4"],
     ),
-    "FSDP on a CPU": ({"device": torch.device("cpu")}, FSDP, ["FSDP shards a model over GPUs", "--use_fsdp"]),
-    "FSDP, cut by tokens": ({"max_tokens_per_batch": "4096"}, FSDP, ["--max_tokens_per_batch", "leave it out"]),
-    "FSDP by a flag, cut by tokens": ({"fsdp": True, "max_tokens_per_batch": "auto"}, {}, ["--max_tokens_per_batch"]),
-    "FSDP in one process": ({"fsdp": True, "world_size": 1}, {}, ["--fsdp shards a model", "fsdp.yaml"]),
-    "a mean of means": ({"average_tokens_across_devices": False}, {}, ["leave out --average_tokens_across_devices"]),
-    "batches cut": ({"accelerator_config": SimpleNamespace(split_batches=True)}, {}, ["leave out", "split_batches"]),
+    "FSDP on a CPU": (
+        {"device": torch.device("cpu"), "is_sharded": True},
+        ["FSDP shards a model over GPUs", "--use_fsdp"],
+    ),
+    "FSDP, cut by tokens": (
+        {"max_tokens_per_batch": "4096", "is_sharded": True},
+        ["--max_tokens_per_batch", "leave it"],
+    ),
+    "FSDP in one process": (
+        {"fsdp": True, "is_sharded": True, "world_size": 1},
+        ["--fsdp shards a model", "fsdp.yaml"],
+    ),
+    "a mean of means": ({"average_tokens_across_devices": False}, ["leave out --average_tokens_across_devices"]),
+    "batches cut": ({"accelerator_config": SimpleNamespace(split_batches=True)}, ["leave out", "split_batches"]),
 }
 
 
 @pytest.mark.parametrize("case", SHARING_REFUSED)
-def test_ways_to_share_the_work_that_cannot_be_right_are_refused(case, monkeypatch):
-    changes, environment, parts = SHARING_REFUSED[case]
-    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def test_ways_to_share_the_work_that_cannot_be_right_are_refused(case):
+    changes, parts = SHARING_REFUSED[case]
     with pytest.raises(RequestError) as refusal:
         require_working_sharing(arguments(**changes))
     assert all(part in str(refusal.value) for part in parts), str(refusal.value)
 
 
-def test_ways_to_share_the_work_that_are_right(monkeypatch):
-    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
+def test_ways_to_share_the_work_that_are_right():
     alone = {"world_size": 1, "average_tokens_across_devices": False}
-    for changes in ({}, {"max_tokens_per_batch": "auto"}, alone, alone | {"n_gpu": 0, "device": torch.device("cpu")}):
+    on_cpu = alone | {"n_gpu": 0, "device": torch.device("cpu")}
+    for changes in ({}, {"max_tokens_per_batch": "auto"}, {"is_sharded": True}, alone, on_cpu):
         require_working_sharing(arguments(**changes))
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    require_working_sharing(arguments())
 
 
 def test_allowing_another_card_does_not_allow_one_without_kernels(monkeypatch):

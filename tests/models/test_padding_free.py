@@ -48,6 +48,10 @@ def test_logits_and_gradients_are_those_of_the_padded_model(kind, grouping, mult
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_in_bf16_it_is_as_close_to_fp32_as_the_padded_model(kind, grouping, multiple, kernels):
     theirs, ours = pair_of(kind)
+    for model in (theirs, ours):
+        if kind == "distilbert":
+            # Its head has a ReLU, and where bf16 takes a number past 0, the gradient jumps: so all are well above it.
+            torch.nn.init.constant_(model.pre_classifier.bias, 6.0)
     exact = run(theirs, PADDED(make_tokens()))
     padded = run(theirs, PADDED(make_tokens()), torch.bfloat16)
     packed = run(ours, packed_layout(ours, grouping, multiple, torch.bfloat16)(make_tokens()), torch.bfloat16)

@@ -102,15 +102,10 @@ def test_half_weights_score_alike_and_leave_the_model_alone(model, rows, one_by_
     assert np.corrcoef(logits.ravel(), one_by_one.ravel())[0, 1] > 0.99
 
 
-def test_a_padded_model_scores_in_half_on_a_cpu_as_a_whole(tiny_model, rows):
-    assert {weight.dtype for weight in in_half(tiny_model, torch.bfloat16).parameters()} == {torch.bfloat16}
-
-
 @pytest.mark.parametrize("family", FAMILIES)
-def test_on_a_gpu_the_last_layer_of_any_family_computes_in_fp32(family, rows, monkeypatch):
+def test_the_last_layer_of_any_family_computes_in_fp32(family, rows):
     model = model_of(family).eval()
     compute_logits_in_fp32(model)
-    monkeypatch.setattr("toxicity.models.scoring.is_packed", lambda model: True)  # as for a model that is on no CPU
     twin = in_half(model, torch.bfloat16)
     last = output_layer(twin)[1]
     assert {name for name, weight in twin.named_parameters() if weight.dtype == torch.float32} == {

@@ -7,7 +7,8 @@ import pytest
 import torch
 from builders import make_comments
 from cards import CARDS, CUDA_130, GIB, NO_CARD, V100, put_in
-from transformers import DebertaV2Config, DebertaV2ForSequenceClassification, PreTrainedModel
+from families import model_of
+from transformers import PreTrainedModel
 
 from toxicity.core.errors import RequestError
 from toxicity.predict.scorer import Scorer
@@ -28,10 +29,9 @@ def on(monkeypatch):
 
 @pytest.fixture
 def deberta_dir(tmp_path, tokenizer, tiny_config):
-    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    config = DebertaV2Config(**{name: getattr(tiny_config, name) for name in sizes}, num_labels=1)
-    config.id2label, config.label2id = {0: "toxic"}, {"toxic": 0}
-    DebertaV2ForSequenceClassification(config).save_pretrained(tmp_path / "deberta")
+    model = model_of("deberta-v2", vocab_size=tiny_config.vocab_size, num_labels=1)
+    model.config.id2label, model.config.label2id = {0: "toxic"}, {"toxic": 0}
+    model.save_pretrained(tmp_path / "deberta")
     tokenizer.save_pretrained(tmp_path / "deberta")
     return str(tmp_path / "deberta")
 

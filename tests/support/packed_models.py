@@ -4,7 +4,8 @@ import copy
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertForSequenceClassification
+from families import config_of, model_of
+from transformers import BertForSequenceClassification
 
 from toxicity.models.packing import Layout
 from toxicity.models.padding_free import PACKED_TYPES, layout_for, make_padding_free
@@ -25,24 +26,9 @@ def packed_bert(config):
 
 def pair_of(kind, dropout=0.0):
     """A classifier of `transformers` with two labels, and the same that takes packed batches."""
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    if kind == "distilbert":
-        sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
-    config = AutoConfig.for_model(
-        kind,
-        vocab_size=60,
-        max_position_embeddings=48,
-        pad_token_id=1,
-        initializer_range=0.2,  # wide enough that comments differ
-        num_labels=2,
-        problem_type="multi_label_classification",
-        **sizes,
-    )
-    for name in vars(config):
-        if "dropout" in name:
-            setattr(config, name, dropout)
-    torch.manual_seed(0)
-    theirs = AutoModelForSequenceClassification.from_config(config)
+    options = {name: dropout for name in vars(config_of(kind)) if "dropout" in name}
+    # Weights are drawn wide enough that comments differ.
+    theirs = model_of(kind, None, max_position_embeddings=48, pad_token_id=1, initializer_range=0.2, **options)
     ours = copy.deepcopy(theirs)
     make_padding_free(ours)
     return theirs, ours

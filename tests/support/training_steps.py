@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from builders import make_comments
 from datasets import Dataset
+from families import model_of
 from sklearn.metrics import roc_auc_score
 from torch.nn.parallel import DistributedDataParallel
-from transformers import BertConfig, BertForSequenceClassification
 
 from toxicity.core.arguments import ModelArguments
 from toxicity.core.training_arguments import TrainingArguments
@@ -123,9 +123,7 @@ def losses_and_gradients(model, parts, dtype=torch.bfloat16):
 
 def gradients_with_half_weights(folder):
     """Save what autocast gives in this process of several, by itself and with weights that are cast once."""
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
-    plain = BertForSequenceClassification(config).train()
+    plain = model_of("bert")
     cast = copy.deepcopy(plain)
     cast_once(cast, torch.bfloat16)
     torch.distributed.init_process_group("gloo")

@@ -10,8 +10,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from toxicity.data.token_dataset import Rows, TokenRows
 from toxicity.models.packing import Group, Layout, Packing
-from toxicity.training.batch import Batch
-from toxicity.training.batching import Collator
+from toxicity.training.batching import Batch, Collator
 
 LAYOUTS = {"packed": Layout(packed=True), "padded": Layout(packed=False)}
 

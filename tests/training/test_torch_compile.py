@@ -8,25 +8,20 @@ from transformers import AutoModelForSequenceClassification
 
 from toxicity.core.arguments import parse_arguments
 
-
-@pytest.fixture(autouse=True)
-def graphs():
-    """How many graphs the compiler made so far."""
-    from torch._dynamo.utils import counters
-
-    torch._dynamo.reset()
-    counters.clear()
-    yield lambda: counters["stats"]["unique_graphs"]
-    torch._dynamo.reset()
-
-
+pytestmark = pytest.mark.usefixtures("graphs")
 ASKED = {
     "by flags": ({"torch_compile": True, "torch_compile_backend": "aot_eager"}, None),
     "by the Accelerate config": ({}, "AOT_EAGER"),
 }
 
 
-@pytest.mark.parametrize("how", ASKED)
+# A compilation takes seconds, so each way to ask for it has one kind of model.
+@pytest.mark.parametrize(
+    ("model_of_either_kind", "how"),
+    [(True, "by flags"), (False, "by the Accelerate config")],
+    ids=["packed", "padded"],
+    indirect=["model_of_either_kind"],
+)
 def test_a_compiled_model_trains_as_it_does_otherwise(
     make_trainer, model_of_either_kind, graphs, monkeypatch, caplog, how
 ):

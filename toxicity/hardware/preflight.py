@@ -125,8 +125,7 @@ def require_working_sharing(args: TrainingArguments) -> None:
             "CUDA_VISIBLE_DEVICES=0, or the number of another, before the command to use one, or start a process for "
             f"each: accelerate launch --multi_gpu --num_processes {args.n_gpu} run_toxicity.py."
         )
-    sharded = bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
-    if sharded and args.device.type == "cpu":
+    if args.is_sharded and args.device.type == "cpu":
         # On a CPU, Accelerate skips FSDP, but loads the weights in the first process only.
         raise RequestError(
             "FSDP shards a model over GPUs, and this run is on a CPU: leave fsdp.yaml (or --use_fsdp) out, and start "
@@ -137,7 +136,7 @@ def require_working_sharing(args: TrainingArguments) -> None:
             "--fsdp shards a model over the GPUs of several processes, and this is one: leave it out, or start with "
             "accelerate launch --config_file accelerate_configs/fsdp.yaml."
         )
-    if sharded and args.max_tokens_per_batch is not None:
+    if args.is_sharded and args.max_tokens_per_batch is not None:
         # Processes may split their steps into different numbers of micro-batches, and FSDP would then deadlock.
         raise RequestError(
             "--max_tokens_per_batch cuts each process's step as its own comments need, and with FSDP all must call the "

@@ -47,7 +47,7 @@ def can_be_packed(config: PreTrainedConfig) -> bool:
 def make_padding_free(model: PreTrainedModel) -> None:
     """Extend a classifier of `transformers`, whose config `can_be_packed`, to packed batches (see `packing.Layout`).
 
-    Without `packing` among its arguments the model computes what it did.
+    Without `packing` among its arguments the model computes what it did, but its logits in fp32 under autocast too.
     """
     model.set_attn_implementation(PACKED_ATTENTION)
     base = model.base_model

@@ -151,10 +151,10 @@ def load_classifier(
         logger.warning(
             f"{name} lacks {len(untrained)} weights of the encoder, which start at random: {', '.join(untrained[:4])}"
         )
-    if padding_free:
+    if padding_free and can_be_packed(config):
+        make_padding_free(model)
+    elif padding_free:
         compute_logits_in_fp32(model)
-        if can_be_packed(config):
-            make_padding_free(model)
     return model
 
 

@@ -20,7 +20,6 @@ from toxicity.hardware.precision import precision_name
 from toxicity.models.classifier import logits_of
 from toxicity.models.output_layer import OutputLayer
 from toxicity.models.packing import Layout, fill_batches, longest_first
-from toxicity.models.padding_free import is_packed
 
 logger = logging.getLogger(__name__)
 
@@ -124,15 +123,13 @@ def scoring_tokens(device: torch.device) -> int:
 def in_half(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy of a classifier with bf16 or fp16 weights, for scoring: autocast would convert weights for every batch.
 
-    It computes without autocast. The head's `OutputLayer` keeps its fp32 weights and computes in fp32, as many logits
-    are equal in half precision; not so of padded batches on a CPU, whose logits have the type of the other weights.
+    It computes without autocast. The head's `OutputLayer` keeps its fp32 weights, as many logits would be equal in half
+    precision.
     """
     converted = copy.deepcopy(model)
     # Accelerate's wrapper around `forward` would still call the original model.
     for name in ("forward", "_original_forward"):
         converted.__dict__.pop(name, None)
-    if not is_packed(converted) and next(converted.parameters()).device.type == "cpu":
-        return converted.to(dtype)
     heads = [module for module in converted.modules() if isinstance(module, OutputLayer)]
     kept = {parameter for head in heads for parameter in head.parameters()}
     # Buffers stay as they are: in bf16, the frequencies of rotary positions would be too coarse.

@@ -16,7 +16,6 @@ from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import FILLER, IGNORED, Rows
 from toxicity.models.packing import Layout, fill_batches, longest_first
-from toxicity.training.batch import Batch
 
 # Rows are sorted by length within pools of this many batches: large enough that the rows of a batch are about equally
 # long, small enough that an epoch stays random.
@@ -166,6 +165,31 @@ def steps_with_later_negatives(args: TrainingArguments, labels: np.ndarray) -> i
     return whole * math.ceil(rows / rows_per_step) + math.ceil(rest / rows_per_step)
 
 
+class Batch(dict[str, Any]):
+    """What the data collator returns. Accelerate asks it for `to`, before it looks for tensors in it.
+
+    Accelerate has an option `non_blocking`, which is not asked: after a resume it is forgotten (`skip_first_batches`),
+    and on Apple's GPUs it would be wrong.
+    """
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
+        """A copy on another device; to a CUDA device never blocking, which pinned memory is needed for, else always.
+
+        Tensors, and what else has a method `to`, are copied in dicts and lists at any depth; the rest is handed on.
+        """
+        # As of torch 2.13, MPS would read the memory of tensors that are gone by then (pytorch issue 189690).
+        non_blocking = torch.device(device).type == "cuda"
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return type(value)({name: moved(part) for name, part in value.items()})
+            if isinstance(value, list):
+                return [moved(part) for part in value]
+            return value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
+
+        return moved(self)
+
+
 @dataclass
 class Collator:
     """Data collator: lays the rows of a batch out for the model, in several parts where they exceed a token budget."""
@@ -173,7 +197,7 @@ class Collator:
     layout: Layout  # of the rows of a part, packed or padded
     max_tokens: int | None = None  # in a part; None to keep all rows together
 
-    def __call__(self, rows: Rows) -> dict[str, Any]:
+    def __call__(self, rows: Rows) -> Batch:
         """Sort the rows by length, cut them into parts and lay these out.
 
         Returns:

@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 
 
 class PartsTrainer(ResumableTrainer):
-    """Trains on the batches of a `Collator`, part by part, and counts their rows and tokens.
-
-    Attributes:
-        max_tokens: most tokens of a part, None if the number of rows alone limits it; the collator's own.
-    """
+    """Trains on the batches of a `Collator`, part by part, and counts their rows and tokens."""
 
     args: TrainingArguments
     data_collator: Collator
-    max_tokens: int | None = None
     _trained_rows = _trained_tokens = 0
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Most tokens of a part, None if the number of rows alone limits it."""
+        return self.data_collator.max_tokens
 
     def trained_rows_and_tokens(self) -> list[int]:
         """Rows and tokens trained on, over all processes and epochs, without padding; every process calls it."""
@@ -53,7 +53,7 @@ class PartsTrainer(ResumableTrainer):
         # does, and steps that are cut into other parts are rounded differently.
         if now is None or before < now or (self.args.cut_by_memory and before * USABLE_SHARE <= now):
             logger.info(f"At most {before:,} tokens at a time, as before the interruption.")
-            self.max_tokens = self.data_collator.max_tokens = before
+            self.data_collator.max_tokens = before
         else:
             logger.warning(
                 f"At most {now:,} tokens are computed at a time here, and {before:,} were before: the weights will not "
@@ -133,5 +133,5 @@ class PartsTrainer(ResumableTrainer):
                 f"{room_of(self.args.device, what) or f'there is no room for {what}.'}\n{self.last_good()} Start anew "
                 "with a smaller --max_seq_length."
             )
-        self.max_tokens = self.data_collator.max_tokens = min(self.max_tokens or tokens, tokens) // 2
+        self.data_collator.max_tokens = min(self.max_tokens or tokens, tokens) // 2
         return None

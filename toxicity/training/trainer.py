@@ -21,7 +21,6 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
-from toxicity.hardware.memory import full_card_explained
 from toxicity.hardware.precision import best_precision, precision_name, torch_dtype
 from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
 from toxicity.models.compilation import compile_layers
@@ -63,15 +62,14 @@ class ToxicityTrainer(PartsTrainer):
             _require_both_classes(options["eval_dataset"])
         if args.world_size > 1 and args.ddp_find_unused_parameters is None and not args.is_sharded:
             args.ddp_find_unused_parameters = _has_unused_weights(model, options["train_dataset"])
-        with full_card_explained(args.device, "this model"):
-            super().__init__(
-                model=model,
-                args=args,
-                compute_loss_func=lambda outputs, labels, num_items_in_batch: training_loss(
-                    logits_of(outputs), **labels, num_items_in_batch=num_items_in_batch, coefficients=self.coefficients
-                ),
-                **options,
-            )
+        super().__init__(
+            model=model,
+            args=args,
+            compute_loss_func=lambda outputs, labels, num_items_in_batch: training_loss(
+                logits_of(outputs), **labels, num_items_in_batch=num_items_in_batch, coefficients=self.coefficients
+            ),
+            **options,
+        )
         self.metric = ToxicityMetric()
         precision = torch_dtype(self.accelerator.mixed_precision)
         self.layout, self.scoring_layout = (
@@ -91,8 +89,8 @@ class ToxicityTrainer(PartsTrainer):
             self.coefficients = self.coefficients.to(args.device)
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
-        self.max_tokens = choose_token_budget(args, self.model, self.layout, self.train_dataset, self.accelerator)
-        self.data_collator = Collator(self.layout, self.max_tokens)
+        budget = choose_token_budget(args, self.model, self.layout, self.train_dataset, self.accelerator)
+        self.data_collator = Collator(self.layout, budget)
         self._log_choices()
         if args.disable_tqdm:
             self.remove_callback(PrinterCallback)
@@ -201,12 +199,12 @@ class ToxicityTrainer(PartsTrainer):
 
     @property
     def _half_precision(self) -> torch.dtype | None:
-        """The dtype that weights are converted to here; None in fp32, or where FSDP or a compiler converts them."""
-        precision = self.accelerator.mixed_precision
-        compiled = (self.compiler or self.args.torch_compile) and self.args.device.type != "cpu"
-        if precision not in ("fp16", "bf16") or self.is_fsdp_enabled or compiled:
-            return None
-        return torch_dtype(precision)
+        """The dtype that weights are converted to here; None in fp32, or where autocast, FSDP or a compiler does it."""
+        precision, on_cpu = self.accelerator.mixed_precision, self.args.device.type == "cpu"
+        compiled = (self.compiler or self.args.torch_compile) and not on_cpu
+        # In fp16 a CPU computes with autocast.
+        here = precision == "bf16" or (precision == "fp16" and not on_cpu)
+        return torch_dtype(precision) if here and not compiled and not self.is_fsdp_enabled else None
 
     def scoring_budget(self, rows: TokenRows) -> int:
         """Most tokens that are scored at once."""
@@ -218,8 +216,7 @@ class ToxicityTrainer(PartsTrainer):
 
     def _scorer(self, rows: TokenRows) -> BatchScorer:
         dtype = self._half_precision
-        # In fp16 a CPU computes with autocast.
-        copied = dtype is not None and not (self.args.device.type == "cpu" and dtype == torch.float16)
+        copied = dtype is not None
         return BatchScorer(
             in_half(self.model, dtype) if copied else self.model,
             self.scoring_layout,
@@ -247,15 +244,12 @@ class ToxicityTrainer(PartsTrainer):
             if best == precision:
                 logger.info(f"Computing in {name}: {reason}.")
             else:
-                tf32 = device.type == "cuda" and (precision, best) == ("no", "bf16") and torch.version.hip is None
+                has_tf32 = device.type == "cuda" and (precision, best) == ("no", "bf16") and torch.version.hip is None
+                tf32 = " Without it, --tf32 true has the tensor cores multiply fp32, with inputs of 10 bits."
                 logger.warning(
                     f"Computing in {name}, as the Accelerate config or its default says, but {reason}: "
-                    f"`mixed_precision: {best}` is the better choice here"
-                    + (
-                        ". Without it, --tf32 true has the tensor cores multiply fp32, with inputs of 10 bits."
-                        if tf32 and not self.args.tf32
-                        else "."
-                    )
+                    f"`mixed_precision: {best}` is the better choice here."
+                    f"{tf32 if has_tf32 and not self.args.tf32 else ''}"
                 )
         if device.type == "cpu":
             logger.info(describe_cpu_settings())

@@ -88,30 +88,21 @@ def _train_and_score(
 
 
 def _padding(task: Task, trainer: ToxicityTrainer) -> dict[str, float]:
-    """Share of padding among the positions that this package computes, in linear layers and in attention.
-
-    `padding_attention_pairs` is that share among the pairs of positions, which is what attention's work grows with.
-    """
-    train, validation = task.rows("train"), task.rows("validation")
-    layout, max_tokens = trainer.layout, trainer.scoring_budget(trainer.eval_dataset)
-    lengths = np.array(train["length"][:])
+    """Share of padding in what this package computes: of the positions of linear layers, of the pairs of attention."""
+    lengths = np.array(task.rows("train")["length"][:])
     order = np.array(order_of(task, lengths))
-    starts = range(0, len(order), task.batch_size)
-    batches = [part[longest_first(lengths[part])] for part in (order[start:][: task.batch_size] for start in starts)]
-    trained = np.array([layout.computed_positions(lengths[batch]) for batch in batches]).sum(0)
-    pairs = sum(layout.computed_pairs(lengths[batch]) for batch in batches)
-    scored_lengths = np.array(validation["length"][:])
-    scored_lengths = scored_lengths[longest_first(scored_lengths)]
-    layout = trainer.scoring_layout
-    parts = fill_batches(scored_lengths, max_tokens, padded=not layout.packed)
-    scored = np.array([layout.computed_positions(scored_lengths[part]) for part in parts]).sum(0)
-    return {
-        "padding_linear": 1 - lengths.sum() / trained[0],
-        "padding_attention": 1 - lengths.sum() / trained[1],
-        "padding_attention_pairs": 1 - float((lengths.astype(np.int64) ** 2).sum() / pairs),
-        "scoring_padding_linear": 1 - scored_lengths.sum() / scored[0],
-        "scoring_padding_attention": 1 - scored_lengths.sum() / scored[1],
-    }
+    batches = [order[start : start + task.batch_size] for start in range(0, len(order), task.batch_size)]
+    trained = [lengths[batch][longest_first(lengths[batch])] for batch in batches]
+    lengths = np.array(task.rows("validation")["length"][:])
+    lengths, max_tokens = lengths[longest_first(lengths)], trainer.scoring_budget(trainer.eval_dataset)
+    parts = fill_batches(lengths, max_tokens, padded=not trainer.scoring_layout.packed)
+    scored = [lengths[part] for part in parts]
+    shares = {}
+    for phase, layout, batches in (("", trainer.layout, trained), ("scoring_", trainer.scoring_layout, scored)):
+        tokens, pairs = (sum(int((batch.astype(np.int64) ** power).sum()) for batch in batches) for power in (1, 2))
+        shares[f"{phase}padding_linear"] = 1 - tokens / sum(map(layout.computed_positions, batches))
+        shares[f"{phase}padding_attention"] = 1 - pairs / sum(map(layout.computed_pairs, batches))
+    return shares
 
 
 def published(task: Task) -> dict[str, Any]:

@@ -54,7 +54,7 @@ from benchmarks.task import SHAPES, Task, quiet
 from benchmarks.trainers import stock_model
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.files import write_text
-from toxicity.hardware.availability import unused_gpu
+from toxicity.hardware.availability import require_kernels_for, unused_gpu
 from toxicity.models.flops import Encoder, encoder_of
 
 CHECKS = ("packed_road", "loss_curves", "overflow", "resume")
@@ -172,6 +172,7 @@ def main() -> int:
             or "this machine has no GPU that torch can use: run it on one that has, or on the processor, to see that "
             "it works: python -m benchmarks.gpu --device cpu --tiny"
         )
+    require_kernels_for(torch.device(arguments.device))
     quiet()
     record = Record(arguments.minutes, on_cpu)
     with tempfile.TemporaryDirectory() as folder:

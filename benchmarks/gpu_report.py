@@ -22,7 +22,7 @@ def contract(record: dict[str, Any]) -> dict[str, float | None]:
     return {name: found[name] for name in RATIOS} | {
         "kernel_launches_per_part": part.get("kernels"),
         # Share of the pairs of positions that attention computes.
-        "attention_padding": table.get("ours", {}).get("padding_attention_pairs"),
+        "attention_padding": table.get("ours", {}).get("padding_attention"),
     }
 
 

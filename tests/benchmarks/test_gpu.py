@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from builders import ROOT
+from cards import V100, put_in
 
 from benchmarks import gpu
 from benchmarks.gpu_report import contract, is_correct, print_report
@@ -48,7 +49,7 @@ environments = []
 def contender(name):
     seconds = {"ours": 1.0, "ours_compiled": 0.5, "hf_padded": 4.0, "hf_dynamic": 3.0, "hf_best": 2.0}[name]
     run = {"training_seconds": seconds, "scoring_seconds": seconds / 2, "trained_rows": 192, "scored_rows": 192}
-    padding = dict.fromkeys(("padding_linear", "padding_attention", "padding_attention_pairs"), 0.25)
+    padding = dict.fromkeys(("padding_linear", "padding_attention"), 0.25)
     padding |= {f"scoring_{key}": 0.0 for key in ("padding_linear", "padding_attention")}
     return run | {"peak_memory_bytes": 1, "auc": 0.9, "peak": 1e14} | (padding if name.startswith("ours") else {})
 
@@ -155,8 +156,7 @@ def test_what_fails_is_told_and_the_rest_is_measured(run_steps, failures, code, 
     [(None, "cuda", "0"), ("2,3", "cuda", "2"), ("MIG-1f", "cuda", "MIG-1f"), ("2", "cpu", "")],
 )
 def test_steps_see_one_card_and_no_network(run_steps, monkeypatch, visible, device, card):
-    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: True)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    put_in(monkeypatch, V100)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     run_steps("--tiny", "--device", device)
@@ -268,3 +268,9 @@ def test_everything_runs_on_a_cpu(tmp_path):
     last = json.loads(done.stdout.splitlines()[-1])
     assert {name for name in CONTRACT if last[name] is None} == {"kernel_launches_per_part"}
     assert json.loads((tmp_path / "cpu.json").read_text())["complete"]
+
+
+def test_a_card_without_kernels_is_refused(run_steps, monkeypatch):
+    put_in(monkeypatch, dataclasses.replace(V100, torch="2.13.0+cu130", architectures=("sm_75", "sm_80")))
+    with pytest.raises(RequestError, match="has no kernels for the Tesla V100.*make setup GPU=v100"):
+        run_steps("--tiny", "--device", "cuda")

@@ -14,6 +14,8 @@ from toxicity.training.losses import training_loss
 
 # What is left over what a layer needs: casts of its inputs, and sums of the gradients of query, key and value.
 MOST_LAUNCHES = 700
+# In three groups of similar length, with the copies that only a CPU makes.
+MOST_IN_GROUPS = 900
 
 
 @pytest.fixture
@@ -46,6 +48,12 @@ def test_a_part_is_few_launches(launches_of_a_part):
     assert launches["aten._foreach_copy_"] == 24
     # Autocast by itself converts 16 weights and biases of a layer, and as many gradients.
     assert launches_of_a_part("none", once=False).total() == launches.total() + 12 * 2 * 11
+
+
+def test_groups_of_similar_length_are_a_few_more(launches_of_a_part):
+    launches = launches_of_a_part("similar", 8)
+    assert launches["aten._scaled_dot_product_flash_attention_for_cpu"] == 3 * 12
+    assert launches.total() <= MOST_IN_GROUPS, launches
 
 
 def test_launches_are_counted_as_a_gpu_makes_them():

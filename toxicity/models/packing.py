@@ -93,13 +93,12 @@ class Layout:
         input_ids = np.concatenate(tokens, dtype=np.int64)
         return self._pack(input_ids, lengths) if self.packed else self._pad(input_ids, lengths)
 
-    def computed_positions(self, lengths: np.ndarray) -> tuple[int, int]:
-        """Number of positions that the linear layers and that attention compute for a batch, including padding.
+    def computed_positions(self, lengths: np.ndarray) -> int:
+        """Number of positions that the linear layers compute for a batch, including padding.
 
         `lengths` are the numbers of tokens of the comments, longest first.
         """
-        positions = int(self._places(lengths).sum())
-        return positions, positions
+        return int(self._places(lengths).sum())
 
     def computed_pairs(self, lengths: np.ndarray) -> int:
         """Number of pairs of positions that attention computes for a batch, including padding.

@@ -127,7 +127,7 @@ def _choose_kernel(device: torch.device, dtype: torch.dtype, head_width: int, dr
             logger.info(f"{what} takes comments of variable length, by the kernel {kernel.__name__}.")
             return kernel
         faults.append(f"{kernel.__name__}: {fault}")
-    logger.warning(
+    logger.info(
         f"{what} is padded within groups of comments of similar length, as no kernel of variable "
         f"length passes the self-test on {device} ({'; '.join(faults)})."
     )

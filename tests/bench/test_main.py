@@ -93,4 +93,5 @@ def test_it_answers_at_once_and_without_torch(tmp_path):
 def test_a_refusal_exits_with_2():
     refused = run(sys.executable, "-m", "toxicity.bench", "estimate", "--gpu", "k80")
     assert refused.returncode == 2
-    assert refused.stderr == f"error: unknown GPU `k80`; the known ones are {KNOWN}.\n"
+    families = "A100 and L4 are ampere, H100 and H200 hopper, B200 blackwell."
+    assert refused.stderr == f"error: unknown GPU `k80`; the known ones are {KNOWN}. {families}\n"

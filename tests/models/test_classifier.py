@@ -8,7 +8,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from toxicity.core.arguments import ModelArguments
 from toxicity.core.errors import RequestError
 from toxicity.models import classifier
-from toxicity.models.classifier import load_model, load_tokenizer, logits_of, output_layer, with_labels
+from toxicity.models.classifier import load_model, load_tokenizer, logits_of, with_labels
+from toxicity.models.output_layer import output_layer
 from toxicity.models.padding_free import PACKED_ATTENTION
 
 LOGITS = torch.tensor([[1.0], [2.0]])

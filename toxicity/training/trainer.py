@@ -22,11 +22,12 @@ from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
 from toxicity.hardware.precision import best_precision, precision_name, torch_dtype
-from toxicity.models.classifier import LABEL, logits_of, output_layer, with_labels
+from toxicity.models.classifier import LABEL, logits_of, with_labels
 from toxicity.models.compilation import compile_layers
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.gradients import weights_without_gradient
 from toxicity.models.half_weights import cast_once
+from toxicity.models.output_layer import output_layer
 from toxicity.models.padding_free import layout_for
 from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens, why_not_finite
 from toxicity.training.accelerator import reduce_in_fp32, scale_on_cpu, take_compiler

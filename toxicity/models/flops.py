@@ -2,7 +2,8 @@
 
 Only matrix products are counted, and a multiplication and an addition count as two, as in the peak FLOP/s of data
 sheets. The formula is that of Chowdhery et al. 2022, "PaLM", appendix B: the forward pass takes 2 FLOPs per weight and
-token, and 4 × layers × width per pair of tokens that attend to each other; the backward pass takes twice as many.
+token, and 4 × layers × width per pair of tokens that attend to each other; the backward pass takes twice as many. As
+there, they are the model's, whatever an implementation leaves out because no logit needs it (`first_tokens`).
 """
 
 from __future__ import annotations

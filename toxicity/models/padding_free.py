@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from toxicity.models.attention import PACKED_ATTENTION
+from toxicity.models.first_tokens import compute_first_tokens_only, first_tokens
 from toxicity.models.output_layer import compute_logits_in_fp32
 from toxicity.models.packing import Layout, first_position
 from toxicity.models.varlen_attention import kernel_for
@@ -53,6 +54,7 @@ def make_padding_free(model: PreTrainedModel) -> None:
     base = model.base_model
     encoder = base.transformer if hasattr(base, "transformer") else base.encoder
     encoder.register_forward_hook(_take_first_tokens, with_kwargs=True)
+    compute_first_tokens_only(model, packed=True)
     compute_logits_in_fp32(model)
 
 
@@ -96,6 +98,5 @@ def _take_first_tokens(
     """A forward hook of an encoder: of a packed batch, only each comment's first token goes on, `(rows, 1, width)`."""
     packing = options.get("packing")
     if packing is not None:
-        first_tokens = output.last_hidden_state.squeeze(0).index_select(0, packing.first_tokens)
-        output.last_hidden_state = first_tokens[:, None]
+        output.last_hidden_state = first_tokens(output.last_hidden_state, packing)[:, None]
     return output

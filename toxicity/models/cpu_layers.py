@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import dropout, linear
+
+# What `drawing_from` set in this thread.
+_drawing = threading.local()
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """Have the dropout of this thread draw its random numbers from a generator, and not from that of all threads."""
+    _drawing.generator = generator
+    try:
+        yield
+    finally:
+        _drawing.generator = None
 
 
 def fast_dropout(states: torch.Tensor, p: float) -> torch.Tensor:
@@ -38,9 +54,12 @@ class _SixteenBitDropout(torch.autograd.Function):
     def forward(context: Any, states: torch.Tensor, p: float) -> torch.Tensor:
         count = states.numel()
         # Each random 64-bit integer holds the bits of four elements.
-        bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
-        kept = bits.view(states.shape) >= round(p * 2**16) - 2**15
-        factor = kept.to(states.dtype).mul_(1.0 / (1.0 - p))
+        bits = torch.empty(-(-count // 4), dtype=torch.int64)
+        bits.random_(-(2**63), None, generator=getattr(_drawing, "generator", None))
+        bits = bits.view(torch.int16)[:count]
+        factor = torch.empty_like(states, memory_format=torch.contiguous_format)
+        # Of what was kept, as a number at once: the conversion of a bool takes longer than all the rest.
+        torch.ge(bits.view(states.shape), round(p * 2**16) - 2**15, out=factor).mul_(1.0 / (1.0 - p))
         context.save_for_backward(factor)
         return states * factor
 

@@ -16,6 +16,7 @@ from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import FILLER, IGNORED, Rows
 from toxicity.models.packing import Layout, fill_batches, longest_first
+from toxicity.training.shares import shares_of
 
 # Rows are sorted by length within pools of this many batches: large enough that the rows of a batch are about equally
 # long, small enough that an epoch stays random.
@@ -130,11 +131,15 @@ class EvenSampler(Sampler[int]):
             yield from self._dealt(np.fromiter(islice(rows, self.rows_per_turn), np.int64))
 
     def _dealt(self, rows: np.ndarray) -> list[int]:
-        rows = rows[longest_first(self.lengths[rows])]
-        dealt = np.full((self.batch_size, self.processes), FILLER)
-        dealt.flat[: len(rows)] = rows
-        dealt[1::2] = dealt[1::2, ::-1]
-        return dealt.T.ravel().tolist()
+        hands = deal(rows[longest_first(self.lengths[rows])], self.processes)
+        return [row for hand in hands for row in [*hand.tolist(), *[FILLER] * (self.batch_size - len(hand))]]
+
+
+def deal(rows: np.ndarray, hands: int) -> list[np.ndarray]:
+    """Rows, longest first, dealt one by one, forwards and backwards in turn: about equally many tokens for each."""
+    turn = np.arange(len(rows)) % (2 * hands)
+    hand_of_row = np.minimum(turn, 2 * hands - 1 - turn)
+    return [rows[hand_of_row == hand] for hand in range(hands)]
 
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:
@@ -196,23 +201,31 @@ class Collator:
 
     layout: Layout  # of the rows of a part, packed or padded
     max_tokens: int | None = None  # in a part; None to keep all rows together
+    threads: int = 1  # that compute a part in shares, side by side; 1 for parts without shares
 
     def __call__(self, rows: Rows) -> Batch:
         """Sort the rows by length, cut them into parts and lay these out.
 
         Returns:
             `labels`, float32 `(rows, 1)`, of all rows; `parts`, a list of dicts with the arguments of the model and,
-            as `labels`, a dict of all targets of those rows, each float32 `(rows, targets)`; `rows` and `tokens`, how
-            many there are, without rows whose label is `IGNORED`; to cut the batch again, `source`, the rows as they
-            came, and `max_tokens`, the budget of its parts.
+            as `labels`, a dict of all targets of those rows, each float32 `(rows, targets)`, or with a list of such
+            dicts as `shares`; `rows` and `tokens`, how many there are, without rows whose label is `IGNORED`; to cut
+            the batch again, `source`, the rows as they came, and `max_tokens`, the budget of its parts.
         """
         lengths = np.array([len(tokens) for tokens in rows.tokens])
         order = longest_first(lengths)
         targets = {key: torch.from_numpy(column[order].reshape(len(order), -1)) for key, column in rows.targets.items()}
-        parts = []
-        for part in fill_batches(lengths[order], self.max_tokens, padded=not self.layout.packed):
+
+        def laid_out(part: np.ndarray) -> dict[str, Any]:
             labels = {key: column[part] for key, column in targets.items()}
-            parts.append(self.layout([rows.tokens[row] for row in order[part]]) | {"labels": labels})
+            return self.layout([rows.tokens[row] for row in order[part]]) | {"labels": labels}
+
+        parts = []
+        for cut in fill_batches(lengths[order], self.max_tokens, padded=not self.layout.packed):
+            part = np.arange(len(order))[cut]
+            shares = min(len(part), shares_of(int(lengths[order[part]].sum()), self.threads))
+            in_shares = [laid_out(share) for share in deal(part, shares)]
+            parts.append({"shares": in_shares} if shares > 1 else in_shares[0])
         counted = rows.targets["labels"] != IGNORED
         counts = {"rows": int(counted.sum()), "tokens": int(lengths[counted].sum())}
         cut = {"source": rows, "max_tokens": self.max_tokens}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from toxicity.core.training_arguments import TrainingArguments
 from toxicity.hardware.memory import is_out_of_memory, room_of
 from toxicity.training.batching import Collator
 from toxicity.training.resumable_trainer import ResumableTrainer
+from toxicity.training.shares import loss_of_shares
 from toxicity.training.token_budget import USABLE_SHARE
 
 logger = logging.getLogger(__name__)
@@ -108,6 +111,20 @@ class PartsTrainer(ResumableTrainer):
         self._trained_tokens += inputs["tokens"]
         return loss
 
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The loss of a part, as the Trainer computes it; shares of it are computed side by side, gradients included."""
+        if "shares" not in inputs:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        compute_loss = super().compute_loss
+        losses = [partial(compute_loss, model, share, *args, **kwargs) for share in inputs["shares"]]
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        return loss_of_shares(losses, weights, self._share_pool)
+
+    @cached_property
+    def _share_pool(self) -> ThreadPoolExecutor:
+        # Its threads are started when they are needed, and are kept, as each has memory and kernels of its own.
+        return ThreadPoolExecutor(self.data_collator.threads, thread_name_prefix="share")
+
     def _loss_of_parts(
         self, model: torch.nn.Module, parts: list[dict[str, Any]], num_items_in_batch: Any, may_repeat: bool
     ) -> torch.Tensor | None:
@@ -126,8 +143,9 @@ class PartsTrainer(ResumableTrainer):
         failed = parts[len(losses)]
         model.zero_grad(set_to_none=True)
         clear_device_cache(garbage_collection=True)
-        tokens = failed["input_ids"].numel()
-        if len(failed["labels"]["labels"]) == 1:
+        shares = failed.get("shares", [failed])
+        tokens = sum(share["input_ids"].numel() for share in shares)
+        if sum(len(share["labels"]["labels"]) for share in shares) == 1:
             what = f"the training on a comment of {tokens:,} tokens"
             raise RequestError(
                 f"{room_of(self.args.device, what) or f'there is no room for {what}.'}\n{self.last_good()} Start anew "

@@ -1,0 +1,88 @@
+"""A part of a step in shares, computed side by side on a CPU, each by a thread with cores of its own.
+
+One thread for each core computes matrix products faster than two threads that split each of them, and the small
+operations between them, of which a thread does each by itself, take the time of half the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+import torch
+
+from toxicity.models.cpu_layers import drawing_from
+
+# Fewest tokens of a share. All shares together take room for their gradients, and time to add these up.
+TOKENS_OF_SHARE = 512
+
+
+def shares_of(tokens: int, threads: int) -> int:
+    """In how many shares to compute this many tokens with these threads, each share with equally many of them."""
+    most = max(1, tokens // TOKENS_OF_SHARE)
+    return threads // -(-threads // most)
+
+
+def loss_of_shares(
+    losses: Sequence[Callable[[], torch.Tensor]], weights: Sequence[torch.nn.Parameter], pool: ThreadPoolExecutor
+) -> torch.Tensor:
+    """The sum of losses, whose gradients are computed at once, and are handed to the weights by `backward`.
+
+    Neither depends on which thread is the faster: each share draws its random numbers from a generator of its own,
+    seeded by torch's, and sums are taken in the order of the shares.
+
+    Args:
+        losses: compute the loss of a share each, a scalar, with no random numbers but those of `cpu_layers`.
+        pool: has a thread for each share but the first.
+    """
+    return _SumOfLosses.apply(losses, pool, *weights)
+
+
+class _SumOfLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any, losses: Sequence[Callable[[], torch.Tensor]], pool: ThreadPoolExecutor, *weights: torch.Tensor
+    ) -> torch.Tensor:
+        results = _side_by_side(losses, weights, pool)
+        total, gradients = results[0]
+        for loss, others in results[1:]:
+            total += loss
+            torch._foreach_add_(_known(gradients), _known(others))
+        context.gradients = gradients
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        # Nothing else may hold them, or they would be copied.
+        gradients, context.gradients = context.gradients, None
+        if gradient != 1:
+            torch._foreach_mul_(_known(gradients), gradient)
+        return None, None, *gradients
+
+
+def _known(gradients: Sequence[torch.Tensor | None]) -> list[torch.Tensor]:
+    return [gradient for gradient in gradients if gradient is not None]
+
+
+def _side_by_side(
+    losses: Sequence[Callable[[], torch.Tensor]], weights: Sequence[torch.Tensor], pool: ThreadPoolExecutor
+) -> list[tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]]:
+    """Loss and gradients of each share; those of a weight that no loss depends on are None."""
+    threads = torch.get_num_threads()
+    seeds = torch.randint(2**63 - 1, (len(losses),)).tolist()
+
+    def compute(loss_of: Callable[[], torch.Tensor], seed: int) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
+        # Of this thread for what torch computes itself, and of the whole process for what MKL does.
+        torch.set_num_threads(threads // len(losses))
+        with torch.enable_grad(), drawing_from(torch.Generator().manual_seed(seed)):
+            loss = loss_of()
+            return loss.detach(), torch.autograd.grad(loss, weights, allow_unused=True)
+
+    later = [pool.submit(compute, *share) for share in zip(losses[1:], seeds[1:], strict=True)]
+    try:
+        first = compute(losses[0], seeds[0])
+    finally:
+        wait(later)
+        torch.set_num_threads(threads)
+    return [first, *(share.result() for share in later)]

@@ -44,12 +44,14 @@ def hf(task: Task, padded: bool, strategy: str) -> dict[str, Any]:
     )
 
 
-def ours(task: Task, **options: Any) -> dict[str, Any]:
-    """This package's trainer."""
+def ours(task: Task, in_shares: bool = True, **options: Any) -> dict[str, Any]:
+    """This package's trainer, which on a CPU computes a batch in shares side by side if `in_shares`."""
     trainers = []
 
     def make(rows: Dataset) -> Trainer:
         trainers.append(our_trainer(task, rows, **options))
+        if not in_shares:
+            trainers[-1].data_collator.threads = 1
         return trainers[-1]
 
     result = _train_and_score(task, make, task.rows("train"), task.rows("validation"), taken_as=TokenRows)
@@ -159,6 +161,7 @@ CONTENDERS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "hf_best": lambda task: hf(task, padded=False, strategy="group_by_length"),
     "pipeline": pipeline,
     "ours": ours,
+    "ours_one_share": lambda task: ours(task, in_shares=False),
     "ours_compiled": lambda task: ours(task, torch_compile=True),
 }
 # Those that do not get this package's settings of threads and allocator.

@@ -14,9 +14,10 @@ from accelerate.utils.memory import clear_device_cache
 from toxicity.core.errors import RequestError, RunFailure
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.hardware.memory import is_out_of_memory, room_of
+from toxicity.models.packing import Layout
+from toxicity.training import shares
 from toxicity.training.batching import Collator
 from toxicity.training.resumable_trainer import ResumableTrainer
-from toxicity.training.shares import loss_of_shares
 from toxicity.training.token_budget import USABLE_SHARE
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class PartsTrainer(ResumableTrainer):
 
     args: TrainingArguments
     data_collator: Collator
+    compiler: dict[str, Any]  # options of `torch.compile`; empty where the model's layers are not compiled
     _trained_rows = _trained_tokens = 0
 
     @property
@@ -111,14 +113,29 @@ class PartsTrainer(ResumableTrainer):
         self._trained_tokens += inputs["tokens"]
         return loss
 
+    def threads_of_shares(self, layout: Layout) -> int:
+        """Threads that compute shares of a batch side by side; 1 where it is computed as a whole. Logs the former.
+
+        It is computed as a whole where more than our own layers draws random numbers, where processes share the model,
+        where its code is compiled, and where gradients are scaled while they are computed.
+        """
+        args, precision = self.args, self.accelerator.mixed_precision
+        others_draw = not layout.packed or args.gradient_checkpointing or args.neftune_noise_alpha
+        shared = args.world_size > 1 or self.is_fsdp_enabled
+        compiled = args.torch_compile or self.compiler
+        if args.device.type != "cpu" or others_draw or shared or compiled or precision == "fp16":
+            return 1
+        if (threads := torch.get_num_threads()) > 1:
+            logger.info(f"Each batch is computed in shares of {shares.TOKENS_OF_SHARE} tokens or more, side by side.")
+        return threads
+
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The loss of a part, as the Trainer computes it; shares of it are computed side by side, gradients included."""
+        """The loss of a part, as the Trainer computes it; that of its shares side by side, with their gradients."""
         if "shares" not in inputs:
             return super().compute_loss(model, inputs, *args, **kwargs)
         compute_loss = super().compute_loss
         losses = [partial(compute_loss, model, share, *args, **kwargs) for share in inputs["shares"]]
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        return loss_of_shares(losses, weights, self._share_pool)
+        return shares.loss_of_shares(losses, model, self._share_pool)
 
     @cached_property
     def _share_pool(self) -> ThreadPoolExecutor:
@@ -143,9 +160,9 @@ class PartsTrainer(ResumableTrainer):
         failed = parts[len(losses)]
         model.zero_grad(set_to_none=True)
         clear_device_cache(garbage_collection=True)
-        shares = failed.get("shares", [failed])
-        tokens = sum(share["input_ids"].numel() for share in shares)
-        if sum(len(share["labels"]["labels"]) for share in shares) == 1:
+        in_shares = failed.get("shares", [failed])
+        tokens = sum(share["input_ids"].numel() for share in in_shares)
+        if sum(len(share["labels"]["labels"]) for share in in_shares) == 1:
             what = f"the training on a comment of {tokens:,} tokens"
             raise RequestError(
                 f"{room_of(self.args.device, what) or f'there is no room for {what}.'}\n{self.last_good()} Start anew "

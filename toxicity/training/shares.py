@@ -6,11 +6,13 @@ operations between them, of which a thread does each by itself, take the time of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from toxicity.models.cpu_layers import drawing_from
 
@@ -25,9 +27,9 @@ def shares_of(tokens: int, threads: int) -> int:
 
 
 def loss_of_shares(
-    losses: Sequence[Callable[[], torch.Tensor]], weights: Sequence[torch.nn.Parameter], pool: ThreadPoolExecutor
+    losses: Sequence[Callable[[], torch.Tensor]], model: nn.Module, pool: ThreadPoolExecutor
 ) -> torch.Tensor:
-    """The sum of losses, whose gradients are computed at once, and are handed to the weights by `backward`.
+    """The sum of losses, whose gradients are computed at once, and are handed to the model's weights by `backward`.
 
     Neither depends on which thread is the faster: each share draws its random numbers from a generator of its own,
     seeded by torch's, and sums are taken in the order of the shares.
@@ -36,33 +38,53 @@ def loss_of_shares(
         losses: compute the loss of a share each, a scalar, with no random numbers but those of `cpu_layers`.
         pool: has a thread for each share but the first.
     """
-    return _SumOfLosses.apply(losses, pool, *weights)
+    return _SumOfLosses.apply(losses, model, pool, *[weight for weight in model.parameters() if weight.requires_grad])
 
 
 class _SumOfLosses(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: Any, losses: Sequence[Callable[[], torch.Tensor]], pool: ThreadPoolExecutor, *weights: torch.Tensor
+        context: Any,
+        losses: Sequence[Callable[[], torch.Tensor]],
+        model: nn.Module,
+        pool: ThreadPoolExecutor,
+        *weights: torch.Tensor,
     ) -> torch.Tensor:
-        results = _side_by_side(losses, weights, pool)
-        total, gradients = results[0]
-        for loss, others in results[1:]:
-            total += loss
-            torch._foreach_add_(_known(gradients), _known(others))
-        context.gradients = gradients
-        return total
+        with _sparse_gradients(model):
+            of_shares, gradients = zip(*_side_by_side(losses, weights, pool), strict=True)
+        context.gradients = [_total(of_weight) for of_weight in zip(*gradients, strict=True)]
+        return torch.stack(of_shares).sum()
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         # Nothing else may hold them, or they would be copied.
         gradients, context.gradients = context.gradients, None
         if gradient != 1:
-            torch._foreach_mul_(_known(gradients), gradient)
-        return None, None, *gradients
+            torch._foreach_mul_([known for known in gradients if known is not None], gradient)
+        return None, None, None, *gradients
 
 
-def _known(gradients: Sequence[torch.Tensor | None]) -> list[torch.Tensor]:
-    return [gradient for gradient in gradients if gradient is not None]
+@contextmanager
+def _sparse_gradients(model: nn.Module) -> Iterator[None]:
+    """Have embeddings compute sparse gradients: a dense one, of all words, would be zeroed and added for each share."""
+    embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    for embedding in embeddings:
+        embedding.sparse = True
+    try:
+        yield
+    finally:
+        for embedding in embeddings:
+            embedding.sparse = False
+
+
+def _total(gradients: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """The sum of a weight's gradients, dense; None if no share has one."""
+    total, *others = [gradient for gradient in gradients if gradient is not None] or [None]
+    if total is not None and total.is_sparse:
+        total = torch.zeros(total.shape, dtype=total.dtype).add_(total)
+    for gradient in others:
+        total.add_(gradient)
+    return total
 
 
 def _side_by_side(
@@ -74,15 +96,22 @@ def _side_by_side(
 
     def compute(loss_of: Callable[[], torch.Tensor], seed: int) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
         # Of this thread for what torch computes itself, and of the whole process for what MKL does.
-        torch.set_num_threads(threads // len(losses))
-        with torch.enable_grad(), drawing_from(torch.Generator().manual_seed(seed)):
-            loss = loss_of()
-            return loss.detach(), torch.autograd.grad(loss, weights, allow_unused=True)
+        torch.set_num_threads(max(1, threads // len(losses)))
+        # Autocast has one cache of converted weights for all threads. The first to leave autocast would empty it, and
+        # whether a weight that is used again is converted again would depend on the others' pace.
+        torch.autocast_increment_nesting()
+        try:
+            with torch.enable_grad(), drawing_from(torch.Generator().manual_seed(seed)):
+                loss = loss_of()
+                return loss.detach(), torch.autograd.grad(loss, weights, allow_unused=True)
+        finally:
+            torch.autocast_decrement_nesting()
 
     later = [pool.submit(compute, *share) for share in zip(losses[1:], seeds[1:], strict=True)]
     try:
         first = compute(losses[0], seeds[0])
     finally:
         wait(later)
+        torch.clear_autocast_cache()
         torch.set_num_threads(threads)
     return [first, *(share.result() for share in later)]

@@ -36,7 +36,6 @@ from toxicity.training.callbacks import LogLines, keep_trackers_open
 from toxicity.training.losses import mean_binary_cross_entropy, training_loss
 from toxicity.training.optimizer import decay_layer_rates
 from toxicity.training.parts_trainer import PartsTrainer
-from toxicity.training.shares import TOKENS_OF_SHARE
 from toxicity.training.token_budget import choose_token_budget
 
 logger = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class ToxicityTrainer(PartsTrainer):
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
         budget = choose_token_budget(args, self.model, self.layout, self.train_dataset, self.accelerator)
-        self.data_collator = Collator(self.layout, budget, self._threads_of_shares())
+        self.data_collator = Collator(self.layout, budget, self.threads_of_shares(self.layout))
         self._log_choices()
         if args.disable_tqdm:
             self.remove_callback(PrinterCallback)
@@ -106,18 +105,6 @@ class ToxicityTrainer(PartsTrainer):
         reduce_in_fp32(self.accelerator)
         # A sharded model is compiled as a whole.
         self.compiler = {} if self.is_fsdp_enabled else take_compiler(self.accelerator)
-
-    def _threads_of_shares(self) -> int:
-        """Threads that compute shares of a batch side by side, as `shares` says; 1 where it is computed as a whole.
-
-        That is so where more than our own layers draws random numbers, where the model is shared or its code compiled,
-        and where gradients must be scaled while they are computed.
-        """
-        args = self.args
-        whole = self.compiler or args.torch_compile or args.gradient_checkpointing or self.is_fsdp_enabled
-        whole = whole or args.world_size > 1 or args.neftune_noise_alpha or self.accelerator.mixed_precision == "fp16"
-        on_cpu = args.device.type == "cpu" and self.layout.packed
-        return torch.get_num_threads() if on_cpu and not whole else 1
 
     def _compile_layers(self) -> None:
         layers = compile_layers(self.model, **self.compiler)
@@ -267,8 +254,6 @@ class ToxicityTrainer(PartsTrainer):
                 )
         if device.type == "cpu":
             logger.info(describe_cpu_settings())
-            if self.data_collator.threads > 1:
-                logger.info(f"Each batch is computed in shares of {TOKENS_OF_SHARE} tokens or more, side by side.")
         rows = "without padding" if self.layout.packed else "padded to the longest of a batch"
         if self.layout.packed and self.layout.grouping == "similar":
             rows = "padded to the longest of each group of similar length"

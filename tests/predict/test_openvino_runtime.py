@@ -89,7 +89,7 @@ def test_an_export_is_computed_in_openvino(export, tokenizer):
     assert scorer(["thank you"])[0] == pytest.approx(1 / (1 + np.exp(logits[0] - logits[1])), abs=1e-5)
     before = scorer.weights_digest
     weights = export / "openvino_model.bin"
-    weights.write_bytes(weights.read_bytes()[::-1])
+    weights.write_bytes(weights.read_bytes() + b"x")
     assert Scorer(str(export), toxic_label="1").weights_digest != before
 
 

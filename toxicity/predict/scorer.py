@@ -61,8 +61,9 @@ class Scorer:
     Args:
         model_name_or_path: folder of a run, or a model on the Hub. If it has several labels, the one called `toxic` or
             `toxicity` is used, or of two exclusive classes the one that only can be it (`hate` beside `nothate`). A
-            folder written by `--export onnx` or by `optimum`, with a `model.onnx` in it or in its subfolder `onnx`, is
-            computed by ONNX Runtime on the CPU, in the precision it was exported in.
+            folder written by `--export` or by `optimum`, with a `model.onnx` in it or in its subfolder `onnx`, is
+            computed by ONNX Runtime on the CPU, in the precision it was exported in; one with an `openvino_model.xml`,
+            in it or in its subfolder `openvino`, by OpenVINO.
         revision: branch, tag or commit on the Hub.
         device: what to compute on; by default the accelerator if there is one, else the CPU, and a log line says why
             where this machine has a GPU.
@@ -71,6 +72,8 @@ class Scorer:
             scores by at most 0.013 and the AUC by 0.00005.
         toxic_label: name or index of the label that means toxic, where the names do not say it (`LABEL_1`). Of
             exclusive classes (hate, offensive, neither) also a sequence of several, whose probabilities are added.
+        runtime: `torch`, `openvino` or `onnxruntime` (for exports alone); by default that of an export, else on a
+            processor OpenVINO if it is installed and can compute the model (see `converted`), else torch.
 
     Attributes:
         temperature: number that logits are divided by before the sigmoid; 1 for models that no run of this package

@@ -180,7 +180,7 @@ def job(model_dir, tmp_path, monkeypatch):
 
     # Far smaller than the files, so that each file has several windows.
     monkeypatch.setattr(score_shards, "ROWS_PER_WINDOW", 16)
-    scorer, options = Scorer(str(model_dir), device="cpu"), score_shards.Options(0.5, "csv")
+    scorer, options = Scorer(str(model_dir), device="cpu", runtime="torch"), score_shards.Options(0.5, "csv")
     ledger = Ledger(tmp_path / "out", describe_job("m", scorer, options))
     ledger.start()
     return scorer, ledger, options

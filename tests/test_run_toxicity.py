@@ -220,7 +220,7 @@ def test_all_options_at_once_train_a_model_with_one_label(checkpoint, tmp_path, 
     assert config["id2label"] == {"0": "toxic"}
     assert config["toxicity"]["head_tail_truncation"]
     predictions = pyarrow.parquet.read_table(tmp_path / "run" / "report" / "predictions.parquet")
-    scorer = Scorer(str(tmp_path / "run"), mixed_precision="no")
+    scorer = Scorer(str(tmp_path / "run"), mixed_precision="no", runtime="torch")
     scorer.calibration = Calibration()  # those of the run are not calibrated
     rows = predictions["id"].to_numpy()
     scores = scorer([texts[row] for row in rows])

@@ -9,7 +9,8 @@ import torch
 from transformers import BertConfig
 
 from toxicity.core.errors import RequestError
-from toxicity.predict.onnx_runtime import OnnxModel, exported_file
+from toxicity.predict.exported import exported_file
+from toxicity.predict.onnx_runtime import OnnxModel
 from toxicity.predict.scorer import Scorer
 
 onnx = pytest.importorskip("onnx")

@@ -22,7 +22,7 @@ def job_of_twenty_files(model_dir, inputs, tmp_path):
     """The flags of a job, all but the folder of its output, and the output that it has when nothing disturbs it."""
     for number in range(20):
         write_texts(inputs / f"part-{number:02d}.csv", [text for text, _ in make_comments(300, seed=number)])
-    flags = ["--model", model_dir, "--input", inputs, "--output"]
+    flags = ["--model", model_dir, "--runtime", "torch", "--input", inputs, "--output"]
     ended_well(PredictRun(tmp_path / "alone", *flags, tmp_path / "undisturbed"))
     return flags, tmp_path / "undisturbed"
 
@@ -70,7 +70,16 @@ def test_where_one_of_two_processes_fails_the_other_goes_on(model_dir, inputs, t
         write_texts(inputs / f"part-{number}.csv", texts)
     # Of two processes without a GPU, `accelerate launch` starts both only if told that there are several GPUs.
     command = [*LAUNCH, "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m", "toxicity.predict"]
-    command += ["--model", str(model_dir), "--input", str(inputs), "--output", str(tmp_path / "out")]
+    command += [
+        "--model",
+        str(model_dir),
+        "--runtime",
+        "torch",
+        "--input",
+        str(inputs),
+        "--output",
+        str(tmp_path / "out"),
+    ]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr

@@ -171,6 +171,7 @@ def _main(script: str, argv: list[str], files: list[Path], environment: dict[str
     _take_one_core(environment)
     import datasets
     import faults
+    from huggingface_hub import constants
     from matplotlib.figure import Figure
 
     # Of the time of a run half goes into drawing; what becomes of pictures is for other tests.
@@ -178,6 +179,7 @@ def _main(script: str, argv: list[str], files: list[Path], environment: dict[str
     # What a process has written outlives its death; flushing is for machines that lose their power.
     os.fsync = lambda descriptor: None
     datasets.config.HF_DATASETS_CACHE = Path(environment["HF_DATASETS_CACHE"])
+    constants.HF_ASSETS_CACHE = environment.get("HF_ASSETS_CACHE", constants.HF_ASSETS_CACHE)
     for name, *values in [fault] if fault and isinstance(fault[0], str) else fault:
         getattr(faults, name)(*values)
     if script == "run_toxicity.py":

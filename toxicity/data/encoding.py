@@ -48,6 +48,18 @@ def encode(
     Returns:
         `input_ids` (list of `id_type`) and `length` (int32), and how many of the texts were truncated.
     """
+    ids, cut_rows = token_ids(texts, backend, head_tail)
+    lengths = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
+    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int32)))
+    flat_ids = np.fromiter(chain.from_iterable(ids), dtype=id_type, count=offsets[-1])
+    batch = pa.RecordBatch.from_pydict(
+        {"input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat_ids)), "length": lengths}
+    )
+    return batch, cut_rows
+
+
+def token_ids(texts: list[str], backend: tokenizers.Tokenizer, head_tail: bool = False) -> tuple[list[list[int]], int]:
+    """The same as lists: the token ids of each text, and how many of the texts were truncated."""
     limit = backend.truncation["max_length"]
     shortened = _shorten(texts, backend)
     encodings = backend.encode_batch_fast([shortened.get(row, text) for row, text in enumerate(texts)])
@@ -61,14 +73,9 @@ def encode(
         heads_and_tails = _heads_and_tails([texts[row] for row in truncated], backend)
         for row, head_and_tail in zip(truncated, heads_and_tails, strict=True):
             ids[row] = head_and_tail
-    lengths = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
-    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int32)))
-    flat_ids = np.fromiter(chain.from_iterable(ids), dtype=id_type, count=offsets[-1])
-    batch = pa.RecordBatch.from_pydict(
-        {"input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat_ids)), "length": lengths}
-    )
     # Only a comment that fills the limit can have been truncated, and `overflowing` copies what was cut off.
-    return batch, sum(bool(encodings[row].overflowing) for row in np.flatnonzero(lengths == limit))
+    cut_rows = sum(bool(encodings[row].overflowing) for row, tokens in enumerate(ids) if len(tokens) == limit)
+    return ids, cut_rows
 
 
 def _heads_and_tails(texts: list[str], backend: tokenizers.Tokenizer) -> list[list[int]]:

@@ -14,6 +14,9 @@ from transformers import PreTrainedConfig
 # Of the pairs of positions that attention computes for groups of similar length, at most this share is padding.
 MOST_PADDING = 0.25
 
+# Most sizes that padded lengths are rounded up to between a power of two and the next: at most an eighth is padding.
+SIZES_PER_OCTAVE = 8
+
 # In these models positions begin at `pad_token_id + 1`, so the first of their `max_position_embeddings` are never used.
 POSITIONS_AFTER_PADDING = (
     "camembert",
@@ -77,6 +80,9 @@ class Layout:
     grouping: Literal["equal", "similar", "none"] = "equal"
     first_position: int = 0  # position id of a comment's first token
     dtype: torch.dtype = torch.float32  # that attention computes in
+    # For a runtime that compiles kernels for each shape of a batch: padded lengths are rounded up to few sizes (see
+    # `few_sizes`), up to this most that a comment has tokens. None leaves them as they are.
+    few_sizes_up_to: int | None = None
 
     def __call__(self, tokens: list[np.ndarray]) -> dict[str, Any]:
         """The keyword arguments of the model for a batch.
@@ -92,6 +98,10 @@ class Layout:
         lengths = np.array([len(row) for row in tokens])
         input_ids = np.concatenate(tokens, dtype=np.int64)
         return self._pack(input_ids, lengths) if self.packed else self._pad(input_ids, lengths)
+
+    def padded_lengths(self, lengths: np.ndarray) -> np.ndarray:
+        """What comments of these lengths count in a padded batch, in the type of `lengths`."""
+        return lengths if self.few_sizes_up_to is None else few_sizes(lengths, self.few_sizes_up_to)
 
     def computed_positions(self, lengths: np.ndarray) -> int:
         """Number of positions that the linear layers compute for a batch, including padding.
@@ -157,7 +167,18 @@ class Layout:
         return similar_lengths(lengths, self.pad_to_multiple_of)
 
     def _rounded_up(self, length: int) -> int:
+        length = self.padded_lengths(np.array(length))
         return -(-int(length) // self.pad_to_multiple_of) * self.pad_to_multiple_of
+
+
+def few_sizes(lengths: np.ndarray, most: int) -> np.ndarray:
+    """Lengths rounded up to one of `SIZES_PER_OCTAVE` sizes between a power of two and the next, or to `most`.
+
+    Up to 512 these are 56 sizes. Short comments are hardly padded, whereas multiples of 16 tripled those of 6 tokens.
+    """
+    exponents = np.frexp(lengths)[1] - 1
+    steps = np.maximum(1, 2**exponents // SIZES_PER_OCTAVE)
+    return np.minimum(-(-lengths // steps) * steps, most).astype(lengths.dtype)
 
 
 def similar_lengths(lengths: np.ndarray, multiple: int = 1) -> np.ndarray:

@@ -57,7 +57,8 @@ class BatchScorer:
             RunFailure: if a batch does not fit into memory and must not be halved.
         """
         order = longest_first(rows.lengths)
-        parts = fill_batches(rows.lengths[order], self.max_tokens, padded=not self.layout.packed)
+        lengths = self.layout.padded_lengths(rows.lengths[order])
+        parts = fill_batches(lengths, self.max_tokens, padded=not self.layout.packed)
         batches = [order[part] for part in parts]
         mine = batches[rank::world_size]
         calls = -(-len(batches) // world_size)

@@ -96,7 +96,7 @@ def scorer(tmp_path_factory, tokenizer, tiny_config):
     folder = tmp_path_factory.mktemp("model")
     BertForSequenceClassification(tiny_config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return Scorer(str(folder), device="cpu", mixed_precision="no")
+    return Scorer(str(folder), device="cpu", mixed_precision="no", runtime="torch")
 
 
 @pytest.mark.parametrize("name", ["odd.csv", "odd.jsonl", "odd.jsonl.gz", "odd.parquet"])

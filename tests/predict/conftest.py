@@ -1,0 +1,20 @@
+"""Fixtures of the tests of scoring."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def torch_unless_asked(request, monkeypatch):
+    """OpenVINO is not installed for who does not ask for it by the fixture `openvino`: converting takes seconds."""
+    if "openvino" not in request.fixturenames:
+        monkeypatch.setattr("toxicity.predict.scorer.find_spec", lambda name: None)
+
+
+@pytest.fixture
+def openvino(tmp_path, monkeypatch):
+    """OpenVINO, with an empty cache of converted models; tests without it are skipped."""
+    from huggingface_hub import constants
+
+    module = pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    return module

@@ -74,21 +74,34 @@ def _needed_in_part(node: openvino.Node, axis: int) -> Iterator[tuple[int, int]]
             place = axis - len(shape) + len(node.get_input_partial_shape(number))
             if place >= 0:
                 yield number, place
-    elif kind == "MVN" and axis not in [place % len(shape) for place in _constant(node, 1) or [axis]]:
-        yield 0, axis
-    elif kind == "MatMul" and axis == len(shape) - 2 and not node.get_attributes()["transpose_a"]:
-        yield 0, axis
+    elif kind in ("MVN", "Transpose", "Reshape", "MatMul"):
+        place = _place_in_first_input(node, axis)
+        if place is not None:
+            yield 0, place
     elif kind == "ScaledDotProductAttention" and axis == len(shape) - 2 and not node.get_attributes()["causal"]:
         yield 0, axis
         if node.get_input_size() > 3:
             yield 3, axis - len(shape) + len(node.get_input_partial_shape(3))
-    elif kind == "Transpose" and (order := _constant(node, 1)):
-        yield 0, order[axis]
-    elif kind == "Reshape" and (pattern := _constant(node, 1)) and pattern[axis] in (0, -1):
-        # What is behind the axis is split or joined, and the axis stays.
-        sizes = [list(map(_static, list(whole)[axis + 1 :])) for whole in (node.get_input_partial_shape(0), shape)]
-        if all(size is not None for tail in sizes for size in tail) and math.prod(sizes[0]) == math.prod(sizes[1]):
-            yield 0, axis
+
+
+def _place_in_first_input(node: openvino.Node, axis: int) -> int | None:
+    """The axis of a node's first input that an axis of its output is; None if there is no such axis."""
+    kind, before, shape = node.get_type_name(), node.get_input_partial_shape(0), node.get_output_partial_shape(0)
+    if kind == "MatMul":
+        place = axis - len(shape) + len(before)
+        return place if axis == len(shape) - 2 and place >= 0 and not node.get_attributes()["transpose_a"] else None
+    # Axes that are normalised, the order of axes, or sizes.
+    numbers = _constant(node, 1)
+    if numbers is None:
+        return None
+    if kind == "MVN":
+        return axis if axis not in [number % len(shape) for number in numbers] else None
+    if kind == "Transpose":
+        return numbers[axis]
+    # What is behind the axis is split or joined, and the axis stays.
+    sizes = [list(map(_static, list(whole)[axis + 1 :])) for whole in (before, shape)]
+    known = all(size is not None for tail in sizes for size in tail)
+    return axis if numbers[axis] in (0, -1) and known and math.prod(sizes[0]) == math.prod(sizes[1]) else None
 
 
 def _constant(node: openvino.Node, number: int) -> list[int] | None:

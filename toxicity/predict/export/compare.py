@@ -23,7 +23,7 @@ from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.calibration import fit_temperature, precision_and_recall
 from toxicity.evaluation.calibration_metrics import log_loss
 from toxicity.models.labels import TOXIC_LABEL, labels_in
-from toxicity.models.packing import Layout
+from toxicity.models.packing import Layout, fill_batches, longest_first
 from toxicity.models.pretrained import load_classifier, load_config_and_tokenizer, load_errors_explained
 from toxicity.predict.converted import converted
 from toxicity.predict.export import onnx, openvino
@@ -35,6 +35,11 @@ from toxicity.predict.scorer import Scorer
 
 REPORT = "export.json"
 EXPORTS = {"onnx": onnx, "openvino": openvino}
+
+# Of a batch of comments that int8 is calibrated on, with padding.
+TOKENS_PER_BATCH = 2_048
+# From which difference of scores on a warning says so: twice the usual largest one, and the usual average.
+FAR, FAR_ON_AVERAGE = 0.08, 0.005
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +92,9 @@ def export_and_compare(
             _, report[form] = _measured(Scorer(str(folder)), comments, expected)
             weights = [path for path in folder.iterdir() if ".onnx" in path.name or path.suffix in (".xml", ".bin")]
             report[form]["megabytes"] = sum(path.stat().st_size for path in weights) / 1e6
+            mean, largest = (report[form][f"{which}_score_difference"] for which in ("mean", "largest"))
+            if mean > FAR_ON_AVERAGE or largest > FAR:
+                logger.warning(f"Scores of {form} are up to {largest:.3f} from those of torch, on average {mean:.4f}.")
             _warn(form, report[form]["thresholds"], report["torch"]["thresholds"], len(comments.texts))
         # Removed before the models are replaced, so that there never is a report about other models.
         (output / REPORT).unlink(missing_ok=True)
@@ -120,15 +128,17 @@ def write_exports(
         onnx.export(classifier, tokenizer, folders)
     else:
         program = converted(classifier, tokenizer, scorer.weights_digest, scorer.max_seq_length)
-        rows = TokenRows(scorer.tokenize(comments.calibrating))
-        layout = Layout(False, tokenizer.pad_token_id)
-        inputs = [_inputs(layout, rows, row) for row in range(len(rows))]
+        half = len(comments.calibrating) // 2
+        parts = [
+            _inputs(scorer, tokenizer.pad_token_id, texts)
+            for texts in (comments.calibrating[:half], comments.calibrating[half:])
+        ]
         layers = openvino.export(
-            program, folders, inputs, lambda found: scorer.calibration.probability(scorer.labels.pick(found)[:, 0])
+            program, folders, *parts, lambda found: scorer.calibration.probability(scorer.labels.pick(found)[:, 0])
         )
         told = {
             "calibrated_on": comments.calibrated_on,
-            "calibrating_comments": len(rows),
+            "calibrating_comments": len(comments.calibrating),
             "floating_point_layers": layers,
         }
     # An export has no other inputs, so whoever hands the tokenizer's result to it needs no more either.
@@ -140,9 +150,17 @@ def write_exports(
     return told
 
 
-def _inputs(layout: Layout, rows: TokenRows, row: int) -> dict[str, np.ndarray]:
-    ids = layout(rows.tokens_of(np.array([row])))["input_ids"].numpy()
-    return dict(zip(INPUTS, (ids, np.ones_like(ids)), strict=True))
+def _inputs(scorer: Scorer, pad_token_id: int, texts: list[str]) -> list[dict[str, np.ndarray]]:
+    """Batches of texts of similar length."""
+    rows = TokenRows(scorer.tokenize(texts))
+    order = longest_first(rows.lengths)
+    batches = []
+    for part in fill_batches(rows.lengths[order], TOKENS_PER_BATCH, padded=True):
+        inputs = Layout(False, pad_token_id)(rows.tokens_of(order[part]))
+        ids = inputs["input_ids"].numpy()
+        mask = inputs.get("attention_mask")
+        batches.append(dict(zip(INPUTS, (ids, np.ones_like(ids) if mask is None else mask.numpy()), strict=True)))
+    return batches
 
 
 def _measured(

@@ -32,6 +32,7 @@ def export(
     model: openvino.Model,
     folders: Mapping[str, Path],
     calibration: Sequence[dict[str, np.ndarray]],
+    held_back: Sequence[dict[str, np.ndarray]],
     score: Callable[[np.ndarray], np.ndarray],
 ) -> list[str]:
     """Write a converted classifier to the folders `fp32` and `int8`.
@@ -39,9 +40,7 @@ def export(
     Args:
         model: see `to_openvino`; it is changed.
         folders: where to write each form to.
-        calibration: inputs of the model, each for one comment: one half is calibrated on, and the other tells which
-            layers stay in floating point.
-        score: as for `quantised`.
+        calibration, held_back, score: as for `quantised`.
 
     Returns:
         Names of the linear layers that int8 leaves in floating point.
@@ -49,9 +48,9 @@ def export(
     import openvino
 
     openvino.save_model(model, folders["fp32"] / FILE, compress_to_fp16=False)
-    half = len(calibration) // 2
-    logger.info(f"Quantising to int8: {half:,} comments calibrate, {len(calibration) - half:,} check what it costs")
-    int8 = quantised(model, calibration[:half], calibration[half:], score)
+    rows, others = (sum(len(inputs["input_ids"]) for inputs in batches) for batches in (calibration, held_back))
+    logger.info(f"Quantising to int8: {rows:,} comments calibrate, {others:,} others check what it costs")
+    int8 = quantised(model, calibration, held_back, score)
     openvino.save_model(int8, folders["int8"] / FILE, compress_to_fp16=False)
     layers = floating_layers(int8)
     if layers:

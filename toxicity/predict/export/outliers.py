@@ -33,7 +33,7 @@ def scale_outliers(model: openvino.Model, comments: Sequence[dict[str, np.ndarra
     """
     from openvino import opset13
 
-    layers = _linear_layers(model)
+    layers = linear_layers(model)
     for linear, (tokens, largest) in zip(layers, _seen(model, layers, comments), strict=True):
         weights = [layer.input_value(1).get_node().get_data() for layer in linear]
         scales = _best_scales(tokens, largest, np.concatenate(weights))
@@ -48,7 +48,7 @@ def scale_outliers(model: openvino.Model, comments: Sequence[dict[str, np.ndarra
     model.validate_nodes_and_infer_types()
 
 
-def _linear_layers(model: openvino.Model) -> list[list[openvino.Node]]:
+def linear_layers(model: openvino.Model) -> list[list[openvino.Node]]:
     """Products with constant weights `(outputs, inputs)`, those of one input together."""
     layers = {}
     for node in model.get_ordered_ops():

@@ -74,7 +74,7 @@ def _needed_in_part(node: openvino.Node, axis: int) -> Iterator[tuple[int, int]]
             place = axis - len(shape) + len(node.get_input_partial_shape(number))
             if place >= 0:
                 yield number, place
-    elif kind in ("MVN", "Transpose", "Reshape", "MatMul"):
+    elif kind in ("MVN", "Transpose", "Reshape", "MatMul", "Split", "VariadicSplit", "Slice"):
         place = _place_in_first_input(node, axis)
         if place is not None:
             yield 0, place
@@ -90,11 +90,12 @@ def _place_in_first_input(node: openvino.Node, axis: int) -> int | None:
     if kind == "MatMul":
         place = axis - len(shape) + len(before)
         return place if axis == len(shape) - 2 and place >= 0 and not node.get_attributes()["transpose_a"] else None
-    # Axes that are normalised, the order of axes, or sizes.
-    numbers = _constant(node, 1)
+    # Axes that are normalised or cut, the order of axes, or sizes.
+    given = 4 if kind == "Slice" else 1
+    numbers = _constant(node, given) if node.get_input_size() > given else None
     if numbers is None:
         return None
-    if kind == "MVN":
+    if kind in ("MVN", "Split", "VariadicSplit", "Slice"):
         return axis if axis not in [number % len(shape) for number in numbers] else None
     if kind == "Transpose":
         return numbers[axis]

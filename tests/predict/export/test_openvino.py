@@ -73,7 +73,7 @@ def test_what_is_told_of_an_export(exported):
     assert "%" not in done.stderr, "no progress bars"
     assert report["rows"] + report["calibrating_comments"] == ROWS
     assert report["calibrated_on"] == f"other rows of {folder / 'labelled.csv'}"
-    assert report["floating_point_layers"] == []
+    assert len(report["floating_point_layers"]) <= 3, "one of eight inputs of layers, those of queries are three"
     assert {"openvino", "nncf"} <= report["versions"].keys()
     for form in ("fp32", "int8"):
         found = report[form]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import openvino
 
 # How far scores of other comments may be from those of fp32: on average, and as a root mean square. The largest
-# difference of thousands of comments is fifteen to twenty-five times the latter, and too much a matter of chance to go by.
+# difference of thousands of comments is fifteen to twenty-five times that, and too much a matter of chance to go by.
 MEAN_DIFFERENCE, RMS_DIFFERENCE = 0.0015, 0.003
 # At most one of so many inputs of layers is left in floating point, as int8 would else be no faster.
 INPUTS_FOR_ONE_IN_FLOATING_POINT = 8

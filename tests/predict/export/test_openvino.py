@@ -108,7 +108,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch, checkpoint, tmp_path, m
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_cannot_be_converted(monkeypatch, checkpoint, tmp_path):
+def test_a_model_that_cannot_be_converted(monkeypatch, exported, tmp_path):
     from toxicity.predict import converted
 
     def fail(*arguments):
@@ -119,7 +119,7 @@ def test_a_model_that_cannot_be_converted(monkeypatch, checkpoint, tmp_path):
     monkeypatch.setattr(converted.constants, "HF_ASSETS_CACHE", str(tmp_path / "cache"))
     labelled = DataArguments(train_file=str(tmp_path / "labelled.csv"))
     with pytest.raises(RequestError, match="OpenVINO cannot compute this model .*no such operation"):
-        compare.export_and_compare(str(checkpoint), "main", tmp_path / "out", labelled, runtime="openvino")
+        compare.export_and_compare(str(exported[0] / "model"), "main", tmp_path / "out", labelled, runtime="openvino")
 
 
 @pytest.mark.parametrize(

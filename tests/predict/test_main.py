@@ -96,16 +96,16 @@ def test_the_layout_that_is_asked_for_reaches_the_reader_and_the_manifest(score,
     assert score("--input", tmp_path / "in.csv", "--delimiter", "|") == 2, "another job"
 
 
-def test_what_an_export_is_told(score, monkeypatch):
-    pytest.importorskip("onnxruntime")
-    from toxicity.predict.export import onnx
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_what_an_export_is_told(score, monkeypatch, runtime):
+    from toxicity.predict.export import compare
 
     told = []
-    monkeypatch.setattr(onnx, "export_and_compare", lambda *arguments: told.append(arguments))
+    monkeypatch.setattr(compare, "export_and_compare", lambda *arguments: told.append(arguments))
     flags = ["--input", "a.csv", "--delimiter", "tab", "--encoding", "latin-1", "--toxic_label", "hate", "1"]
-    assert score("--export", "onnx", *flags) == 0
-    ((_, revision, _, labelled, toxic_label),) = told
-    assert (revision, toxic_label) == ("main", ["hate", "1"])
+    assert score("--export", runtime, *flags) == 0
+    ((_, revision, _, labelled, toxic_label, asked),) = told
+    assert (revision, toxic_label, asked) == ("main", ["hate", "1"], runtime)
     assert (labelled.train_file, labelled.delimiter, labelled.encoding) == ("a.csv", "\t", "iso8859-1")
 
 

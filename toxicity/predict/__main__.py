@@ -3,7 +3,7 @@
     python -m toxicity.predict --model runs/sample --input comments.csv --output scores
     python -m toxicity.predict --model runs/sample --input test.csv --output kaggle --submission
     accelerate launch -m toxicity.predict --model USER/MODEL --input hf://datasets/USER/NAME --output scores
-    python -m toxicity.predict --model runs/sample --export onnx --output exported
+    python -m toxicity.predict --model runs/sample --export openvino --output exported
     python -m toxicity.predict --model exported/int8 --input comments.csv --output scores
 
 Inputs are CSV, JSON, parquet or Arrow, also compressed, or .txt with one comment a line: files, folders, patterns,
@@ -85,7 +85,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default="refuse",
         help="where a row is broken or has no text: fail its file, or leave its score empty",
     )
-    parser.add_argument("--export", choices=("onnx",), help="write the model for ONNX Runtime, in fp32 and in int8")
+    parser.add_argument(
+        "--export",
+        choices=("onnx", "openvino"),
+        help="write the model for ONNX Runtime in fp32, or for OpenVINO in fp32 and in int8",
+    )
     arguments = parser.parse_args(argv)
     if not arguments.export and not arguments.input:
         raise RequestError("nothing to score: name files as --input, or - for lines on standard input.")

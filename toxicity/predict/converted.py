@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import openvino
 
 # To be raised when `to_openvino` changes its result, so that older models are not used.
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 CONVERTING_PACKAGES = ("openvino", "transformers", "torch")
 # Those that were used last; each is as large as the model's weights in fp32.
 MODELS_KEPT = 8

@@ -28,9 +28,9 @@ class Failing(ModuleType):
         ("torch.fx.experimental.symbolic_shapes", f"torch {torch.__version__.split('+')[0]}.*where a later torch is"),
     ],
 )
-def test_what_is_missing_is_named_with_the_remedy(monkeypatch, checkpoint, tmp_path, missing, message):
+def test_what_is_missing_is_named_with_the_remedy(monkeypatch, missing, message):
     for package in ("onnx", "onnxruntime", "onnxscript"):
         monkeypatch.setitem(sys.modules, package, ModuleType(package))
     monkeypatch.setitem(sys.modules, "transformers.exporters", Failing(missing))
     with pytest.raises(RequestError, match=message):
-        onnx.export(str(checkpoint), "main", {"fp32": tmp_path})
+        onnx.require_packages()

@@ -13,7 +13,8 @@ from toxicity.core.arguments import DataArguments, parse_arguments
 from toxicity.core.errors import RequestError
 from toxicity.data.sources import load_splits
 from toxicity.predict.__main__ import main
-from toxicity.predict.export import onnx
+from toxicity.predict.export import compare
+from toxicity.predict.export.comments import SAMPLE, read_comments
 from toxicity.predict.scorer import Scorer
 
 for package in ("onnx", "onnxscript"):
@@ -50,6 +51,11 @@ def exported(torch_build, tmp_path_factory, tiny_config, tokenizer):
     return folder, json.loads((folder / "out" / "export.json").read_text())
 
 
+def labelled(folder):
+    """The comments that the fixture's model is measured on."""
+    return DataArguments(train_file=str(folder / "labelled.csv"), text_column_name="body", label_column_name="bad")
+
+
 def call(*arguments):
     """Run the command in this process."""
     log = logging.getLogger("toxicity")
@@ -63,11 +69,11 @@ def call(*arguments):
 def test_the_command_scores_with_an_export(exported, tmp_path):
     folder, _ = exported
     call(
-        *("--model", folder / "out" / "int8", "--output", tmp_path),
+        *("--model", folder / "out" / "fp32", "--output", tmp_path),
         *("--input", folder / "labelled.csv", "--text_column_name", "body"),
     )
     frame = pandas.read_parquet(tmp_path / "labelled.parquet")
-    scorer = Scorer(str(folder / "out" / "int8"))
+    scorer = Scorer(str(folder / "out" / "fp32"))
     assert frame["score"].tolist() == scorer([text for text, _ in make_comments(60)]).tolist()
     job = json.loads((tmp_path / "manifest.json").read_text())["job"]
     assert (job["runtime"], job["device"], "onnxruntime" in job["versions"]) == ("onnxruntime", "cpu", True)
@@ -76,15 +82,15 @@ def test_the_command_scores_with_an_export(exported, tmp_path):
 @pytest.mark.parametrize("given", [{"device": "meta"}, {"mixed_precision": "bf16"}, {"mixed_precision": "no"}])
 def test_an_export_is_computed_as_it_was_exported(exported, given):
     folder, _ = exported
-    with pytest.raises(RequestError, match="is an export: .* Leave device and mixed_precision out"):
-        Scorer(str(folder / "out" / "int8"), **given)
-    Scorer(str(folder / "out" / "int8"), device="cpu")
+    with pytest.raises(RequestError, match="(computes on the CPU only: leave device out|Leave mixed_precision out)"):
+        Scorer(str(folder / "out" / "fp32"), **given)
+    Scorer(str(folder / "out" / "fp32"), device="cpu")
 
 
 def test_an_export_is_no_model_to_export(exported, tmp_path):
     folder, _ = exported
     with pytest.raises(RequestError, match="is an export already"):
-        onnx.export_and_compare(str(folder / "out" / "fp32"), "main", tmp_path / "out")
+        compare.export_and_compare(str(folder / "out" / "fp32"), "main", tmp_path / "out")
 
 
 def test_a_damaged_export(exported, tmp_path):
@@ -97,24 +103,21 @@ def test_a_damaged_export(exported, tmp_path):
 
 def test_an_export_that_was_not_measured_replaces_nothing(exported, tmp_path, monkeypatch):
     folder, _ = exported
-    for form in onnx.FORMS:
-        (tmp_path / form).mkdir()
-        (tmp_path / form / "model.onnx").write_text("old")
+    (tmp_path / "fp32").mkdir()
+    (tmp_path / "fp32" / "model.onnx").write_text("old")
     (tmp_path / "export.json").write_text("old")
 
-    def fail(model, revision, folders, toxic_label):
-        for form, unfinished in folders.items():
-            shutil.copytree(folder / "out" / form, unfinished, dirs_exist_ok=True)
-        (folders["int8"] / "model.onnx").write_bytes(b"cut")
+    def fail(model, revision, folders, *others):
+        shutil.copytree(folder / "out" / "fp32", folders["fp32"], dirs_exist_ok=True)
+        (folders["fp32"] / "model.onnx").write_bytes(b"cut")
+        return {}
 
-    monkeypatch.setattr(onnx, "export", fail)
-    labelled = DataArguments(train_file=str(folder / "labelled.csv"), text_column_name="body", label_column_name="bad")
-    with pytest.raises(RequestError, match="cannot load .*int8"):
-        onnx.export_and_compare(str(folder / "model"), "main", tmp_path, labelled)
+    monkeypatch.setattr(compare, "write_exports", fail)
+    with pytest.raises(RequestError, match="cannot load .*fp32"):
+        compare.export_and_compare(str(folder / "model"), "main", tmp_path, labelled(folder))
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
         "export.json",
         "fp32/model.onnx",
-        "int8/model.onnx",
     ]
     assert (tmp_path / "export.json").read_text() == "old"
 
@@ -124,41 +127,42 @@ def test_no_pickle_is_exported(exported, tmp_path):
     shutil.copytree(folder / "model", tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
     with pytest.raises(RequestError, match="holds its weights as a pickle"):
-        onnx.export(str(tmp_path / "model"), "main", {"fp32": tmp_path / "out"})
+        compare.export_and_compare(str(tmp_path / "model"), "main", tmp_path / "out", labelled(folder))
 
 
 def test_an_output_that_cannot_be_written_to(exported, tmp_path):
     folder, _ = exported
     (tmp_path / "file").write_text("x")
     with pytest.raises(RequestError, match="cannot write to .*: Not a directory. .* name another folder as --output"):
-        onnx.export_and_compare(str(folder / "model"), "main", tmp_path / "file" / "out")
+        compare.export_and_compare(str(folder / "model"), "main", tmp_path / "file" / "out")
 
 
-@pytest.mark.parametrize(("form", "tolerance"), [("fp32", 1e-5), ("int8", 0.05)])
-def test_an_export_scores_as_torch_does(exported, form, tolerance):
+def test_an_export_scores_as_torch_does(exported):
     folder, _ = exported
     texts = [text for text, _ in make_comments(40, seed=7)]
-    expected = Scorer(str(folder / "model"), device="cpu", mixed_precision="no")(texts)
-    scorer = Scorer(str(folder / "out" / form))
+    expected = Scorer(str(folder / "model"), device="cpu", mixed_precision="no", runtime="torch")(texts)
+    scorer = Scorer(str(folder / "out" / "fp32"))
     assert scorer.runtime == "onnxruntime"
     assert (scorer.temperature, scorer.threshold) == (2.0, 0.4), "what the run wrote travels along"
-    assert scorer(texts) == pytest.approx(expected, abs=tolerance)
-    assert scorer(texts[:1]) == pytest.approx(expected[:1], abs=tolerance), "one row is as good as many"
+    assert scorer(texts) == pytest.approx(expected, abs=1e-5)
+    assert scorer(texts[:1]) == pytest.approx(expected[:1], abs=1e-5), "one row is as good as many"
 
 
 def test_what_differs_is_kept_with_the_export(exported):
     folder, report = exported
-    assert sorted(path.name for path in (folder / "out").iterdir()) == ["export.json", "fp32", "int8"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["export.json", "fp32"]
     assert not (folder / "out" / "fp32" / "old.onnx").exists()
     assert report["rows"] == 60
     assert 0 <= report["torch"]["auc"] <= 1
     assert report["fp32"]["auc"] == pytest.approx(report["torch"]["auc"], abs=0.01)
     texts = [text for text, _ in make_comments(60)]
-    scores = {form: Scorer(str(folder / "out" / form))(texts) for form in ("fp32", "int8")}
-    expected = Scorer(str(folder / "model"), device="cpu", mixed_precision="no")(texts)
-    for form, found in scores.items():
-        assert report[form]["largest_score_difference"] == np.abs(found - expected).max()
-    assert 0 < report["int8"]["megabytes"] < report["fp32"]["megabytes"]
+    found = Scorer(str(folder / "out" / "fp32"))(texts)
+    expected = Scorer(str(folder / "model"), device="cpu", mixed_precision="no", runtime="torch")(texts)
+    assert report["fp32"]["largest_score_difference"] == np.abs(found - expected).max()
+    assert report["fp32"]["mean_score_difference"] == np.abs(found - expected).mean()
+    assert report["fp32"]["megabytes"] > 0
+    assert report["fp32"]["rows_per_second"] > 0
+    assert report["fp32"]["thresholds"]["default"] == report["torch"]["thresholds"]["default"]
 
 
 def test_what_the_tokenizer_of_an_export_makes_is_what_its_model_takes(exported):
@@ -178,13 +182,15 @@ def test_an_export_keeps_the_labels_that_were_asked_for(tmp_path, tiny_config, t
     model = BertForSequenceClassification(tiny_config.__class__(**tiny_config.to_dict() | classes))
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    folders = {"fp32": tmp_path / "out" / "fp32"}
+    write_csv(tmp_path / "labelled.csv", ["body", "bad"], make_comments(8))
+    asked = (str(tmp_path / "model"), "main", tmp_path / "out", labelled(tmp_path))
     with pytest.raises(RequestError, match="--toxic_label what: .* has no such label"):
-        onnx.export(str(tmp_path / "model"), "main", folders, ["what"])
-    onnx.export(str(tmp_path / "model"), "main", folders, ["0", "Offensive"])
+        compare.export_and_compare(*asked, ["what"])
+    compare.export_and_compare(*asked, ["0", "Offensive"])
     kept = json.loads((tmp_path / "out" / "fp32" / "config.json").read_text())["toxicity"]
     assert kept == {"toxic_label": ["hate", "offensive"]}
-    expected = Scorer(str(tmp_path / "model"), device="cpu", mixed_precision="no", toxic_label=["hate", "offensive"])
+    asked = {"device": "cpu", "mixed_precision": "no", "runtime": "torch", "toxic_label": ["hate", "offensive"]}
+    expected = Scorer(str(tmp_path / "model"), **asked)
     texts = [text for text, _ in make_comments(5)]
     assert Scorer(str(tmp_path / "out" / "fp32"))(texts) == pytest.approx(expected(texts), abs=1e-5)
     other = Scorer(str(tmp_path / "out" / "fp32"), toxic_label="neither")
@@ -194,22 +200,23 @@ def test_an_export_keeps_the_labels_that_were_asked_for(tmp_path, tiny_config, t
 def test_it_is_measured_on_whole_rows_only(exported, tmp_path):
     folder, _ = exported
     write_csv(tmp_path / "bad.csv", ["text", "target"], [["x", 1], ["y", 7]])
-    labelled = DataArguments(train_file=str(tmp_path / "bad.csv"))
+    bad = DataArguments(train_file=str(tmp_path / "bad.csv"))
     with pytest.raises(RequestError, match="row 2: the target is not from 0 to 1"):
-        onnx.export_and_compare(str(folder / "model"), "main", tmp_path / "out", labelled)
+        compare.export_and_compare(str(folder / "model"), "main", tmp_path / "out", bad)
 
 
 def test_the_sample_rows_are_those_its_recipe_validates_on(monkeypatch):
     recipe = parse_arguments([]).data
     for name in ("dataset_name", "max_train_samples", "max_eval_samples"):
-        assert getattr(onnx.SAMPLE, name) == getattr(recipe, name)
-    texts, labels = onnx._labelled_comments(onnx.SAMPLE)
-    assert texts == load_splits(recipe).validation["text"][:]
-    assert len(labels) == 2000
+        assert getattr(SAMPLE, name) == getattr(recipe, name)
+    comments = read_comments(SAMPLE, "nothing", calibrate=True)
+    assert comments.texts == load_splits(recipe).validation["text"][:]
+    assert len(comments.labels) == 2000
+    assert len(set(comments.calibrating) - set(comments.texts)) == len(comments.calibrating) == 600
 
 
 def test_an_export_has_the_mode_of_any_new_file(exported):
     folder, _ = exported
     (folder / "new").touch()
-    modes = {path.stat().st_mode for form in onnx.FORMS for path in (folder / "out" / form).iterdir()}
+    modes = {path.stat().st_mode for path in (folder / "out" / "fp32").iterdir()}
     assert modes == {(folder / "new").stat().st_mode}

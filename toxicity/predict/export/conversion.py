@@ -6,40 +6,62 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from toxicity.predict.export.first_token import keep_first_token
+
 if TYPE_CHECKING:
     import openvino
+    import torch
 
 # The inputs of every converted model: whoever hands the tokenizer's result to it needs no more.
 INPUTS = ("input_ids", "attention_mask")
 
 
-def to_openvino(classifier: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> openvino.Model:
+def to_openvino(
+    classifier: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, first_token_alone: bool = True
+) -> openvino.Model:
     """Convert a classifier of transformers, in evaluation mode and not `padding_free`, to OpenVINO in fp32.
+
+    Args:
+        classifier: the classifier.
+        tokenizer: its tokenizer.
+        first_token_alone: what only the first token needs is computed for it alone (see `first_token`), as the
+            exporters of others do not.
 
     Returns:
         A model from `input_ids` and `attention_mask`, int64 `(rows, places)`, to `logits`, float32 `(rows, labels)`.
     """
     from transformers.exporters import OpenVINOConfig, OpenVINOExporter
 
+    with silenced():
+        inputs = example_inputs(tokenizer)
+        model = OpenVINOExporter().export(classifier, inputs, config=OpenVINOConfig(dynamic=True)).program
+    if first_token_alone:
+        keep_first_token(model)
+    return model
+
+
+def example_inputs(tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
+    """Inputs to follow a model's computation with."""
     # Two rows of several tokens: the exporter would take a size of 1 for a constant.
     encoded = tokenizer(["one comment", "and another that is longer"], padding=True, return_tensors="pt")
-    inputs = {name: encoded[name] for name in INPUTS}
-    with silenced():
-        return OpenVINOExporter().export(classifier, inputs, config=OpenVINOConfig(dynamic=True)).program
+    return {name: encoded[name] for name in INPUTS}
 
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Silence the exporters' warnings about package versions they were not tested with: the comparison tests them."""
+    """Silence progress bars and the warnings about package versions that exporters were not tested with.
+
+    The comparison of scores is that test.
+    """
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             yield
     finally:
         logging.disable(disabled)

@@ -24,7 +24,10 @@ from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.text_files import delimiter_of, encoding_of
 
 # Flags that have no effect in the other of the command's two modes, scoring and exporting.
-SCORING_FLAGS = ("output_format", "submission", "id_column_name", "precision_target", "mixed_precision", "on_bad_rows")
+SCORING_FLAGS = (
+    *("output_format", "submission", "id_column_name", "precision_target", "mixed_precision", "runtime"),
+    "on_bad_rows",
+)
 EXPORT_FLAGS = ("label_column_name",)
 # Endings of names that are taken for that of a file → the format to ask for instead.
 FORMATS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl"}
@@ -70,6 +73,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--precision_target", help="label at the model's threshold for this precision, such as 0.9")
     parser.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), help="by default the device's fastest")
+    parser.add_argument(
+        "--runtime",
+        choices=("torch", "openvino", "onnxruntime"),
+        help="what computes the model; by default what an export is for, on a processor OpenVINO if it is installed, "
+        "else torch",
+    )
     parser.add_argument(
         "--on_bad_rows",
         choices=("refuse", "score_null"),

@@ -16,8 +16,8 @@ from toxicity.core import distributed
 from toxicity.core.console import h_mm_ss, set_up_console
 from toxicity.core.errors import EXIT_FAILED, RequestError
 from toxicity.hardware.process import prepare_process
+from toxicity.predict.exported import exported_file
 from toxicity.predict.ledger import MANIFEST, Ledger, difference
-from toxicity.predict.onnx_runtime import exported_file
 from toxicity.predict.progress import progress_shown
 from toxicity.predict.score_shards import BYTES_PER_WINDOW, ROWS_PER_WINDOW, Failure, Options, score_shards
 from toxicity.predict.scorer import Scorer
@@ -69,11 +69,17 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
         RequestError: if no shard could be scored because of the request itself.
     """
     shards = distributed.run_on_main(lambda: list_shards(arguments.input, arguments.output))
-    # An export is computed on the CPU, even if there is a GPU.
-    device = None if exported_file(arguments.model) else distributed.device()
+    # An export is computed on the CPU, even if there is a GPU, and so is all that OpenVINO computes.
+    on_cpu = arguments.runtime not in (None, "torch") or exported_file(arguments.model)
+    device = None if on_cpu else distributed.device()
     scorer = distributed.run_on_all(
         lambda: Scorer(
-            arguments.model, arguments.model_revision, device, arguments.mixed_precision, arguments.toxic_label or ()
+            arguments.model,
+            arguments.model_revision,
+            device,
+            arguments.mixed_precision,
+            arguments.toxic_label or (),
+            arguments.runtime,
         )
     )
     options = _options(arguments, scorer)
@@ -170,7 +176,7 @@ def _failures_of_all_processes(
 
 def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]:
     """Everything that determines the bytes of the outputs, for the manifest: model, settings and package versions."""
-    packages = (*SCORING_PACKAGES, "onnxruntime") if scorer.runtime == "onnxruntime" else SCORING_PACKAGES
+    packages = dict.fromkeys((*SCORING_PACKAGES, scorer.runtime))
     versions = {package: importlib.metadata.version(package) for package in packages}
     return {
         "model": model,

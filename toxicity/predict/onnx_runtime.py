@@ -67,24 +67,3 @@ class OnnxModel(nn.Module):
         }
         inputs = {name: given[name].astype(kind, copy=False) for name, kind in self._inputs.items()}
         return torch.from_numpy(self._session.run([self._output], inputs)[0])
-
-
-def exported_file(model_name_or_path: str) -> Path | None:
-    """The `model.onnx` in the folder of a model; None if there is none.
-
-    Without weights for torch, also that of the subfolder `onnx`, where `optimum` and the Hub have it.
-
-    Raises:
-        RequestError: for a folder that holds several exports, in subfolders.
-    """
-    folder = Path(model_name_or_path)
-    if (path := folder / "model.onnx").is_file():
-        return path
-    if any(folder.glob("model*.safetensors")):
-        return None
-    if (path := folder / "onnx" / "model.onnx").is_file():
-        return path
-    exports = sorted(path.parent for path in folder.glob("*/model.onnx"))
-    if exports and not (folder / "config.json").is_file():
-        raise RequestError(f"{folder} holds exports, and is none: name {' or '.join(map(str, exports))}.")
-    return None

@@ -6,6 +6,9 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +24,7 @@ from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.calibration import Calibration
 from toxicity.hardware.availability import require_bf16, require_kernels_for, unused_gpu
 from toxicity.hardware.memory import full_card_explained
-from toxicity.hardware.precision import compute_capability, fastest_precision, torch_dtype
+from toxicity.hardware.precision import compute_capability, fastest_precision, precision_name, torch_dtype
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.labels import labels_in
 from toxicity.models.padding_free import layout_for
@@ -34,7 +37,12 @@ from toxicity.models.pretrained import (
     refuse_fp16,
 )
 from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens, why_not_finite
-from toxicity.predict.onnx_runtime import OnnxModel, exported_file
+from toxicity.predict.converted import converted
+from toxicity.predict.exported import exported_file, runtime_of
+from toxicity.predict.onnx_runtime import OnnxModel
+from toxicity.predict.openvino_runtime import OpenVinoModel
+
+RUNTIME_NAMES = {"torch": "torch", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
 
 logger = logging.getLogger(__name__)
 
@@ -83,34 +91,30 @@ class Scorer:
         device: str | torch.device | None = None,
         mixed_precision: str | None = None,
         toxic_label: str | Sequence[str] = (),
+        runtime: str | None = None,
     ) -> None:
-        onnx_file = exported_file(model_name_or_path)
-        self.runtime = "onnxruntime" if onnx_file else "torch"
-        self.device = torch.device(device or ("cpu" if onnx_file else distributed.accelerator()) or "cpu")
-        if not device and not onnx_file and self.device.type == "cpu" and (reason := unused_gpu()):
+        exported = exported_file(model_name_or_path)
+        runtime_of_export = runtime_of(exported) if exported else None
+        _require_runtime(model_name_or_path, runtime_of_export, runtime)
+        on_cpu = (runtime_of_export or runtime) not in (None, "torch")
+        self.device = torch.device(device or ("cpu" if on_cpu else distributed.accelerator()) or "cpu")
+        if not device and not on_cpu and self.device.type == "cpu" and (reason := unused_gpu()):
             logger.warning(f"Working on the processor: {reason}")
-        if onnx_file and (mixed_precision or self.device.type != "cpu"):
+        if on_cpu and self.device.type != "cpu":
             raise RequestError(
-                f"{model_name_or_path} is an export: ONNX Runtime computes it on the CPU, in the precision that it was "
-                "exported in. Leave device and mixed_precision out."
+                f"{RUNTIME_NAMES[runtime_of_export or runtime]} computes on the CPU only: leave device out, or choose "
+                "the runtime torch, for a model that is no export."
             )
         require_kernels_for(self.device)
         with load_errors_explained(model_name_or_path, "Name a folder that a run left, or a model on the Hub."):
             config, tokenizer = load_config_and_tokenizer(model_name_or_path, revision)
-            # An export has its own, whatever it is; fp32 is not autocast.
-            self.mixed_precision = "no" if onnx_file else self._precision(mixed_precision, config, model_name_or_path)
-            if onnx_file:
-                model = OnnxModel(onnx_file, config.num_labels)
-                # With the weights that lie beside it where it is large.
-                files = sorted(onnx_file.parent.glob(f"{onnx_file.name}*"))
-                self.weights_digest = digest(path.read_bytes() for path in files)
+            self.runtime = runtime_of_export or runtime or self._fastest_runtime(mixed_precision)
+            self.mixed_precision = self._precision(mixed_precision, config, model_name_or_path)
+            self._read_settings(config, tokenizer, model_name_or_path)
+            if exported:
+                model = self._read_export(exported, config.num_labels)
             else:
-                model = load_classifier(model_name_or_path, revision, config).eval()
-                use_faster_layers(model)
-                with full_card_explained(self.device, "this model"):
-                    model.to(self.device)
-                self.weights_digest = digest(_bytes_of(model))
-        self._read_settings(config, tokenizer, model_name_or_path)
+                model = self._load_model(model_name_or_path, revision, config, tokenizer, runtime)
         self.revision: str | None = getattr(config, "_commit_hash", None)
         chosen = (toxic_label,) if isinstance(toxic_label, str) else toxic_label
         self.labels = labels_in(config, model_name_or_path, chosen)
@@ -119,17 +123,71 @@ class Scorer:
         self.tokenizer_digest = digest([self._backend.to_str().encode()])
         self._id_type = np.min_scalar_type(max(self._backend.get_vocab().values()))
         self.tokens_per_batch = scoring_tokens(self.device)
-        layout = layout_for(model, self.device, tokenizer.pad_token_id, torch_dtype(self.mixed_precision))
-        autocast = nullcontext
         dtype = torch_dtype(self.mixed_precision)
-        if self.device.type == "cpu" and dtype == torch.float16:
+        layout = layout_for(model, self.device, tokenizer.pad_token_id, dtype)
+        autocast = nullcontext
+        if self.runtime == "torch" and self.device.type == "cpu" and dtype == torch.float16:
             autocast = partial(torch.autocast, "cpu", dtype)
-        elif dtype != torch.float32:
+        elif self.runtime == "torch" and dtype != torch.float32:
             model = in_half(model, dtype)
         self._batches = BatchScorer(model, layout, self.device, self.tokens_per_batch, autocast)
 
+    def _fastest_runtime(self, mixed_precision: str | None) -> str:
+        """What computes a model that is no export fastest: OpenVINO, where it is installed and can do it."""
+        on_cpu = self.device.type == "cpu" and mixed_precision != "fp16"
+        return "openvino" if on_cpu and find_spec("openvino") else "torch"
+
+    def _read_export(self, path: Path, labels: int) -> nn.Module:
+        # With the weights that lie beside it: those of OpenVINO always, those of ONNX where it is large.
+        files = f"{path.name}*" if self.runtime == "onnxruntime" else f"{path.stem}.*"
+        self.weights_digest = digest(file.read_bytes() for file in sorted(path.parent.glob(files)))
+        if self.runtime == "onnxruntime":
+            return OnnxModel(path, labels)
+        return OpenVinoModel(path, labels, self.mixed_precision)
+
+    def _load_model(
+        self,
+        name: str,
+        revision: str,
+        config: PreTrainedConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        runtime: str | None,
+    ) -> nn.Module:
+        """Load the weights for the runtime; for torch where OpenVINO was not asked for, and cannot compute them."""
+        classifier = load_classifier(name, revision, config, padding_free=self.runtime == "torch").eval()
+        self.weights_digest = digest(_bytes_of(classifier))
+        if self.runtime == "openvino":
+            try:
+                openvino_model = converted(classifier, tokenizer, self.weights_digest, self.max_seq_length)
+                model = OpenVinoModel(openvino_model, config.num_labels, self.mixed_precision)
+            except RequestError as error:
+                if runtime:
+                    raise
+                logger.info(f"Scoring with torch: {error}")
+                self.runtime = "torch"
+                classifier = load_classifier(name, revision, config).eval()
+            else:
+                if not runtime:
+                    precision = precision_name(self.mixed_precision)
+                    logger.info(
+                        f"Scoring with OpenVINO {version('openvino')} in {precision} (--runtime torch: in torch)"
+                    )
+                return model
+        use_faster_layers(classifier)
+        with full_card_explained(self.device, "this model"):
+            return classifier.to(self.device)
+
     def _precision(self, asked: str | None, config: PreTrainedConfig, name: str) -> str:
         """The precision to compute in: the one asked for, else the fastest that the model does not overflow in."""
+        if self.runtime == "onnxruntime":  # an export has its own, whatever it is
+            if asked:
+                raise RequestError(
+                    f"{name} is an export: ONNX Runtime computes it in the precision that it was exported in. Leave "
+                    "mixed_precision out."
+                )
+            return "no"
+        if self.runtime == "openvino" and asked == "fp16":
+            raise RequestError("OpenVINO computes in fp32 or bf16 on the CPU: choose mixed_precision no or bf16.")
         if asked == "fp16":
             refuse_fp16(config, name, "score it in fp32 (mixed_precision no)")
         if asked == "bf16" and self.device.type == "cuda":
@@ -197,6 +255,22 @@ class Scorer:
         probabilities = Calibration().probability(selected)
         probabilities[:, 0] = self.calibration.probability(selected[:, 0])
         return probabilities
+
+
+def _require_runtime(name: str, runtime_of_export: str | None, runtime: str | None) -> None:
+    """Refuse a runtime that cannot compute a model, as it is another one's export, or no export."""
+    if runtime not in (None, *RUNTIME_NAMES):
+        raise RequestError(f"there is no runtime {runtime}: choose {', '.join(RUNTIME_NAMES)}.")
+    if runtime_of_export and runtime not in (None, runtime_of_export):
+        raise RequestError(
+            f"{name} is an export, which {RUNTIME_NAMES[runtime_of_export]} computes: leave runtime out, or name the "
+            "model that it was made of."
+        )
+    if runtime == "onnxruntime" and not runtime_of_export:
+        raise RequestError(
+            f"ONNX Runtime computes exports, and {name} is none: write one with python -m toxicity.predict --model "
+            f"{name} --export onnx --output FOLDER, and name FOLDER/fp32 or FOLDER/int8."
+        )
 
 
 def _bytes_of(model: nn.Module) -> Iterator[bytes | np.ndarray]:

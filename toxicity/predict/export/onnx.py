@@ -25,8 +25,8 @@ from toxicity.data.addresses import without_credentials
 from toxicity.data.sources import labels_of, load_splits, read_file
 from toxicity.models.labels import TOXIC_LABEL, labels_in
 from toxicity.models.pretrained import load_classifier, load_config_and_tokenizer, load_errors_explained
+from toxicity.predict.exported import exported_file
 from toxicity.predict.ledger import writing_to
-from toxicity.predict.onnx_runtime import exported_file
 from toxicity.predict.scorer import Scorer
 
 REPORT = "export.json"
@@ -66,7 +66,7 @@ def export_and_compare(
         with writing_to(output):
             folders = {form: unfinished.enter_context(folder_written_whole(output / form)) for form in FORMS}
         texts, labels = _labelled_comments(labelled)
-        scores = {"torch": Scorer(model, revision, "cpu", "no", toxic_label)(texts)}
+        scores = {"torch": Scorer(model, revision, "cpu", "no", toxic_label, "torch")(texts)}
         export(model, revision, folders, toxic_label)
         scores |= {form: Scorer(str(folder))(texts) for form, folder in folders.items()}
         report = {

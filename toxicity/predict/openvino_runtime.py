@@ -1,0 +1,108 @@
+"""Run a model in OpenVINO on the processor, behind the interface of `transformers`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from toxicity.core.errors import RequestError, one_line
+
+if TYPE_CHECKING:
+    import openvino
+
+REQUIRED, OPTIONAL = ("input_ids", "attention_mask"), "token_type_ids"
+PRECISIONS = {"no": "f32", "bf16": "bf16"}
+
+
+def import_openvino() -> ModuleType:
+    """The package `openvino`.
+
+    Raises:
+        RequestError: if it is not installed, or cannot be imported.
+    """
+    # Its import, and that of NNCF, would report itself to Google Analytics, whether the user was asked or not.
+    sys.modules.setdefault("openvino_telemetry", None)
+    try:
+        import openvino
+    except ImportError as error:
+        raise RequestError(
+            f"OpenVINO is not installed ({one_line(error)}): pip install -r requirements-openvino.txt"
+        ) from error
+    return openvino
+
+
+class OpenVinoModel(nn.Module):
+    """A classifier in OpenVINO, on the processor; it is called like a `transformers` model, with padded batches.
+
+    Its logits are the output of that name, or else the first one. Where it has the input `token_type_ids`, all tokens
+    are of type 0, as for every single text. Several threads may call it: they are served one after the other, each
+    with all cores.
+
+    Args:
+        model: a converted model, or the path of one.
+        labels: how many labels the model's config has.
+        mixed_precision: what floating-point layers are computed in, `no` (fp32) or `bf16`.
+
+    Raises:
+        RequestError: if OpenVINO is not installed or cannot read the file, or if the model does not compute so many
+            logits from the tokens.
+    """
+
+    def __init__(self, model: Path | openvino.Model, labels: int, mixed_precision: str) -> None:
+        super().__init__()
+        openvino = import_openvino()
+        core, name = openvino.Core(), model if isinstance(model, Path) else "the converted model"
+        if isinstance(model, Path):
+            try:
+                model = core.read_model(model)
+            except RuntimeError as error:
+                raise RequestError(
+                    f"OpenVINO {openvino.__version__.split('-')[0]} cannot read {name}; it is damaged, without its "
+                    f".bin, or of another version: export the model again. ({one_line(error)})"
+                ) from error
+        inputs = {port.any_name: port.element_type.to_dtype() for port in model.inputs}
+        if not set(REQUIRED) <= inputs.keys() <= {*REQUIRED, OPTIONAL}:
+            raise RequestError(
+                f"{name} has the inputs {', '.join(inputs)}; a classifier of comments has {' and '.join(REQUIRED)}, "
+                f"and perhaps {OPTIONAL}."
+            )
+        outputs = {port.any_name: port for port in model.outputs}
+        self._output = list(outputs).index("logits") if "logits" in outputs else 0
+        output, shape = model.outputs[self._output].any_name, model.outputs[self._output].partial_shape
+        if not shape.compatible(openvino.PartialShape([-1, labels])):
+            raise RequestError(
+                f"{name} gives `{output}` of the shape {shape}, and not {labels} logits for each comment: "
+                "export it with the head that classifies."
+            )
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": PRECISIONS[mixed_precision],
+        }
+        self._request = core.compile_model(model, "CPU", options).create_infer_request()
+        self._inputs = inputs
+        # A request holds the tensors of one call.
+        self._lock = threading.Lock()
+        self.eval()
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits `(rows, labels)`."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        given = {
+            "input_ids": input_ids.numpy(),
+            "attention_mask": attention_mask.numpy(),
+            OPTIONAL: np.zeros(input_ids.shape, dtype=np.int64),
+        }
+        inputs = {name: given[name].astype(kind, copy=False) for name, kind in self._inputs.items()}
+        with self._lock:
+            self._request.infer(inputs, share_inputs=True)
+            return torch.from_numpy(self._request.get_output_tensor(self._output).data.copy())

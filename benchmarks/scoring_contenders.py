@@ -56,12 +56,15 @@ def bare_loop(name: str, task: ScoringTask) -> dict[str, Any]:
     return result
 
 
-def ours(name: str, task: ScoringTask, model: str, more: Sequence[str], **options: Any) -> dict[str, Any]:
+def ours(
+    name: str, task: ScoringTask, model: str, more: Sequence[str], share: int = 1, **options: Any
+) -> dict[str, Any]:
     """This package.
 
     Args:
         model: folder of the run or of the export.
         more: what is measured beside the loop: `short`, `file`, `one`.
+        share: of the comments, longest first, one in this many is scored.
         **options: of the `Scorer`.
     """
     from toxicity.hardware.process import prepare_process
@@ -72,16 +75,13 @@ def ours(name: str, task: ScoringTask, model: str, more: Sequence[str], **option
     scorer = Scorer(model, device="cpu", **options)
     texts = read_texts(task.path("comments.csv"))
     encoded = scorer.tokenize(texts)
-    order = longest_first(encoded["input_ids"].to_pylist())
-    if not more:
-        order = order[::SLOW_SHARE]
-    some = encoded.take(order[::TRIED_SHARE])
-    encoded = encoded.take(np.sort(order))
+    chosen = longest_first(encoded["input_ids"].to_pylist())[::share]
+    some, encoded = encoded.take(chosen[::TRIED_SHARE]), encoded.take(np.sort(chosen))
     scorer.probabilities(some)
     result: dict[str, Any] = {"runtime": scorer.runtime, "precision": scorer.mixed_precision, "rows": len(encoded)}
     result["loop"], found = timed(lambda: scorer.probabilities(encoded))
     scores = np.full(len(texts), np.nan)
-    scores[np.sort(order)] = found[:, 0]
+    scores[np.sort(chosen)] = found[:, 0]
     np.save(task.path(f"{name}.npy"), scores)
     if "short" in more:
         short = as_table(cut_short(task.load_tokens()[0]), encoded.schema)
@@ -205,12 +205,12 @@ def score_file(path: Path, scorer: Any, folder: Path) -> None:
 
 EVERYTHING = ("short", "file", "one")
 CONTENDERS: dict[str, Callable[[str, ScoringTask], dict[str, Any]]] = {
-    "ours_int8": lambda name, task: ours(name, task, task.int8, EVERYTHING),
-    "ours_bf16": lambda name, task: ours(name, task, task.model, EVERYTHING, runtime="openvino"),
+    "ours_int8": lambda name, task: ours(name, task, task.export, EVERYTHING),
+    "ours": lambda name, task: ours(name, task, task.model, EVERYTHING),
     "ours_torch": lambda name, task: ours(name, task, task.model, ("one",), runtime="torch"),
-    "ours_int8_without_bf16": lambda name, task: ours(name, task, task.int8, ("loop",), mixed_precision="no"),
+    "ours_int8_without_bf16": lambda name, task: ours(name, task, task.export, (), mixed_precision="no"),
     "ours_fp32_without_bf16": lambda name, task: ours(
-        name, task, task.model, (), runtime="torch", mixed_precision="no"
+        name, task, task.model, (), SLOW_SHARE, runtime="torch", mixed_precision="no"
     ),
     **dict.fromkeys(ENGINES, bare_loop),
     "pipeline": pipeline,

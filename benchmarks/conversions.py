@@ -20,6 +20,7 @@ from benchmarks.sample import recipe_data
 from benchmarks.scoring_task import ScoringTask, padded
 
 CALIBRATION_COMMENTS = 300
+INPUTS = ("input_ids", "attention_mask")
 
 
 def own_int8(task: ScoringTask) -> None:
@@ -43,21 +44,24 @@ def openvino(task: ScoringTask) -> None:
     """OpenVINO with NNCF's static quantisation, calibrated on comments of the training rows, as its guide shows it."""
     openvino = import_openvino()
     import nncf
+    from transformers.exporters import OpenVINOConfig, OpenVINOExporter
 
     from toxicity.core.schema import TEXT
     from toxicity.data.sources import load_splits
-    from toxicity.predict.export.conversion import to_openvino
+    from toxicity.predict.export.conversion import silenced
 
-    classifier, tokenizer = _classifier(task)
-    model = to_openvino(classifier, tokenizer)
+    # Not by `export.conversion`, which may do more than a user of OpenVINO would get.
+    classifier, tokenizer, inputs = _classifier(task)
+    with silenced():
+        model = OpenVINOExporter().export(classifier, inputs, config=OpenVINOConfig(dynamic=True)).program
     openvino.save_model(model, task.path("openvino.xml"), compress_to_fp16=False)
     texts = load_splits(recipe_data()).train[TEXT][:CALIBRATION_COMMENTS]
-    inputs = [
-        dict(zip(("input_ids", "attention_mask"), padded([np.array(ids)], 1), strict=True))
+    comments = [
+        dict(zip(INPUTS, padded([np.array(ids)], 1), strict=True))
         for ids in tokenizer(texts, truncation=True)["input_ids"]
     ]
     quantised = nncf.quantize(
-        model, nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER, subset_size=CALIBRATION_COMMENTS
+        model, nncf.Dataset(comments), model_type=nncf.ModelType.TRANSFORMER, subset_size=CALIBRATION_COMMENTS
     )
     openvino.save_model(quantised, task.path("openvino_int8.xml"), compress_to_fp16=False)
 
@@ -66,7 +70,7 @@ def ctranslate2(task: ScoringTask) -> None:
     """CTranslate2: the encoder with its pooler in int8; the classifier on top of it is computed with NumPy."""
     from ctranslate2.converters import TransformersConverter
 
-    classifier, _ = _classifier(task)
+    classifier, *_ = _classifier(task)
     TransformersConverter(task.model).convert(str(task.path("ctranslate2")), quantization="int8", force=True)
     head = classifier.classifier
     np.savez(task.path("head.npz"), weight=head.weight.detach().numpy(), bias=head.bias.detach().numpy())
@@ -76,11 +80,9 @@ def onnxruntime(task: ScoringTask) -> None:
     """ONNX Runtime, plain and with layers fused; int8 with weights per channel, and inputs quantised on the fly."""
     from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
-    from toxicity.predict.export.conversion import INPUTS, silenced
+    from toxicity.predict.export.conversion import silenced
 
-    classifier, tokenizer = _classifier(task)
-    encoded = tokenizer(["one comment", "and another that is longer"], padding=True, return_tensors="pt")
-    inputs = {name: encoded[name] for name in INPUTS}
+    classifier, _, inputs = _classifier(task)
     linear_layers = OnnxRuntimeDynamicConfig(per_channel=True, op_types_to_quantize=["MatMul", "Gemm"])
     for fusions in (None, "cpu"):
         for form, quantizer in (("fp32", None), ("int8", OnnxRuntimeQuantizer(linear_layers))):
@@ -90,11 +92,14 @@ def onnxruntime(task: ScoringTask) -> None:
             exported.save_pretrained(task.path(f"onnx-{'fused' if fusions else 'plain'}-{form}"))
 
 
-def _classifier(task: ScoringTask) -> tuple[Any, Any]:
+def _classifier(task: ScoringTask) -> tuple[Any, Any, dict[str, Any]]:
+    """The classifier, its tokenizer, and inputs to export it with."""
     from toxicity.models.pretrained import load_classifier, load_config_and_tokenizer
 
     config, tokenizer = load_config_and_tokenizer(task.model, "main")
-    return load_classifier(task.model, "main", config, padding_free=False).eval(), tokenizer
+    encoded = tokenizer(["one comment", "and another that is longer"], padding=True, return_tensors="pt")
+    inputs = {name: encoded[name] for name in INPUTS}
+    return load_classifier(task.model, "main", config, padding_free=False).eval(), tokenizer, inputs
 
 
 CONVERSIONS: dict[str, Callable[[ScoringTask], None]] = {

@@ -41,6 +41,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -113,7 +114,8 @@ def main() -> int:
         running = Running(task, [name for name in arguments.contenders if is_installed(name)])
         results = running.rounds(arguments.rounds)
         table = summarise(task, results, labels, tokens)
-        peaks = [peak_memory_mb(Path(folder), rows) for rows in sorted(arguments.memory_rows)]
+        with ThreadPoolExecutor() as pool:  # as memory is no matter of time
+            peaks = list(pool.map(lambda rows: peak_memory_mb(Path(folder), rows), sorted(arguments.memory_rows)))
     result = ratios(table) | {"peak_memory_growth_mb": peaks[1] - peaks[0]}
     machine = describe_machine(device(), 1)
     print(

@@ -210,7 +210,7 @@ CONTENDERS: dict[str, Callable[[str, ScoringTask], dict[str, Any]]] = {
     "ours_int8": lambda name, task: ours(name, task, task.export, EVERYTHING),
     "ours": lambda name, task: ours(name, task, task.model, EVERYTHING),
     "ours_torch": lambda name, task: ours(name, task, task.model, ("one",), runtime="torch"),
-    "ours_int8_without_bf16": lambda name, task: ours(name, task, task.export, (), mixed_precision="no"),
+    "ours_int8_without_bf16": lambda name, task: ours(name, task, task.export, (), SLOW_SHARE, mixed_precision="no"),
     "ours_fp32_without_bf16": lambda name, task: ours(
         name, task, task.model, (), SLOW_SHARE, runtime="torch", mixed_precision="no"
     ),

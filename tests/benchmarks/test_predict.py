@@ -179,7 +179,6 @@ def task(model_dir, tmp_path, monkeypatch):
         ("ours", ()),
         ("ours_fp32_without_bf16", ()),
         ("pipeline", ()),
-        ("openvino_bf16", ("openvino", "nncf")),
         ("openvino_int8", ("openvino", "nncf")),
         ("onnxruntime_int8", ("onnx", "onnxscript", "onnxruntime")),
         ("ctranslate2_int8", ("ctranslate2",)),

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -110,6 +111,8 @@ def main() -> int:
     datasets.disable_progress_bars()
 
     with tempfile.TemporaryDirectory() as folder:
+        # What is converted for the benchmark is no concern of the user's cache.
+        os.environ["HF_ASSETS_CACHE"] = f"{folder}/assets"
         task, labels, tokens = prepare(Path(folder), arguments.model, arguments.rows)
         running = Running(task, [name for name in arguments.contenders if is_installed(name)])
         results = running.rounds(arguments.rounds)
@@ -187,7 +190,7 @@ class Running:
         """Standard output of a process, `done` if there is none; None if it failed, and a line that says so."""
         command = [sys.executable, "-m", f"benchmarks.{module}", name, str(self._task.path("task.json"))]
         hidden = name in CONTENDERS and CONTENDERS[name].without_bf16
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment(self._task, hidden))
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment(hidden))
         if done.returncode:
             self.failed.add(name)
             print(f"{name} is left out: it failed with exit code {done.returncode}, see above", file=sys.stderr)

@@ -144,8 +144,7 @@ def logit(probabilities: np.ndarray) -> np.ndarray:
     return np.log(kept / (1 - kept))
 
 
-def environment(task: ScoringTask, without_bf16: bool) -> dict[str, str]:
+def environment(without_bf16: bool) -> dict[str, str]:
     """Environment of a contender; on request with bf16 hidden from oneDNN, which torch and OpenVINO compute with."""
     hidden = dict.fromkeys(("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA"), "AVX512_CORE_VNNI") if without_bf16 else {}
-    # What is converted for the benchmark is no concern of the user's cache.
-    return os.environ | {"HF_HUB_OFFLINE": "1", "HF_ASSETS_CACHE": str(task.path("assets"))} | hidden
+    return os.environ | {"HF_HUB_OFFLINE": "1"} | hidden

@@ -146,11 +146,10 @@ def test_the_fastest_settings_are_found_once(tmp_path, monkeypatch):
     assert best_settings(task, "one", choices, None) == {"places": 10, "workers": 2}
 
 
-def test_bf16_is_hidden_on_request(tmp_path, monkeypatch):
+def test_bf16_is_hidden_on_request(monkeypatch):
     monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
-    task = ScoringTask(str(tmp_path), "model", 1.0, 2)
-    assert environment(task, True)["DNNL_MAX_CPU_ISA"] == "AVX512_CORE_VNNI"
-    assert "DNNL_MAX_CPU_ISA" not in environment(task, False)
+    assert environment(True)["DNNL_MAX_CPU_ISA"] == "AVX512_CORE_VNNI"
+    assert "DNNL_MAX_CPU_ISA" not in environment(False)
     assert {name for name, contender in CONTENDERS.items() if contender.without_bf16} == {
         *("ours_int8_without_bf16", "ours_fp32_without_bf16")
     }
@@ -168,7 +167,7 @@ def task(model_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring_contenders, "CALLS", 8)
     monkeypatch.setattr(scoring_contenders, "TEXT_BATCHES", (4,))
     monkeypatch.setattr("benchmarks.engines.BATCHES", {"places": (64,), "multiple": (8,)})
-    monkeypatch.setenv("HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
     (tmp_path / "bench").mkdir()
     return prepare(tmp_path / "bench", str(model_dir), ROWS)
 

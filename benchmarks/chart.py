@@ -59,7 +59,10 @@ def draw(numbers: dict[str, dict[str, float]], path: Path) -> None:
     figure.suptitle("How many times as fast as others this package is, on two CPU cores")
     all_axes = figure.subplots(len(PANELS), 1, sharex=True, height_ratios=heights)
     for axes, (title, contenders) in zip(all_axes, PANELS.items(), strict=True):
-        ratios = [numbers[section][key] for section, key in contenders.values()]
+        found = {label: numbers[section][key] for label, (section, key) in contenders.items()}
+        # None where a contender was left out.
+        contenders = {label: ratio for label, ratio in found.items() if ratio is not None}
+        ratios = list(contenders.values())
         # On a logarithmic axis a bar starts at 1, where both are equally fast.
         axes.barh(list(contenders), [ratio - 1 for ratio in ratios], left=1, height=0.7)
         for place, ratio in enumerate(ratios):

@@ -128,7 +128,7 @@ def pipeline(name: str, task: ScoringTask) -> dict[str, Any]:
 
 
 def cross_encoder(name: str, task: ScoringTask) -> dict[str, Any]:
-    """The `CrossEncoder` of sentence-transformers, which is given each comment as a pair without a second text."""
+    """The `CrossEncoder` of sentence-transformers, which takes pairs, and single texts once told so."""
     import torch
     import transformers
     from sentence_transformers import CrossEncoder
@@ -139,7 +139,8 @@ def cross_encoder(name: str, task: ScoringTask) -> dict[str, Any]:
     def classify(texts: Sequence[str], dtype: str, batch_size: int) -> np.ndarray:
         if dtype not in encoders:
             encoders[dtype] = CrossEncoder(task.model, device="cpu", model_kwargs={"dtype": getattr(torch, dtype)})
-        return encoders[dtype].predict([(text,) for text in texts], batch_size=batch_size, show_progress_bar=False)
+            encoders[dtype].is_singular_input = lambda inputs: False  # it would take a list of texts for one pair
+        return encoders[dtype].predict(list(texts), batch_size=batch_size, show_progress_bar=False)
 
     return from_texts(name, task, classify)
 

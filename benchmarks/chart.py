@@ -1,4 +1,4 @@
-"""Draws the measured ratios of docs/benchmarks.json and docs/speed.json into docs/benchmarks.png.
+"""Draws the measured ratios of docs/benchmarks.json, docs/speed.json and docs/predict.json into docs/benchmarks.png.
 
 make chart
 """
@@ -34,10 +34,13 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "Trainer, padded to the longest": ("speed", "scoring_vs_hf_dynamic"),
         "Trainer, group_by_length": ("speed", "scoring_vs_hf_best"),
     },
-    "Scoring a CSV file": {
-        "pipeline, fp32": ("predict", "vs_pipeline"),
-        "own loop in fp32": ("predict", "vs_fp32_loop"),
-        "own loop, int8, ONNX Runtime": ("predict", "vs_int8_loop"),
+    "Scoring on a processor": {
+        "pipeline, files": ("predict", "vs_pipeline"),
+        "CrossEncoder, files": ("predict", "vs_cross_encoder"),
+        "CTranslate2, int8": ("predict", "vs_ctranslate2_int8"),
+        "ONNX Runtime, int8": ("predict", "vs_onnxruntime_int8"),
+        "OpenVINO alone, int8": ("predict", "vs_openvino_int8"),
+        "OpenVINO alone, bf16": ("predict", "vs_openvino_bf16"),
         "own loop, without files": ("predict", "vs_scoring_loop"),
     },
 }
@@ -51,12 +54,15 @@ def draw(numbers: dict[str, dict[str, float]], path: Path) -> None:
         numbers: ratios by section and key; above 1, this package is faster.
         path: PNG file to write.
     """
-    figure = Figure(figsize=(8.5, 6.2))
+    figure = Figure(figsize=(8.5, 7.0))
     heights = [len(contenders) for contenders in PANELS.values()]
     figure.suptitle("How many times as fast as others this package is, on two CPU cores")
     all_axes = figure.subplots(len(PANELS), 1, sharex=True, height_ratios=heights)
     for axes, (title, contenders) in zip(all_axes, PANELS.items(), strict=True):
-        ratios = [numbers[section][key] for section, key in contenders.values()]
+        found = {label: numbers[section][key] for label, (section, key) in contenders.items()}
+        # None where a contender was left out.
+        contenders = {label: ratio for label, ratio in found.items() if ratio is not None}
+        ratios = list(contenders.values())
         # On a logarithmic axis a bar starts at 1, where both are equally fast.
         axes.barh(list(contenders), [ratio - 1 for ratio in ratios], left=1, height=0.7)
         for place, ratio in enumerate(ratios):
@@ -73,11 +79,11 @@ def draw(numbers: dict[str, dict[str, float]], path: Path) -> None:
 
 
 def read_numbers() -> dict[str, dict[str, float]]:
-    """The measured numbers by section; those of docs/speed.json under `speed`."""
-    numbers, speed = (
-        json.loads((DOCS / name).read_text(encoding="utf-8")) for name in ("benchmarks.json", "speed.json")
+    """The measured numbers by section; those of docs/speed.json under `speed`, of docs/predict.json under `predict`."""
+    numbers, speed, predict = (
+        json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8")) for name in ("benchmarks", "speed", "predict")
     )
-    return numbers | {"speed": speed}
+    return numbers | {"speed": speed, "predict": predict}
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def _convert(classifier: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lo
     except Exception as error:  # of any type: whatever the exporter or the tracer stumbles over
         reason = f"{type(error).__name__}: {one_line(error)}"
     else:
-        if difference <= TOLERANCE:
+        if difference <= TOLERANCE:  # not NaN either
             return model
         reason = f"its logits would differ by {difference:.2g}"
     raise RequestError(f"OpenVINO cannot compute this model ({classifier.config.model_type}; {reason}).")
@@ -111,7 +111,7 @@ def _convert(classifier: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lo
 def _difference(classifier: PreTrainedModel, model: openvino.Model, longest: int) -> float:
     """The largest difference of a logit, as a part of the largest logit if that is above 1."""
     found = OpenVinoModel(model, classifier.config.num_labels, "no")
-    largest = 0.0
+    largest = torch.zeros(())
     for rows, places in ((3, 5), (1, longest)):
         ids = torch.arange(rows * places).reshape(rows, places) % classifier.config.vocab_size
         mask = torch.ones_like(ids)
@@ -119,5 +119,5 @@ def _difference(classifier: PreTrainedModel, model: openvino.Model, longest: int
         with torch.inference_mode():
             expected = classifier(input_ids=ids, attention_mask=mask).logits.float()
         difference = (found(ids, mask) - expected).abs().max() / expected.abs().max().clamp(min=1)
-        largest = max(largest, float(difference))
-    return largest
+        largest = torch.maximum(largest, difference)  # NaN if either is
+    return float(largest)

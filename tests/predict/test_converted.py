@@ -134,6 +134,17 @@ def test_where_the_cache_cannot_be_written_the_model_is_in_memory(openvino, conv
     assert len(conversions) == 1
 
 
+def test_where_the_disk_is_full_the_model_is_in_memory(openvino, conversions, convert, tmp_path, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "save_model", fail)
+    with caplog.at_level("INFO", logger="toxicity"):
+        assert convert().inputs
+    assert "in memory" in caplog.records[-1].getMessage()
+    assert folders_in(tmp_path) == []
+
+
 def test_a_cache_that_can_only_be_read_is_read(openvino, conversions, convert, tmp_path, monkeypatch):
     convert()
     monkeypatch.setattr(module, "FileLock", lambda path: pytest.fail("written to"))
@@ -160,13 +171,11 @@ def test_what_cannot_be_converted_is_computed_by_torch(openvino, model_dir, monk
 
 
 @pytest.mark.parametrize("factor", [1, np.nan])
-def test_a_conversion_that_computes_something_else_is_not_used(openvino, conversions, convert, monkeypatch, factor):
-    monkeypatch.undo()
+def test_a_conversion_that_computes_something_else_is_not_used(openvino, convert, monkeypatch, factor):
     monkeypatch.setattr(module, "LONGEST_TRIED", 20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "to_openvino", lambda *_: wrong_model(factor))
-        with pytest.raises(RequestError, match="its logits would differ by"):
-            convert()
+    monkeypatch.setattr(module, "to_openvino", lambda *_: wrong_model(factor))
+    with pytest.raises(RequestError, match="its logits would differ by"):
+        convert()
 
 
 def wrong_model(factor):

@@ -52,7 +52,7 @@ def converted(
     Raises:
         RequestError: if OpenVINO is not installed, or cannot compute the model, with the reason.
     """
-    openvino = import_openvino()
+    import_openvino()
     versions = " ".join(f"{package} {version(package)}" for package in CONVERTING_PACKAGES)
     key = digest([f"{CACHE_FORMAT} {versions} {weights_digest} {classifier.config.to_json_string()}".encode()])
     cache = Path(constants.HF_ASSETS_CACHE) / "toxicity" / "openvino"
@@ -67,7 +67,7 @@ def converted(
             logger.info(f"Converting the model to OpenVINO, once: it is kept in {path.parent}")
             model = _convert(classifier, tokenizer, longest)
             with folder_written_whole(path.parent) as unfinished:
-                openvino.save_model(model, unfinished / path.name, compress_to_fp16=False)
+                _save(model, unfinished / path.name)
             _remove_oldest(cache)
             # From the file, so that the weights need not stay in memory beside those that OpenVINO makes of them.
             return _read(path) or model
@@ -86,6 +86,13 @@ def _read(path: Path) -> openvino.Model | None:
         return import_openvino().Core().read_model(path)
     except RuntimeError:
         return None
+
+
+def _save(model: openvino.Model, path: Path) -> None:
+    try:
+        import_openvino().save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # of a full disk
+        raise OSError(f"{path.name} was not written: {one_line(error)}") from error
 
 
 def _remove_oldest(cache: Path) -> None:

@@ -30,6 +30,13 @@ def test_the_padded_length_is_rounded_up():
     assert batch["attention_mask"].sum() == 9
 
 
+def test_a_comment_without_tokens_is_a_row_of_padding():
+    # Tokenizers without special tokens make them of an empty text.
+    layout = Layout(packed=False, pad_token_id=7, few_sizes_up_to=512)
+    assert layout(comments(3, 0))["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert layout.padded_lengths(np.array([3, 0])).tolist() == [3, 0]
+
+
 def test_packed_comments_lie_one_after_another():
     batch = Layout(packed=True)(comments(4, 3, 2, 2))
     assert batch["input_ids"].tolist() == [[0, 1, 2, 3, 100, 101, 102, 200, 201, 300, 301]]

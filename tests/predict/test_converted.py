@@ -1,7 +1,9 @@
 """Models that are converted to OpenVINO: the same scores as torch, and the cache that they are kept in."""
 
+import importlib.util
 import os
 import sys
+from importlib.machinery import PathFinder
 
 import numpy as np
 import pytest
@@ -132,6 +134,17 @@ def test_where_the_cache_cannot_be_written_the_model_is_in_memory(openvino, conv
     assert len(conversions) == 1
 
 
+def test_where_the_disk_is_full_the_model_is_in_memory(openvino, conversions, convert, tmp_path, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "save_model", fail)
+    with caplog.at_level("INFO", logger="toxicity"):
+        assert convert().inputs
+    assert "in memory" in caplog.records[-1].getMessage()
+    assert folders_in(tmp_path) == []
+
+
 def test_a_cache_that_can_only_be_read_is_read(openvino, conversions, convert, tmp_path, monkeypatch):
     convert()
     monkeypatch.setattr(module, "FileLock", lambda path: pytest.fail("written to"))
@@ -157,23 +170,23 @@ def test_what_cannot_be_converted_is_computed_by_torch(openvino, model_dir, monk
         Scorer(str(model_dir), device="cpu", runtime="openvino")
 
 
-def test_a_conversion_that_computes_something_else_is_not_used(openvino, conversions, convert, monkeypatch):
-    monkeypatch.undo()
+@pytest.mark.parametrize("factor", [1, np.nan])
+def test_a_conversion_that_computes_something_else_is_not_used(openvino, convert, monkeypatch, factor):
     monkeypatch.setattr(module, "LONGEST_TRIED", 20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "to_openvino", lambda *_: wrong_model())
-        with pytest.raises(RequestError, match="its logits would differ by"):
-            convert()
+    monkeypatch.setattr(module, "to_openvino", lambda *_: wrong_model(factor))
+    with pytest.raises(RequestError, match="its logits would differ by"):
+        convert()
 
 
-def wrong_model():
+def wrong_model(factor):
     from openvino import Model
     from openvino import opset13 as ops
 
     names = {name: ops.parameter([-1, -1], np.int64, name=name) for name in ("input_ids", "attention_mask")}
     for name, parameter in names.items():
         parameter.get_output_tensor(0).set_names({name})
-    logits = ops.result(ops.reduce_sum(ops.convert(ops.add(*names.values()), np.float32), 1, keep_dims=True))
+    total = ops.reduce_sum(ops.convert(ops.add(*names.values()), np.float32), 1, keep_dims=True)
+    logits = ops.result(ops.multiply(total, np.float32(factor)))
     logits.get_output_tensor(0).set_names({"logits"})
     return Model([logits], list(names.values()), "wrong")
 
@@ -184,6 +197,29 @@ def test_openvino_that_is_not_installed(model_dir, monkeypatch):
     assert Scorer(str(model_dir), device="cpu").runtime == "torch"
     with pytest.raises(RequestError, match="not installed .*: pip install -r requirements-openvino.txt"):
         Scorer(str(model_dir), device="cpu", runtime="openvino")
+
+
+def test_a_folder_of_that_name_is_not_openvino(model_dir, monkeypatch, tmp_path):
+    """Such as the one that exports were written to, where Python runs."""
+    (tmp_path / "openvino").mkdir()
+    monkeypatch.setitem(sys.modules, "openvino", None)  # restored at the end, whatever is imported here
+    del sys.modules["openvino"]
+    # Only the folder is found, as where the extra is not installed.
+    monkeypatch.setattr(sys, "meta_path", [OnlyFolder(tmp_path), *sys.meta_path])
+    monkeypatch.setattr("toxicity.predict.scorer.find_spec", importlib.util.find_spec)
+    assert Scorer(str(model_dir), device="cpu").runtime == "torch"
+    with pytest.raises(RequestError, match="OpenVINO is not installed"):
+        Scorer(str(model_dir), device="cpu", runtime="openvino")
+
+
+class OnlyFolder:
+    """Finds the package `openvino` in one folder alone."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def find_spec(self, name, path=None, target=None):
+        return PathFinder.find_spec(name, [self.folder]) if name == "openvino" else None
 
 
 def test_two_processes_convert_once(openvino, model_dir, tmp_path):

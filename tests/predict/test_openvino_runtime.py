@@ -136,6 +136,20 @@ def test_threads_are_served_one_after_the_other(export):
         assert [found.tolist() for found in pool.map(scorer, requests)] == expected
 
 
+@pytest.mark.parametrize(("cores", "pinned"), [(4, False), (2, True)])
+def test_threads_are_pinned_only_where_no_other_process_uses_a_core(monkeypatch, cores, pinned):
+    """Two processes with a thread each would both take the first core."""
+    options = {}
+    compile_model = ov.Core.compile_model
+    monkeypatch.setattr(
+        ov.Core, "compile_model", lambda self, *given: (options.update(given[2]), compile_model(self, *given))[1]
+    )
+    monkeypatch.setattr("toxicity.predict.openvino_runtime.usable_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    OpenVinoModel(model_of(), 2, "no")
+    assert options.get("ENABLE_CPU_PINNING", True) is pinned
+
+
 def test_openvino_reports_its_use_to_nobody():
     code = (
         "import sys; from toxicity.predict.openvino_runtime import import_openvino; import_openvino(); "

@@ -23,6 +23,7 @@ def two_threads(monkeypatch):
     """Two cores, and comments few enough for the tests' batches to be shared by them."""
     before = torch.get_num_threads()
     monkeypatch.setattr(shares, "TOKENS_OF_SHARE", 50)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1}, raising=False)
     torch.set_num_threads(2)
     yield
     assert torch.get_num_threads() == 2
@@ -241,6 +242,12 @@ def test_when_memory_runs_out_the_shares_are_smaller(make_trainer, packed_model)
 )
 def test_where_shares_would_not_do_a_batch_is_computed_as_a_whole(make_trainer, packed_model, precision, options):
     assert make_trainer(packed_model(), precision, **options).data_collator.threads == 1
+
+
+def test_threads_that_are_pinned_to_one_core_are_not_started(make_trainer, packed_model, monkeypatch):
+    # As OMP_PROC_BIND pins the main thread, and threads inherit it.
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0}, raising=False)
+    assert make_trainer(packed_model()).data_collator.threads == 1
 
 
 def test_a_model_that_is_padded_has_no_shares(make_trainer, tiny_model, packed_model, caplog):

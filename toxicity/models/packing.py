@@ -176,7 +176,7 @@ def few_sizes(lengths: np.ndarray, most: int) -> np.ndarray:
 
     Up to 512 these are 56 sizes. Short comments are hardly padded, whereas multiples of 16 tripled those of 6 tokens.
     """
-    exponents = np.frexp(lengths)[1] - 1
+    exponents = np.frexp(np.maximum(lengths, 1))[1] - 1  # a comment without tokens is a row of padding
     steps = np.maximum(1, 2**exponents // SIZES_PER_OCTAVE)
     return np.minimum(-(-lengths // steps) * steps, most).astype(lengths.dtype)
 

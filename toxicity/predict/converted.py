@@ -52,7 +52,7 @@ def converted(
     Raises:
         RequestError: if OpenVINO is not installed, or cannot compute the model, with the reason.
     """
-    openvino = import_openvino()
+    import_openvino()
     versions = " ".join(f"{package} {version(package)}" for package in CONVERTING_PACKAGES)
     key = digest([f"{CACHE_FORMAT} {versions} {weights_digest} {classifier.config.to_json_string()}".encode()])
     cache = Path(constants.HF_ASSETS_CACHE) / "toxicity" / "openvino"
@@ -67,7 +67,7 @@ def converted(
             logger.info(f"Converting the model to OpenVINO, once: it is kept in {path.parent}")
             model = _convert(classifier, tokenizer, longest)
             with folder_written_whole(path.parent) as unfinished:
-                openvino.save_model(model, unfinished / path.name, compress_to_fp16=False)
+                _save(model, unfinished / path.name)
             _remove_oldest(cache)
             # From the file, so that the weights need not stay in memory beside those that OpenVINO makes of them.
             return _read(path) or model
@@ -88,6 +88,13 @@ def _read(path: Path) -> openvino.Model | None:
         return None
 
 
+def _save(model: openvino.Model, path: Path) -> None:
+    try:
+        import_openvino().save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # of a full disk
+        raise OSError(f"{path.name} was not written: {one_line(error)}") from error
+
+
 def _remove_oldest(cache: Path) -> None:
     """Remove the models that were not used for longest, and what a process that was killed left unfinished."""
     by_age = sorted((path for path in cache.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
@@ -102,7 +109,7 @@ def _convert(classifier: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lo
     except Exception as error:  # of any type: whatever the exporter or the tracer stumbles over
         reason = f"{type(error).__name__}: {one_line(error)}"
     else:
-        if difference <= TOLERANCE:
+        if difference <= TOLERANCE:  # not NaN either
             return model
         reason = f"its logits would differ by {difference:.2g}"
     raise RequestError(f"OpenVINO cannot compute this model ({classifier.config.model_type}; {reason}).")
@@ -111,7 +118,7 @@ def _convert(classifier: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lo
 def _difference(classifier: PreTrainedModel, model: openvino.Model, longest: int) -> float:
     """The largest difference of a logit, as a part of the largest logit if that is above 1."""
     found = OpenVinoModel(model, classifier.config.num_labels, "no")
-    largest = 0.0
+    largest = torch.zeros(())
     for rows, places in ((3, 5), (1, longest)):
         ids = torch.arange(rows * places).reshape(rows, places) % classifier.config.vocab_size
         mask = torch.ones_like(ids)
@@ -119,5 +126,5 @@ def _difference(classifier: PreTrainedModel, model: openvino.Model, longest: int
         with torch.inference_mode():
             expected = classifier(input_ids=ids, attention_mask=mask).logits.float()
         difference = (found(ids, mask) - expected).abs().max() / expected.abs().max().clamp(min=1)
-        largest = max(largest, float(difference))
-    return largest
+        largest = torch.maximum(largest, difference)  # NaN if either is
+    return float(largest)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from toxicity.core.errors import RequestError, one_line
+from toxicity.hardware.cpu import usable_cores
 
 if TYPE_CHECKING:
     import openvino
@@ -31,6 +32,7 @@ def import_openvino() -> ModuleType:
     sys.modules.setdefault("openvino_telemetry", None)
     try:
         import openvino
+        from openvino import Core  # noqa: F401  # not in a mere folder of that name, which Python takes for a package
     except ImportError as error:
         raise RequestError(
             f"OpenVINO is not installed ({one_line(error)}): pip install -r requirements-openvino.txt"
@@ -87,6 +89,9 @@ class OpenVinoModel(nn.Module):
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": PRECISIONS[mixed_precision],
         }
+        if torch.get_num_threads() < usable_cores():
+            # Other processes use the other cores, and each would pin its threads to the first ones.
+            options["ENABLE_CPU_PINNING"] = False
         self._request = core.compile_model(model, "CPU", options).create_infer_request()
         self._inputs = inputs
         # A request holds the tensors of one call.

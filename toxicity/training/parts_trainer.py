@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any
@@ -117,7 +118,7 @@ class PartsTrainer(ResumableTrainer):
         """Threads that compute shares of a batch side by side; 1 where it is computed as a whole. Logs the former.
 
         It is computed as a whole where more than our own layers draws random numbers, where processes share the model,
-        where its code is compiled, and where gradients are scaled while they are computed.
+        where its code is compiled, where gradients are scaled while they are computed, and where threads are pinned.
         """
         args, precision = self.args, self.accelerator.mixed_precision
         others_draw = not layout.packed or args.gradient_checkpointing or args.neftune_noise_alpha
@@ -125,7 +126,11 @@ class PartsTrainer(ResumableTrainer):
         compiled = args.torch_compile or self.compiler
         if args.device.type != "cpu" or others_draw or shared or compiled or precision == "fp16":
             return 1
-        if (threads := torch.get_num_threads()) > 1:
+        threads = torch.get_num_threads()
+        # A new thread may run where this one may: on a single core, if OMP_PROC_BIND has pinned it.
+        if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < threads:
+            return 1
+        if threads > 1:
             logger.info(f"Each batch is computed in shares of {shares.TOKENS_OF_SHARE} tokens or more, side by side.")
         return threads
 

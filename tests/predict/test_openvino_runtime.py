@@ -1,5 +1,7 @@
 """OpenVINO models that others exported, made on the spot: inputs, outputs and folders of other shapes than ours."""
 
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from builders import ROOT
 from transformers import BertConfig
 
 from toxicity.core.errors import RequestError
@@ -143,3 +146,43 @@ def test_openvino_reports_its_use_to_nobody():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+LINEAR = """
+import numpy as np, sys, torch
+from openvino import Model, opset13 as ops
+from toxicity.core.errors import RequestError
+from toxicity.predict.openvino_runtime import OpenVinoModel
+
+names = {name: ops.parameter([-1, -1], np.int64, name=name) for name in ("input_ids", "attention_mask")}
+for name, parameter in names.items():
+    parameter.get_output_tensor(0).set_names({name})
+weights = np.random.default_rng(0).normal(size=(300, 64)).astype(np.float32)
+embedded = ops.gather(weights, ops.multiply(*names.values()), 0)
+logits = ops.result(ops.reduce_sum(ops.matmul(embedded, weights[:64], False, False), [1, 2], keep_dims=False))
+model = Model([ops.result(ops.unsqueeze(logits.input_value(0), 1))], list(names.values()), "linear")
+for precision in ("no", "bf16"):
+    try:
+        print(bool(OpenVinoModel(model, 1, precision)(torch.ones((2, 3), dtype=torch.int64)).isfinite().all()))
+    except RequestError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="hides instructions of x86 processors")
+def test_bf16_on_a_processor_that_cannot_compute_it_is_refused():
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", LINEAR]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    fp32, bf16 = done.stdout.splitlines()
+    assert fp32 == "True"
+    assert bf16.startswith(
+        "OpenVINO cannot compute the converted model in bf16 on this processor: choose mixed_precision no. ("
+    )
+
+
+def test_without_bf16_instructions_the_default_is_fp32(export, monkeypatch):
+    monkeypatch.setattr("toxicity.hardware.precision.has_bf16_instructions", lambda: False)
+    scorer = Scorer(str(export), toxic_label="1")
+    assert scorer.mixed_precision == "no"
+    assert np.isfinite(scorer(["thank you"])).all()

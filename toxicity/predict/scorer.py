@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from toxicity.core import distributed
-from toxicity.core.errors import RequestError
+from toxicity.core.errors import RequestError, one_line
 from toxicity.core.files import digest
 from toxicity.data.encoding import ROWS_PER_ENCODE, encode, token_ids, truncating_backend
 from toxicity.data.token_dataset import TokenRows
@@ -169,10 +169,12 @@ class Scorer:
             try:
                 openvino_model = converted(classifier, tokenizer, self.weights_digest, self.max_seq_length)
                 model = OpenVinoModel(openvino_model, config.num_labels, self.mixed_precision)
-            except RequestError as error:
+            except Exception as error:  # of any type: OpenVINO was not asked for, and torch can do it
                 if runtime:
                     raise
-                logger.info(f"Scoring with torch: {error}")
+                refused = isinstance(error, RequestError)
+                reason = error if refused else f"OpenVINO failed ({type(error).__name__}: {one_line(error)})."
+                logger.info(f"Scoring with torch: {reason}")
                 self.runtime = "torch"
                 classifier = load_classifier(name, revision, config).eval()
             else:

@@ -60,7 +60,9 @@ class _SumOfLosses(torch.autograd.Function):
         # Nothing else may hold them, or they would be copied.
         gradients, context.gradients = context.gradients, None
         if gradient != 1:
-            torch._foreach_mul_([known for known in gradients if known is not None], gradient)
+            for known in gradients:
+                if known is not None:
+                    known.mul_(gradient)
         return None, None, None, *gradients
 
 

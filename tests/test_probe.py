@@ -21,8 +21,8 @@ THRESHOLDS = {"0.5": 0.3, "0.8": 0.6}
 class FakeScorer:
     """Takes the place of `toxicity.predict.Scorer`."""
 
-    def __init__(self, model, revision="main", toxic_label=()):
-        self.asked = revision, toxic_label
+    def __init__(self, model, revision="main", toxic_label=(), runtime=None):
+        self.asked = revision, toxic_label, runtime
         if model != "runs/mine":
             raise RequestError(f"there is no model {model}")
         self.thresholds = THRESHOLDS
@@ -44,12 +44,14 @@ def test_the_command_prints_the_table_and_ends_with_the_json(fake_scorer, capsys
     assert describe_probe(found) in printed
 
 
-def test_revision_and_labels_are_handed_on(fake_scorer, monkeypatch):
+def test_revision_labels_and_runtime_are_handed_on(fake_scorer, monkeypatch):
     asked = []
     monkeypatch.setattr("toxicity.probe.probe", lambda scorer, thresholds: asked.append(scorer.asked))
     with pytest.raises(SystemExit):
         main(["--model", "runs/mine", "--model_revision", "v2", "--toxic_label", "hate", "offensive"])
-    assert asked == [("v2", ["hate", "offensive"])]
+    with pytest.raises(SystemExit):
+        main(["--model", "runs/mine", "--runtime", "torch"])
+    assert asked == [("v2", ["hate", "offensive"], None), ("main", [], "torch")]
 
 
 def test_a_model_that_is_not_there_is_refused(fake_scorer):

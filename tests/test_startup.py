@@ -22,6 +22,7 @@ ONLY_TRAINING = [
     *("transformers.trainer", "transformers.modeling_utils", "transformers.integrations.integration_utils"),
     *("torch._dynamo", "torch.distributed.tensor", "sklearn", "scipy", "matplotlib", "evaluate"),
     *("toxicity.training.trainer", "toxicity.models.padding_free", "toxicity.hub.push", "toxicity.report.write"),
+    *("openvino", "nncf", "onnxruntime"),
 ]
 
 
@@ -43,5 +44,23 @@ def test_a_dry_run_waits_for_nothing_of_training(checkpoint, comments_csv, tmp_p
 @pytest.mark.parametrize("module", ["toxicity.core.errors", "toxicity.training.interruption"])
 def test_what_handles_ctrl_c_is_there_in_a_moment(module):
     code = f"import sys, {module}; print([name for name in ('torch', 'numpy', 'transformers') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("module", ["toxicity.predict", "toxicity.probe"])
+def test_the_help_of_scoring_waits_for_no_runtime(module):
+    runtimes = ["torch", "transformers", "openvino", "nncf", "onnxruntime"]
+    code = ASK.replace('runpy.run_path("run_toxicity.py"', f"runpy.run_module({module!r}")
+    done = run(sys.executable, "-c", code, json.dumps(runtimes), "--help")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_scoring_in_torch_waits_for_no_other_runtime():
+    code = (
+        "import sys, toxicity.predict.scorer; "
+        "print([name for name in ('openvino', 'nncf', 'onnxruntime') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

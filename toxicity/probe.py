@@ -22,12 +22,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--toxic_label", nargs="+", default=[], help="the model's classes that mean toxic, if their names do not say"
     )
+    parser.add_argument(
+        "--runtime",
+        choices=("torch", "openvino", "onnxruntime"),
+        help="what computes the model (see python -m toxicity.predict --help)",
+    )
     arguments = parser.parse_args(argv)
     set_up_console(is_main_process=True, progress_bars=False)
     # Imported only now, so that mistakes in the flags are reported before torch is loaded, which takes seconds.
     from toxicity.predict.scorer import Scorer
 
-    scorer = Scorer(arguments.model, arguments.model_revision, toxic_label=arguments.toxic_label)
+    scorer = Scorer(
+        arguments.model, arguments.model_revision, toxic_label=arguments.toxic_label, runtime=arguments.runtime
+    )
     result = probe(scorer, scorer.thresholds)
     if result is None:
         sys.exit(EXIT_FAILED)

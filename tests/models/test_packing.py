@@ -3,7 +3,7 @@ import pytest
 import torch
 from packed_models import sample_lengths
 
-from toxicity.models.packing import MOST_PADDING, Layout, similar_lengths
+from toxicity.models.packing import MOST_PADDING, Layout, few_sizes, similar_lengths
 
 
 def comments(*lengths):
@@ -35,6 +35,30 @@ def test_a_comment_without_tokens_is_a_row_of_padding():
     layout = Layout(packed=False, pad_token_id=7, few_sizes_up_to=512)
     assert layout(comments(3, 0))["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 0]]
     assert layout.padded_lengths(np.array([3, 0])).tolist() == [3, 0]
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+@pytest.mark.parametrize("most", [1, 50, 64, 511, 512])
+def test_few_sizes(kind, most):
+    lengths = np.arange(1, most + 1, dtype=kind)
+    sizes = few_sizes(lengths, most)
+    assert sizes.dtype == kind
+    assert (sizes >= lengths).all()
+    assert (sizes <= np.minimum(most, np.maximum(lengths, lengths * 1.125))).all(), "at most an eighth is padding"
+    assert (np.diff(sizes) >= 0).all()
+    assert len(set(sizes.tolist())) <= 56
+    assert sizes[-1] == most
+    assert sizes[:16].tolist() == lengths[:16].tolist()
+
+
+def test_a_padded_batch_has_one_of_few_sizes():
+    layout = Layout(packed=False, few_sizes_up_to=35)
+    assert layout(comments(33, 3))["input_ids"].shape == (2, 35)
+    batch = layout(comments(17, 17))
+    assert batch["input_ids"].shape == (2, 18)
+    assert batch["attention_mask"].sum() == 34
+    assert layout.padded_lengths(np.array([16, 17, 33])).tolist() == [16, 18, 35]
+    assert layout.computed_positions(np.array([17, 3])) == 36
 
 
 def test_packed_comments_lie_one_after_another():

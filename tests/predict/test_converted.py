@@ -55,17 +55,34 @@ def folders_in(tmp_path):
     return sorted(path.name for path in (tmp_path / "assets/toxicity/openvino").iterdir() if path.is_dir())
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "deberta-v2", "modernbert"])
+# Labels of each family: one, several independent ones, and exclusive classes.
+LABELS = {
+    "bert": ("toxic",),
+    "roberta": ("identity_hate", "toxic", "threat"),
+    "modernbert": ("hate", "offensive", "neither"),
+    "distilbert": ("toxic",),
+    "deberta-v2": ("toxic",),
+}
+
+
+@pytest.mark.parametrize(
+    "family", [*list(LABELS)[:3], *(pytest.param(family, marks=pytest.mark.long) for family in list(LABELS)[3:])]
+)
 def test_scores_are_those_of_torch(openvino, tmp_path, tokenizer, family):
+    labels = LABELS[family]
+    exclusive = "neither" in labels
     options = {"vocab_size": len(tokenizer), "max_position_embeddings": 70, "initializer_range": 0.2}
     options |= {"pad_token_id": tokenizer.pad_token_id}
-    model = model_of(family, attention=None, num_labels=1, **options)
-    model.config.id2label, model.config.label2id = {0: "toxic"}, {"toxic": 0}
+    model = model_of(family, attention=None, num_labels=len(labels), **options)
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: index for index, label in enumerate(labels)}
+    model.config.problem_type = "single_label_classification" if exclusive else "multi_label_classification"
     model.config.toxicity = {"max_seq_length": 50, "head_tail_truncation": family == "roberta", "temperature": 1.5}
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    found = Scorer(str(tmp_path), device="cpu", mixed_precision="no")
-    expected = Scorer(str(tmp_path), device="cpu", mixed_precision="no", runtime="torch")
+    toxic = ["hate", "offensive"] if exclusive else ()
+    found = Scorer(str(tmp_path), device="cpu", mixed_precision="no", toxic_label=toxic)
+    expected = Scorer(str(tmp_path), device="cpu", mixed_precision="no", toxic_label=toxic, runtime="torch")
     assert (found.runtime, expected.runtime) == ("openvino", "torch")
     assert found.weights_digest == expected.weights_digest
     assert found(TEXTS) == pytest.approx(expected(TEXTS), abs=1e-4)
@@ -74,6 +91,8 @@ def test_scores_are_those_of_torch(openvino, tmp_path, tokenizer, family):
     assert alone == pytest.approx(found(TEXTS)[:9], abs=1e-5)
     table = found.tokenize(TEXTS)
     assert found.probabilities(table)[:, 0].tolist() == found(TEXTS).tolist(), "with a table and without one"
+    assert found.probabilities(table) == pytest.approx(expected.probabilities(table), abs=1e-4)
+    assert found.probabilities(table).shape == (len(TEXTS), 3 if len(labels) == 3 and not exclusive else 1)
 
 
 def test_a_model_is_converted_once_and_the_log_says_so(openvino, conversions, model_dir, tmp_path, caplog):
@@ -143,6 +162,7 @@ def test_where_the_disk_is_full_the_model_is_in_memory(openvino, conversions, co
         assert convert().inputs
     assert "in memory" in caplog.records[-1].getMessage()
     assert folders_in(tmp_path) == []
+    assert len(conversions) == 1
 
 
 def test_a_cache_that_can_only_be_read_is_read(openvino, conversions, convert, tmp_path, monkeypatch):
@@ -168,6 +188,33 @@ def test_what_cannot_be_converted_is_computed_by_torch(openvino, model_dir, monk
     assert scorer(TEXTS).tolist() == torch_alone(TEXTS).tolist()
     with pytest.raises(RequestError, match="OpenVINO cannot compute this model"):
         Scorer(str(model_dir), device="cpu", runtime="openvino")
+
+
+def test_whatever_fails_in_openvino_torch_computes(openvino, model_dir, monkeypatch, caplog):
+    monkeypatch.setattr("toxicity.predict.scorer.converted", lambda *_: {}["no such key"])
+    with caplog.at_level("INFO", logger="toxicity"):
+        assert Scorer(str(model_dir), device="cpu", mixed_precision="no").runtime == "torch"
+    message = "Scoring with torch: OpenVINO failed (KeyError: 'no such key')."
+    assert [record.getMessage() for record in caplog.records] == [message]
+
+
+def test_what_cannot_be_converted_is_tried_once(openvino, convert, monkeypatch, tmp_path):
+    tried = []
+    monkeypatch.setattr(module, "to_openvino", lambda *_: tried.append(1) or {}["no such key"])
+    with pytest.raises(RequestError, match="OpenVINO cannot compute this model") as first:
+        convert()
+    path = next((tmp_path / "assets").rglob("*.txt"))
+    with pytest.raises(RequestError) as second:
+        convert()
+    assert len(tried) == 1
+    assert str(second.value) == f"{first.value} To try again, remove {path}."
+    with pytest.raises(RequestError):
+        convert("other weights")
+    assert len(tried) == 2
+    path.unlink()
+    with pytest.raises(RequestError):
+        convert()
+    assert len(tried) == 3
 
 
 @pytest.mark.parametrize("factor", [1, np.nan])

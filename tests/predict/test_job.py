@@ -155,9 +155,12 @@ def test_a_job_is_told_by_all_that_decides_its_bytes(job, tmp_path, monkeypatch)
 def test_processes_that_are_not_alike(job):
     scorer, _, options = job
     ours = job_module.describe_job("m", scorer, options)
-    theirs = ours | {"versions": ours["versions"] | {"torch": "0.1"}}
-    with pytest.raises(RequestError, match="process 1 has versions.torch 0.1 instead of"):
-        job_module._require_same_scores([ours, theirs])
+    for others, found in (
+        ({"versions": ours["versions"] | {"torch": "0.1"}}, "versions.torch 0.1 instead of .* the same packages"),
+        ({"runtime": "openvino"}, "runtime openvino instead of torch.* what computes it with --runtime"),
+    ):
+        with pytest.raises(RequestError, match=f"process 1 has {found}"):
+            job_module._require_same_scores([ours, ours | others])
     job_module._require_same_scores([ours, ours | {"model": "the same by another name"}])
 
 

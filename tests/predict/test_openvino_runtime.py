@@ -157,3 +157,31 @@ def test_openvino_reports_its_use_to_nobody():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def fail(*_, **__):
+    raise RuntimeError("could not create a primitive")
+
+
+@pytest.mark.parametrize(
+    ("name", "instead", "reason"),
+    [
+        ("Core.get_property", lambda *_: ["FP32", "INT8"], "has no instructions for it"),
+        ("Core.compile_model", fail, "could not create a primitive"),
+        ("InferRequest.infer", fail, "could not create a primitive"),
+    ],
+)
+def test_bf16_that_a_processor_cannot_compute_is_refused(monkeypatch, name, instead, reason):
+    monkeypatch.setattr(f"openvino.{name}", instead)
+    message = f"cannot compute the converted model in bf16 on this processor: choose mixed_precision no.*{reason}"
+    with pytest.raises(RequestError, match=message):
+        OpenVinoModel(model_of(), labels=2, mixed_precision="bf16")
+    if instead is not fail:
+        assert OpenVinoModel(model_of(), labels=2, mixed_precision="no") is not None
+
+
+def test_without_bf16_instructions_the_default_is_fp32(export, monkeypatch):
+    monkeypatch.setattr("toxicity.hardware.precision.has_bf16_instructions", lambda: False)
+    scorer = Scorer(str(export), toxic_label="1")
+    assert scorer.mixed_precision == "no"
+    assert np.isfinite(scorer(["thank you"])).all()

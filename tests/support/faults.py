@@ -152,7 +152,8 @@ def note_rows(path):
 
     def act(trainer, inputs):
         with Path(f"{path}.{trainer.args.process_index}").open("a") as file:
-            for part in inputs["parts"] if inputs["rows"] else []:
+            parts = inputs["parts"] if inputs["rows"] else []
+            for part in itertools.chain.from_iterable(part.get("shares", [part]) for part in parts):
                 ids = part["input_ids"][0].tolist()
                 starts = [*part["packing"].first_tokens.tolist(), len(ids)]
                 for start, stop in itertools.pairwise(starts):

@@ -8,8 +8,6 @@ tokens' are used, so only they are computed. Logits and gradients stay the same.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -37,20 +35,16 @@ AFTER_ATTENTION = {
 _batch = threading.local()
 
 
-def compute_first_tokens_only(model: PreTrainedModel, packed: bool) -> None:
+def compute_first_tokens_only(model: PreTrainedModel) -> None:
     """Make the last layer of a classifier compute what comes after attention for first tokens only, where it can.
 
-    Args:
-        packed: whether the batches are packed (see `packing.Layout`); such a model still computes padded batches as
-            ever. Otherwise all batches are padded.
+    That is so for packed batches (see `packing.Layout`); padded ones are computed as ever.
     """
     name, layers = AFTER_ATTENTION.get(model.config.model_type), encoder_layers(model)
     if name is None or getattr(model.config, "is_decoder", False) or not layers:
         return
-    if packed:
-        layers[-1].register_forward_pre_hook(_note_packing, with_kwargs=True)
-    first = _of_packed_batch if packed else _of_padded_batch
-    layers[-1].get_submodule(name).register_forward_pre_hook(partial(_take, first))
+    layers[-1].register_forward_pre_hook(_note_packing, with_kwargs=True)
+    layers[-1].get_submodule(name).register_forward_pre_hook(_take_first_tokens)
 
 
 def first_tokens(states: torch.Tensor, packing: Packing) -> torch.Tensor:
@@ -65,15 +59,6 @@ def _note_packing(layer: nn.Module, arguments: tuple[Any, ...], options: dict[st
     _batch.packing = options.get("packing")
 
 
-def _take(
-    first: Callable[[torch.Tensor], torch.Tensor], module: nn.Module, inputs: tuple[torch.Tensor, ...]
-) -> tuple[torch.Tensor, ...]:
-    return tuple(map(first, inputs))
-
-
-def _of_packed_batch(states: torch.Tensor) -> torch.Tensor:
-    return states if _batch.packing is None else first_tokens(states, _batch.packing)[None]
-
-
-def _of_padded_batch(states: torch.Tensor) -> torch.Tensor:
-    return states[:, :1]
+def _take_first_tokens(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+    packing = _batch.packing
+    return None if packing is None else tuple(first_tokens(states, packing)[None] for states in inputs)

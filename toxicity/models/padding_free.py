@@ -54,7 +54,7 @@ def make_padding_free(model: PreTrainedModel) -> None:
     base = model.base_model
     encoder = base.transformer if hasattr(base, "transformer") else base.encoder
     encoder.register_forward_hook(_take_first_tokens, with_kwargs=True)
-    compute_first_tokens_only(model, packed=True)
+    compute_first_tokens_only(model)
     compute_logits_in_fp32(model)
 
 

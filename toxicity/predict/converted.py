@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -16,7 +17,7 @@ from huggingface_hub import constants
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from toxicity.core.errors import RequestError, one_line
-from toxicity.core.files import digest, folder_written_whole
+from toxicity.core.files import digest, folder_written_whole, write_text
 from toxicity.predict.export.conversion import to_openvino
 from toxicity.predict.openvino_runtime import OpenVinoModel, import_openvino
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # To be raised when `to_openvino` changes its result, so that older models are not used.
 CACHE_FORMAT = 2
 CONVERTING_PACKAGES = ("openvino", "transformers", "torch")
+# Entries of a config that change nothing of what is converted.
+NO_ARITHMETIC = ("_name_or_path", "toxicity")
 # Those that were used last; each is as large as the model's weights in fp32.
 MODELS_KEPT = 8
 # The conversion is tried on batches of two shapes that it did not see: short, and as long as this at most.
@@ -42,7 +45,8 @@ def converted(
 
     The cache is the folder `toxicity/openvino` in `HF_ASSETS_CACHE`. Its key is a digest of weights, config and the
     versions of what converts. A model appears in it when it is complete; a second process that wants the same model
-    waits for the first. Where the cache cannot be written, the model is converted in memory.
+    waits for the first. Where the cache cannot be written, the model is converted in memory. Why a model cannot be
+    converted is kept as well, in `KEY.txt`, so that the time is lost once.
 
     Args:
         classifier: in evaluation mode and not `padding_free`.
@@ -52,32 +56,46 @@ def converted(
     Raises:
         RequestError: if OpenVINO is not installed, or cannot compute the model, with the reason.
     """
-    import_openvino()
+    openvino = import_openvino()
     versions = " ".join(f"{package} {version(package)}" for package in CONVERTING_PACKAGES)
-    key = digest([f"{CACHE_FORMAT} {versions} {weights_digest} {classifier.config.to_json_string()}".encode()])
+    # Without calibration and thresholds, which do not change the logits.
+    config = {name: value for name, value in classifier.config.to_dict().items() if name not in NO_ARITHMETIC}
+    key = digest([f"{CACHE_FORMAT} {versions} {weights_digest} {json.dumps(config, sort_keys=True)}".encode()])
     cache = Path(constants.HF_ASSETS_CACHE) / "toxicity" / "openvino"
     path = cache / key / "openvino_model.xml"
-    if (model := _read(path)) is not None:
+    failure = path.parent.with_suffix(".txt")
+    if (model := _read(path, failure)) is not None:
         return model
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / ".lock"):
-            if (model := _read(path)) is not None:
+            if (model := _read(path, failure)) is not None:
                 return model
             logger.info(f"Converting the model to OpenVINO, once: it is kept in {path.parent}")
-            model = _convert(classifier, tokenizer, longest)
+            try:
+                model = _convert(classifier, tokenizer, longest)
+            except RequestError as error:
+                with suppress(OSError):
+                    write_text(failure, str(error))
+                raise
             with folder_written_whole(path.parent) as unfinished:
-                _save(model, unfinished / path.name)
+                openvino.save_model(model, unfinished / path.name, compress_to_fp16=False)
             _remove_oldest(cache)
             # From the file, so that the weights need not stay in memory beside those that OpenVINO makes of them.
-            return _read(path) or model
-    except OSError as error:
-        logger.info(f"Converting the model to OpenVINO in memory: {cache} cannot be used ({error.strerror or error}).")
-        return _convert(classifier, tokenizer, longest)
+            return _read(path, failure) or model
+    except (OSError, RuntimeError) as error:  # the latter where OpenVINO cannot write
+        logger.info(f"Converting the model to OpenVINO in memory: {cache} cannot be used ({one_line(error)}).")
+        return _convert(classifier, tokenizer, longest) if model is None else model
 
 
-def _read(path: Path) -> openvino.Model | None:
-    """A model of the cache; None if it is not there, is damaged, or is removed at this moment."""
+def _read(path: Path, failure: Path) -> openvino.Model | None:
+    """A model of the cache; None if it is not there, is damaged, or is removed at this moment.
+
+    Raises:
+        RequestError: if it could not be converted before, with the reason.
+    """
+    with suppress(OSError):
+        raise RequestError(f"{failure.read_text(encoding='utf-8')} To try again, remove {failure}.")
     if not path.is_file():
         return None
     with suppress(OSError):
@@ -86,13 +104,6 @@ def _read(path: Path) -> openvino.Model | None:
         return import_openvino().Core().read_model(path)
     except RuntimeError:
         return None
-
-
-def _save(model: openvino.Model, path: Path) -> None:
-    try:
-        import_openvino().save_model(model, path, compress_to_fp16=False)
-    except RuntimeError as error:  # of a full disk
-        raise OSError(f"{path.name} was not written: {one_line(error)}") from error
 
 
 def _remove_oldest(cache: Path) -> None:

@@ -144,7 +144,8 @@ def _require_same_scores(jobs: Sequence[Mapping[str, Any]]) -> None:
         if found := difference(job, jobs[0]):
             raise RequestError(
                 f"the processes would not give the same scores: process {process} has {found}. Use one kind of device, "
-                "the same packages and the same model everywhere, and name the precision with --mixed_precision."
+                "the same packages and the same model everywhere, and name the precision with --mixed_precision and "
+                "what computes it with --runtime."
             )
 
 

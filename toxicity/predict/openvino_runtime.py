@@ -14,6 +14,7 @@ from torch import nn
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.hardware.cpu import usable_cores
+from toxicity.hardware.precision import precision_name
 
 if TYPE_CHECKING:
     import openvino
@@ -33,7 +34,7 @@ def import_openvino() -> ModuleType:
     try:
         import openvino
         from openvino import Core  # noqa: F401  # not in a mere folder of that name, which Python takes for a package
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # the latter where a library that it is linked with is missing
         raise RequestError(
             f"OpenVINO is not installed ({one_line(error)}): pip install -r requirements-openvino.txt"
         ) from error
@@ -53,8 +54,8 @@ class OpenVinoModel(nn.Module):
         mixed_precision: what floating-point layers are computed in, `no` (fp32) or `bf16`.
 
     Raises:
-        RequestError: if OpenVINO is not installed or cannot read the file, or if the model does not compute so many
-            logits from the tokens.
+        RequestError: if OpenVINO is not installed or cannot read the file, if the model does not compute so many
+            logits from the tokens, or if this processor cannot compute it in that precision.
     """
 
     def __init__(self, model: Path | openvino.Model, labels: int, mixed_precision: str) -> None:
@@ -92,11 +93,23 @@ class OpenVinoModel(nn.Module):
         if torch.get_num_threads() < usable_cores():
             # Other processes use the other cores, and each would pin its threads to the first ones.
             options["ENABLE_CPU_PINNING"] = False
-        self._request = core.compile_model(model, "CPU", options).create_infer_request()
         self._inputs = inputs
         # A request holds the tensors of one call.
         self._lock = threading.Lock()
         self.eval()
+        bf16 = mixed_precision == "bf16"
+        try:
+            if bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                raise RuntimeError("this processor has no instructions for it")
+            self._request = core.compile_model(model, "CPU", options).create_infer_request()
+            # Some of what a processor cannot do shows only now.
+            self(torch.zeros((1, 2), dtype=torch.int64))
+        except RuntimeError as error:
+            way_out = "choose mixed_precision no" if bf16 else "score the model that it was made of with torch"
+            precision = precision_name(mixed_precision)
+            raise RequestError(
+                f"OpenVINO cannot compute {name} in {precision} on this processor: {way_out}. ({one_line(error)})"
+            ) from error
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Logits `(rows, labels)`."""

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from toxicity.core import distributed
-from toxicity.core.errors import RequestError
+from toxicity.core.errors import RequestError, one_line
 from toxicity.core.files import digest
 from toxicity.data.encoding import ROWS_PER_ENCODE, encode, token_ids, truncating_backend
 from toxicity.data.token_dataset import TokenRows
@@ -55,8 +55,8 @@ class Scorer:
 
     One scorer may be called from several threads at a time, as it never changes after its construction. The same texts
     in the same order get identical scores on one machine with the same package versions, whatever the number of
-    threads. Together with other texts, a text's score may differ by a rounding error of the precision; with an int8
-    export by more, because the largest input of a layer in the batch determines the quantisation step.
+    threads. Together with other texts, a text's score may differ by a rounding error of the precision; with an export in
+    int8 that quantises while it computes by more, as the largest number of a batch then sets the steps.
 
     Args:
         model_name_or_path: folder of a run, or a model on the Hub. If it has several labels, the one called `toxic` or
@@ -169,10 +169,12 @@ class Scorer:
             try:
                 openvino_model = converted(classifier, tokenizer, self.weights_digest, self.max_seq_length)
                 model = OpenVinoModel(openvino_model, config.num_labels, self.mixed_precision)
-            except RequestError as error:
+            except Exception as error:  # of any type: OpenVINO was not asked for, and torch can do it
                 if runtime:
                     raise
-                logger.info(f"Scoring with torch: {error}")
+                refused = isinstance(error, RequestError)
+                reason = error if refused else f"OpenVINO failed ({type(error).__name__}: {one_line(error)})."
+                logger.info(f"Scoring with torch: {reason}")
                 self.runtime = "torch"
                 classifier = load_classifier(name, revision, config).eval()
             else:

@@ -16,13 +16,13 @@ from torch import nn
 
 from toxicity.models.cpu_layers import drawing_from
 
-# Fewest tokens of a share. All shares together take room for their gradients, and time to add these up.
-TOKENS_OF_SHARE = 512
+# Fewest tokens of a share, and most shares: each takes room for its gradients, and time to add these up.
+TOKENS_OF_SHARE, MOST_SHARES = 512, 4
 
 
 def shares_of(tokens: int, threads: int) -> int:
     """In how many shares to compute this many tokens with these threads, each share with equally many of them."""
-    most = max(1, tokens // TOKENS_OF_SHARE)
+    most = max(1, min(tokens // TOKENS_OF_SHARE, MOST_SHARES))
     return threads // -(-threads // most)
 
 
@@ -60,7 +60,9 @@ class _SumOfLosses(torch.autograd.Function):
         # Nothing else may hold them, or they would be copied.
         gradients, context.gradients = context.gradients, None
         if gradient != 1:
-            torch._foreach_mul_([known for known in gradients if known is not None], gradient)
+            for known in gradients:
+                if known is not None:
+                    known.mul_(gradient)
         return None, None, None, *gradients
 
 

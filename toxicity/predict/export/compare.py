@@ -128,10 +128,10 @@ def write_exports(
         onnx.export(classifier, tokenizer, folders)
     else:
         program = converted(classifier, tokenizer, scorer.weights_digest, scorer.max_seq_length)
-        half = len(comments.calibrating) // 2
+        third = len(comments.calibrating) // 3
         parts = [
             _inputs(scorer, tokenizer.pad_token_id, texts)
-            for texts in (comments.calibrating[:half], comments.calibrating[half:])
+            for texts in (comments.calibrating[:third], comments.calibrating[third:])
         ]
         layers = openvino.export(
             program, folders, *parts, lambda found: scorer.calibration.probability(scorer.labels.pick(found)[:, 0])

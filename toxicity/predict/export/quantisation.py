@@ -48,8 +48,8 @@ def quantised(
 
     Args:
         model: a converted model in fp32.
-        calibration: inputs of the model that the ranges of values are taken from, each for some comments.
-        held_back: inputs of other comments.
+        calibration: inputs of the model that the ranges of values are taken from, one comment each.
+        held_back: inputs of other comments, some each.
         score: makes scores, float `(rows,)`, of the model's logits `(rows, labels)`.
     """
     import nncf
@@ -65,7 +65,8 @@ def quantised(
         # From 1 on down, as NNCF divides by that of `model`.
         return 1 - float(np.sqrt((differences**2).mean())), None
 
-    largest = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
+    # A layer that needs more than the range of most comments is one of those that stay in floating point.
+    median = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MEDIAN_MINMAX
     most = len({source.get_node().get_name() for source in map(_source, linear_layers(model))})
     with silenced():
         return nncf.quantize_with_accuracy_control(
@@ -77,7 +78,7 @@ def quantised(
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(calibration),
             advanced_quantization_parameters=nncf.AdvancedQuantizationParameters(
-                activations_range_estimator_params=largest,
+                activations_range_estimator_params=median,
                 # No SmoothQuant: weights that grow coarser cost single comments more than it saves the others.
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1),
             ),

@@ -19,7 +19,7 @@ def three_layers(outlier: float) -> openvino.Model:
     first, second = (random.normal(size=(CHANNELS, CHANNELS)).astype(np.float32) / CHANNELS**0.5 for _ in range(2))
     first[OUTLIER] *= outlier
     second[:, OUTLIER] /= outlier
-    last = random.normal(size=(1, CHANNELS)).astype(np.float32) / CHANNELS
+    last = random.normal(size=(1, CHANNELS)).astype(np.float32) / 10
     x = opset13.parameter([-1, CHANNELS], np.float32, name="x")
     hidden = opset13.matmul(x, opset13.constant(first), False, True, name="first")
     hidden = opset13.matmul(opset13.relu(hidden), opset13.constant(second), False, True, name="second")

@@ -212,7 +212,7 @@ def test_the_sample_rows_are_those_its_recipe_validates_on(monkeypatch):
     comments = read_comments(SAMPLE, "nothing", calibrate=True)
     assert comments.texts == load_splits(recipe).validation["text"][:]
     assert len(comments.labels) == 2000
-    assert len(set(comments.calibrating) - set(comments.texts)) == len(comments.calibrating) == 600
+    assert len(set(comments.calibrating) - set(comments.texts)) == len(comments.calibrating) == 900
 
 
 def test_an_export_has_the_mode_of_any_new_file(exported):

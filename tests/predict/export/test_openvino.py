@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
-from toxicity.predict.export import compare, quantisation
+from toxicity.predict.export import compare
 from toxicity.predict.export.comments import SAMPLE, read_comments
 from toxicity.predict.scorer import Scorer
 
@@ -73,7 +73,7 @@ def test_what_is_told_of_an_export(exported):
     assert "%" not in done.stderr, "no progress bars"
     assert report["rows"] + report["calibrating_comments"] == ROWS
     assert report["calibrated_on"] == f"other rows of {folder / 'labelled.csv'}"
-    assert len(report["floating_point_layers"]) <= 3, "one of eight inputs of layers, those of queries are three"
+    assert len(report["floating_point_layers"]) <= 6, "two of ten inputs of layers; those of queries have three"
     assert {"openvino", "nncf"} <= report["versions"].keys()
     for form in ("fp32", "int8"):
         found = report[form]
@@ -83,21 +83,6 @@ def test_what_is_told_of_an_export(exported):
         assert found["thresholds"].keys() == {"default", "0.8"}
         assert found["best_log_loss"] is None or found["best_log_loss"] <= found["log_loss"]
     assert report["int8"]["megabytes"] > 0
-
-
-def test_layers_that_cost_too_much_stay_in_floating_point(exported, monkeypatch):
-    folder, _, _ = exported
-    monkeypatch.setattr(quantisation, "MEAN_DIFFERENCE", 1e-6)
-    scorer = Scorer(str(folder / "model"), device="cpu", mixed_precision="no", runtime="torch")
-    from toxicity.models.pretrained import load_classifier, load_config_and_tokenizer
-    from toxicity.predict.export.conversion import to_openvino
-
-    config, tokenizer = load_config_and_tokenizer(str(folder / "model"), "main")
-    model = to_openvino(load_classifier(str(folder / "model"), "main", config, padding_free=False).eval(), tokenizer)
-    encoded = [tokenizer(text, truncation=True, return_tensors="np") for text, _ in make_comments(24)]
-    inputs = [{name: found[name] for name in ("input_ids", "attention_mask")} for found in encoded]
-    int8 = quantisation.quantised(model, inputs[:12], inputs[12:], lambda z: scorer.calibration.probability(z[:, 0]))
-    assert quantisation.floating_layers(int8) != []
 
 
 @pytest.mark.parametrize("missing", ["openvino", "nncf"])

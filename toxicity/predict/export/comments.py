@@ -18,8 +18,8 @@ from toxicity.data.sources import labels_of, load_splits, read_file
 
 # The rows of recipes/sample.yaml.
 SAMPLE = DataArguments(dataset_name="sample", max_train_samples=4000, max_eval_samples=2000)
-# Comments that int8 is calibrated on, one half for the ranges and one to check the layers; at least so many.
-CALIBRATING, FEWEST_CALIBRATING = 600, 20
+# Comments that int8 is calibrated on, a third for the ranges and the others to check the layers; at least so many.
+CALIBRATING, FEWEST_CALIBRATING = 900, 20
 
 logger = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from toxicity.predict.scorer import Scorer
 REPORT = "export.json"
 EXPORTS = {"onnx": onnx, "openvino": openvino}
 
-# Of a batch of comments that int8 is calibrated on, with padding.
+# Of a batch of comments that int8 is checked on, with padding. Each one calibrates by itself, for the median over them.
 TOKENS_PER_BATCH = 2_048
 # From which difference of scores on a warning says so: twice the usual largest one, and the usual average.
 FAR, FAR_ON_AVERAGE = 0.08, 0.005
@@ -128,10 +128,10 @@ def write_exports(
         onnx.export(classifier, tokenizer, folders)
     else:
         program = converted(classifier, tokenizer, scorer.weights_digest, scorer.max_seq_length)
-        half = len(comments.calibrating) // 2
+        third = len(comments.calibrating) // 3
         parts = [
-            _inputs(scorer, tokenizer.pad_token_id, texts)
-            for texts in (comments.calibrating[:half], comments.calibrating[half:])
+            _inputs(scorer, tokenizer.pad_token_id, texts, tokens)
+            for texts, tokens in ((comments.calibrating[:third], 1), (comments.calibrating[third:], TOKENS_PER_BATCH))
         ]
         layers = openvino.export(
             program, folders, *parts, lambda found: scorer.calibration.probability(scorer.labels.pick(found)[:, 0])
@@ -150,12 +150,12 @@ def write_exports(
     return told
 
 
-def _inputs(scorer: Scorer, pad_token_id: int, texts: list[str]) -> list[dict[str, np.ndarray]]:
-    """Batches of texts of similar length."""
+def _inputs(scorer: Scorer, pad_token_id: int, texts: list[str], tokens: int) -> list[dict[str, np.ndarray]]:
+    """Batches of texts of similar length, of at most so many tokens or one text each."""
     rows = TokenRows(scorer.tokenize(texts))
     order = longest_first(rows.lengths)
     batches = []
-    for part in fill_batches(rows.lengths[order], TOKENS_PER_BATCH, padded=True):
+    for part in fill_batches(rows.lengths[order], tokens, padded=True):
         inputs = Layout(False, pad_token_id)(rows.tokens_of(order[part]))
         ids = inputs["input_ids"].numpy()
         mask = inputs.get("attention_mask")

@@ -38,7 +38,7 @@ def export(
     """Write a converted classifier to the folders `fp32` and `int8`.
 
     Args:
-        model: see `to_openvino`; it is changed.
+        model: see `to_openvino`.
         folders: where to write each form to.
         calibration, held_back, score: as for `quantised`.
 

@@ -55,8 +55,8 @@ class Scorer:
 
     One scorer may be called from several threads at a time, as it never changes after its construction. The same texts
     in the same order get identical scores on one machine with the same package versions, whatever the number of
-    threads. Together with other texts, a text's score may differ by a rounding error of the precision; with an export in
-    int8 that quantises while it computes by more, as the largest number of a batch then sets the steps.
+    threads. Together with other texts, a text's score may differ by a rounding error of the precision; with an export
+    that quantises to int8 while it computes by more, as the largest number of a batch then sets the steps.
 
     Args:
         model_name_or_path: folder of a run, or a model on the Hub. If it has several labels, the one called `toxic` or

@@ -57,6 +57,7 @@ KEYWORDS = {
 STRINGS = {
     "_attn_implementation": "transformers.configuration_utils",
     "_commit_hash": "transformers.configuration_utils",
+    "_name_or_path": "transformers.configuration_utils",
     "_original_forward": "accelerate.utils.other",
 }
 # Documented names of the standard library: `_replace` of named tuples, and `os._exit`.

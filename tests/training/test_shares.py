@@ -45,7 +45,17 @@ def packed_model(tiny_config, tiny_model):
 
 @pytest.mark.parametrize(
     ("tokens", "threads", "shares"),
-    [(49, 2, 1), (99, 2, 1), (100, 2, 2), (9_999, 2, 2), (200, 16, 4), (200, 6, 3), (200, 5, 2), (9_999, 1, 1)],
+    [
+        (49, 2, 1),
+        (99, 2, 1),
+        (100, 2, 2),
+        (9_999, 2, 2),
+        (200, 16, 4),
+        (200, 6, 3),
+        (200, 5, 2),
+        (9_999, 1, 1),
+        (9_999, 64, 4),
+    ],
 )
 def test_each_share_has_tokens_enough_and_as_many_threads_as_the_others(tokens, threads, shares):
     assert shares_of(tokens, threads) == shares

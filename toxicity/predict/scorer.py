@@ -60,10 +60,9 @@ class Scorer:
 
     Args:
         model_name_or_path: folder of a run, or a model on the Hub. If it has several labels, the one called `toxic` or
-            `toxicity` is used, or of two exclusive classes the one that only can be it (`hate` beside `nothate`). A
-            folder written by `--export` or by `optimum`, with a `model.onnx` in it or in its subfolder `onnx`, is
-            computed by ONNX Runtime on the CPU, in the precision it was exported in; one with an `openvino_model.xml`,
-            in it or in its subfolder `openvino`, by OpenVINO.
+            `toxicity` is used, or of two exclusive classes the one that only can be it (`hate` beside `nothate`).
+            Exports of `--export` or `optimum` are computed on the CPU, by OpenVINO (`openvino_model.xml`) or ONNX
+            Runtime (`model.onnx`, in the precision it was exported in).
         revision: branch, tag or commit on the Hub.
         device: what to compute on; by default the accelerator if there is one, else the CPU, and a log line says why
             where this machine has a GPU.
@@ -82,7 +81,7 @@ class Scorer:
         thresholds: thresholds that were fitted for a precision, by that precision, `"0.8"` and so on.
         max_seq_length: number of tokens that texts are truncated to; for other models the tokenizer's limit.
         head_tail_truncation: whether a long text keeps its beginning and its end (see `data.encoding.encode`).
-        subtypes: canonical names of the subtypes of toxicity that the model has a label for.
+        subtypes: canonical names of the subtypes of toxicity that the model has labels for.
 
     Raises:
         RequestError: for a model that cannot be loaded, was not trained to classify, or has labels of which it is not
@@ -109,7 +108,7 @@ class Scorer:
         if on_cpu and self.device.type != "cpu":
             raise RequestError(
                 f"{RUNTIME_NAMES[runtime_of_export or runtime]} computes on the CPU only: leave device out, or choose "
-                "the runtime torch, for a model that is no export."
+                "the runtime torch for a model that is no export."
             )
         require_kernels_for(self.device)
         with load_errors_explained(model_name_or_path, "Name a folder that a run left, or a model on the Hub."):
@@ -180,9 +179,7 @@ class Scorer:
             else:
                 if not runtime:
                     precision = precision_name(self.mixed_precision)
-                    logger.info(
-                        f"Scoring with OpenVINO {version('openvino')} in {precision} (--runtime torch: in torch)"
-                    )
+                    logger.info(f"Scoring with OpenVINO {version('openvino')} in {precision} (or --runtime torch)")
                 return model
         use_faster_layers(classifier)
         with full_card_explained(self.device, "this model"):

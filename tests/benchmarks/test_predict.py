@@ -193,7 +193,8 @@ def test_a_contender_scores_the_comments(task, capsys, name, packages):
         conversions.CONVERSIONS[CONTENDERS[name].conversion](task)
     found = scoring_contenders.CONTENDERS[name](name, task)
     table = summarise(task, {name: [found] * 3}, labels, tokens)
-    assert table[name]["largest_score_difference"] < 0.05
+    # int8 of a model of random weights, calibrated on few comments.
+    assert table[name]["largest_score_difference"] < (0.1 if "int8" in name else 0.05)
     assert table[name]["loop_rows_per_second" if "loop" in found else "file_rows_per_second"] > 0
     scored = ROWS if found["rows"] == ROWS else ROWS // scoring_contenders.SLOW_SHARE
     assert (~np.isnan(np.load(task.path(f"{name}.npy")))).sum() == found["rows"] == scored

@@ -1,6 +1,6 @@
 """Scoring real comments on a processor: this package against the runtimes and libraries that people deploy there.
 
-    make bench-predict                                  # 12 minutes on two cores
+    make bench-predict                                  # 17 minutes on two cores
     pip install -r requirements-bench.txt               # CTranslate2 and sentence-transformers, left out without it
 
 Models are converted once, before the clock starts. Then every round runs all contenders, one after the other, each in

@@ -21,16 +21,10 @@ if TYPE_CHECKING:
 INPUTS = ("input_ids", "attention_mask")
 
 
-def to_openvino(
-    classifier: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, first_token_alone: bool = True
-) -> openvino.Model:
+def to_openvino(classifier: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> openvino.Model:
     """Convert a classifier of transformers, in evaluation mode and not `padding_free`, to OpenVINO in fp32.
 
-    Args:
-        classifier: the classifier.
-        tokenizer: its tokenizer.
-        first_token_alone: what only the first token needs is computed for it alone (see `first_token`), as the
-            exporters of others do not.
+    What only the first token needs is computed for it alone (see `first_token`).
 
     Returns:
         A model from `input_ids` and `attention_mask`, int64 `(rows, places)`, to `logits`, float32 `(rows, labels)`.
@@ -40,8 +34,7 @@ def to_openvino(
     with silenced():
         inputs = example_inputs(tokenizer)
         model = OpenVINOExporter().export(classifier, inputs, config=OpenVINOConfig(dynamic=True)).program
-    if first_token_alone:
-        keep_first_token(model)
+    keep_first_token(model)
     return model
 
 

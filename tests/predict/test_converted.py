@@ -280,24 +280,6 @@ def test_two_processes_convert_once(openvino, model_dir, tmp_path):
     assert len(folders_in(tmp_path)) == 1
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"runtime": "onnxruntime"}, "ONNX Runtime computes exports, and .* is none: .* --export onnx --output FOLDER"),
-        ({"runtime": "tensorrt"}, "there is no runtime tensorrt: choose torch, openvino, onnxruntime"),
-        ({"runtime": "openvino", "device": "meta"}, "OpenVINO computes on the CPU only"),
-        ({"runtime": "openvino", "mixed_precision": "fp16"}, "fp32 or bf16 on the CPU: choose mixed_precision no or"),
-    ],
-)
-def test_runtimes_that_cannot_compute_it(model_dir, options, message):
-    with pytest.raises(RequestError, match=message):
-        Scorer(str(model_dir), **options)
-
-
-def test_fp16_on_a_processor_stays_with_torch(openvino, model_dir):
-    assert Scorer(str(model_dir), device="cpu", mixed_precision="fp16").runtime == "torch"
-
-
 def test_all_threads_of_torch_are_those_of_openvino(openvino, conversions, convert):
     before = torch.get_num_threads()
     try:

@@ -185,3 +185,21 @@ def test_without_bf16_instructions_the_default_is_fp32(export, monkeypatch):
     scorer = Scorer(str(export), toxic_label="1")
     assert scorer.mixed_precision == "no"
     assert np.isfinite(scorer(["thank you"])).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"runtime": "onnxruntime"}, "ONNX Runtime computes exports, and .* is none: .* --export onnx --output FOLDER"),
+        ({"runtime": "tensorrt"}, "there is no runtime tensorrt: choose torch, openvino, onnxruntime"),
+        ({"runtime": "openvino", "device": "meta"}, "OpenVINO computes on the CPU only"),
+        ({"runtime": "openvino", "mixed_precision": "fp16"}, "fp32 or bf16 on the CPU: choose mixed_precision no or"),
+    ],
+)
+def test_runtimes_that_cannot_compute_it(model_dir, options, message):
+    with pytest.raises(RequestError, match=message):
+        Scorer(str(model_dir), **options)
+
+
+def test_fp16_on_a_processor_stays_with_torch(openvino, model_dir):
+    assert Scorer(str(model_dir), device="cpu", mixed_precision="fp16").runtime == "torch"

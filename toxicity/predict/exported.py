@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from toxicity.core.errors import RequestError
 
+# Inputs of an exported classifier.
+REQUIRED, OPTIONAL = ("input_ids", "attention_mask"), "token_type_ids"
 # Names of exported models → the runtime that computes them; `optimum` and the Hub also have them in the subfolder.
 EXPORTED = {"openvino_model.xml": ("openvino", "openvino"), "model.onnx": ("onnxruntime", "onnx")}
 
@@ -33,3 +39,21 @@ def exported_file(model_name_or_path: str) -> Path | None:
 def runtime_of(exported: Path) -> str:
     """The runtime that computes an exported file, `openvino` or `onnxruntime`."""
     return EXPORTED[exported.name][0]
+
+
+def inputs_of(
+    batch: torch.Tensor, attention_mask: torch.Tensor | None, types: Mapping[str, type[np.generic] | np.dtype]
+) -> dict[str, np.ndarray]:
+    """The inputs of an exported classifier for a padded batch; all tokens are of type 0, as for every single text.
+
+    Args:
+        batch: token ids, int64 `(rows, places)`.
+        attention_mask: 1 for tokens and 0 for padding, of that shape; None where there is no padding.
+        types: the type of each input that the model has.
+    """
+    given = {
+        "input_ids": batch.numpy(),
+        "attention_mask": (torch.ones_like(batch) if attention_mask is None else attention_mask).numpy(),
+        OPTIONAL: np.zeros(batch.shape, dtype=np.int64),
+    }
+    return {name: given[name].astype(kind, copy=False) for name, kind in types.items()}

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from toxicity.core.errors import RequestError
+from toxicity.predict.exported import OPTIONAL, REQUIRED, inputs_of
 
 # Types that ONNX Runtime names → types of NumPy.
 TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float)": np.float32, "tensor(bool)": np.bool_}
-REQUIRED, OPTIONAL = ("input_ids", "attention_mask"), "token_type_ids"
 
 
 class OnnxModel(nn.Module):
@@ -58,12 +58,5 @@ class OnnxModel(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Logits `(rows, labels)`."""
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        given = {
-            "input_ids": input_ids.numpy(),
-            "attention_mask": attention_mask.numpy(),
-            OPTIONAL: np.zeros(input_ids.shape, dtype=np.int64),
-        }
-        inputs = {name: given[name].astype(kind, copy=False) for name, kind in self._inputs.items()}
+        inputs = inputs_of(input_ids, attention_mask, self._inputs)
         return torch.from_numpy(self._session.run([self._output], inputs)[0])

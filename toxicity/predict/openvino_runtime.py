@@ -8,18 +8,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import nn
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.hardware.cpu import usable_cores
 from toxicity.hardware.precision import precision_name
+from toxicity.predict.exported import OPTIONAL, REQUIRED, inputs_of
 
 if TYPE_CHECKING:
     import openvino
 
-REQUIRED, OPTIONAL = ("input_ids", "attention_mask"), "token_type_ids"
 PRECISIONS = {"no": "f32", "bf16": "bf16"}
 
 
@@ -113,14 +112,7 @@ class OpenVinoModel(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Logits `(rows, labels)`."""
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        given = {
-            "input_ids": input_ids.numpy(),
-            "attention_mask": attention_mask.numpy(),
-            OPTIONAL: np.zeros(input_ids.shape, dtype=np.int64),
-        }
-        inputs = {name: given[name].astype(kind, copy=False) for name, kind in self._inputs.items()}
+        inputs = inputs_of(input_ids, attention_mask, self._inputs)
         with self._lock:
             self._request.infer(inputs, share_inputs=True)
             return torch.from_numpy(self._request.get_output_tensor(self._output).data.copy())

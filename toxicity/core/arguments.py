@@ -18,6 +18,7 @@ from transformers.trainer_utils import HubStrategy
 from toxicity.core.errors import RequestError
 from toxicity.core.files import bundled
 from toxicity.core.flags import require_known
+from toxicity.core.objective_arguments import ObjectiveArguments
 from toxicity.core.text_files import delimiter_of, encoding_of
 from toxicity.core.training_arguments import TrainingArguments
 
@@ -31,8 +32,10 @@ DATA_KEYS = DATA_SOURCES | {
     "train_split_name",
     "validation_split_name",
     "validation_file",
+    "validation_labels_file",
     "text_column_name",
     "label_column_name",
+    "label_column_names",
     "positive_labels",
     "delimiter",
     "encoding",
@@ -70,11 +73,21 @@ class DataArguments:
     validation_file: str | None = HfArg(
         default=None, help="Validation comments, in the same formats. Without it the training file is split."
     )
+    validation_labels_file: str | None = HfArg(
+        default=None,
+        help="Labels of the validation comments, by id, where they are in a file of their own, as in the competition "
+        "of 2018.",
+    )
     text_column_name: str | None = HfArg(
         default=None, help="Name of the text column, if it is not one of the published names."
     )
     label_column_name: str | None = HfArg(
         default=None, help="Name of the toxicity column: numbers from 0 to 1, toxic from 0.5 on, or names of classes."
+    )
+    label_column_names: list[str] | None = HfArg(
+        default=None,
+        help="Columns of several labels, which the model learns independently of each other, the main one first; "
+        "`subtypes` stands for those of toxicity that the data have. Or one column of lists of labels.",
     )
     positive_labels: list[str] | None = HfArg(
         default=None, help="Values of the toxicity column that mean toxic; all others mean civil."
@@ -116,6 +129,10 @@ class DataArguments:
             raise RequestError("--dataset_name and --train_file both name the data: keep one of them.")
         if self.validation_file and not self.train_file:
             raise RequestError("--validation_file needs a --train_file beside it.")
+        if self.validation_labels_file and not self.validation_file:
+            raise RequestError("--validation_labels_file needs a --validation_file beside it.")
+        if self.label_column_name and self.label_column_names:
+            raise RequestError("--label_column_name and --label_column_names both name the labels: keep one of them.")
         if not self.dataset_name and not self.train_file:
             raise RequestError("no data: give --train_file FILE, or --dataset_name sample.")
         # What describes other data than those that are named would be ignored without a word.
@@ -123,7 +140,8 @@ class DataArguments:
         of_files = ("delimiter", "encoding")
         useless = of_the_hub if self.train_file else of_files
         if self.dataset_name == "sample":
-            useless = (*of_the_hub, *of_files, "positive_labels", "text_column_name", "label_column_name")
+            columns = ("positive_labels", "text_column_name", "label_column_name", "label_column_names")
+            useless = (*of_the_hub, *of_files, *columns)
         for name in useless:
             if getattr(self, name) is not None:
                 beside = "--train_file" if self.train_file else f"--dataset_name {self.dataset_name}"
@@ -160,33 +178,6 @@ class MachineArguments:
     allow_other_gpu: bool = HfArg(
         default=False, help="Run on another GPU than --gpu names; the label of the results says so."
     )
-
-
-@dataclass
-class ObjectiveArguments:
-    """What training minimises."""
-
-    targets: Literal["hard", "soft", "smoothed"] = HfArg(
-        default="hard",
-        help="Training targets: `hard`, 0 or 1; `soft`, the share of annotators who said toxic; `smoothed`, "
-        "that share moved towards one half, the further the fewer annotators there were.",
-    )
-    identity_weights: Literal["none", "any", "share", "detoxify"] = HfArg(
-        default="none", help="Weight civil comments that mention an identity, and toxic ones that mention none, higher."
-    )
-    auxiliary_targets: list[str] = HfArg(
-        default_factory=list, help="Also learn the six `subtypes`, the nine `identities` or both, or `none` of them."
-    )
-    init_head_bias: bool = HfArg(
-        default=False, help="Initialise the classifier's bias to the log odds of the share of toxic comments, not to 0."
-    )
-
-    def __post_init__(self) -> None:
-        if unknown := set(self.auxiliary_targets) - {"subtypes", "identities", "none"}:
-            raise RequestError(
-                f"--auxiliary_targets knows subtypes and identities, and not {', '.join(sorted(unknown))}."
-            )
-        self.auxiliary_targets = sorted(set(self.auxiliary_targets) - {"none"}, reverse=True)
 
 
 @dataclass

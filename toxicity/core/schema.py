@@ -54,6 +54,9 @@ NAMES: dict[str, tuple[str, ...]] = {
 # Names that leave no doubt about the column, so that it need not be logged.
 PLAIN_NAMES = {TEXT, "comment_text", TARGET, "toxicity", "toxic", "is_offensive"}
 
+# Name of the only label of a model whose labels nobody named.
+LABEL = "toxic"
+
 WORD_FOR = {TEXT: "text", TARGET: "toxicity", ID: "id"}  # in messages
 
 # A cell of a first line that is longer than this is no name of a column.
@@ -90,6 +93,11 @@ def polarity(word: str) -> bool | None:
         return True
     negated = re.fullmatch(r"(?:not|non|no)(?:a|an)?(.+)", letters)
     return False if letters in CIVIL_WORDS or (negated and negated[1] in TOXIC_WORDS) else None
+
+
+def label_column(name: str) -> str:
+    """The column of `data.sources.Splits` that holds a label other than the main one, which is in `TARGET`."""
+    return f"label {name}"
 
 
 def hard_labels(target: np.ndarray) -> np.ndarray:

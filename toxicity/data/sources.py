@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from datasets.fingerprint import generate_random_fingerprint
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
 from toxicity.core.files import installed_file
-from toxicity.core.schema import ID, IDENTITIES, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels
+from toxicity.core.schema import ID, IDENTITIES, LABEL, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels, label_column
 from toxicity.data.hub_datasets import read_dataset
 from toxicity.data.labelled_files import NOT_SCORED, Source, checked_source, chooser, name_of, read_file
 from toxicity.data.memory_map import take_to_disk
@@ -42,7 +43,9 @@ class Splits:
     are float32 from 0 to 1 and annotator counts int32, null where the source has no value. `train_rows` and
     `validation_rows` count the rows that were drawn. The bad ones among them are not in the datasets; `dropped_rows`
     counts them by reason, and with them the rows that were left out before the draw, as nobody scored them. `absent`
-    gives the reason for each optional column of the source that could not be used.
+    gives the reason for each optional column of the source that could not be used. `labels` are the names of the labels
+    to learn, the main one, which is in the column `target`, first; each other one is in its `schema.label_column`,
+    float64 from 0 to 1. With several labels, all of them are null where nobody said.
     """
 
     train: Dataset
@@ -52,6 +55,7 @@ class Splits:
     validation_rows: int
     dropped_rows: dict[str, int] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = (LABEL,)
 
 
 def load_splits(arguments: DataArguments) -> Splits:
@@ -110,6 +114,13 @@ def read_sample() -> Source:
 def labels_of(split: Dataset) -> np.ndarray:
     """Binary labels of a split, float32 `(rows,)`; its other columns are not read."""
     return hard_labels(targets_of(split))
+
+
+def label_targets_of(split: Dataset, labels: Sequence[str]) -> np.ndarray:
+    """All labels of each row, float64 `(rows, labels)`, 0 to 1, NaN where null; `labels` are those of `Splits`."""
+    names = [TARGET, *map(label_column, labels[1:])]
+    columns = split.select_columns(names).with_format("arrow")[:]
+    return np.stack([columns[name].to_numpy() for name in names], axis=1)
 
 
 def targets_of(split: Dataset) -> np.ndarray:

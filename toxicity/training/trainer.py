@@ -16,13 +16,13 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from toxicity.core.errors import RequestError, RunFailure
-from toxicity.core.schema import TOXIC_THRESHOLD
+from toxicity.core.schema import LABEL, TOXIC_THRESHOLD
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.metrics import ToxicityMetric
 from toxicity.hardware.cpu import describe_cpu_settings
 from toxicity.hardware.precision import best_precision, precision_name, torch_dtype
-from toxicity.models.classifier import LABEL, logits_of, with_labels
+from toxicity.models.classifier import logits_of, with_labels
 from toxicity.models.compilation import compile_layers
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.gradients import weights_without_gradient

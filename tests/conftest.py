@@ -206,6 +206,7 @@ def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
             objective = objective_with(dataset, auxiliary)
         if objective is not None:
             train_dataset = objective.add_targets(dataset.remove_columns("labels"))
+            dataset = dataset if objective.labels.ndim == 1 else train_dataset
         options = {
             "output_dir": str(tmp_path / "run"),
             "num_train_epochs": 1,

@@ -45,8 +45,11 @@ def judge_labels(
     calibrations: dict[str, Calibration] = {}
     for name, scores, target in zip(names, logits.T, targets.T, strict=True):
         rows = np.flatnonzero(~np.isnan(target))
+        mentions = identities
+        if len(rows) < len(target):
+            mentions = {identity: shares[rows] for identity, shares in identities.items()}
         scores, target = scores[rows].astype(np.float64), target[rows]
-        found = judge_scores(scores, target, {identity: shares[rows] for identity, shares in identities.items()})
+        found = judge_scores(scores, target, mentions)
         calibration = calibrate(scores, target, seed, name if several else None)
         if calibration.held_out is not None:
             calibration = replace(calibration, held_out=rows[calibration.held_out])

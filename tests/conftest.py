@@ -224,7 +224,7 @@ def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
             train_dataset=TokenRows(train_dataset),
             eval_dataset=TokenRows(dataset),
             clock=clock,
-            coefficients=None if objective is None else objective.coefficients,
+            loss_options=None if objective is None else objective.loss_options,
             callbacks=[Publisher(args, clock)],
         )
 

@@ -43,7 +43,7 @@ def objective_with(dataset, auxiliary):
     labels = np.array(dataset["labels"][:], np.float32)
     targets = np.tile(labels[:, None], len(auxiliary))
     targets[::5, -1] = np.nan
-    coefficients = np.linspace(0.5, 1, len(auxiliary), dtype=np.float32)
+    coefficients = np.array([1, *np.linspace(0.5, 1, len(auxiliary))], dtype=np.float32)
     return Objective(labels, np.linspace(0.5, 1.5, len(labels), dtype=np.float32), auxiliary, targets, coefficients)
 
 
@@ -70,7 +70,7 @@ def steps_of_this_process(checkpoint, folder, batch_size, unused_weights=False):
     objective = objective_with(dataset, ("insult", "male"))
     taught = objective.add_targets(dataset.remove_columns("labels"))
     steps = []
-    for train_dataset, names, coefficients in ((dataset, (), None), (taught, objective.names, objective.coefficients)):
+    for train_dataset, names, options in ((dataset, (), None), (taught, objective.names, objective.loss_options)):
         torch.manual_seed(0)
         model = load_model(arguments, config, names)
         if unused_weights:
@@ -89,7 +89,7 @@ def steps_of_this_process(checkpoint, folder, batch_size, unused_weights=False):
             train_dataset=TokenRows(train_dataset),
             eval_dataset=TokenRows(dataset),
             clock=PhaseClock(),
-            coefficients=coefficients,
+            loss_options=options,
         )
         steps.append((*loss_and_gradient(trainer), torch.from_numpy(trainer.score(trainer.eval_dataset))))
     if trainer.args.process_index == 0:
@@ -106,7 +106,7 @@ def weights_of(trainer):
 
 
 def auc_of(trainer):
-    return roc_auc_score(trainer.eval_dataset.targets["labels"], trainer.score(trainer.eval_dataset))
+    return roc_auc_score(trainer.eval_dataset.targets["labels"], trainer.score(trainer.eval_dataset).ravel())
 
 
 def losses_and_gradients(model, parts, dtype=torch.bfloat16):

@@ -37,17 +37,17 @@ def main() -> None:
     machine = check_machine(arguments.machine, args)
 
     # The data, up to its tokens.
-    from toxicity.data.sources import labels_of, load_splits
+    from toxicity.data.sources import load_splits
     from toxicity.data.summary import summarize_data
     from toxicity.data.tokenization import tokenize_splits
     from toxicity.hardware.timing import PhaseClock
     from toxicity.models.classifier import add_to_config, load_model, load_tokenizer
-    from toxicity.training.targets import objective_of
+    from toxicity.training.targets import add_columns, objective_of, validation_labels
 
     clock = PhaseClock(args.device)
     splits = load_splits(data_args)
-    objective = objective_of(splits.train, arguments.objective, absent=splits.absent)
-    config, tokenizer = load_tokenizer(arguments.model, data_args.max_seq_length, args.mixed_precision)
+    objective = objective_of(splits.train, arguments.objective, splits.absent, splits.labels)
+    config, tokenizer = load_tokenizer(arguments.model, data_args.max_seq_length, args.mixed_precision, splits.labels)
     with clock.phase("tokenizer"), args.main_process_first(desc="tokenizing"):
         tokens = tokenize_splits(splits, tokenizer, data_args, data_args.overwrite_cache and is_main_process)
     if data_args.dry_run:
@@ -72,7 +72,8 @@ def main() -> None:
     from toxicity.training.trainer import ToxicityTrainer
 
     train_rows = objective.add_targets(tokens.train.dataset)
-    validation_rows = tokens.validation.dataset.add_column("labels", labels_of(splits.validation))
+    judged_by = validation_labels(splits.validation, splits.labels)
+    validation_rows = add_columns(tokens.validation.dataset, {"labels": judged_by})
     checkpoints = Checkpoints(
         Path(args.output_dir),
         request=describe_request(arguments, train_rows, validation_rows),
@@ -92,7 +93,7 @@ def main() -> None:
             clock=clock,
             checkpoints=checkpoints,
             train_ids=splits.train.select_columns(ID)[ID],
-            coefficients=objective.coefficients,
+            loss_options=objective.loss_options,
             callbacks=[publisher],
         )
         machine["matmul_flops_per_second"] = measure_matmul_peak(args.device, trainer.accelerator.mixed_precision)
@@ -108,7 +109,7 @@ def main() -> None:
         with trainer.full_disk_explained(Path(args.output_dir), "the report", kept="The trained model is saved."):
             # So that a Scorer truncates comments as this training did.
             truncation = {name: getattr(data_args, name) for name in ("max_seq_length", "head_tail_truncation")}
-            add_to_config(Path(args.output_dir), evaluation.calibration.to_config() | truncation)
+            add_to_config(Path(args.output_dir), evaluation.settings() | truncation)
             write_report(args.output_dir, benchmark, splits.validation, evaluation, trainer.state.log_history)
             write_card(
                 args.output_dir, benchmark, args.hub_model_id, data_args.dataset_name, data_args.dataset_revision

@@ -16,6 +16,7 @@ from toxicity.evaluation.identity_probe import (
     describe_probe,
     fill,
     probe,
+    probe_labels,
     read_templates_and_terms,
 )
 
@@ -212,3 +213,26 @@ def test_a_description_lets_no_text_through():
 
 def test_a_zero_has_no_sign():
     assert [module._signed(value) for value in (-0.0001, 0.0, 0.0004, -0.0006)] == ["0.000", "0.000", "0.000", "−0.001"]
+
+
+def test_every_label_is_probed_with_its_own_thresholds_and_the_texts_are_scored_once():
+    asked = []
+    rules = {
+        "hate": lambda template, term: 0.1 + 0.3 * (term.group == "muslim"),
+        "threat": lambda template, term: 0.2 + 0.1 * (term.group == "black"),
+    }
+
+    def score(texts):
+        asked.append(len(texts))
+        return np.stack([scorer(rule)(texts) for rule in rules.values()], axis=1)
+
+    thresholds = {"hate": THRESHOLDS, "threat": {}}
+    found = probe_labels(score, thresholds)
+    alone = {name: probe(scorer(rule), thresholds[name]) for name, rule in rules.items()}
+    assert asked == [len(SENTENCES)]
+    assert found == alone["hate"] | {"labels": alone}
+    assert list(found["labels"]) == ["hate", "threat"]
+    assert probe_labels(lambda texts: score(texts)[:, :1], {"hate": THRESHOLDS}) == alone["hate"], "one label as ever"
+    with pytest.raises(ValueError, match=re.escape(f"({len(SENTENCES)}, 2) scores")):
+        probe_labels(score, {"hate": THRESHOLDS})
+    assert probe_labels(lambda texts: score(texts) * [1, np.nan], thresholds) is None

@@ -92,6 +92,9 @@ class TrainingArguments(HfTrainingArguments):
             self._keep_best_by_auc()
         require_dictionaries(self)
         require_metric(self)
+        if self.metric_for_best_model not in (None, "loss", "eval_loss"):
+            # transformers would go by the name, and take that of a label which ends in `loss` for a loss.
+            self.greater_is_better = True
         require_packages(self)
         self._check_jobs()
         if self.output_dir and Path(self.output_dir).is_file():
@@ -192,7 +195,8 @@ class TrainingArguments(HfTrainingArguments):
 
     def _keep_best_by_auc(self) -> None:
         """Set what early stopping needs: evaluate and save at the same steps, and load the best weights at the end."""
-        if self.metric_for_best_model not in (None, "auc", "eval_auc") or self.greater_is_better is False:
+        best = (self.metric_for_best_model or "auc").removeprefix("eval_")
+        if best == "loss" or self.greater_is_better is False:
             raise RequestError("--early_stopping_patience goes by the AUC: leave --metric_for_best_model out.")
         if self.eval_strategy == "no":
             self.eval_strategy = "epoch"
@@ -200,7 +204,7 @@ class TrainingArguments(HfTrainingArguments):
         self.eval_steps = self.eval_steps or self.logging_steps
         self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
         self.load_best_model_at_end = True
-        self.metric_for_best_model, self.greater_is_better = "auc", True
+        self.metric_for_best_model = best
 
     def _check_publishing(self) -> None:
         require_repo_name(self.hub_model_id or Path(self.output_dir).absolute().name)

@@ -17,8 +17,9 @@ from transformers.training_args import OptimizerNames
 from toxicity.core.errors import RequestError, one_line
 
 # What an evaluation during training measures (`training.trainer.ToxicityTrainer.evaluation_loop`), and whether more is
-# better.
-METRICS = {"loss": False, "auc": True}
+# better; with several labels also `auc_NAME` of each.
+METRICS = {"loss": False, "auc": True, "mean_auc": True}
+OF_A_LABEL = "auc_"
 
 # Flags that hold a dictionary as JSON, and whether they may name a file with it instead.
 DICTIONARIES = {
@@ -74,15 +75,17 @@ def require_metric(args: TrainingArguments) -> None:
     Args:
         args: as they were asked for, before transformers fills in what was left out.
     """
-    choices = " or ".join(METRICS)
+    choices = "loss or auc"
     best = args.metric_for_best_model
     name = "loss" if best is None else best.removeprefix("eval_")
-    if name not in METRICS:
+    if name not in METRICS and not name.startswith(OF_A_LABEL):
         raise RequestError(
-            f"--metric_for_best_model {best}: an evaluation during training measures {choices}, and nothing else."
+            f"--metric_for_best_model {best}: an evaluation during training measures {choices}, of several labels also "
+            f"mean_auc and {OF_A_LABEL}NAME, and nothing else."
         )
-    if args.greater_is_better not in (None, METRICS[name]):
-        better = "greater" if METRICS[name] else "smaller"
+    more_is_better = METRICS.get(name, True)
+    if args.greater_is_better not in (None, more_is_better):
+        better = "greater" if more_is_better else "smaller"
         raise RequestError(f"the {name} is better when it is {better}: leave --greater_is_better out.")
     if args.save_strategy == SaveStrategy.BEST:
         if best is None and not args.load_best_model_at_end:

@@ -30,12 +30,13 @@ class TokenRows(Dataset):
 
     Args:
         comments: a dataset or a table with the columns `input_ids` (lists of integers) and `length`; for training
-            also `labels` (0 to 1), and `weights` and `auxiliary` if the `Objective` of `training.targets` has them.
+            also `labels` (0 to 1, lists of several), and `weights` and `auxiliary` if the `Objective` of
+            `training.targets` has them.
 
     Attributes:
         lengths: tokens of each row, int32 `(rows,)`.
-        targets: those of `labels`, `weights` and `auxiliary` that the dataset has, float32 `(rows,)` or
-            `(rows, auxiliary targets)`.
+        targets: those of `labels`, `weights` and `auxiliary` that the dataset has, float32 `(rows,)`, or
+            `(rows, labels)` and `(rows, auxiliary targets)` of several. NaN where nobody said.
     """
 
     def __init__(self, comments: datasets.Dataset | pa.Table) -> None:
@@ -63,6 +64,11 @@ class TokenRows(Dataset):
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def labels(self) -> np.ndarray:
+        """All labels, float32 `(rows, labels)`, the main one first; NaN where nobody said."""
+        return self.targets["labels"].reshape(len(self), -1)
+
     def tokens_of(self, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """Views of the token ids of these rows, one array per row."""
         rows = np.asarray(rows, dtype=np.int64)
@@ -83,7 +89,7 @@ class TokenRows(Dataset):
         if rows:
             return Rows(self.tokens_of(rows), {name: column[rows] for name, column in self.targets.items()})
         targets = {name: column[:1] for name, column in self.targets.items()}
-        return Rows(self.tokens_of([0]), targets | {"labels": np.array([IGNORED], dtype=np.float32)})
+        return Rows(self.tokens_of([0]), targets | {"labels": np.full_like(targets["labels"], IGNORED)})
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
+from toxicity.core.console import quoted
 from toxicity.core.schema import hard_labels
 from toxicity.evaluation.calibration_metrics import CALIBRATION_METRICS, margins
 from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, count_by_score, why_undefined, why_unusable
@@ -100,7 +101,7 @@ class Calibration:
         )
 
 
-def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration:
+def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int, label: str | None = None) -> Calibration:
     """Fit temperature and thresholds on one half of the rows, drawn by the seed, and measure them on the other.
 
     Thresholds are optimised on the fitted half, so on the other their precision is usually a little below the target.
@@ -109,6 +110,7 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration
         logits: float `(rows,)`.
         targets: float `(rows,)`, toxic at >= 0.5.
         seed: seed of the draw; the global generators of NumPy and torch are neither used nor changed.
+        label: its name for the log, where there are several.
 
     Returns:
         The calibration. Its `measured` is a dictionary that `json.dumps` takes: `fitted_rows`, `held_out_rows`,
@@ -124,8 +126,9 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration
     """
     logits, toxic = np.asarray(logits, dtype=np.float64), hard_labels(targets) > 0
     fitted, held_out = halves(len(logits), seed)
+    of_label = "" if label is None else f" for the label {quoted(label)}"
     if reason := _why_unfittable(logits, toxic, fitted, held_out):
-        logger.warning(f"Neither temperature nor thresholds are fitted: {reason}.")
+        logger.warning(f"Neither temperature nor thresholds are fitted{of_label}: {reason}.")
         return Calibration()
 
     temperature = fit_temperature(logits[fitted], toxic[fitted])
@@ -133,7 +136,7 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int) -> Calibration
     if temperature is None:
         temperature = 1.0
         unfitted["temperature_reason"] = f"no temperature from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g} is the best"
-        logger.warning(f"Scores stay as they are: {unfitted['temperature_reason']}.")
+        logger.warning(f"Scores stay as they are{of_label}: {unfitted['temperature_reason']}.")
 
     rows = [_threshold_row(target, temperature, logits, toxic, fitted, held_out) for target in PRECISION_TARGETS]
     label = next(row for row in rows if row["precision_target"] == LABEL_PRECISION_TARGET)

@@ -92,18 +92,57 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
     Raises:
         ValueError: if `score` does not return one score per text.
     """
+    return _of_scores(_scored(score)[:, None], {"": thresholds})
+
+
+def probe_labels(
+    score: Callable[[list[str]], np.ndarray], thresholds_by_label: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any] | None:
+    """Probe every label of a model, as `probe` does one.
+
+    Args:
+        score: returns calibrated scores from 0 to 1 of the labels for each text, float `(texts, labels)`. It is called
+            once.
+        thresholds_by_label: for each label by name, in the order of the scores and the main one first, its thresholds,
+            as for `probe`.
+
+    Returns:
+        What `probe` returns for the main label; with several labels also `labels`, what it returns for each, the main
+        one too, by name. None, with a line in the log, if a score is not finite.
+
+    Raises:
+        ValueError: if `score` does not return one score per text and label.
+    """
+    return _of_scores(_scored(score, (len(thresholds_by_label),)), thresholds_by_label)
+
+
+def _scored(score: Callable[[list[str]], np.ndarray], labels: tuple[int, ...] = ()) -> np.ndarray:
+    """Scores of all sentences, float64 `(texts, *labels)`; terms follow each other faster than templates."""
     templates, terms = read_templates_and_terms()
-    thresholds = {name: float(threshold) for name, threshold in (thresholds or DEFAULT_THRESHOLDS).items()}
     texts = [fill(template, term) for template in templates for term in terms]
     scores = np.asarray(score(texts), dtype=np.float64)
-    if scores.shape != (len(texts),):
+    if scores.shape != (len(texts), *labels):
         raise ValueError(f"{len(texts)} texts were given {scores.shape} scores")
-    if not np.isfinite(scores).all():
-        logger.warning(
-            f"No identity swap probe: {np.count_nonzero(~np.isfinite(scores))} of {len(texts)} scores are not finite."
-        )
-        return None
+    return scores
 
+
+def _of_scores(scores: np.ndarray, thresholds_by_label: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
+    """The result of `probe_labels` from the scores `(texts, labels)`."""
+    if bad := np.count_nonzero(~np.isfinite(scores).all(axis=1)):
+        logger.warning(f"No identity swap probe: {bad} of {len(scores)} scores are not finite.")
+        return None
+    labels = {
+        name: _compared(scores[:, column], thresholds)
+        for column, (name, thresholds) in enumerate(thresholds_by_label.items())
+    }
+    main = next(iter(labels.values()))
+    return main | {"labels": labels} if len(labels) > 1 else main
+
+
+def _compared(scores: np.ndarray, thresholds: Mapping[str, float]) -> dict[str, Any]:
+    """The result of `probe` from finite scores of the sentences, float64 `(texts,)`."""
+    templates, terms = read_templates_and_terms()
+    thresholds = {name: float(threshold) for name, threshold in (thresholds or DEFAULT_THRESHOLDS).items()}
     scores = scores.reshape(len(templates), len(terms))
     tones = np.array([template.tone for template in templates])
     groups = np.array([term.group for term in terms])
@@ -127,7 +166,7 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
     largest = max(IDENTITIES, key=lambda identity: abs(identities[identity]["shift"]))
     return {
         "templates": len(templates),
-        "texts": len(texts),
+        "texts": scores.size,
         "thresholds": thresholds,
         "identities": identities,
         UNMARKED: {"mean_score": float(unmarked.mean()), **false_positives(UNMARKED)},

@@ -73,23 +73,7 @@ class ToxicityMetric(evaluate.Metric):
         for name, values in identities.items():
             if values.shape != targets.shape:
                 raise ValueError(f"{name} has the shape {values.shape}, and references {targets.shape}")
-        toxic = hard_labels(targets) > 0
-
-        result: dict[str, Any] = dict.fromkeys((*RANKING, *CALIBRATION_METRICS, "bias"))
-        if reason := why_unusable(logits):
-            undefined = dict.fromkeys((*RANKING, *CALIBRATION_METRICS), reason)
-            if identities:
-                undefined["bias"] = reason
-        else:
-            ranks = score_ranks(logits)
-            ranking, undefined = _ranking(ranks, toxic)
-            result |= ranking | {name: measure(logits, toxic) for name, measure in CALIBRATION_METRICS.items()}
-            if identities and all(np.isnan(target).all() for target in identities.values()):
-                undefined["bias"] = "no row has its identities annotated"
-            elif identities:
-                result["bias"], reasons = bias_metrics(ranks, toxic, identities, result["auc"])
-                undefined |= {f"bias.{path}": reason for path, reason in reasons.items()}
-        return result | {"undefined": undefined}
+        return judge_scores(logits, targets, identities)
 
 
 class _ArrayFeatures(datasets.Features):
@@ -97,6 +81,33 @@ class _ArrayFeatures(datasets.Features):
 
     def encode_batch(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return {name: np.asarray(values, dtype=np.float64) for name, values in batch.items()}
+
+
+def judge_scores(logits: np.ndarray, targets: np.ndarray, identities: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The result of `ToxicityMetric`.
+
+    Args:
+        logits: float `(rows,)`.
+        targets: float `(rows,)`, 0 to 1, none of them NaN.
+        identities: as those of `ToxicityMetric`; {} for none.
+    """
+    toxic = hard_labels(targets) > 0
+
+    result: dict[str, Any] = dict.fromkeys((*RANKING, *CALIBRATION_METRICS, "bias"))
+    if reason := why_unusable(logits):
+        undefined = dict.fromkeys((*RANKING, *CALIBRATION_METRICS), reason)
+        if identities:
+            undefined["bias"] = reason
+    else:
+        ranks = score_ranks(logits)
+        ranking, undefined = _ranking(ranks, toxic)
+        result |= ranking | {name: measure(logits, toxic) for name, measure in CALIBRATION_METRICS.items()}
+        if identities and all(np.isnan(target).all() for target in identities.values()):
+            undefined["bias"] = "no row has its identities annotated"
+        elif identities:
+            result["bias"], reasons = bias_metrics(ranks, toxic, identities, result["auc"])
+            undefined |= {f"bias.{path}": reason for path, reason in reasons.items()}
+    return result | {"undefined": undefined}
 
 
 def _ranking(ranks: np.ndarray, toxic: np.ndarray) -> tuple[dict[str, Any], dict[str, str]]:

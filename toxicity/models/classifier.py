@@ -36,14 +36,14 @@ SAMPLE_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab
 
 
 def load_tokenizer(
-    arguments: ModelArguments, max_seq_length: int, mixed_precision: str = "no"
+    arguments: ModelArguments, max_seq_length: int, mixed_precision: str = "no", labels: Sequence[str] = (LABEL,)
 ) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast]:
     """Load the config and the fast tokenizer of a pretrained model, and check that it can be trained as requested.
 
     Returns:
-        The config for one independent label, whose logit `pipeline("text-classification")` turns into a
-        probability, and the tokenizer, with `max_seq_length` as its `model_max_length`: it is saved with the trained
-        model, so that a pipeline truncates comments like the training did.
+        The config for these labels, independent of each other, whose logits `pipeline("text-classification")` turns
+        into probabilities, and the tokenizer, with `max_seq_length` as its `model_max_length`: it is saved with the
+        trained model, so that a pipeline truncates comments like the training did.
 
     Raises:
         RequestError: for a model that cannot be read or has no fast tokenizer, an unknown key in the config
@@ -54,7 +54,7 @@ def load_tokenizer(
     refuse_pickled_weights(path)
     with load_errors_explained(name, "Check --model_name_or_path: a folder with a checkpoint, or an id on the Hub."):
         config, tokenizer = load_config_and_tokenizer(path, arguments.model_revision)
-    config = with_labels(config, (LABEL,))
+    config = with_labels(config, labels)
     if mixed_precision == "fp16":
         refuse_fp16(config, name, "train it in fp32 (--mixed_precision no before run_toxicity.py, or another config)")
     # Settings that an earlier run wrote for its own scores do not apply to those of this run.
@@ -92,15 +92,15 @@ def load_model(
     Args:
         arguments: which model.
         config: the config from `load_tokenizer`.
-        auxiliary: names of further labels that are only used in training; each gets a logit after that of toxicity.
-        base_rates: share of positive comments for toxicity and the auxiliary labels, `(1 + auxiliary,)`. Their log odds
-            become the bias of the head, so that training need not learn them first. By default the bias is 0.
+        auxiliary: names of targets that are only used in training; each gets a logit after those of the labels.
+        base_rates: share of positive comments for each label and auxiliary target, `(labels + auxiliary,)`. Their log
+            odds become the bias of the head, so that training need not learn them first. By default the bias is 0.
 
     Raises:
         RequestError: if the weights cannot be read from safetensors, or `base_rates` are given for a head without bias.
     """
     name = arguments.model_name_or_path
-    config = with_labels(config, (LABEL, *auxiliary))
+    config = with_labels(config, (*config.id2label.values(), *auxiliary))
     with load_errors_explained(name):
         model = load_classifier(_located(name), arguments.model_revision, config, new_head=True)
     if base_rates is not None:

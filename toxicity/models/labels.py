@@ -16,6 +16,8 @@ from toxicity.core.schema import NAMES, SUBTYPES, polarity
 
 # The key of a config's section `toxicity` that holds the names of the toxic labels, where they had to be chosen.
 TOXIC_LABEL = "toxic_label"
+# And the key that holds how the logits of each label become probabilities, where there are several.
+LABELS = "labels"
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from typing import Any
 from toxicity.bench.runs import SCHEMA_VERSION
 from toxicity.core.arguments import Arguments
 from toxicity.core.objective_arguments import ObjectiveArguments
+from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.core.training_arguments import OPTIONS_OF_TRAINING
-from toxicity.data.sources import Splits, labels_of
+from toxicity.data.sources import Splits, targets_of
 from toxicity.models.flops import Encoder
 from toxicity.training.evaluate import Evaluation
 from toxicity.training.trainer import ToxicityTrainer
@@ -99,7 +100,8 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
         "config_overrides": arguments.model.config_overrides,
         "train_rows": splits.train_rows,
         "validation_rows": splits.validation_rows,
-        "validation_positives": int(labels_of(splits.validation).sum()),
+        "labels": list(splits.labels),
+        "validation_positives": int((targets_of(splits.validation) >= TOXIC_THRESHOLD).sum()),
         "max_seq_length": arguments.data.max_seq_length,
         "epochs": trainer.state.epoch,
         "seed": args.seed,

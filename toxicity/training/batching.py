@@ -207,10 +207,10 @@ class Collator:
         """Sort the rows by length, cut them into parts and lay these out.
 
         Returns:
-            `labels`, float32 `(rows, 1)`, of all rows; `parts`, a list of dicts with the arguments of the model and,
-            as `labels`, a dict of all targets of those rows, each float32 `(rows, targets)`, or with a list of such
-            dicts as `shares`; `rows` and `tokens`, how many there are, without rows whose label is `IGNORED`; to cut
-            the batch again, `source`, the rows as they came, and `max_tokens`, the budget of its parts.
+            `labels`, float32 `(rows, 1)`, the main ones of all rows; `parts`, a list of dicts with the arguments of the
+            model and, as `labels`, a dict of all targets of those rows, each float32 `(rows, targets)`, or with a list
+            of such dicts as `shares`; `rows` and `tokens`, how many there are, without rows whose label is `IGNORED`;
+            to cut the batch again, `source`, the rows as they came, and `max_tokens`, the budget of its parts.
         """
         lengths = np.array([len(tokens) for tokens in rows.tokens])
         order = longest_first(lengths)
@@ -226,7 +226,8 @@ class Collator:
             shares = min(len(part), shares_of(int(lengths[order[part]].sum()), self.threads))
             in_shares = [laid_out(share) for share in deal(part, shares)]
             parts.append({"shares": in_shares} if shares > 1 else in_shares[0])
-        counted = rows.targets["labels"] != IGNORED
+        counted = rows.targets["labels"].reshape(len(order), -1)[:, 0] != IGNORED
         counts = {"rows": int(counted.sum()), "tokens": int(lengths[counted].sum())}
         cut = {"source": rows, "max_tokens": self.max_tokens}
-        return Batch({"labels": targets["labels"], "parts": parts} | counts | cut)
+        # The Trainer counts the rows of a step by these.
+        return Batch({"labels": targets["labels"][:, :1], "parts": parts} | counts | cut)

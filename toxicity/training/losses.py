@@ -1,11 +1,30 @@
-"""The training loss: weighted binary cross-entropy of toxicity, plus that of auxiliary targets."""
+"""The training loss: binary cross-entropy of every label, plus that of auxiliary targets."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from toxicity.data.token_dataset import IGNORED
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """How much each target counts in the loss; the defaults are for a single label."""
+
+    coefficients: torch.Tensor | None = None  # float32 `(labels + auxiliary targets,)`; None for 1 each
+    positive_weights: torch.Tensor | None = None  # float32 `(labels,)`; None for 1 each
+    focal_gamma: float = 0.0
+
+    def to(self, device: torch.device) -> LossOptions:
+        """The same on another device."""
+
+        def moved(tensor: torch.Tensor | None) -> torch.Tensor | None:
+            return None if tensor is None else tensor.to(device)
+
+        return LossOptions(moved(self.coefficients), moved(self.positive_weights), self.focal_gamma)
 
 
 def training_loss(
@@ -14,50 +33,69 @@ def training_loss(
     num_items_in_batch: torch.Tensor | int | None = None,
     weights: torch.Tensor | None = None,
     auxiliary: torch.Tensor | None = None,
-    coefficients: torch.Tensor | None = None,
+    options: LossOptions = LossOptions(),
 ) -> torch.Tensor:
-    """Loss of toxicity and of the auxiliary targets, averaged over rows: a scalar in fp32.
+    """Loss of the labels and of the auxiliary targets, averaged over rows: a scalar in fp32, under any autocast.
 
-    `w BCE(toxicity) + sum over auxiliary targets of c BCE(target)`: the loss of the fourth place of the competition of
-    2019, there with the six subtypes, c = 1/6 each, and eleven identities, c = 1/4/11, the latter on annotated rows.
+    `c₀ w loss(main label) + sum over the other labels of c loss(label) + sum over auxiliary targets of c BCE(target)`.
+    With auxiliary targets it is that of the fourth place of the competition of 2019, there with the six subtypes,
+    c = 1/6 each, and eleven identities, c = 1/4/11, the latter on annotated rows.
+
+    It is the same for any accumulation, batch shape or number of processes.
 
     Args:
-        logits: `(rows, 1 + auxiliary targets)`, any float dtype; toxicity's first.
-        labels: of toxicity, as in `mean_binary_cross_entropy`; `IGNORED` rows count for no auxiliary target.
-        num_items_in_batch, weights: as there; the weights are w.
-        auxiliary: float `(rows, auxiliary targets)`, 0 to 1, NaN where a target does not count.
-        coefficients: c, float `(auxiliary targets,)`.
-    """
-    loss = mean_binary_cross_entropy(logits[:, :1], labels, num_items_in_batch, weights)
-    if auxiliary is None:
-        return loss
-    rows = labels != IGNORED
-    known = rows & ~auxiliary.isnan()
-    total = binary_cross_entropy_with_logits(
-        logits[:, 1:].float(), auxiliary.nan_to_num(), weight=known * coefficients, reduction="sum"
-    )
-    return loss + total / (rows.sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-def mean_binary_cross_entropy(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    num_items_in_batch: torch.Tensor | int | None = None,
-    weights: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Binary cross-entropy averaged over rows, the same for any accumulation, batch shape or number of processes.
-
-    A scalar in fp32, under any autocast.
-
-    Args:
-        logits: `(rows, 1)`, any float dtype.
-        labels: `(rows, 1)`, float, 0 to 1, or `IGNORED` for rows that do not count.
+        logits: `(rows, labels + auxiliary targets)`, any float dtype.
+        labels: float `(rows, labels)`, 0 to 1, NaN where nobody said, `IGNORED` in rows that do not count at all.
         num_items_in_batch: rows in the whole optimiser step, over all accumulation steps and processes. The sum over
             the rows here is divided by it, so that micro-batches add up to the mean. None for the mean over these rows.
-        weights: float `(rows, 1)` that multiply each row's loss, with mean 1 over the whole dataset; the divisor stays
-            the number of rows.
+        weights: w, float `(rows, 1)`, with mean 1 over the whole dataset; the divisor stays the number of rows.
+        auxiliary: float `(rows, auxiliary targets)`, 0 to 1, NaN where a target does not count.
+        options: c, and what `label_losses` takes.
     """
-    counted = (labels != IGNORED).float()
-    of_each = counted if weights is None else counted * weights
-    total = binary_cross_entropy_with_logits(logits.float(), labels.float(), weight=of_each, reduction="sum")
-    return total / (counted.sum() if num_items_in_batch is None else num_items_in_batch)
+    rows = labels[:, :1] != IGNORED
+    known = rows & ~labels.isnan()
+    losses = label_losses(logits[:, : labels.shape[1]], torch.where(known, labels, 0.0), options)
+    if auxiliary is not None:
+        of_auxiliary = binary_cross_entropy_with_logits(
+            logits[:, labels.shape[1] :].float(), auxiliary.nan_to_num(), reduction="none"
+        )
+        losses, known = torch.cat([losses, of_auxiliary], 1), torch.cat([known, rows & ~auxiliary.isnan()], 1)
+    counted = known.float() if options.coefficients is None else known * options.coefficients
+    if weights is not None:
+        counted = torch.cat([counted[:, :1] * weights, counted[:, 1:]], 1)
+    return (losses * counted).sum() / (rows.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def label_losses(logits: torch.Tensor, labels: torch.Tensor, options: LossOptions = LossOptions()) -> torch.Tensor:
+    """The loss of each label in each row, float32 `(rows, labels)`: by default its binary cross-entropy.
+
+    With the probability p of a label, its target t, the weight a of its positive class and the gamma of the focal loss
+    it is `−(a t (1 − p)^gamma log p + (1 − t) p^gamma log(1 − p))`. The weight is that of `pos_weight` in torch's
+    `BCEWithLogitsLoss`; the focal loss is that of Lin et al. 2017, "Focal Loss for Dense Object Detection"
+    (https://arxiv.org/abs/1708.02002), there for t of 0 and 1, with weights `alpha` and `1 − alpha`.
+
+    Args:
+        logits: `(rows, labels)`, any float dtype.
+        labels: float `(rows, labels)`, 0 to 1.
+        options: a, gamma.
+    """
+    logits, labels = logits.float(), labels.float()
+    if not options.focal_gamma:
+        return binary_cross_entropy_with_logits(logits, labels, pos_weight=options.positive_weights, reduction="none")
+    log_p, log_rest = logsigmoid(logits), logsigmoid(-logits)
+    positive = labels * (options.focal_gamma * log_rest).exp() * log_p
+    if options.positive_weights is not None:
+        positive = positive * options.positive_weights
+    return -(positive + (1 - labels) * (options.focal_gamma * log_p).exp() * log_rest)
+
+
+def mean_binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean over the labels of the mean binary cross-entropy of the rows in which they are known: a scalar in fp32.
+
+    Args:
+        logits: `(rows, labels)`, any float dtype.
+        labels: float `(rows, labels)`, 0 to 1, NaN where nobody said. NaN if no label is known in any row.
+    """
+    known = ~labels.isnan()
+    losses = label_losses(logits, labels.nan_to_num()) * known
+    return (losses.sum(0) / known.sum(0)).nanmean()

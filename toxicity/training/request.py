@@ -47,6 +47,7 @@ def describe_request(arguments: Arguments, train: Dataset, validation: Dataset) 
         "max_seq_length": arguments.data.max_seq_length,
         "batch size": options.train_batch_size * options.gradient_accumulation_steps * options.world_size,
         "mixed_precision": options.mixed_precision,
+        "label_column_names": arguments.data.label_column_names,
         "load_best_model_at_end": options.load_best_model_at_end,
     }
     for group in (getattr(arguments, field.name) for field in dataclasses.fields(arguments)):

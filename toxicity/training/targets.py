@@ -1,18 +1,32 @@
-"""Training targets: labels of toxicity, the weight of each row in the loss, and auxiliary targets."""
+"""Training targets: labels, the weight of each row in the loss, and auxiliary targets."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import torch
 from datasets import Dataset, concatenate_datasets
 from datasets.fingerprint import generate_random_fingerprint
 
 from toxicity.core.errors import RequestError
-from toxicity.core.objective_arguments import ObjectiveArguments
-from toxicity.core.schema import ANNOTATOR_COUNTS, IDENTITIES, SUBTYPES, TARGET, TOXIC_THRESHOLD, hard_labels
+from toxicity.core.objective_arguments import BALANCED, ObjectiveArguments
+from toxicity.core.schema import (
+    ANNOTATOR_COUNTS,
+    IDENTITIES,
+    LABEL,
+    NAMES,
+    SUBTYPES,
+    TOXIC_THRESHOLD,
+    hard_labels,
+)
+from toxicity.data.sources import label_targets_of
+from toxicity.training.losses import LossOptions
+
+logger = logging.getLogger(__name__)
 
 # Columns, and the coefficient of the fourth place for the mean loss over them; that of toxicity is 1.
 AUXILIARY = {"subtypes": (SUBTYPES, 1.0), "identities": (IDENTITIES, 0.25)}
@@ -25,12 +39,20 @@ LEAST_RATE = 1e-4
 class Objective:
     """Targets of the training rows, in their order."""
 
-    labels: np.ndarray  # toxicity, float32 `(rows,)`, 0 to 1
+    labels: np.ndarray  # float32 `(rows,)`, 0 to 1; of several `(rows, labels)`, the main one first, NaN where unknown
     weights: np.ndarray | None  # of each row in the loss, float32 `(rows,)` with mean 1; None where all count the same
     names: tuple[str, ...]  # canonical column names of the auxiliary targets
     auxiliary: np.ndarray | None  # float32 `(rows, names)`, 0 to 1, NaN where not annotated; None without names
-    coefficients: np.ndarray  # of each auxiliary target in the loss of a row, float32 `(names,)`
+    coefficients: np.ndarray  # of each label, then of each auxiliary target in the loss, float32 `(labels + names,)`
     init_head_bias: bool = False  # whether the model starts from the base rates instead of from one half
+    positive_weights: np.ndarray | None = None  # of the positive class of each label, float32 `(labels,)`
+    focal_gamma: float = 0.0
+
+    @property
+    def loss_options(self) -> LossOptions:
+        """How the targets count in the loss."""
+        weights = None if self.positive_weights is None else torch.from_numpy(self.positive_weights)
+        return LossOptions(torch.from_numpy(self.coefficients), weights, self.focal_gamma)
 
     @property
     def head_rates(self) -> np.ndarray | None:
@@ -39,26 +61,38 @@ class Objective:
 
     @property
     def base_rates(self) -> np.ndarray:
-        """Mean of toxicity and of each auxiliary target over the annotated rows, float64 `(1 + names,)`."""
-        rates = [self.labels.mean(dtype=np.float64)]
+        """Mean of each label and auxiliary target over the rows where it is known, float64 `(labels + names,)`."""
+        rates = np.atleast_1d(np.nanmean(self.labels, axis=0, dtype=np.float64)).tolist()
         if self.auxiliary is not None:
             rates += np.nanmean(self.auxiliary, axis=0, dtype=np.float64).tolist()
         return np.clip(rates, LEAST_RATE, 1 - LEAST_RATE)
 
     def add_targets(self, tokens: Dataset) -> Dataset:
         """The tokenised comments with their targets as columns: `labels`, and `weights` and `auxiliary` if any."""
-        columns = {"labels": pa.array(self.labels)}
-        if self.weights is not None:
-            columns["weights"] = pa.array(self.weights)
-        if self.auxiliary is not None:
-            flat = pa.array(np.ascontiguousarray(self.auxiliary).ravel())
-            columns["auxiliary"] = pa.FixedSizeListArray.from_arrays(flat, len(self.names))
-        targets = Dataset(pa.table(columns), fingerprint=generate_random_fingerprint())
-        return concatenate_datasets([tokens, targets], axis=1)
+        columns = {"labels": self.labels, "weights": self.weights, "auxiliary": self.auxiliary}
+        return add_columns(tokens, {name: values for name, values in columns.items() if values is not None})
+
+
+def add_columns(tokens: Dataset, columns: Mapping[str, np.ndarray]) -> Dataset:
+    """The tokenised comments with these columns, float32 `(rows,)`, or `(rows, n)` as lists; one of n = 1 has none."""
+    arrays = {}
+    for name, values in columns.items():
+        flat = pa.array(np.ascontiguousarray(values).ravel())
+        width = 1 if values.ndim == 1 else values.shape[1]
+        arrays[name] = flat if width == 1 and name == "labels" else pa.FixedSizeListArray.from_arrays(flat, width)
+    return concatenate_datasets([tokens, Dataset(pa.table(arrays), fingerprint=generate_random_fingerprint())], axis=1)
+
+
+def validation_labels(comments: Dataset, names: Sequence[str]) -> np.ndarray:
+    """The labels that a model is judged by, 0 or 1 in float32 `(rows, labels)`, NaN where nobody said."""
+    return _hard(label_targets_of(comments, names))
 
 
 def objective_of(
-    comments: Dataset, arguments: ObjectiveArguments, absent: Mapping[str, str] | None = None
+    comments: Dataset,
+    arguments: ObjectiveArguments,
+    absent: Mapping[str, str] | None = None,
+    names_of_labels: Sequence[str] = (LABEL,),
 ) -> Objective:
     """Read the training targets that are asked for from the columns of the comments, those of `data.sources.Splits`.
 
@@ -66,9 +100,11 @@ def objective_of(
         comments: the training rows.
         arguments: what is asked for.
         absent: columns that the source has and that could not be used, each with the reason.
+        names_of_labels: those of `Splits`.
 
     Raises:
-        RequestError: if the source lacks columns that these need, naming them, and why one could not be used.
+        RequestError: if the source lacks columns that these need, naming them, and why one could not be used; or if the
+            weights of the positive classes are not as many as the labels.
     """
     variant = arguments.identity_weights
     asked = {
@@ -78,21 +114,71 @@ def objective_of(
     }
     for flag, names in asked.items():
         _require(comments, flag, names, absent or {})
-    target = _column(comments, TARGET)
-    labels = hard_labels(target) if arguments.targets == "hard" else target
+    shares = label_targets_of(comments, names_of_labels)
+    labels = _hard(shares) if arguments.targets == "hard" else shares
     if arguments.targets == "smoothed":
-        labels = smoothed(target, _column(comments, TOXICITY_ANNOTATORS))
-    weights = None if variant == "none" else identity_weights(target, _matrix(comments, IDENTITIES), variant)
+        labels = smoothed(shares, _column(comments, TOXICITY_ANNOTATORS)[:, None])
+    weights = None if variant == "none" else identity_weights(shares[:, 0], _matrix(comments, IDENTITIES), variant)
+    # The mean over the labels, each over the rows of the whole dataset where it is known, however many a batch has.
+    of_labels = 1 / len(names_of_labels) / (1 - np.isnan(labels).mean(0))
     coefficient_of: dict[str, float] = {}
     for columns, coefficient in (AUXILIARY[kind] for kind in arguments.auxiliary_targets):
-        coefficient_of |= dict.fromkeys(columns, coefficient / len(columns))
+        coefficient_of |= dict.fromkeys(_not_labels(columns, names_of_labels), coefficient / len(columns))
     names, coefficients = tuple(coefficient_of), np.array(list(coefficient_of.values()))
     auxiliary = _matrix(comments, names) if names else None
     if auxiliary is not None:
-        # Averages over the annotated rows of the whole dataset, however many of them a batch has.
         coefficients /= 1 - np.isnan(auxiliary).mean(0)
-    labels, coefficients = labels.astype(np.float32), coefficients.astype(np.float32)
-    return Objective(labels, weights, names, auxiliary, coefficients, arguments.init_head_bias)
+    labels = labels.astype(np.float32)
+    return Objective(
+        labels[:, 0] if len(names_of_labels) == 1 else labels,
+        weights,
+        names,
+        auxiliary,
+        np.concatenate([of_labels, coefficients]).astype(np.float32),
+        arguments.init_head_bias,
+        positive_weights(labels, arguments.positive_class_weight),
+        arguments.focal_gamma or 0.0,
+    )
+
+
+def positive_weights(labels: np.ndarray, asked: Sequence[str] | None) -> np.ndarray | None:
+    """The weight of each label's positive class in the loss, float32 `(labels,)`; None if none is asked for.
+
+    `balanced` is the number of negative rows divided by that of positive ones, as torch's documentation of
+    `BCEWithLogitsLoss` has it: both classes then have the same part in the loss. A label of one class keeps 1.
+
+    Args:
+        labels: float `(rows, labels)`, 0 to 1, NaN where nobody said.
+        asked: of `ObjectiveArguments`: one for all labels, or one for each.
+
+    Raises:
+        RequestError: for another number of weights.
+    """
+    if not asked:
+        return None
+    if len(asked) not in (1, labels.shape[1]):
+        raise RequestError(
+            f"--positive_class_weight has {len(asked)} values, and there are {labels.shape[1]} labels: give one for "
+            "all of them, or one for each."
+        )
+    positive = np.nansum(labels, axis=0, dtype=np.float64)
+    negative = np.nansum(1 - labels, axis=0, dtype=np.float64)
+    balanced = np.divide(negative, positive, out=np.ones_like(positive), where=(positive > 0) & (negative > 0))
+    given = list(asked) * (labels.shape[1] if len(asked) == 1 else 1)
+    chosen = [balanced[place] if value == BALANCED else float(value) for place, value in enumerate(given)]
+    return np.array(chosen, dtype=np.float32)
+
+
+def _not_labels(columns: Sequence[str], names_of_labels: Sequence[str]) -> list[str]:
+    """Those of the auxiliary targets that the model does not learn as labels anyway."""
+    labels = {canonical for canonical in columns if set(NAMES[canonical]).intersection(names_of_labels)}
+    if labels:
+        logger.info(f"No auxiliary targets, as they are labels: {', '.join(sorted(labels))}.")
+    return [name for name in columns if name not in labels]
+
+
+def _hard(shares: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(shares), np.float32(np.nan), hard_labels(shares))
 
 
 def smoothed(target: np.ndarray, annotators: np.ndarray) -> np.ndarray:
@@ -102,8 +188,8 @@ def smoothed(target: np.ndarray, annotators: np.ndarray) -> np.ndarray:
     1/12 if none of ten said toxic, 2/3 if the only one did. Where their number is not known, the share stays as it is.
 
     Args:
-        target: the share t, float `(rows,)`, 0 to 1.
-        annotators: their number n, float `(rows,)`, NaN where not known.
+        target: the share t, float `(rows,)` or `(rows, labels)`, 0 to 1.
+        annotators: their number n, float `(rows,)` or `(rows, 1)`, NaN where not known.
     """
     return np.where(np.isnan(annotators), target, (target * annotators + 1) / (annotators + 2))
 

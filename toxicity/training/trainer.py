@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from toxicity.core.errors import RequestError, RunFailure
-from toxicity.core.schema import LABEL, TOXIC_THRESHOLD
+from toxicity.core.errors import RunFailure
+from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
-from toxicity.evaluation.metrics import ToxicityMetric
+from toxicity.evaluation.label_metrics import label_aucs
 from toxicity.hardware.cpu import describe_cpu_settings
 from toxicity.hardware.precision import best_precision, precision_name, torch_dtype
 from toxicity.models.classifier import logits_of, with_labels
@@ -32,8 +32,9 @@ from toxicity.models.padding_free import layout_for
 from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens, why_not_finite
 from toxicity.training.accelerator import reduce_in_fp32, scale_on_cpu, take_compiler
 from toxicity.training.batching import Collator, EpochSampler, EvenSampler, steps_with_later_negatives
+from toxicity.training.best_metric import require_measurable
 from toxicity.training.callbacks import LogLines, keep_trackers_open
-from toxicity.training.losses import mean_binary_cross_entropy, training_loss
+from toxicity.training.losses import LossOptions, mean_binary_cross_entropy, training_loss
 from toxicity.training.optimizer import decay_layer_rates
 from toxicity.training.parts_trainer import PartsTrainer
 from toxicity.training.token_budget import choose_token_budget
@@ -44,34 +45,39 @@ logger = logging.getLogger(__name__)
 class ToxicityTrainer(PartsTrainer):
     """Trains on `TokenRows` with `labels`, and scores rows in their own order.
 
-    With auxiliary targets (`targets.Objective`) the model has a logit for each of them, after that of toxicity. They
+    With auxiliary targets (`targets.Objective`) the model has a logit for each of them, after those of the labels. They
     are trained on, and left out of the scores and of the model that is saved in the end.
 
     Args:
-        coefficients: of each auxiliary target in the loss, float32 `(targets,)`; None or empty without such targets.
+        loss_options: those of the `Objective`; by default a single label, and no auxiliary targets.
         options: of `ResumableTrainer` and of the Trainer: `processing_class`, the tokenizer, `train_dataset` and
             `eval_dataset`, each `TokenRows`, and `clock` are required.
     """
 
     def __init__(
-        self, model: PreTrainedModel, args: TrainingArguments, *, coefficients: np.ndarray | None = None, **options: Any
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        *,
+        loss_options: LossOptions | None = None,
+        **options: Any,
     ) -> None:
-        self.coefficients = None if coefficients is None or not len(coefficients) else torch.from_numpy(coefficients)
+        evaluated: TokenRows = options["eval_dataset"]
+        self.label_names = tuple(model.config.id2label.values())[: evaluated.labels.shape[1]]
         if args.later_negatives != 1:
-            args.max_steps = steps_with_later_negatives(args, options["train_dataset"].targets["labels"])
-        if args.metric_for_best_model in ("auc", "eval_auc"):
-            _require_both_classes(options["eval_dataset"])
+            args.max_steps = steps_with_later_negatives(args, _highest_labels(options["train_dataset"]))
+        require_measurable(args.metric_for_best_model, self.label_names, evaluated.labels)
         if args.world_size > 1 and args.ddp_find_unused_parameters is None and not args.is_sharded:
             args.ddp_find_unused_parameters = _has_unused_weights(model, options["train_dataset"])
         super().__init__(
             model=model,
             args=args,
             compute_loss_func=lambda outputs, labels, num_items_in_batch: training_loss(
-                logits_of(outputs), **labels, num_items_in_batch=num_items_in_batch, coefficients=self.coefficients
+                logits_of(outputs), **labels, num_items_in_batch=num_items_in_batch, options=self.loss_options
             ),
             **options,
         )
-        self.metric = ToxicityMetric()
+        self.loss_options = (loss_options or LossOptions()).to(args.device)
         precision = torch_dtype(self.accelerator.mixed_precision)
         self.layout, self.scoring_layout = (
             layout_for(self.model, args.device, self.processing_class.pad_token_id, precision, training)
@@ -86,8 +92,6 @@ class ToxicityTrainer(PartsTrainer):
         elif args.torch_compile:
             # A sharded model is compiled as a whole, and each packed batch has another shape.
             self.layout = self.scoring_layout = replace(self.layout, packed=False)
-        if self.coefficients is not None:
-            self.coefficients = self.coefficients.to(args.device)
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
         budget = choose_token_budget(args, self.model, self.layout, self.train_dataset, self.accelerator)
@@ -133,27 +137,28 @@ class ToxicityTrainer(PartsTrainer):
 
     def write_model(self, folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
         """Write the trained model without the logits of auxiliary targets."""
-        if self.coefficients is None:
+        labels = len(self.label_names)
+        if self.model.config.num_labels == labels:
             super().write_model(folder, state_dict)
             return
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         name, layer = output_layer(model)
-        rows = {f"{name}.{part}": state_dict[f"{name}.{part}"][:1] for part in layer.state_dict()}
-        config, model.config = model.config, with_labels(model.config, (LABEL,))
+        rows = {f"{name}.{part}": state_dict[f"{name}.{part}"][:labels] for part in layer.state_dict()}
+        config, model.config = model.config, with_labels(model.config, self.label_names)
         try:
             super().write_model(folder, state_dict | rows)
         finally:
             model.config = config
 
     def score(self, rows: TokenRows) -> np.ndarray:
-        """Logits of every row, float32 `(rows,)`, in the order of `rows`, charged to the phase `inference`."""
+        """Logits of every row, float32 `(rows, labels)`, in the order of `rows`, charged to the phase `inference`."""
         with self.clock.phase("inference"):
-            return self.predict(rows, metric_key_prefix="eval").predictions.ravel()
+            return self.predict(rows, metric_key_prefix="eval").predictions
 
     def score_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Logits of texts, float32 `(texts,)`, in their order; charged to no phase."""
+        """Logits of texts, float32 `(texts, labels)`, in their order; charged to no phase."""
         input_ids = self.processing_class(list(texts), truncation=True)["input_ids"]
-        return self._score_rows(TokenRows.from_lists(input_ids)).numpy().ravel()
+        return self._score_rows(TokenRows.from_lists(input_ids)).numpy()
 
     def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
         """A loader that only carries the rows to `evaluation_loop`, which makes batches of its own."""
@@ -170,7 +175,7 @@ class ToxicityTrainer(PartsTrainer):
                 batch_size * self.args.gradient_accumulation_steps * processes,
                 self.args.seed if self.args.data_seed is None else self.args.data_seed,
                 strategy == "group_by_length",
-                sparse=train_dataset.targets["labels"] < TOXIC_THRESHOLD,
+                sparse=_highest_labels(train_dataset) < TOXIC_THRESHOLD,
                 later_share=self.args.later_negatives,
             )
         else:
@@ -182,21 +187,20 @@ class ToxicityTrainer(PartsTrainer):
     def evaluation_loop(
         self, dataloader: DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> EvalLoopOutput:
-        """Score the loader's rows; logits and labels are returned in dataset order, each float32 `(rows, 1)`."""
+        """Score the loader's rows; logits and labels are returned in dataset order, each float32 `(rows, labels)`."""
         rows: TokenRows = dataloader.dataset
         logits = self._score_rows(rows, self._on_scored_batch)
         if reason := why_not_finite(logits.numpy(), self.accelerator.mixed_precision):
-            if self.is_in_train and self.args.metric_for_best_model in ("auc", "eval_auc"):
+            if self.is_in_train and self.args.metric_for_best_model not in (None, "loss", "eval_loss"):
                 raise RunFailure(f"there is no AUC to choose the best weights by: {reason}\n{self.last_good()}")
             logger.warning(f"{reason[0].upper()}{reason[1:]}")
-        labels = torch.from_numpy(rows.targets["labels"][:, None])
-        metrics = {"loss": mean_binary_cross_entropy(logits, labels).item()}
+        labels = rows.labels
+        metrics = {"loss": mean_binary_cross_entropy(logits, torch.from_numpy(labels)).item()}
         with self.clock.phase("metrics"):
             # The Trainer can log single numbers only.
-            scores = self.metric.compute(predictions=logits.numpy().ravel(), references=labels.numpy().ravel())
-            metrics["auc"] = scores["auc"]
+            metrics |= label_aucs(logits.numpy(), labels, self.label_names)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        return EvalLoopOutput(logits.numpy(), labels.numpy(), metrics, len(rows))
+        return EvalLoopOutput(logits.numpy(), labels, metrics, len(rows))
 
     @property
     def _half_precision(self) -> torch.dtype | None:
@@ -229,8 +233,7 @@ class ToxicityTrainer(PartsTrainer):
 
     def _score_rows(self, rows: TokenRows, on_batch: Callable[[int], object] = lambda batches: None) -> torch.Tensor:
         logits = self._scorer(rows).score(rows, self.args.process_index, self.args.world_size, on_batch)
-        logits = self.accelerator.reduce(logits).cpu()
-        return logits if self.coefficients is None else logits[:, :1]
+        return self.accelerator.reduce(logits).cpu()[:, : len(self.label_names)]
 
     def _on_scored_batch(self, batches: int) -> None:
         self.callback_handler.eval_dataloader = range(batches)  # callbacks show progress by its length
@@ -279,11 +282,6 @@ def _has_unused_weights(model: PreTrainedModel, rows: TokenRows) -> bool:
     return bool(unused)
 
 
-def _require_both_classes(rows: TokenRows) -> None:
-    toxic = rows.targets["labels"] >= TOXIC_THRESHOLD
-    if toxic.all() or not toxic.any():
-        raise RequestError(
-            f"the best weights cannot be chosen by the AUC: all {len(toxic):,} validation rows are "
-            f"{'toxic' if toxic.any() else 'civil'}. Name other validation data, or leave --metric_for_best_model and "
-            "--early_stopping_patience out."
-        )
+def _highest_labels(rows: TokenRows) -> np.ndarray:
+    """The highest of each row's labels, `(rows,)`: a comment is civil if none of them holds."""
+    return np.nanmax(rows.labels, axis=1)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pytest
 from builders import choose_all
@@ -35,6 +36,8 @@ def python_reads(content: bytes, delimiter: str = ",", width: int = 3):
             continue
         if len(row) > width and any(row[width:]):
             rows.append(f"{len(row)} columns instead of {width}")
+        elif taken := rows_in_a_cell(row, delimiter, width):
+            rows.append(f"its quotes take {taken} rows for one: double the quotes, or remove them")
         elif row:
             cells = [cell.encode("utf-8", "surrogateescape") or None for cell in (*row, *([""] * width))[:width]]
             rows.append(cells)
@@ -45,6 +48,18 @@ def read(path, content, delimiter=","):
     table, _, broken = read_files([path], choose_all, Layout(delimiter=delimiter))
     cells = zip(*(column.to_pylist() for column in table.columns), strict=True)
     return [broken.get(number) or list(row) for number, row in enumerate(cells)]
+
+
+def rows_in_a_cell(row, delimiter, width):
+    """How many whole rows a row was made of, where tabs or bars are not quoted; 0 for an ordinary row."""
+    for place, cell in enumerate(row[:width]):
+        lines = re.split(r"\r\n?|\n", cell)
+        counts = [line.count(delimiter) for line in lines]
+        counts[0] += place
+        counts[-1] += width - 1 - place
+        if delimiter in "\t|" and len(row) >= width and len(lines) > 1 and {*counts} == {width - 1}:
+            return len(lines)
+    return 0
 
 
 QUOTED = [b'"', b'""', b'"a"', b'"a""b"', b'"a\nb"', b'"a\r\nb",', b'"x,y"', b'"1","2","3"\r\n']
@@ -69,6 +84,10 @@ def test_blocks_are_the_file(tmp_path_factory, content, block, stretch):
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(PIECES, max_size=40).map(b"".join), st.sampled_from([";", "\t", "|", " ", "§"]))
+@example(b'"1,2,3\n"', "\t")  # a cell of several lines in a row that is short of cells
+@example(b'a,"2,3\n1,"\n', "|")
+@example(b'"1,2,3\n",b,c\n', "\t")  # two rows taken for one, as far as anybody can tell
+@example(b'"1,2,3\n",b,c,\n', "|")
 def test_any_delimiter(tmp_path_factory, content, delimiter):
     content = content.replace(b",", delimiter.encode())
     header = delimiter.join(["id", "text", "target"]).encode() + b"\n"

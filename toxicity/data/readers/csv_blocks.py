@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import IO
 
 import numpy as np
@@ -217,25 +217,34 @@ def parse(block: memoryview | list[Row], delimiter: str, width: int, places: dic
             block = list(rows(Lines(bytes(block), io.BytesIO()), delimiter, len(block)))
     columns: dict[str, list[bytes | None]] = {name: [] for name in places}
     broken: dict[int, str] = {}
+    short: set[int] = set()
     for number, row in enumerate(block):
         if isinstance(row, csv.Error):
             broken[number] = f"its quotes do not match: {row}"
         elif len(row) > width and any(row[width:]):
             broken[number] = f"{len(row)} columns instead of {width}"
+        elif len(row) < width:
+            short.add(number)
         for name, place in places.items():
             value = None if number in broken or place >= len(row) else row[place]
             columns[name].append(value.encode("utf-8", "surrogateescape") if value else None)
     arrays = {name: pa.array(values, pa.binary()) for name, values in columns.items()}
-    return _without_merged_rows(pa.table(arrays), broken, delimiter, width, places)
+    return _without_merged_rows(pa.table(arrays), broken, delimiter, width, places, short)
 
 
 def _without_merged_rows(
-    table: pa.Table, broken: dict[int, str], delimiter: str, width: int, places: dict[str, int]
+    table: pa.Table,
+    broken: dict[int, str],
+    delimiter: str,
+    width: int,
+    places: dict[str, int],
+    short: Collection[int] = (),
 ) -> Parsed:
     """The same rows; those are broken of which a cell holds rows that should have been rows of their own.
 
     Many programs write tabs without quoting: there a comment that begins with a quote takes all that follows into its
-    cell, up to a comment that ends with one. Such a cell has as many delimiters in each line as the rows have.
+    cell, up to a comment that ends with one. Such a cell has as many delimiters in each line as the rows have, and the
+    rest of the last row follows it: none of the rows that are `short` of cells is one of these.
     """
     if delimiter not in UNQUOTED:
         return table, broken
@@ -244,6 +253,8 @@ def _without_merged_rows(
         column = table[name]
         lines = pc.and_(pc.match_substring(column, mark), pc.match_substring_regex(column, b"[\r\n]"))
         for row in np.flatnonzero(pc.fill_null(lines, False).to_numpy(zero_copy_only=False)).tolist():
+            if row in short or row in found:
+                continue
             first, *whole, last = [line.count(mark) for line in re.split(rb"\r\n?|\n", column[row].as_py())]
             if first == width - 1 - place and last == place and {*whole} <= {width - 1}:
                 found[row] = f"its quotes take {len(whole) + 2} rows for one: double the quotes, or remove them"

@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from toxicity.bench.runs import benchmark_table, over_labels
+from toxicity.bench.runs import benchmark_table, mean_auc, over_labels
 from toxicity.core.console import printable
 from toxicity.core.files import write_text
 from toxicity.core.markdown import Table, code_cell, collapse_blank_lines, markdown_table
@@ -107,6 +107,7 @@ def write_card(
         code=_code,
         plain=_plain,
         cell=code_cell,
+        mean_auc=mean_auc,
         tables=tables,
         label_tables=label_tables,
         describe_probe=describe_probe,

@@ -21,12 +21,14 @@ FIGURES = {
         "Loss and learning rate over the steps", "The smoothed loss is its mean over a twentieth of the steps."
     ),
     "roc_by_label.png": ReportFigure(
-        "ROC curve of each label", "In the order of the table. The dashed line is chance."
+        "ROC curve of each label",
+        "In the order of the table: share of the comments with the label that are found against share of those without "
+        "it that get it. The dashed line is chance.",
     ),
     "precision_recall_by_label.png": ReportFigure(
         "Precision and recall of each label",
         "In the order of the table. The mark is the threshold from which on the label is given, where it lies on all "
-        "validation comments; the dashed line is the share of the comments that have the label.",
+        "validation comments; chance is the share of the comments that have the label.",
     ),
     "roc.png": ReportFigure(
         "ROC curve",

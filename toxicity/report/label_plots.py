@@ -16,7 +16,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from toxicity.core.console import printable
 from toxicity.evaluation.calibration import Calibration, precision_and_recall
-from toxicity.evaluation.roc import why_undefined, why_unusable
+from toxicity.evaluation.roc import why_unusable
 from toxicity.report.label_tables import Labels
 from toxicity.report.plots import CHANCE
 from toxicity.report.tables import number
@@ -44,10 +44,8 @@ def draw_roc_by_label(judged: Mapping[str, Judged], labels: Labels) -> Figure:
         axes.plot([0, 1], [0, 1], **CHANCE)
         return f"AUC {number(section.get('auc'))}"
 
-    figure = _small_multiples(judged, labels, draw)
+    figure = _small_multiples(judged, labels, draw, "false-positive rate", "true-positive rate")
     figure.suptitle("ROC curve of each label")
-    figure.supxlabel("false-positive rate: comments without the label that get it", fontsize="medium")
-    figure.supylabel("true-positive rate: comments with the label found", fontsize="medium")
     return figure
 
 
@@ -65,17 +63,19 @@ def draw_precision_recall_by_label(judged: Mapping[str, Judged], labels: Labels)
             axes.plot(place["recall"], place["precision"], **THRESHOLD, clip_on=False)
         return f"average precision {number(section.get('average_precision'), 4)}"
 
-    figure = _small_multiples(judged, labels, draw)
+    figure = _small_multiples(judged, labels, draw, "recall", "precision")
     figure.suptitle("Precision and recall of each label")
-    figure.supxlabel("recall: share of the comments with the label that get it", fontsize="medium")
-    figure.supylabel("precision: share of the comments that get it which have it", fontsize="medium")
     key = [Line2D([], [], **THRESHOLD, label="threshold of the label"), Line2D([], [], **CHANCE, label="chance")]
-    figure.legend(handles=key, loc="outside upper right", ncols=2)
+    figure.legend(handles=key, loc="outside lower center", ncols=2)
     return figure
 
 
 def _small_multiples(
-    judged: Mapping[str, Judged], labels: Labels, draw: Callable[[Axes, Judged, Mapping[str, Any]], str]
+    judged: Mapping[str, Judged],
+    labels: Labels,
+    draw: Callable[[Axes, Judged, Mapping[str, Any]], str],
+    xlabel: str,
+    ylabel: str,
 ) -> Figure:
     """A panel for each label, which `draw` fills, returning the number for its title, if it has rows of both classes."""
     # As few rows as fit, and then as few columns: 5 labels are 3 and 2, not 4 and 1.
@@ -85,17 +85,33 @@ def _small_multiples(
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     panels = grid.ravel()
     for axes, (name, of_label) in zip(panels, judged.items(), strict=False):
-        reason = why_unusable(of_label.logits) or why_undefined(of_label.positive, ~of_label.positive)
+        reason = _why_no_curve(of_label)
         found = "" if reason else draw(axes, of_label, labels[name])
         if reason:
             text = textwrap.fill(f"no curve: {reason}", 24)
             axes.text(0.5, 0.5, text, ha="center", va="center", color="0.35", transform=axes.transAxes)
         # A name is text, whatever dollars are in it.
         axes.set_title(f"{printable(name, NAME_CHARACTERS)}\n{found}", fontsize="medium", parse_math=False)
-    panels[0].set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    # Short, so that those of neighbours do not touch.
+    panels[0].set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+    panels[0].set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
+    panels[0].set_yticks((0, 0.5, 1), ("0", "0.5", "1"))
     for place, axes in enumerate(panels):
         if place >= len(judged):
             axes.remove()
-        elif place + columns >= len(judged):
+            continue
+        if place + columns >= len(judged):
             axes.tick_params(labelbottom=True)
+            axes.set_xlabel(xlabel)
+        if place % columns == 0:
+            axes.set_ylabel(ylabel)
     return figure
+
+
+def _why_no_curve(of_label: Judged) -> str | None:
+    rows, positives = len(of_label.positive), int(of_label.positive.sum())
+    if reason := why_unusable(of_label.logits):
+        return reason
+    if positives == 0:
+        return f"none of {rows:,} comments has the label"
+    return f"all {rows:,} comments have the label" if positives == rows else None

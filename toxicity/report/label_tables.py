@@ -37,12 +37,12 @@ def labels_table(labels: Labels, show: Callable[[str], str]) -> Table:
                 show(name),
                 *(f"{section[count]:,}" for count in ("rows", "positives")),
                 number(section.get("auc")),
-                interval(section.get("auc_interval")),
+                interval(section.get("auc_interval"), 4),
                 *(number(section.get(key), 4) for key in ("average_precision", "log_loss", "expected_calibration_error")),
                 number(measured.get("temperature"), 3),
                 number(calibration.threshold, 4),
                 *(percent((at or {}).get(share)) for share in ("precision", "recall")),
-                *([number((section.get("bias") or {}).get("final_score"))] if with_score else []),
+                *([_final_score(section.get("bias"))] if with_score else []),
             )
         )
     scores = ("AUC", "95 % interval", "Average precision", "Log loss", "Calibration error")
@@ -66,7 +66,7 @@ def bias_by_label(labels: Labels, show: Callable[[str], str]) -> Table:
     for name, section in labels.items():
         if bias := section.get("bias"):
             means = (number(bias[key]) for key in ("final_score", *BIAS_AUCS))
-            rows.append((show(name), *means, f"{bias['identities_counted']} of {len(bias['identities'])}"))
+            rows.append((show(name), *means, _identities(bias)))
     return Table(("Label", "Final score", *BIAS_AUCS.values(), "Identities counted"), rows)
 
 
@@ -96,6 +96,18 @@ def reasons_by_label(labels: Labels) -> list[tuple[str, str, str]]:
                 by_reason.setdefault(reason, []).append(path)
         found += [(name, ", ".join(paths), reason) for reason, paths in by_reason.items()]
     return found
+
+
+def _final_score(bias: Mapping[str, Any] | None) -> str:
+    """The final score, with the number of identities that it is over if not all of them."""
+    if not bias or bias["final_score"] is None:
+        return UNDEFINED
+    counted = "" if bias["identities_counted"] == len(IDENTITIES) else f" ({_identities(bias)})"
+    return f"{number(bias['final_score'])}{counted}"
+
+
+def _identities(bias: Mapping[str, Any]) -> str:
+    return f"{bias['identities_counted']} of {len(IDENTITIES)}"
 
 
 def _threshold(row: Mapping[str, Any]) -> str:

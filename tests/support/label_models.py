@@ -12,23 +12,23 @@ def save_label_model(
     folder: Path,
     tiny_config: BertConfig,
     tokenizer: PreTrainedTokenizerBase,
-    labels: tuple[str, ...] = LABELS_2018,
+    names: tuple[str, ...] = LABELS_2018,
     calibrated: bool = True,
     **settings: object,
 ) -> Path:
-    """Save an untrained classifier with `labels`, the main one first.
+    """Save an untrained classifier with labels of these names, the main one first.
 
     With `calibrated` the config has the section `toxicity` that a run writes: the label of number n has the temperature
     1 + n / 4, the threshold 0.4 + n / 20, and thresholds for two precisions; `settings` replace or add keys of it.
     """
-    ids = {name: number for number, name in enumerate(labels)}
-    changes = {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "label2id": ids}
+    ids = {name: number for number, name in enumerate(names)}
+    changes = {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": ids}
     torch.manual_seed(0)
     model = BertForSequenceClassification(BertConfig(**tiny_config.to_dict() | changes))
     if calibrated:
         sections = {name: calibration_of(number) for name, number in ids.items()}
-        several = {"toxic_label": labels[0], "labels": sections} if len(labels) > 1 else {}
-        model.config.toxicity = sections[labels[0]] | several | settings
+        several = {"toxic_label": names[0], "labels": sections} if len(names) > 1 else {}
+        model.config.toxicity = sections[names[0]] | several | settings
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

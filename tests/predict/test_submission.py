@@ -178,8 +178,8 @@ def test_requests_that_cannot_be_followed(score, tmp_path, six, capsys):
         (["--submission", tmp_path / "*" / "*.csv"], "names 2 files: name one"),
         (["--submission", ""], "--submission '' names no file"),
         (["--submission", texts], "asks for `comment_text`, which the model has no label for"),
-        ([tmp_path / "a", "--submission"], None),
-        ([tmp_path / "a" / "sample_submission.csv", tmp_path / "b", "--submission"], "ask for different columns"),
+        ([tmp_path / "a" / "sample_submission.csv", "--submission"], None),
+        ([write_texts(tmp_path / f / f"{f}.csv") for f in "ab"] + ["--submission"], "ask for different columns"),
     ):
         code = score("--input", write_texts(tmp_path / "comments.csv", COMMENTS[:2]), *flags, model=six)
         error = capsys.readouterr().err

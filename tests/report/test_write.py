@@ -9,6 +9,7 @@ from example_run import BIAS, CALIBRATION, LOG_HISTORY, PROBE, benchmark
 from sklearn.metrics import roc_auc_score
 
 from toxicity.bench.runs import benchmark_table
+from toxicity.core.schema import LABEL
 from toxicity.evaluation.calibration import Calibration
 from toxicity.report.write import write_report
 from toxicity.training.evaluate import Evaluation
@@ -16,7 +17,7 @@ from toxicity.training.evaluate import Evaluation
 
 def judged(logits):
     """An evaluation in which nothing was fitted to the logits."""
-    return Evaluation(np.asarray(logits, dtype=np.float64), {}, Calibration(), None)
+    return Evaluation(np.asarray(logits, dtype=np.float64)[:, None], {}, {LABEL: Calibration()}, None)
 
 
 def test_times_and_rates():

@@ -6,11 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from datasets import Dataset
 
 from toxicity.bench.runs import published_rows
-from toxicity.core.schema import IDENTITIES
+from toxicity.core.schema import IDENTITIES, LABEL, label_column
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import TONES
+from toxicity.evaluation.label_metrics import judge_labels
 from toxicity.report.benchmark import build_benchmark
 from toxicity.training.evaluate import Evaluation
 from toxicity.training.resume import Checkpoints
@@ -71,8 +73,8 @@ PROBE = {
 SECONDS = {"training": 100.0, "inference": 4.0, "metrics": 0.5, "probe": 3.0}
 
 
-def benchmark(auc: float | None = 0.968194, cache_hit: bool = False, **protocol):
-    """A run that measured its times and AUC, and nothing else."""
+def benchmark(auc: float | None = 0.968194, cache_hit: bool = False, evaluation=None, **protocol):
+    """A run that measured its times and AUC, and nothing else; or what was measured in an evaluation."""
     protocol = {
         "recipe": "reference",
         "dataset": "train.csv",
@@ -93,8 +95,40 @@ def benchmark(auc: float | None = 0.968194, cache_hit: bool = False, **protocol)
     )
     splits = SimpleNamespace(validation=["one", "two"], dropped_rows={})
     encoder = SimpleNamespace(training_flops=lambda rows, tokens: 6e9, forward_flops=lambda rows, tokens: 2e7)
-    evaluation = Evaluation(np.zeros(2), {"auc": auc, "bias": None}, Calibration(), None)
+    evaluation = evaluation or Evaluation(
+        np.zeros((2, 1), np.float32), {"auc": auc, "bias": None}, {LABEL: Calibration()}, None
+    )
     return build_benchmark({"label": "p100"}, protocol, splits, trainer, encoder, evaluation)
+
+
+def labelled_run(names, rows=800, shares=None, seed=0, identities=IDENTITIES):
+    """A run of several labels: its validation rows, its evaluation and its benchmark.
+
+    Nobody said of every tenth row whether it has the main label, and of other tenths for each further one. `shares` are
+    those of the rows that have a label, 0.2 by default; 0.0 makes a label of one class.
+    """
+    rng = np.random.default_rng(seed)
+    shares = shares or [0.2] * len(names)
+    logits = np.empty((rows, len(names)), np.float32)
+    targets = np.empty((rows, len(names)))
+    for place, share in enumerate(shares):
+        targets[:, place] = rng.random(rows) < share
+        targets[place::10, place] = np.nan
+        logits[:, place] = rng.normal(-3.5 + 4.2 * (targets[:, place] == 1), 1.4 + 0.1 * place)
+    mentions = {name: np.where(rng.random(rows) < 0.1, 0.8, 0.0) for name in identities}
+    metrics, calibrations = judge_labels(logits, targets, names, mentions, seed)
+    found = {name: PROBE for name in names}
+    evaluation = Evaluation(logits, metrics, calibrations, PROBE | ({"labels": found} if len(names) > 1 else {}))
+    validation = Dataset.from_dict(
+        {
+            "id": range(rows),
+            "text": [f"comment {row}, as somebody wrote it" for row in range(rows)],
+            "target": [*targets[:, 0]],
+            **{label_column(name): targets[:, place] for place, name in enumerate(names[1:], 1)},
+        }
+    )
+    protocol = {"validation_rows": rows, "labels": list(names), "dataset": "train.csv"}
+    return validation, evaluation, benchmark(evaluation=evaluation, **protocol)
 
 
 def full_benchmark():

@@ -105,7 +105,10 @@ def _describe(result: Result) -> str:
         parts.append(f"on real tokens {' and '.join(arithmetic)}{peak}")
     if result.auc is not None:
         error = f" ± {result.auc_error:.5f} (standard error)" if result.auc_error else ""
-        parts.append(f"AUC {result.auc:.5f}{error}")
+        of_main = " of the main label" if result.labels > 1 else ""
+        parts.append(f"AUC{of_main} {result.auc:.5f}{error}")
+    if result.mean_auc is not None:
+        parts.append(f"mean AUC of the {result.labels} labels {result.mean_auc:.5f}")
     return f"{result.name}: {'; '.join(parts)}."
 
 

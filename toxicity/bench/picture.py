@@ -28,7 +28,8 @@ def draw(groups: Sequence[tuple[str, Sequence[Result]]], path: Path) -> None:
     figure = Figure(figsize=(11, sum(heights) + 0.2))
     rows = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
     for row, (title, results) in zip(rows, groups, strict=True):
-        row.suptitle(title, fontsize=9)
+        # Names are text, whatever dollars are in them.
+        row.suptitle(title, fontsize=9, parse_math=False)
         times, aucs = row.subplots(1, 2, width_ratios=(2, 1))
         _draw_times(times, results)
         _draw_aucs(aucs, results)
@@ -69,6 +70,7 @@ def _draw_aucs(axes: Axes, results: Sequence[Result]) -> None:
             f"{result.auc:.5f}", (result.auc, index), (0, 7), textcoords="offset points", ha="center", fontsize=8
         )
     axes.set_yticks(range(len(results)), [f"{result.label}\n{result.epochs:g} ep." for result in results], fontsize=8)
-    axes.set(xlabel="AUC, with its standard error where known", ylim=(len(results) - 0.4, -0.7))
+    of_main = " of the main label" if any(result.labels > 1 for result in results) else ""
+    axes.set(xlabel=f"AUC{of_main}, with its standard error where known", ylim=(len(results) - 0.4, -0.7))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.2)

@@ -23,8 +23,10 @@ class Result:
     rates: dict[str, float]  # medians of comments and FLOPs (on real tokens) per second, by the key of `benchmark.json`
     peak: float | None  # FLOP/s of all devices together, None if unknown
     peak_source: str  # in words
-    auc: float | None  # mean, None if undefined
+    auc: float | None  # mean of the runs, of the main label if there are several; None if undefined
     auc_error: float | None  # standard error of the AUC, None if the number of toxic validation rows is unknown
+    mean_auc: float | None = None  # over several labels, mean of the runs; None if undefined, or with one label
+    labels: int = 1  # number of labels
 
     @property
     def name(self) -> str:
@@ -109,6 +111,12 @@ def _result(label: str, epochs: float, rows: Sequence[Mapping[str, Any]]) -> Res
     assumed = REFERENCE["assumed"]["validation_positives"] if published else 0
     positives = protocol.get("validation_positives") or assumed
     negatives = protocol["validation_rows"] - positives
+    labels = rows[0]["metrics"].get("labels") or {}
+    if len(labels) > 1:
+        # Nobody may have said of all rows whether they have the main one.
+        main = next(iter(labels.values()))
+        positives, negatives = main["positives"], main["rows"] - main["positives"]
+    means = [row["metrics"]["mean_auc"] for row in rows if row["metrics"].get("mean_auc") is not None]
     return Result(
         label=label,
         epochs=epochs,
@@ -119,4 +127,6 @@ def _result(label: str, epochs: float, rows: Sequence[Mapping[str, Any]]) -> Res
         peak_source="measured on matrix products" if measured else "of its data sheet",
         auc=auc,
         auc_error=hanley_mcneil_error(auc, positives, negatives) if auc and positives > 0 and negatives > 0 else None,
+        mean_auc=fmean(means) if means else None,
+        labels=max(1, len(labels)),
     )

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toxicity.core.console import h_mm_ss
+from toxicity.core.console import h_mm_ss, quoted
 from toxicity.core.markdown import UNDEFINED, Table
 from toxicity.core.run_folder import RunFolder
+from toxicity.core.schema import LABEL
 from toxicity.hardware.kinds import KINDS
 from toxicity.models.flops import BERT_BASE
 
@@ -102,12 +103,14 @@ def protocol_title(rows: list[dict[str, Any]]) -> str:
     optimiser = next((row["protocol"]["optimiser"] for row in rows if row["protocol"].get("optimiser")), {})
     settings = {name: optimiser[name] for name in ("batch_size", "learning_rate") if name in optimiser}
     settings |= protocol.get("options", {})
+    labels = protocol.get("labels", ())
+    several = (f"{len(labels)} labels, the main one {quoted(labels[0])}",) if len(labels) > 1 else ()
     sizes = (
         f"{protocol['model']} on {protocol['dataset']}: {protocol['train_rows']:,} comments to train",
         f"{protocol['validation_rows']:,} to validate",
         f"{protocol['max_seq_length']} tokens",
     )
-    return ", ".join([*sizes, *(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())])
+    return ", ".join([*sizes, *several, *(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())])
 
 
 def differing_keys(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -122,6 +125,9 @@ def _facts(protocol: Mapping[str, Any]) -> dict[str, Any]:
         facts["validation_positives"] = protocol["validation_positives"]
     # `google-bert/bert-base-uncased` and `bert-base-uncased` are the same model.
     facts["model"] = protocol["model"].rsplit("/", 1)[-1]
+    # Runs that do not say have one; its name is the user's choice. Of several, the first one is the main one.
+    main, *others = protocol.get("labels") or [LABEL]
+    facts["labels"] = (main, *sorted(others)) if others else ()
     return facts | protocol.get("optimiser", {}) | {"options": protocol.get("options", {})}
 
 
@@ -139,6 +145,15 @@ def _require_row(row: Mapping[str, Any]) -> None:
         raise TypeError(f"auc is {row['metrics']['auc']!r}")
     optional = {**rates, "auc": row["metrics"]["auc"], "peak": machine.get("matmul_flops_per_second")}
     optional["validation_positives"] = protocol.get("validation_positives")
+    labels, sections = protocol.get("labels", []), row["metrics"].get("labels", {})
+    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+        raise TypeError(f"labels are {labels!r}")
+    if not isinstance(sections, dict):
+        raise TypeError("the metrics of labels are no mapping")
+    if len(sections) > 1:
+        main = next(iter(sections.values()))
+        optional |= {"rows": main["rows"], "positives": main["positives"]}
+        optional |= {key: row["metrics"].get(key) for key in ("mean_auc", "mean_auc_labels")}
     for key, number in positive.items():
         if not isinstance(number, int | float) or not 0 < number < float("inf"):
             raise TypeError(f"{key} is {number!r}")
@@ -158,12 +173,32 @@ def _seconds(h_mm_ss: str) -> int:
 
 
 def benchmark_table(benchmarks: Sequence[Mapping[str, Any]]) -> Table:
-    """Runs as a table with the columns of the published one."""
+    """Runs as a table with the columns of the published one, and one more where a run has several labels."""
+    header = ("Machine", "Epochs", "Tokenizer Time", "Training Time", "Inference Time", "AUC Score")
+    labels = [len(row["metrics"].get("labels") or {}) for row in benchmarks]
+    some_have_several = max(labels, default=1) > 1
     rows = []
-    for row in benchmarks:
+    for row, count in zip(benchmarks, labels, strict=True):
         tokenizer, training, inference = (h_mm_ss(row["timing"][f"{phase}_seconds"]) for phase in PHASES)
         cached = " (cached)" if row["timing"]["tokenizer_cache_hit"] else ""
         auc = UNDEFINED if row["metrics"]["auc"] is None else f"{row['metrics']['auc']:.5f}"
         machine, epochs = row["machine"]["label"], f"{row['protocol']['epochs']:g}"
-        rows.append((machine, epochs, tokenizer + cached, training, inference, auc))
-    return Table(("Machine", "Epochs", "Tokenizer Time", "Training Time", "Inference Time", "AUC Score"), rows)
+        cells = (machine, epochs, tokenizer + cached, training, inference)
+        if count > 1:
+            rows.append((*cells, f"{auc} (main label)", mean_auc(row["metrics"])))
+        else:
+            rows.append((*cells, auc, *([""] if some_have_several else [])))
+    return Table((*header, *(["Mean AUC"] if some_have_several else [])), rows)
+
+
+def mean_auc(metrics: Mapping[str, Any]) -> str:
+    """The mean AUC of several labels, with how many they are: `0.98432 over 6 of 7 labels`; or `undefined`."""
+    mean = metrics.get("mean_auc")
+    return UNDEFINED if mean is None else f"{mean:.5f} {over_labels(metrics)}"
+
+
+def over_labels(metrics: Mapping[str, Any]) -> str:
+    """What the mean AUC is over: `over 7 labels`, or `over 6 of 7 labels` where the others have no AUC."""
+    labels = len(metrics["labels"])
+    counted = metrics.get("mean_auc_labels", labels)
+    return f"over {labels} labels" if counted == labels else f"over {counted} of {labels} labels"

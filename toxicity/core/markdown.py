@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from toxicity.core.console import SHOWN_CHARACTERS, printable
+from toxicity.core.console import QUOTED_CHARACTERS, SHOWN_CHARACTERS, printable
 
 # How a number is shown that is not defined, such as the AUC of rows of one class.
 UNDEFINED = "undefined"
@@ -25,7 +25,7 @@ def code_span(text: str, width: int = SHOWN_CHARACTERS) -> str:
     Nothing inside a code span is markup: no HTML, link, image, autolink, mention, footnote or emphasis. Two things
     could end the span: a run of backticks as long as the fence, so the fence is one longer than any of them; and the
     end of the line, so `printable` escapes line breaks, control characters and invisible ones. A cell of a table ends
-    at `|` even inside a code span, and renderers disagree on how to escape it: keep untrusted text out of tables.
+    at `|` even inside a code span, and renderers disagree on how to escape it: there it is `code_cell`.
     Text of more than `width` characters ends in `…`.
     """
     # A code span cannot be empty.
@@ -34,6 +34,11 @@ def code_span(text: str, width: int = SHOWN_CHARACTERS) -> str:
     # CommonMark strips one space at each end if both ends have one; and a backtick must not touch the fence.
     padding = " " if shown[0] in "` " or shown[-1] in "` " else ""
     return f"{fence}{padding}{shown}{padding}{fence}"
+
+
+def code_cell(text: str, width: int = QUOTED_CHARACTERS) -> str:
+    """Untrusted text as a code span for a cell of a table: without the bars and backticks that would end one of them."""
+    return f"`{printable(text, width).replace('`', chr(39)).replace('|', '¦').strip() or ' '}`"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

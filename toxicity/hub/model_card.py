@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from toxicity.bench.runs import benchmark_table
+from toxicity.bench.runs import benchmark_table, mean_auc, over_labels
+from toxicity.core.console import printable
 from toxicity.core.files import write_text
-from toxicity.core.markdown import Table, collapse_blank_lines, markdown_table
+from toxicity.core.markdown import Table, code_cell, collapse_blank_lines, markdown_table
 from toxicity.core.run_folder import RunFolder
-from toxicity.core.schema import IDENTITIES
+from toxicity.core.schema import IDENTITIES, LABEL
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import describe_probe
 from toxicity.hub.redact import is_hub_id, public_benchmark, public_name
-from toxicity.report import tables
+from toxicity.report import label_tables, tables
 from toxicity.report.figures import FIGURES
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -69,6 +71,7 @@ def write_card(
     benchmark = public_benchmark(benchmark)
     protocol, calibration = benchmark["protocol"], benchmark.get("calibration")
     name = (repo or run.default_repo).rsplit("/", 1)[-1]
+    labels = label_tables.several_labels(benchmark["metrics"])
     title, terms = DATASETS.get(dataset_name or "", (public_name(protocol["dataset"]), ""))
     metadata = _metadata(benchmark["metrics"], name, base_model, title, dataset_name, dataset_revision)
 
@@ -84,8 +87,14 @@ def write_card(
         protocol=protocol,
         metrics=benchmark["metrics"],
         calibration=calibration,
+        label=(protocol.get("labels") or [LABEL])[0],
+        labels=labels,
+        label_literal=_literal,
         probe=benchmark.get("probe"),
-        pipeline_threshold=f"{Calibration.from_benchmark(calibration).pipeline_threshold:.6g}",
+        pipeline_threshold=_pipeline_threshold(calibration),
+        pipeline_thresholds={
+            _literal(name): _pipeline_threshold(section.get("calibration")) for name, section in labels.items()
+        },
         run_table=benchmark_table([benchmark]),
         settings_table=_settings_table(protocol, benchmark["machine"]),
         dataset_title=title,
@@ -97,7 +106,10 @@ def write_card(
         count="{:,}".format,
         code=_code,
         plain=_plain,
+        cell=code_cell,
+        mean_auc=mean_auc,
         tables=tables,
+        label_tables=label_tables,
         describe_probe=describe_probe,
     )
     write_text(run.card, collapse_blank_lines(str(card)))
@@ -121,7 +133,13 @@ def _metadata(
         "dataset_split": "validation",
         "dataset_revision": dataset_revision if on_hub else None,
     }
+    labels = label_tables.several_labels(metrics)
     values = [("roc_auc", "ROC AUC", metrics.get("auc"))]
+    if labels:
+        values = [
+            *(("roc_auc", f"ROC AUC, {printable(name)}", section.get("auc")) for name, section in labels.items()),
+            ("roc_auc", f"Mean ROC AUC {over_labels(metrics)}", metrics.get("mean_auc")),
+        ]
     bias = metrics.get("bias")
     if bias and bias["identities_counted"] == len(IDENTITIES):
         # Over fewer identities it is not comparable with published ones.
@@ -136,7 +154,7 @@ def _metadata(
         license=_license(base_model),
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["toxicity", "content-moderation", "bias"],
+        tags=["toxicity", "content-moderation", "bias", *(["multi-label-classification"] if labels else [])],
         base_model=base_model,
         datasets=[on_hub] if on_hub else None,
         metrics=["roc_auc"],
@@ -161,6 +179,15 @@ def _settings_table(protocol: Mapping[str, Any], machine: Mapping[str, Any]) -> 
     }
     texts = {name: f"{value:g}" if isinstance(value, float) else value for name, value in settings.items()}
     return Table(("Setting", "Value"), [(name, _code(text)) for name, text in texts.items() if text is not None])
+
+
+def _pipeline_threshold(calibration: dict[str, Any] | None) -> str:
+    return f"{Calibration.from_benchmark(calibration).pipeline_threshold:.6g}"
+
+
+def _literal(name: str) -> str:
+    """The name of a label as Python's source has it, on one line and in ASCII."""
+    return json.dumps(name) if name.isascii() else ascii(name)
 
 
 def _license(base_model: str | None) -> str:

@@ -38,6 +38,8 @@ LOCAL_PATH = re.compile(
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 # Keys of a tokenizer's config whose values may look like paths and are none.
 KEPT_KEYS = re.compile(r".*_tokens?|added_tokens_decoder|chat_template")
+# Keys of a model's config whose values are names of its labels, in the section of this package too.
+LABEL_KEYS = ("id2label", "toxic_label")
 
 
 def is_hub_id(name: str, is_local: bool | None = None) -> bool:
@@ -60,10 +62,13 @@ def public_name(name: str, is_local: bool | None = None) -> str:
 def public_benchmark(benchmark: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a benchmark with local paths cut to their last part.
 
+    Names of labels are published as they are, as in a model's config: a part of a name would be another label.
     `protocol.model_is_local` and `protocol.dataset_is_local`, where present, decide whether a name such as
     `models/mine` is a path or an id on the Hub.
     """
     copy = _each_text(benchmark, _without_paths)
+    if "labels" in benchmark.get("protocol", {}):
+        copy["protocol"]["labels"] = benchmark["protocol"]["labels"]
     for key in ("model", "dataset"):
         if isinstance(copy.get("protocol", {}).get(key), str):
             is_local = benchmark["protocol"].get(f"{key}_is_local")
@@ -72,8 +77,9 @@ def public_benchmark(benchmark: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def public_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a model's or tokenizer's config with local paths cut to their last part. Tokens are kept."""
-    return {key: item if KEPT_KEYS.fullmatch(key) else _each_text(item, _without_paths) for key, item in config.items()}
+    """A copy of a model's or tokenizer's config with local paths cut to their last part. Tokens and labels are kept."""
+    kept = {key: item for key, item in config.items() if KEPT_KEYS.fullmatch(key)}
+    return {key: kept.get(key, item) for key, item in _each_text(config, _without_paths).items()}
 
 
 def redacted(text: str) -> str:
@@ -89,7 +95,7 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {key: _each_text(item, change) for key, item in value.items()}
+        return {key: item if key in LABEL_KEYS else _each_text(item, change) for key, item in value.items()}
     if isinstance(value, list):
         return [_each_text(item, change) for item in value]
     return value

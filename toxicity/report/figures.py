@@ -20,6 +20,16 @@ FIGURES = {
     "training.png": ReportFigure(
         "Loss and learning rate over the steps", "The smoothed loss is its mean over a twentieth of the steps."
     ),
+    "roc_by_label.png": ReportFigure(
+        "ROC curve of each label",
+        "In the order of the table: share of the comments with the label that are found against share of those without "
+        "it that get it. The dashed line is chance.",
+    ),
+    "precision_recall_by_label.png": ReportFigure(
+        "Precision and recall of each label",
+        "In the order of the table. The mark is the threshold from which on the label is given, where it lies on all "
+        "validation comments; chance is the share of the comments that have the label.",
+    ),
     "roc.png": ReportFigure(
         "ROC curve",
         "Share of the toxic comments found against share of the civil ones called toxic. The right half shows the "

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from toxicity.bench.runs import REFERENCE, benchmark_table, differing_keys, published_rows
-from toxicity.core.console import SHOWN_CHARACTERS, h_mm_ss, printable
-from toxicity.core.markdown import UNDEFINED, code_span, collapse_blank_lines, markdown_table
+from toxicity.bench.runs import REFERENCE, benchmark_table, differing_keys, mean_auc, over_labels, published_rows
+from toxicity.core.console import QUOTED_CHARACTERS, SHOWN_CHARACTERS, h_mm_ss, printable
+from toxicity.core.markdown import UNDEFINED, code_cell, code_span, collapse_blank_lines, markdown_table
+from toxicity.evaluation.calibration import LABEL_PRECISION_TARGET
 from toxicity.evaluation.identity_probe import explain_probe, probe_table, summarise_probe
-from toxicity.report import tables
+from toxicity.report import label_tables, tables
 from toxicity.report.figures import FIGURES
 
 # Enough of a comment to see why the model scored it as it did.
@@ -22,34 +25,42 @@ SHOWN_COMMENT_CHARACTERS = 400
 
 
 class Comment(NamedTuple):
-    """A validation comment with its label and the model's score, 0 to 1."""
+    """A validation comment with its label, None where nobody said, and the model's score, 0 to 1."""
 
     id: Any
     text: str
-    toxic: bool
+    toxic: bool | None
     score: float
 
 
 def report_markdown(
-    benchmark: Mapping[str, Any], pictures: Mapping[str, bytes], comments: Mapping[str, Sequence[Comment]]
+    benchmark: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+    comments: Mapping[str, Sequence[Comment]],
+    label_comments: Mapping[str, Sequence[Comment]] = MappingProxyType({}),
 ) -> str:
-    """Render `report.md`. Names of models and data, ids and comments are untrusted: they go into code spans.
+    """Render `report.md`. Names of models, data and labels, ids and comments are untrusted: they go into code spans.
 
     Args:
         benchmark: of `build_benchmark`; what is missing in it or None is left out or shown as undefined.
         pictures: the PNG files that were drawn, by their names in `FIGURES`.
         comments: by heading, such as `Most toxic`.
+        label_comments: with several labels, those with the highest scores of each label but the main one.
     """
 
     def figure(name: str) -> str:
         return f"![{FIGURES[name].title}]({name})" if name in pictures else ""
 
-    writers = {"code": code_span, "figure": figure, "table": lambda table: markdown_table(*table)}
-    return collapse_blank_lines(_render("report.md.jinja", benchmark, comments=comments, **writers))
+    writers = {"code": code_span, "cell": code_cell, "figure": figure, "table": lambda table: markdown_table(*table)}
+    texts = {"comments": comments, "label_comments": label_comments}
+    return collapse_blank_lines(_render("report.md.jinja", benchmark, **texts, **writers))
 
 
 def report_html(
-    benchmark: Mapping[str, Any], pictures: Mapping[str, bytes], comments: Mapping[str, Sequence[Comment]]
+    benchmark: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+    comments: Mapping[str, Sequence[Comment]],
+    label_comments: Mapping[str, Sequence[Comment]] = MappingProxyType({}),
 ) -> str:
     """Render `report.html`: one file, pictures and style included, that needs no script and no network.
 
@@ -61,7 +72,9 @@ def report_html(
         return Markup("<code>{}</code>").format(printable(text, width))
 
     sources = {name: f"data:image/png;base64,{base64.b64encode(data).decode()}" for name, data in pictures.items()}
-    return _render("report.html.jinja", benchmark, comments=comments, code=code, figures=FIGURES, sources=sources)
+    texts = {"comments": comments, "label_comments": label_comments}
+    writers = {"code": code, "cell": partial(code, width=QUOTED_CHARACTERS), "figures": FIGURES, "sources": sources}
+    return _render("report.html.jinja", benchmark, **texts, **writers)
 
 
 def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
@@ -78,6 +91,7 @@ def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
         benchmark=benchmark,
         protocol=benchmark["protocol"],
         metrics=metrics,
+        labels=label_tables.several_labels(metrics),
         bias=metrics.get("bias"),
         undefined=metrics.get("undefined") or {},
         calibration=benchmark.get("calibration"),
@@ -86,7 +100,11 @@ def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
         reference_model=REFERENCE["protocol"]["model"],
         same_protocol=any(not differing_keys(benchmark, row) for row in published),
         tables=tables,
+        label_tables=label_tables,
+        LABEL_PRECISION_TARGET=LABEL_PRECISION_TARGET,
         benchmark_table=benchmark_table,
+        mean_auc=mean_auc,
+        over_labels=over_labels,
         summarise_probe=summarise_probe,
         probe_table=probe_table,
         explain_probe=explain_probe,

@@ -65,9 +65,9 @@ def number(value: float | None, decimals: int = 5) -> str:
     return UNDEFINED if value is None else f"{value:.{decimals}f}"
 
 
-def interval(bounds: tuple[float, float] | None) -> str:
+def interval(bounds: tuple[float, float] | None, decimals: int = 5) -> str:
     """A confidence interval, `0.98498 to 0.99291`, or `undefined`."""
-    return UNDEFINED if bounds is None else " to ".join(map(number, bounds))
+    return UNDEFINED if bounds is None else " to ".join(number(bound, decimals) for bound in bounds)
 
 
 def percent(share: float | None) -> str:

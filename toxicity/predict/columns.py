@@ -1,0 +1,33 @@
+"""Names of the columns of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from toxicity.core.schema import ID
+
+SCORE, LABEL = "score", "label"
+
+
+def names_of_columns(others: Sequence[str], labelled: Collection[str]) -> list[str]:
+    """Names of the columns of an output: `id`, `score`, `label`, then the score and the label of each other label.
+
+    Where a name is taken, in upper or lower case, `_` is appended until it is free. Scores come before labels, so that
+    the score of `threat_label` keeps its name, and the label of `threat` gives way.
+
+    Args:
+        others: names of the labels beside the main one; they are the names of the columns of their scores.
+        labelled: those of them that have a column `NAME_label` as well.
+    """
+    taken = {ID, SCORE, LABEL}
+
+    def free(name: str) -> str:
+        while name.casefold() in taken:
+            name += "_"
+        taken.add(name.casefold())
+        return name
+
+    scores = {name: free(name) for name in others}
+    labels = {name: free(f"{name}_label") for name in others if name in labelled}
+    pairs = ((scores[name], labels.get(name)) for name in others)
+    return [ID, SCORE, LABEL, *(name for pair in pairs for name in pair if name is not None)]

@@ -1,0 +1,116 @@
+"""Tables of a run of several labels, a row for each, as the report and the model card show them.
+
+In all functions `labels` are those of `several_labels`. Names of labels are the user's: `show` makes each of them the
+text of a cell, in which nothing acts as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from toxicity.core.markdown import UNDEFINED, Table
+from toxicity.core.schema import IDENTITIES
+from toxicity.evaluation.calibration import PRECISION_TARGETS, Calibration
+from toxicity.evaluation.identity_probe import probe_table
+from toxicity.report.tables import BIAS_AUCS, interval, number, percent
+
+Labels = Mapping[str, Mapping[str, Any]]
+
+
+def several_labels(metrics: Mapping[str, Any]) -> Labels:
+    """`metrics.labels` of a benchmark, the main label first, where there are several; otherwise none."""
+    labels = metrics.get("labels") or {}
+    return labels if len(labels) > 1 else {}
+
+
+def labels_table(labels: Labels, show: Callable[[str], str]) -> Table:
+    """How well each label is told. Precision and recall are those of its threshold on the held-out half."""
+    with_score = biased(labels)
+    rows = []
+    for name, section in labels.items():
+        calibration = Calibration.from_benchmark(section.get("calibration"))
+        measured = calibration.measured or {}
+        at = {row["precision_target"]: row for row in measured.get("thresholds", [])}.get(calibration.precision_target)
+        rows.append(
+            (
+                show(name),
+                *(f"{section[count]:,}" for count in ("rows", "positives")),
+                number(section.get("auc")),
+                interval(section.get("auc_interval"), 4),
+                *(number(section.get(key), 4) for key in ("average_precision", "log_loss", "expected_calibration_error")),
+                number(measured.get("temperature"), 3),
+                number(calibration.threshold, 4),
+                *(percent((at or {}).get(share)) for share in ("precision", "recall")),
+                *([_final_score(section.get("bias"))] if with_score else []),
+            )
+        )
+    scores = ("AUC", "95 % interval", "Average precision", "Log loss", "Calibration error")
+    fitted = ("Temperature", "Threshold", "Precision", "Recall")
+    return Table(("Label", "Rows", "Positive", *scores, *fitted, *(["Final score"] if with_score else [])), rows)
+
+
+def thresholds_by_label(labels: Labels, show: Callable[[str], str]) -> Table:
+    """The thresholds of each label for the scores of `toxicity.predict`, with their recall on the held-out half."""
+    rows = []
+    for name, section in labels.items():
+        found = {row["precision_target"]: row for row in (section.get("calibration") or {}).get("thresholds", [])}
+        cells = (_threshold(found.get(target, {})) for target in PRECISION_TARGETS)
+        rows.append((show(name), *cells))
+    return Table(("Label", *(f"Precision {target:g}" for target in PRECISION_TARGETS)), rows)
+
+
+def bias_by_label(labels: Labels, show: Callable[[str], str]) -> Table:
+    """Final score and power means of each label for which they were measured."""
+    rows = []
+    for name, section in labels.items():
+        if bias := section.get("bias"):
+            means = (number(bias[key]) for key in ("final_score", *BIAS_AUCS))
+            rows.append((show(name), *means, _identities(bias)))
+    return Table(("Label", "Final score", *BIAS_AUCS.values(), "Identities counted"), rows)
+
+
+def probe_by_label(probes: Mapping[str, Mapping[str, Any] | None], show: Callable[[str], str]) -> Table:
+    """The largest shift of each label, from `probe.labels` of a benchmark, with the identity that it is of."""
+    rows = []
+    for name, probe in probes.items():
+        cells = (UNDEFINED, UNDEFINED, UNDEFINED)
+        if probe:
+            cells = probe_table(probe).rows[IDENTITIES.index(probe["largest_shift"][0])][:3]
+        rows.append((show(name), *cells))
+    return Table(("Label", "Largest shift for", "Shift", "95 % interval"), rows)
+
+
+def biased(labels: Labels) -> bool:
+    """Whether bias was measured for one of the labels."""
+    return any(section.get("bias") for section in labels.values())
+
+
+def reasons_by_label(labels: Labels) -> list[tuple[str, str, str]]:
+    """Label, measurements and reason, for what is not defined of the labels but the main one, biases left out."""
+    found = []
+    for name, section in list(labels.items())[1:]:
+        by_reason: dict[str, list[str]] = {}
+        for path, reason in (section.get("undefined") or {}).items():
+            if not path.startswith("bias."):
+                by_reason.setdefault(reason, []).append(path)
+        found += [(name, ", ".join(paths), reason) for reason, paths in by_reason.items()]
+    return found
+
+
+def _final_score(bias: Mapping[str, Any] | None) -> str:
+    """The final score, with the number of identities that it is over if not all of them."""
+    if not bias or bias["final_score"] is None:
+        return UNDEFINED
+    counted = "" if bias["identities_counted"] == len(IDENTITIES) else f" ({_identities(bias)})"
+    return f"{number(bias['final_score'])}{counted}"
+
+
+def _identities(bias: Mapping[str, Any]) -> str:
+    return f"{bias['identities_counted']} of {len(IDENTITIES)}"
+
+
+def _threshold(row: Mapping[str, Any]) -> str:
+    if row.get("threshold") is None:
+        return UNDEFINED
+    return number(row["threshold"], 4) + (f" ({percent(row['recall'])})" if row["recall"] is not None else "")

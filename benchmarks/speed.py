@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +29,7 @@ import numpy as np
 from datasets import Dataset
 
 from benchmarks.baselines import CONTENDERS
+from benchmarks.rounds import run_module
 from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
 from benchmarks.task import Task, device, timed
 from benchmarks.trainers import our_model
@@ -109,9 +109,12 @@ def main() -> None:
         f"({machine['cpu_count']} cores, torch {machine['torch']}); medians of {arguments.rounds} rounds.\n"
     )
     print_table(table)
+    found = ratios(table)
+    if vs_one := found["training_labels_vs_one"]:
+        print(f"\nThis package with {arguments.labels} labels trains at {vs_one:.3f} of its speed with one.\n")
     if scaling:
         print_growth(scaling)
-    print(json.dumps(ratios(table) | {"contenders": table, "growth": scaling, "machine": machine}))
+    print(json.dumps(found | {"contenders": table, "growth": scaling, "machine": machine}))
 
 
 def prepare(folder: Path, rows: int) -> dict[str, Any]:
@@ -139,12 +142,6 @@ def prepare(folder: Path, rows: int) -> dict[str, Any]:
 def run_contender(name: str, task: Task) -> dict[str, Any]:
     """Run one contender in a new process."""
     return run_module("benchmarks.baselines", name, str(task.save()))
-
-
-def run_module(*command: str) -> dict[str, Any]:
-    """Run a module in a new process, and return the JSON of its last line."""
-    done = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure_scaling(folder: Path, sizes: tuple[int, int]) -> dict[str, float]:

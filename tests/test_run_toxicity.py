@@ -164,7 +164,7 @@ def test_a_model_that_was_trained_is_kept_whatever_fails_afterwards(
     def fail(*arguments):
         raise MemoryError("of the probe")
 
-    monkeypatch.setattr("toxicity.training.evaluate.probe", fail)
+    monkeypatch.setattr("toxicity.training.evaluate.probe_labels", fail)
     with pytest.raises(MemoryError):
         run_main(*flags(checkpoint, comments_csv, tmp_path / "run"), "--num_train_epochs", 1)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {

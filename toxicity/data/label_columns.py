@@ -44,10 +44,15 @@ class Chosen(NamedTuple):
 
 
 class LabelNames(NamedTuple):
-    """Names of the labels to learn, the main one first. `main_is_any` if a list holds it where it holds any of them."""
+    """The labels to learn, the main one first, and how the training rows have them.
+
+    `main_is_any` if the column is one of lists, and the main label holds where any class that is toxic does;
+    `by_class` are the labels whose columns have classes of which `--positive_labels` are the toxic ones.
+    """
 
     names: tuple[str, ...] = (LABEL,)
     main_is_any: bool = False
+    by_class: tuple[str, ...] = ()
 
 
 ONE_LABEL = LabelNames()
@@ -58,19 +63,14 @@ class Labels(NamedTuple):
 
     `shares` gives for each label, the main one first, float64 from 0 to 1, null where the value is missing or bad, or
     the row is `unscored`: bool `(rows,)`. `faults` are rows that are bad, bool `(rows,)`, each with the reason.
-    `unmatched` has a sentence for each positive label that no row has. `main_is_any` is as in `LabelNames`.
+    `unmatched` has a sentence for each positive label that no row has.
     """
 
     shares: dict[str, pa.Array | pa.ChunkedArray]
     faults: list[tuple[np.ndarray, str]]
     unscored: np.ndarray
     unmatched: dict[str, str]
-    main_is_any: bool = False
-
-    @property
-    def names(self) -> LabelNames:
-        """What the labels are called."""
-        return LabelNames(tuple(self.shares), self.main_is_any)
+    names: LabelNames
 
 
 @dataclass(frozen=True)

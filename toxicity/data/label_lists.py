@@ -14,10 +14,10 @@ from toxicity.core.errors import RequestError
 from toxicity.core.label_names import MAIN_NAMES, require_label_names, synonyms_of
 from toxicity.core.schema import LABEL, letters_of, polarity
 from toxicity.data.label_columns import FLAG, LabelNames, Labels, Request
-from toxicity.data.labels import MISSING_TARGET, key_of, tell_toxic, values_of_label, with_rows
+from toxicity.data.labels import MISSING_TARGET, NO_LABEL, key_of, tell_toxic, values_of_label, with_rows
 from toxicity.data.readers.base import text_as_bytes
 from toxicity.data.text import decoded
-from toxicity.data.values import Values, as_text, plain_shares
+from toxicity.data.values import PAIRS, Values, as_text, plain_shares
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ def read_lists(column: pa.ChunkedArray, source: str, name: str, request: Request
     classes, codes = _classes(elements, values)
     row_of = np.repeat(np.arange(rows), lengths)
     counts = {name: len(np.unique(row_of[codes == code])) for code, name in enumerate(classes)}
+    counts = dict(sorted(counts.items()))
     toxic, unmatched = _toxic_classes(counts, where, request.positive_labels)
     tell_toxic(where, counts, set(toxic))
     held = {letters_of(name): _any(row_of[codes == classes.index(name)], rows) for name in toxic}
@@ -79,13 +80,13 @@ def read_lists(column: pa.ChunkedArray, source: str, name: str, request: Request
         )
     undecodable = _any(row_of[values.undecodable], rows)
     bad = missing | undecodable
-    faults = [(missing, MISSING_TARGET), (undecodable, "the target is not UTF-8")]
+    faults = [(missing, MISSING_TARGET if len(holds) == 1 else NO_LABEL), (undecodable, "a label is not UTF-8")]
     return Labels(
         {name: pa.array(where_it_holds.astype(np.float64), mask=bad) for name, where_it_holds in holds.items()},
         [(faulty, reason) for faulty, reason in faults if faulty.any()],
         np.zeros(rows, dtype=bool),
         unmatched,
-        labels.main_is_any,
+        labels,
     )
 
 
@@ -98,7 +99,8 @@ def _any(numbers: np.ndarray, rows: int) -> np.ndarray:
 
 def _refuse_vectors(values: Values, lengths: np.ndarray, where: str) -> None:
     numbers = values.numbers[values.present]
-    if len(lengths) and lengths.min() == lengths.max() > 1 and ((numbers >= 0) & (numbers <= 1)).all():
+    shares = ((numbers >= 0) & (numbers <= 1)).all() or PAIRS[0].keys() >= set(map(str.casefold, values.words or "?"))
+    if shares and len(lengths) and lengths.min() == lengths.max() > 1:
         raise RequestError(
             f"{where} holds lists of {lengths[0]} numbers, and nothing says which of them is which label. Give each "
             f"label a column of its own, and name these columns with {FLAG}."

@@ -33,6 +33,7 @@ MOST_SPELLINGS = 20
 LEAST_DIFFERENT_PERCENTS = 5
 MOST_VALUES_SHOWN = 10
 MISSING_TARGET = "the target is missing"
+NO_LABEL = "no label has a value"
 # What names the column of a label.
 ONE_COLUMN = "--label_column_name"
 
@@ -103,10 +104,10 @@ def values_of_label(column: pa.ChunkedArray, where: str, flag: str = ONE_COLUMN)
     values = read_values(column)
     if values is None:
         kind = kind_of(column)
-        lists = f" {flag} with the name of this column alone reads lists of classes." if "list<" in kind else ""
+        lists = " Lists of classes are read where --label_column_names names that column alone."
         raise RequestError(
             f"{where} holds no toxicity but {kind}. Name another with {flag}, "
-            f"with one number or name of a class in each row.{lists}"
+            f"with one number or name of a class in each row.{lists if 'list<' in kind else ''}"
         )
     return values
 

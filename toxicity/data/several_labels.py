@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
@@ -13,14 +13,18 @@ import pyarrow.compute as pc
 from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import LABEL, LABEL_LISTS, SUBTYPES, TARGET, polarity
-from toxicity.data.label_columns import FLAG, Labels, Request, labels_in
+from toxicity.data.label_columns import FLAG, LabelNames, Labels, Request, labels_in
 from toxicity.data.label_lists import as_single_values, read_lists
-from toxicity.data.labels import shares_of, toxicity_of, values_of_label, without
+from toxicity.data.labels import (
+    NO_LABEL,
+    key_of,
+    shares_of,
+    toxicity_of,
+    values_of_label,
+    with_rows,
+    without,
+)
 from toxicity.data.values import Values, plain_shares
-
-NO_LABEL = "no label has a value"
-
-logger = logging.getLogger(__name__)
 
 
 def read_labels(table: pa.Table, source: str, request: Request) -> Labels:
@@ -44,60 +48,88 @@ def read_labels(table: pa.Table, source: str, request: Request) -> Labels:
     if len(columns) > 1:
         read = {label: table[column] for label, column in columns.items()}
         names = {label: request.name_of(column) for label, column in columns.items()}
-        return _read_several(read, names, source, request.positive_labels)
+        return _read_several(read, names, source, request)
     subtypes = {subtype: table[subtype] for subtype in SUBTYPES if subtype in table.column_names}
     column = table[TARGET] if column is None else column
     toxicity = toxicity_of(column, source, name, request.positive_labels, subtypes)
-    return Labels(dict.fromkeys(columns, toxicity.shares), *toxicity[1:])
+    return Labels(dict.fromkeys(columns, toxicity.shares), *toxicity[1:], LabelNames(tuple(columns)))
 
 
 def _read_several(
     columns: Mapping[str, pa.ChunkedArray],
     names: Mapping[str, str],
     source: str,
-    positive_labels: Sequence[str] | None,
+    request: Request,
 ) -> Labels:
     """Read several labels, each by its own column; `names` are the columns' in the source.
 
-    The positive labels are those of all columns whose values are not plain shares.
+    For the positive labels see `_by_class`.
     """
-    plain = {label: _plain(column, names[label]) for label, column in columns.items()}
+    known = () if request.known is None else request.known.by_class
+    plain = {label: None if label in known else _plain(column, names[label]) for label, column in columns.items()}
     where = {label: f"{source}: the column {quoted(name)}" for label, name in names.items()}
     others = {
         label: values_of_label(column, where[label], FLAG) for label, column in columns.items() if plain[label] is None
     }
     unscored = _unscored(others.values(), [column for column in plain.values() if column is not None])
+    others = {label: without(values, unscored) for label, values in others.items()}
+    by_class, unmatched = _by_class(others, names, source, request)
     shares: dict[str, pa.Array | pa.ChunkedArray] = {}
     faults: list[tuple[np.ndarray, str]] = []
-    unmatched: list[dict[str, str]] = []
     for label, column in plain.items():
         if column is not None:
             shares[label] = column
             continue
-        values, is_civil = without(others[label], unscored), polarity(names[label]) is False
-        positive = positive_labels if is_civil or not _are_shares(values) else None
-        what = f"the label {quoted(label)}"
-        read, bad, nowhere = shares_of(values, where[label], positive, is_civil, what, FLAG)
+        positive, what = request.positive_labels if label in by_class else None, f"the label {quoted(label)}"
+        read, bad, _ = shares_of(others[label], where[label], positive, _is_civil(names[label]), what, FLAG)
         shares[label] = pa.array(read, mask=np.isnan(read))
         faults += [(rows, reason) for rows, reason in bad if rows.any()]
-        unmatched += [nowhere] if positive else []
-    if positive_labels and not unmatched:
-        raise RequestError(
-            f"{source}: all labels are numbers from 0 to 1, which are toxic from 0.5 on: leave --positive_labels out, "
-            "as it names classes."
-        )
-    known = reduce(np.logical_or, [rows for rows, _ in faults], unscored)
+    told = reduce(np.logical_or, [rows for rows, _ in faults], unscored)
     missing = reduce(np.logical_and, [pc.is_null(column).to_numpy(zero_copy_only=False) for column in shares.values()])
-    if (nothing := missing & ~known).any():
+    if (nothing := missing & ~told).any():
         faults.append((nothing, NO_LABEL))
-    nowhere = set.intersection(*map(set, unmatched)) if unmatched else set()
-    return Labels(shares, faults, unscored, {label: unmatched[0][label] for label in sorted(nowhere)})
+    return Labels(shares, faults, unscored, unmatched, LabelNames(tuple(columns), by_class=by_class))
+
+
+def _by_class(
+    columns: Mapping[str, Values], names: Mapping[str, str], source: str, request: Request
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The labels that the positive labels are for, and a sentence for each of these that no row has.
+
+    They are for the columns that hold one of them, but for those of plain shares; in other rows than those to train on
+    for the same labels as there.
+    """
+    if not request.positive_labels:
+        return (), {}
+    if request.known is not None:
+        labels = [*request.known.by_class]
+    else:
+        labels = [label for label, values in columns.items() if _is_civil(names[label]) or not _are_shares(values)]
+        if not labels:
+            raise RequestError(
+                f"{source}: all labels are numbers from 0 to 1, which are toxic from 0.5 on: leave --positive_labels "
+                "out, as it names classes."
+            )
+    counts = {label: columns[label].counts() for label in labels}
+    keys = {label: set(map(key_of, counts[label])) for label in labels}
+    wanted = {key_of(value): value for value in request.positive_labels}
+    values = with_rows(sum(map(Counter, counts.values()), Counter()))
+    unmatched = {
+        value: f"{source}: the labels hold {values}, and nowhere {quoted(value)}, as --positive_labels has."
+        for key, value in wanted.items()
+        if key not in set().union(*keys.values())
+    }
+    return tuple(label for label in labels if request.known is not None or keys[label] & wanted.keys()), unmatched
+
+
+def _is_civil(name: str) -> bool:
+    """Whether the name of a column says that it is about civil comments."""
+    return polarity(name) is False
 
 
 def _plain(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray | None:
     """The column where its values are shares as they stand, with nothing to tell about them."""
-    told = pa.types.is_boolean(column.type) or polarity(name) is False
-    return None if told else plain_shares(column)
+    return None if pa.types.is_boolean(column.type) or _is_civil(name) else plain_shares(column)
 
 
 def _are_shares(values: Values) -> bool:

@@ -1,34 +1,11 @@
-import matplotlib
-import matplotlib.image
 import numpy as np
 import pytest
 from example_run import BIAS, CALIBRATION, LOG_HISTORY, NOTHING_DEFINED, PROBE
-from matplotlib.text import Text
 
-from toxicity.bench.picture import STYLE
 from toxicity.evaluation.calibration import Calibration
 from toxicity.report import identity_plots, plots
 
 METRICS = {"auc": 0.96, "auc_interval": [0.95, 0.97], "average_precision": 0.8}
-
-
-@pytest.fixture
-def drawn(tmp_path):
-    """Call it with a function and its arguments: the texts of the picture, after looking at its pixels."""
-
-    def call(draw, *arguments):
-        path = tmp_path / "picture.png"
-        with matplotlib.rc_context(fname=STYLE):
-            figure = draw(*arguments)
-            figure.savefig(path)
-        pixels = matplotlib.image.imread(path)[..., :3]
-        assert pixels.std() > 0.01
-        # A text that is cut would leave ink on the edge.
-        edges = [pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]]
-        assert all(edge.min() > 0.95 for edge in edges), "nothing is cut"
-        return {text.get_text() for text in figure.findobj(Text)}
-
-    return call
 
 
 def scored(rows, seed=0):

@@ -6,10 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 
 from toxicity.bench.runs import published_rows
-from toxicity.core.schema import IDENTITIES, LABEL, label_column
+from toxicity.core.schema import IDENTITIES, LABEL, TARGET, label_column
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import TONES
 from toxicity.evaluation.label_metrics import judge_labels
@@ -117,18 +118,20 @@ def labelled_run(names, rows=800, shares=None, seed=0, identities=IDENTITIES):
         logits[:, place] = rng.normal(-3.5 + 4.2 * (targets[:, place] == 1), 1.4 + 0.1 * place)
     mentions = {name: np.where(rng.random(rows) < 0.1, 0.8, 0.0) for name in identities}
     metrics, calibrations = judge_labels(logits, targets, names, mentions, seed)
-    found = {name: PROBE for name in names}
-    evaluation = Evaluation(logits, metrics, calibrations, PROBE | ({"labels": found} if len(names) > 1 else {}))
-    validation = Dataset.from_dict(
+    probe = PROBE | ({"labels": dict.fromkeys(names, PROBE)} if len(names) > 1 else {})
+    evaluation = Evaluation(logits, metrics, calibrations, probe)
+    columns = pa.table(
         {
-            "id": range(rows),
+            "id": np.arange(rows),
             "text": [f"comment {row}, as somebody wrote it" for row in range(rows)],
-            "target": [*targets[:, 0]],
-            **{label_column(name): targets[:, place] for place, name in enumerate(names[1:], 1)},
+            **{
+                label_column(name) if place else TARGET: pa.array(targets[:, place], from_pandas=True)
+                for place, name in enumerate(names)
+            },
         }
     )
     protocol = {"validation_rows": rows, "labels": list(names), "dataset": "train.csv"}
-    return validation, evaluation, benchmark(evaluation=evaluation, **protocol)
+    return Dataset(columns), evaluation, benchmark(evaluation=evaluation, **protocol)
 
 
 def full_benchmark():

@@ -37,7 +37,7 @@ def code_span(text: str, width: int = SHOWN_CHARACTERS) -> str:
 
 
 def code_cell(text: str, width: int = QUOTED_CHARACTERS) -> str:
-    """Untrusted text as a code span for a cell of a table: without the bars and backticks that would end one of them."""
+    """Untrusted text as a code span for a cell of a table, without the bars and backticks that would end one."""
     return f"`{printable(text, width).replace('`', chr(39)).replace('|', '¦').strip() or ' '}`"
 
 

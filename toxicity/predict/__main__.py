@@ -29,7 +29,7 @@ SCORING_FLAGS = (
     *("output_format", "submission", "id_column_name", "precision_target", "mixed_precision", "runtime"),
     "on_bad_rows",
 )
-EXPORT_FLAGS = ("label_column_name",)
+EXPORT_FLAGS = ("label_column_name", "label_column_names")
 # Endings of names that are taken for that of a file → the format to ask for instead.
 FORMATS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl"}
 
@@ -73,6 +73,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text_column_name", help="column of the comment; else text or comment_text")
     parser.add_argument("--id_column_name", help="column of the id; else id, or rows are numbered from 0")
     parser.add_argument("--label_column_name", help="column of the toxicity that an export is measured on")
+    parser.add_argument(
+        "--label_column_names", nargs="+", help="columns of several labels that it is measured on, the main one first"
+    )
     parser.add_argument("--delimiter", help="what separates the columns of CSV files; else it is found out")
     parser.add_argument(
         "--encoding", help="character encoding of CSV and JSON files; else by its byte order mark, or UTF-8"

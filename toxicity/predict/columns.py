@@ -1,12 +1,14 @@
-"""Names of the columns of scores."""
+"""Names of the columns of scores, and which label of a model a column of another file is."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from toxicity.core.schema import ID
+from toxicity.core.schema import ID, NAMES, SUBTYPES
 
 SCORE, LABEL = "score", "label"
+# Names of the same label in the competitions of 2018 and 2019.
+SAME_LABEL = (("toxic", "toxicity"), *(NAMES[subtype] for subtype in SUBTYPES))
 
 
 def names_of_columns(others: Sequence[str], labelled: Collection[str]) -> list[str]:
@@ -31,3 +33,17 @@ def names_of_columns(others: Sequence[str], labelled: Collection[str]) -> list[s
     labels = {name: free(f"{name}_label") for name in others if name in labelled}
     pairs = ((scores[name], labels.get(name)) for name in others)
     return [ID, SCORE, LABEL, *(name for pair in pairs for name in pair if name is not None)]
+
+
+def label_called(column: str, labels: Sequence[str]) -> int | None:
+    """The number of the label that has a column's name, in upper or lower case, or in the other competition.
+
+    None if there is none; of several, the one of exactly that name.
+    """
+    name = column.strip().casefold()
+    names = next((names for names in SAME_LABEL if name in names), ())
+    folded = [label.strip().casefold() for label in labels]
+    for candidate, known in ((column, labels), *((candidate, folded) for candidate in (name, *names))):
+        if candidate in known:
+            return list(known).index(candidate)
+    return None

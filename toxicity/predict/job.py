@@ -56,9 +56,9 @@ def _export(arguments: argparse.Namespace) -> None:
     from toxicity.predict.export.comments import SAMPLE
     from toxicity.predict.export.compare import export_and_compare
 
-    columns = {"text_column_name": arguments.text_column_name, "label_column_name": arguments.label_column_name}
-    layout = {"delimiter": arguments.delimiter, "encoding": arguments.encoding}
-    labelled = DataArguments(train_file=arguments.input[0], **columns, **layout) if arguments.input else SAMPLE
+    names = ("text_column_name", "label_column_name", "label_column_names", "delimiter", "encoding")
+    given = {name: getattr(arguments, name) for name in names}
+    labelled = DataArguments(train_file=arguments.input[0], **given) if arguments.input else SAMPLE
     toxic_label = arguments.toxic_label or ()
     export_and_compare(
         arguments.model, arguments.model_revision, arguments.output, labelled, toxic_label, arguments.export

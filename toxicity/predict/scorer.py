@@ -259,6 +259,10 @@ class Scorer:
         # Before the sigmoid, which makes 0 or 1 of an infinite one.
         if reason := why_not_finite(logits, self.mixed_precision):
             raise RequestError(reason)
+        return self.probabilities_of(logits)
+
+    def probabilities_of(self, logits: np.ndarray) -> np.ndarray:
+        """What `probabilities` returns for logits of the model, float `(rows, labels)`."""
         selected = self.labels.pick(logits)
         probabilities = Calibration().probability(selected)
         for column, calibration in enumerate(self.calibrations.values()):

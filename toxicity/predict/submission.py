@@ -9,18 +9,17 @@ from typing import NamedTuple, TypeVar
 
 from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
-from toxicity.core.schema import ID, NAMES, SUBTYPES
+from toxicity.core.schema import ID
 from toxicity.data.addresses import DataFile, list_data_files, local_copy
 from toxicity.data.readers.files import read_windows
 from toxicity.data.readers.names import is_readable, stem_of
+from toxicity.predict.columns import label_called
 
 SAMPLE = "sample_submission"
 PREDICTION = "prediction"  # the score of the main label
 # Column → what it holds, as `submission_columns` returns it.
 FORM_OF_2019 = {ID: 0, PREDICTION: 1}
 LABELS_2018 = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
-# Names of the same label in the competitions of both years.
-SAME_LABEL = (("toxic", "toxicity"), *(NAMES[subtype] for subtype in SUBTYPES))
 
 File = TypeVar("File", bound=DataFile)
 
@@ -107,10 +106,12 @@ def submission_columns(
     Raises:
         RequestError: if the sample has no column of ids, or others that the model has no label for.
     """
-    has_all = all(_label_called(name, labels) is not None for name in LABELS_2018)
+    has_all = all(label_called(name, labels) is not None for name in LABELS_2018)
     asked = sample.columns if sample else (ID, *LABELS_2018) if has_all else tuple(FORM_OF_2019)
     ids = [name for name in asked if name.casefold() in {ID, (id_name or ID).casefold()}][:1]
-    places = {name: _label_called(name, labels) for name in asked if name not in ids}
+    places = {name: label_called(name, labels) for name in asked if name not in ids}
+    if places.get(PREDICTION, 0) is None:
+        places[PREDICTION] = 0
     if sample and not ids:
         shown = ", ".join(map(quoted, asked))
         raise RequestError(f"{sample.address} has the columns {shown}, and none of ids, {quoted(id_name or ID)}.")
@@ -131,15 +132,3 @@ def submission_columns(
         else f"as the model {has} of the competition of 2018. Another's {SAMPLE}.csv can be named as --submission FILE."
     )
     return columns, f"The submission has the columns {', '.join(told)}, {why}"
-
-
-def _label_called(column: str, labels: Sequence[str]) -> int | None:
-    """The number of the label that a column of a submission asks for; None if there is none."""
-    name = column.casefold()
-    names = next((names for names in SAME_LABEL if name in names), ())
-    folded = [label.strip().casefold() for label in labels]
-    for candidates, known in (((column,), labels), ((name, *names), folded)):
-        for candidate in candidates:
-            if candidate in known:
-                return list(known).index(candidate)
-    return 0 if name == PREDICTION else None

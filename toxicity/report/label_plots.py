@@ -77,7 +77,7 @@ def _small_multiples(
     xlabel: str,
     ylabel: str,
 ) -> Figure:
-    """A panel for each label, which `draw` fills, returning the number for its title, if it has rows of both classes."""
+    """A panel for each label, which `draw` fills, if there are rows of both classes, and says what its title adds."""
     # As few rows as fit, and then as few columns: 5 labels are 3 and 2, not 4 and 1.
     rows = ceil(len(judged) / MOST_COLUMNS)
     columns = max(2, ceil(len(judged) / rows))

@@ -38,7 +38,10 @@ def labels_table(labels: Labels, show: Callable[[str], str]) -> Table:
                 *(f"{section[count]:,}" for count in ("rows", "positives")),
                 number(section.get("auc")),
                 interval(section.get("auc_interval"), 4),
-                *(number(section.get(key), 4) for key in ("average_precision", "log_loss", "expected_calibration_error")),
+                *(
+                    number(section.get(key), 4)
+                    for key in ("average_precision", "log_loss", "expected_calibration_error")
+                ),
                 number(measured.get("temperature"), 3),
                 number(calibration.threshold, 4),
                 *(percent((at or {}).get(share)) for share in ("precision", "recall")),

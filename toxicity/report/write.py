@@ -75,7 +75,9 @@ def write_report(
 
     print(f"\n{markdown_table(*benchmark_table([benchmark]))}\n")
     if labels := several_labels(benchmark["metrics"]):
-        told = (f"{printable(name, QUOTED_CHARACTERS)} {number(section.get('auc'))}" for name, section in labels.items())
+        told = (
+            f"{printable(name, QUOTED_CHARACTERS)} {number(section.get('auc'))}" for name, section in labels.items()
+        )
         print(f"Mean AUC {mean_auc(benchmark['metrics'])}: {', '.join(told)}\n")
     scores = scores[:, 0]
     for name, row in (("Most", scores.argmax()), ("Least", scores.argmin())):

@@ -16,7 +16,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from toxicity.core.errors import RunFailure
-from toxicity.core.schema import TOXIC_THRESHOLD
+from toxicity.core.schema import LABEL, TOXIC_THRESHOLD
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.label_metrics import label_aucs
@@ -63,7 +63,9 @@ class ToxicityTrainer(PartsTrainer):
         **options: Any,
     ) -> None:
         evaluated: TokenRows = options["eval_dataset"]
-        self.names_of_labels = tuple(model.config.id2label.values())[: evaluated.labels.shape[1]]
+        config = getattr(model, "config", None)
+        names = (LABEL,) if config is None else tuple(config.id2label.values())
+        self.names_of_labels = names[: evaluated.labels.shape[1]]  # those of auxiliary targets follow
         if args.later_negatives != 1:
             args.max_steps = steps_with_later_negatives(args, _highest_labels(options["train_dataset"]))
         require_measurable(args.metric_for_best_model, self.names_of_labels, evaluated.labels)

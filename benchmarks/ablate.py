@@ -108,7 +108,8 @@ def main() -> None:
         flags = RUNS[first]
         print(
             f"{flags['max_train_samples']:,} comments to train on, {flags['max_eval_samples']:,} to validate on, "
-            f"epochs: {flags['num_train_epochs']}, seeds: {', '.join(map(str, arguments.seeds))}.\n"
+            f"epochs: {flags['num_train_epochs']}, seeds: {', '.join(map(str, arguments.seeds))}"
+            f"{'; all runs: ' if more else ''}{' '.join(more)}.\n"
         )
         print(f"{markdown_table(('', 'AUC, mean', 'of each seed', f'against {first}', 'time'), table(rows))}\n")
     print(json.dumps(summary(rows_of[0])))

@@ -1,12 +1,14 @@
 """Ablation of the training options on the sample: one option at a time, three seeds.
 
     make ablate
+    make ablate ABLATE_OPTIONS="--train_file train.csv --label_column_names toxic threat insult"    # several labels
 
 Options that act in later epochs are measured on fewer comments and three epochs. Every seed is a round in which each
 option trains once. The AUC is the mean over the seeds; the time is the median of the ratios to the run of the same seed
 without the option. An option counts as better only if its mean gain exceeds the largest difference between two seeds,
 with it or without. Finished runs are kept in `runs/ablate`, so that an interrupted ablation continues; remove the
-folder to measure everything again, as after a change of the code. The last line of standard output is JSON.
+folder to measure everything again, as after a change of the code. Flags that this command does not know are those of
+`run_toxicity.py` for all runs. With several labels the AUC is their mean. The last line of standard output is JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -78,7 +80,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="by default all")
     parser.add_argument("--at_once", type=int, default=1, help="runs at the same time, each on its share of the cores")
-    arguments = parser.parse_args()
+    arguments, more = parser.parse_known_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     tables = [
         [first, *(name for name in others if name in arguments.runs)]
@@ -94,7 +96,7 @@ def main() -> None:
     def train(run: tuple[str, int]) -> dict[str, Any]:
         cores = free_cores.get()
         try:
-            return result_of(*run, arguments.folder, cores)
+            return result_of(*run, arguments.folder, cores, more)
         finally:
             free_cores.put(cores)
 
@@ -112,7 +114,7 @@ def main() -> None:
     print(json.dumps(summary(rows_of[0])))
 
 
-def result_of(name: str, seed: int, folder: Path, cores: set[int] | None) -> dict[str, Any]:
+def result_of(name: str, seed: int, folder: Path, cores: set[int] | None, more: Sequence[str] = ()) -> dict[str, Any]:
     """Train, or read the result from `folder` if this run was done before with the same flags and recipe.
 
     Args:
@@ -120,9 +122,11 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None) -> dic
         seed: of the run.
         folder: where results are kept.
         cores: CPUs to run on; None for all.
+        more: further flags and values.
 
     Returns:
-        `auc` and `training_seconds`, with the `flags` and the `recipe` that they belong to.
+        `auc` (of several labels the mean) and `training_seconds`, with the `flags`, the `recipe` and `more` that they
+        belong to.
 
     Raises:
         RunFailure: if the run fails, with the end of its log.
@@ -133,13 +137,13 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None) -> dic
     kept = folder / f"{stem}.json"
     if kept.exists():
         result = json.loads(kept.read_text())
-        if (result["flags"], result["recipe"]) == (flags, recipe):
+        if (result["flags"], result["recipe"], result.get("more", [])) == (flags, recipe, list(more)):
             return result
     print(f"seed {seed}: {name}\n", end="", file=sys.stderr)  # one write, as other threads print too
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_cpu_threads_per_process", "1"]
     command += ["--config_file", "accelerate_configs/cpu.yaml", "run_toxicity.py", str(RECIPE)]
     command += [part for flag, value in flags.items() for part in (f"--{flag}", str(value))]
-    command += ["--output_dir", str(folder / stem)]
+    command += [*more, "--output_dir", str(folder / stem)]
     if cores:
         # Sets the affinity of this thread, which the new process inherits.
         os.sched_setaffinity(0, cores)
@@ -147,10 +151,12 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None) -> dic
     if done.returncode:
         raise RunFailure(f"{' '.join(command)}\nended with exit code {done.returncode}: {done.stderr[-2000:]}")
     benchmark = json.loads(done.stdout.splitlines()[-1])
+    metrics = benchmark["metrics"]
     result = {
         "flags": flags,
         "recipe": recipe,
-        "auc": benchmark["metrics"]["auc"],
+        "more": list(more),
+        "auc": metrics.get("mean_auc", metrics["auc"]),
         "training_seconds": benchmark["timing"]["training_seconds"],
     }
     kept.write_text(json.dumps(result))

@@ -1,7 +1,12 @@
-"""Interleaved timing: every round runs each contender once, so that a disturbance of the machine meets all of them."""
+"""Interleaved timing: every round runs each contender once, so that a disturbance of the machine meets all of them.
+
+Contenders that would disturb each other run in processes of their own.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -31,3 +36,9 @@ def time_in_rounds(
             results[name] = run()
             seconds[name].append(time.perf_counter() - started)
     return {name: median(values) for name, values in seconds.items()}, results
+
+
+def run_module(*command: str) -> dict[str, Any]:
+    """Run a module in a new process, and return the JSON of its last line."""
+    done = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])

@@ -2,6 +2,7 @@
 
     make bench-speed                              # 40 minutes on two cores
     python -m benchmarks.speed --quick            # minutes, to see that it works
+    python -m benchmarks.speed --labels 7         # this package with 7 labels against itself with one
     python -m benchmarks.speed --model_shape bert-base --rows 8000     # on a GPU; random weights
 
 Every round runs all contenders, one after the other, each in a process of its own: it trains one epoch on the same
@@ -17,7 +18,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +29,7 @@ import numpy as np
 from datasets import Dataset
 
 from benchmarks.baselines import CONTENDERS
+from benchmarks.rounds import run_module
 from benchmarks.sample import MAX_SEQ_LENGTH, sample_tokenizer
 from benchmarks.task import Task, device, timed
 from benchmarks.trainers import our_model
@@ -51,6 +52,7 @@ LABELS = {
     "ours": "(f) this package",
     "ours_one_share": "(g) this package, each batch as one share",
     "ours_compiled": "(h) this package, compiled",
+    "ours_labels": "(i) this package, as many labels as --labels",
 }
 # The published way costs the same for every row, as all are padded to 220: it is timed on the first of them.
 PUBLISHED_ROWS = 256
@@ -70,13 +72,19 @@ def main() -> None:
         "--contenders",
         nargs="+",
         choices=CONTENDERS,
-        # Elsewhere than on a CPU a batch is always one share.
-        default=[name for name in LABELS if name != "ours_compiled" and (on_cpu or name != "ours_one_share")],
+        help="by default all that need no other flag, or with --labels `ours` and `ours_labels`",
     )
+    parser.add_argument("--labels", type=int, default=1, help="of `ours_labels`, which train at once")
     parser.add_argument("--quick", action="store_true", help="few rows, one round: to see that it works")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rows, arguments.rounds, arguments.growth_rows = 96, 1, (1_000, 4_000)
+    if arguments.contenders is None:
+        # Elsewhere than on a CPU a batch is always one share.
+        left_out = {"ours_compiled", "ours_labels"} | (set() if on_cpu else {"ours_one_share"})
+        arguments.contenders = [name for name in LABELS if name not in left_out]
+        if arguments.labels > 1:
+            arguments.contenders = ["ours", "ours_labels"]
     prepare_process()
     datasets.disable_progress_bars()
     machine = describe_machine(device(), 1)
@@ -89,8 +97,9 @@ def main() -> None:
         for round_number in range(1, arguments.rounds + 1):
             for name in arguments.contenders:
                 print(f"round {round_number} of {arguments.rounds}: {LABELS[name]}", file=sys.stderr)
-                results[name].append(run_contender(name, dataclasses.replace(task, seed=round_number)))
-        scaling = measure_scaling(Path(folder), arguments.growth_rows)
+                labels = arguments.labels if name == "ours_labels" else 1
+                results[name].append(run_contender(name, dataclasses.replace(task, seed=round_number, labels=labels)))
+        scaling = measure_scaling(Path(folder), arguments.growth_rows) if arguments.labels == 1 else None
         encoder = encoder_of(our_model(task))
 
     table = summarise(results, tokens, encoder)
@@ -100,8 +109,12 @@ def main() -> None:
         f"({machine['cpu_count']} cores, torch {machine['torch']}); medians of {arguments.rounds} rounds.\n"
     )
     print_table(table)
-    print_growth(scaling)
-    print(json.dumps(ratios(table) | {"contenders": table, "growth": scaling, "machine": machine}))
+    found = ratios(table)
+    if vs_one := found["training_labels_vs_one"]:
+        print(f"\nThis package with {arguments.labels} labels trains at {vs_one:.3f} of its speed with one.\n")
+    if scaling:
+        print_growth(scaling)
+    print(json.dumps(found | {"contenders": table, "growth": scaling, "machine": machine}))
 
 
 def prepare(folder: Path, rows: int) -> dict[str, Any]:
@@ -129,12 +142,6 @@ def prepare(folder: Path, rows: int) -> dict[str, Any]:
 def run_contender(name: str, task: Task) -> dict[str, Any]:
     """Run one contender in a new process."""
     return run_module("benchmarks.baselines", name, str(task.save()))
-
-
-def run_module(*command: str) -> dict[str, Any]:
-    """Run a module in a new process, and return the JSON of its last line."""
-    done = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure_scaling(folder: Path, sizes: tuple[int, int]) -> dict[str, float]:
@@ -197,9 +204,9 @@ def ratios(table: dict[str, dict[str, float]]) -> dict[str, float | None]:
     """
     ours = table.get("ours", {})
 
-    def ratio(phase: str, other: str) -> float | None:
-        rate = table.get(other, {}).get(f"{phase}_rows_per_second")
-        return ours[f"{phase}_rows_per_second"] / rate if rate and ours else None
+    def ratio(phase: str, other: str, of: str = "ours") -> float | None:
+        rates = [table.get(name, {}).get(f"{phase}_rows_per_second") for name in (of, other)]
+        return rates[0] / rates[1] if all(rates) else None
 
     with_tokenizer = None
     if ours and "pipeline" in table:
@@ -215,6 +222,8 @@ def ratios(table: dict[str, dict[str, float]]) -> dict[str, float | None]:
         "scoring_vs_hf_dynamic": ratio("scoring", "hf_dynamic"),
         "scoring_vs_hf_best": ratio("scoring", "hf_best"),
         "scoring_vs_pipeline": with_tokenizer,
+        "training_labels_vs_one": ratio("training", "ours", of="ours_labels"),
+        "scoring_labels_vs_one": ratio("scoring", "ours", of="ours_labels"),
         "training_mfu": ours.get("training_mfu"),
         "scoring_mfu": ours.get("scoring_mfu"),
         # That of attention: linear layers compute none.

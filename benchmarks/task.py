@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 import transformers
 from datasets import Dataset
@@ -20,8 +21,10 @@ from benchmarks.memory import process_memory
 from benchmarks.random_rows import padding_tokenizer
 from benchmarks.sample import sample_tokenizer
 from toxicity.core.arguments import ModelArguments
+from toxicity.core.schema import LABEL
 from toxicity.hardware.process import prepare_process
 from toxicity.models.classifier import SAMPLE_MODEL
+from toxicity.training.targets import add_columns
 
 BATCH_SIZE = 32
 # Models with random weights, by their shape; what is not said is as in BERT-base.
@@ -52,6 +55,7 @@ class Task:
         eval_batch_size: rows that are scored at a time, where nothing else decides it.
         random_tokens: whether the rows are of `random_rows`, so that there is no text and no need of a tokenizer.
         limit: most rows of a dataset that are used; None for all.
+        labels: of this package's model.
     """
 
     folder: str
@@ -63,6 +67,7 @@ class Task:
     eval_batch_size: int = BATCH_SIZE
     random_tokens: bool = False
     limit: int | None = None
+    labels: int = 1
 
     @property
     def warm_up_rows(self) -> int:
@@ -82,7 +87,9 @@ class Task:
 
     def random_config(self) -> BertConfig:
         """Config of a model with random weights."""
-        config = BertConfig(num_labels=1, problem_type="multi_label_classification", **SHAPES[self.model_shape])
+        config = BertConfig(
+            num_labels=self.labels, problem_type="multi_label_classification", **SHAPES[self.model_shape]
+        )
         if self.config_overrides:
             config.update_from_string(self.config_overrides)
         return config
@@ -95,6 +102,24 @@ class Task:
         """Load a dataset of the folder."""
         rows = Dataset.load_from_disk(str(Path(self.folder) / split))
         return rows if self.limit is None else rows.select(range(min(len(rows), self.limit)))
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the labels of this package's model."""
+        return [LABEL, *(f"label {number}" for number in range(2, self.labels + 1))]
+
+    def with_more_labels(self, rows: Dataset) -> Dataset:
+        """The rows with as many labels as this task has.
+
+        Those after the first are that one, wrong in one row in ten and unknown in another: they only cost time.
+        """
+        if self.labels == 1:
+            return rows
+        rng = np.random.default_rng(self.seed)
+        first = np.array(rows["labels"][:], dtype=np.float32)[:, None]
+        chance = rng.random((len(rows), self.labels - 1))
+        others = np.where(chance < 0.1, 1 - first, np.where(chance < 0.2, np.float32(np.nan), first))
+        return add_columns(rows.remove_columns("labels"), {"labels": np.concatenate([first, others], axis=1)})
 
 
 class Stopwatch(TrainerCallback):

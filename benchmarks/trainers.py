@@ -18,6 +18,7 @@ from toxicity.hardware.timing import PhaseClock
 from toxicity.models.classifier import load_model, load_tokenizer
 from toxicity.models.padding_free import make_padding_free
 from toxicity.training.batching import EpochSampler
+from toxicity.training.losses import LossOptions
 from toxicity.training.trainer import ToxicityTrainer
 
 # That of the sample recipe, for all contenders.
@@ -40,7 +41,7 @@ def our_model(task: Task) -> PreTrainedModel:
     """The same weights in a model that takes packed batches."""
     if task.model_shape == "minilm":
         set_seed(task.seed)
-        return load_model(task.minilm, load_tokenizer(task.minilm, MAX_SEQ_LENGTH)[0])
+        return load_model(task.minilm, load_tokenizer(task.minilm, MAX_SEQ_LENGTH, labels=task.label_names)[0])
     model = stock_model(task)
     make_padding_free(model)
     return model
@@ -82,15 +83,17 @@ def rows_for_hf(task: Task, rows: Dataset, padded: bool) -> Dataset:
 
 
 def our_trainer(task: Task, rows: Dataset, **options: Any) -> ToxicityTrainer:
-    """This package's trainer, with training arguments beside those of all contenders."""
+    """This package's trainer, for all labels of the task, with training arguments beside those of all contenders."""
     arguments = _training_options(task) | {"train_sampling_strategy": "random"} | options
     return ToxicityTrainer(
         model=our_model(task),
         args=TrainingArguments(**arguments),
         processing_class=task.tokenizer(),
-        train_dataset=TokenRows(rows),
-        eval_dataset=TokenRows(task.rows("validation")),
+        train_dataset=TokenRows(task.with_more_labels(rows)),
+        eval_dataset=TokenRows(task.with_more_labels(task.rows("validation"))),
         clock=PhaseClock(),
+        # The mean over the labels, as a run has it.
+        loss_options=LossOptions(torch.full((task.labels,), 1 / task.labels)),
     )
 
 

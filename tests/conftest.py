@@ -206,6 +206,7 @@ def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
             objective = objective_with(dataset, auxiliary)
         if objective is not None:
             train_dataset = objective.add_targets(dataset.remove_columns("labels"))
+            dataset = dataset if objective.labels.ndim == 1 else train_dataset
         options = {
             "output_dir": str(tmp_path / "run"),
             "num_train_epochs": 1,
@@ -224,7 +225,7 @@ def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
             train_dataset=TokenRows(train_dataset),
             eval_dataset=TokenRows(dataset),
             clock=clock,
-            coefficients=None if objective is None else objective.coefficients,
+            loss_options=None if objective is None else objective.loss_options,
             callbacks=[Publisher(args, clock)],
         )
 

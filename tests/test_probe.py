@@ -6,9 +6,11 @@ import types
 import numpy as np
 import pytest
 from builders import ROOT
+from label_models import calibration_of, save_label_model
 
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import IDENTITIES
+from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import (
     describe_probe,
     probe,
@@ -25,10 +27,17 @@ class FakeScorer:
         self.asked = revision, toxic_label, runtime
         if model != "runs/mine":
             raise RequestError(f"there is no model {model}")
-        self.thresholds = THRESHOLDS
+        self.calibrations = {name: Calibration(thresholds=THRESHOLDS) for name in self.labels}
 
-    def __call__(self, texts):
-        return np.full(len(texts), 0.25)
+    labels = ("toxic",)
+
+    def by_label(self, texts):
+        return {name: np.full(len(texts), 0.25) for name in (*self.labels, "a subtype without a calibration")}
+
+
+def nothing(texts):
+    """Scores that are no numbers."""
+    return {"toxic": np.full(len(texts), np.nan)}
 
 
 @pytest.fixture
@@ -40,13 +49,23 @@ def test_the_command_prints_the_table_and_ends_with_the_json(fake_scorer, capsys
     main(["--model", "runs/mine"])
     printed = capsys.readouterr().out
     found = json.loads(printed.splitlines()[-1])
-    assert found == probe(FakeScorer("runs/mine"), THRESHOLDS)
+    assert found == probe(lambda texts: np.full(len(texts), 0.25), THRESHOLDS)
+    assert describe_probe(found) in printed
+
+
+def test_every_label_of_a_run_is_probed(fake_scorer, monkeypatch, capsys):
+    monkeypatch.setattr(FakeScorer, "labels", ("hate", "insult"))
+    main(["--model", "runs/mine"])
+    printed = capsys.readouterr().out
+    found = json.loads(printed.splitlines()[-1])
+    one = probe(lambda texts: np.full(len(texts), 0.25), THRESHOLDS)
+    assert found == one | {"labels": {"hate": one, "insult": one}}
     assert describe_probe(found) in printed
 
 
 def test_revision_labels_and_runtime_are_handed_on(fake_scorer, monkeypatch):
     asked = []
-    monkeypatch.setattr("toxicity.probe.probe", lambda scorer, thresholds: asked.append(scorer.asked))
+    monkeypatch.setattr(FakeScorer, "by_label", lambda scorer, texts: asked.append(scorer.asked) or nothing(texts))
     with pytest.raises(SystemExit):
         main(["--model", "runs/mine", "--model_revision", "v2", "--toxic_label", "hate", "offensive"])
     with pytest.raises(SystemExit):
@@ -60,7 +79,7 @@ def test_a_model_that_is_not_there_is_refused(fake_scorer):
 
 
 def test_a_model_whose_scores_are_no_numbers_fails(fake_scorer, monkeypatch, capsys):
-    monkeypatch.setattr(FakeScorer, "__call__", lambda self, texts: np.full(len(texts), np.nan))
+    monkeypatch.setattr(FakeScorer, "by_label", lambda scorer, texts: nothing(texts))
     with pytest.raises(SystemExit) as stop:
         main(["--model", "runs/mine"])
     assert stop.value.code == 1
@@ -73,6 +92,16 @@ def test_the_console_script_ends_with_the_code_of_a_refusal(fake_scorer, monkeyp
         command()
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: there is no model runs/none\n"
+
+
+def test_the_command_with_a_real_model_of_several_labels(tmp_path, tiny_config, tokenizer, capsys):
+    folder = save_label_model(tmp_path, tiny_config, tokenizer, ("hate", "threat"))
+    main(["--model", str(folder), "--toxic_label", "threat", "--runtime", "torch"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(found["labels"]) == ["threat", "hate"]
+    for number, name in enumerate(("hate", "threat")):
+        assert found["labels"][name]["thresholds"] == calibration_of(number)["thresholds"]
+    assert found["identities"] == found["labels"]["threat"]["identities"]
 
 
 @pytest.mark.usefixtures("torch_build")

@@ -9,9 +9,11 @@ import argparse
 import json
 import sys
 
+import numpy as np
+
 from toxicity.core.console import set_up_console
 from toxicity.core.errors import EXIT_FAILED, refusals_exit_cleanly
-from toxicity.evaluation.identity_probe import describe_probe, probe
+from toxicity.evaluation.identity_probe import describe_probe, probe_labels
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="folder of a run or an export, or a model on the Hub")
     parser.add_argument("--model_revision", default="main", help="branch, tag or commit on the Hub")
     parser.add_argument(
-        "--toxic_label", nargs="+", default=[], help="the model's classes that mean toxic, if their names do not say"
+        "--toxic_label", nargs="+", default=[], help="the model's labels that mean toxic, if their names do not say"
     )
     parser.add_argument(
         "--runtime",
@@ -35,7 +37,12 @@ def main(argv: list[str] | None = None) -> None:
     scorer = Scorer(
         arguments.model, arguments.model_revision, toxic_label=arguments.toxic_label, runtime=arguments.runtime
     )
-    result = probe(scorer, scorer.thresholds)
+
+    def score(texts: list[str]) -> np.ndarray:
+        found = scorer.by_label(texts)
+        return np.stack([found[name] for name in scorer.calibrations], axis=1)
+
+    result = probe_labels(score, {name: fitted.thresholds for name, fitted in scorer.calibrations.items()})
     if result is None:
         sys.exit(EXIT_FAILED)
     print(f"\n{describe_probe(result)}\n")

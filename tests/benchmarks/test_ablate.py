@@ -1,4 +1,5 @@
 import json
+import subprocess
 
 import pytest
 import yaml
@@ -53,6 +54,27 @@ def test_what_was_run_is_taken_from_its_file_if_it_had_the_same_flags(tmp_path, 
     (tmp_path / "head-bias-1.json").write_text(json.dumps(kept))
     with pytest.raises(pytest.fail.Exception):
         result_of("head bias", 1, tmp_path, None)
+
+
+def test_several_labels_are_compared_by_their_mean(tmp_path, monkeypatch):
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        found = {"metrics": {"auc": 0.9, "mean_auc": 0.7}, "timing": {"training_seconds": 1.0}}
+        (tmp_path / "plain-1").mkdir()
+        return subprocess.CompletedProcess(command, 0, json.dumps(found), "")
+
+    monkeypatch.setattr(ablate.subprocess, "run", run)
+    more = ["--train_file", "x.csv", "--label_column_names", "toxic", "threat"]
+    first = result_of(PLAIN_RUN, 1, tmp_path, None, more)
+    assert first["auc"] == 0.7
+    assert " ".join(more) in " ".join(commands[0])
+    assert result_of(PLAIN_RUN, 1, tmp_path, None, more) == first
+    assert len(commands) == 1
+    # Other data are another run.
+    result_of(PLAIN_RUN, 1, tmp_path, None, ["--train_file", "y.csv"])
+    assert len(commands) == 2
 
 
 def test_a_run_that_fails_says_why(tmp_path, monkeypatch):

@@ -112,4 +112,4 @@ def test_to_resume_may_be_said_as_the_trainer_takes_it(value, meaning):
 def test_an_evaluation_measures_what_can_be_asked_for(make_trainer):
     evaluated = make_trainer().evaluate()
     speeds = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "epoch")
-    assert {name for name in evaluated if name not in speeds} == {f"eval_{name}" for name in training_checks.METRICS}
+    assert {name for name in evaluated if name not in speeds} == {"eval_loss", "eval_auc"}

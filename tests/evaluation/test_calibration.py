@@ -13,7 +13,7 @@ from toxicity.evaluation.calibration import (
     PRECISION_TARGETS,
     Calibration,
     calibrate,
-    choose_threshold,
+    choose_thresholds,
     fit_temperature,
     halves,
     precision_and_recall,
@@ -206,6 +206,11 @@ def test_the_threshold_for_a_pipeline_labels_the_same_comments():
     logits = np.linspace(-8, 8, 1001)
     labelled = calibration.probability(logits) >= calibration.threshold
     assert np.array_equal(Calibration().probability(logits) >= calibration.pipeline_threshold, labelled)
+
+
+def choose_threshold(logits, toxic, precision_target):
+    (threshold,) = choose_thresholds(logits, toxic, [precision_target])
+    return threshold
 
 
 def slow_threshold(logits, toxic, target):

@@ -236,3 +236,22 @@ def test_every_label_is_probed_with_its_own_thresholds_and_the_texts_are_scored_
     with pytest.raises(ValueError, match=re.escape(f"({len(SENTENCES)}, 2) scores")):
         probe_labels(score, {"hate": THRESHOLDS})
     assert probe_labels(lambda texts: score(texts) * [1, np.nan], thresholds) is None
+
+
+def test_the_description_of_several_labels_is_that_of_the_main_one_and_a_table_of_shifts():
+    names = ("hate", "x|<b>_y_`\x1b", "*")
+    raised = np.array([0.3, 0.1, 0.0])
+    found = probe_labels(
+        lambda texts: np.array([0.1 + raised * (BY_TEXT[text][1].group == "muslim") for text in texts]),
+        dict.fromkeys(names, THRESHOLDS),
+    )
+    described = describe_probe(json.loads(json.dumps(found)))
+    of_main, shifts = described.split("\n\nShifts of the scores of all labels:\n\n")
+    assert of_main == describe_probe(found["labels"]["hate"])
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shifts.splitlines()]
+    assert rows[0] == ["Identity", "hate", "x b y", "?"]
+    assert len(rows) == 2 + len(IDENTITIES)
+    by_name = {row[0]: row[1:] for row in rows[2:]}
+    assert by_name["muslim"] == ["+0.300", "+0.100", "0.000"]
+    assert by_name["jewish"] == ["0.000"] * 3
+    assert not re.search(r"[<>\x00-\x09\x0b-\x1f_`*\[\]]", described)

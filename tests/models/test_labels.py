@@ -6,7 +6,8 @@ from scipy.special import expit, softmax
 from transformers import BertConfig
 
 from toxicity.core.errors import RequestError
-from toxicity.models.labels import Labels, labels_in
+from toxicity.evaluation.calibration import Calibration
+from toxicity.models.labels import Labels, calibrations_in, labels_in
 
 MULTI = "multi_label_classification"
 DAVIDSON = ["hate", "offensive", "neither"]
@@ -124,3 +125,62 @@ def test_which_label_is_scored_is_logged_where_it_is_not_called_toxic(caplog):
     assert "m has the labels hate, offensive, neither; the score is the probability of `hate` and `offensive`." in (
         caplog.text
     )
+
+
+SECTION = {"toxic_label": "hate", "labels": {name: {"temperature": 2.0} for name in ("hate", "Threat", "obscene")}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ([], Labels((0,), (), {"Threat": 1, "obscene": 2})),
+        (["THREAT"], Labels((1,), (), {"hate": 0, "obscene": 2})),
+        (["2"], Labels((2,), (), {"hate": 0, "Threat": 1})),
+    ],
+)
+def test_of_several_labels_of_a_run_all_are_there_under_their_own_names(wanted, expected):
+    assert labels_in(config(SECTION["labels"], MULTI, toxicity=SECTION), "m", wanted) == expected
+
+
+def test_several_labels_of_a_run_are_not_added_up():
+    with pytest.raises(RequestError, match="independent of each other"):
+        labels_in(config(SECTION["labels"], MULTI, toxicity=SECTION), "m", ["hate", "obscene"])
+
+
+def test_a_name_as_it_is_written_comes_before_one_in_other_letters():
+    twins = config(["Hate", "hate"], MULTI, toxicity={"toxic_label": "hate", "labels": {"hate": {}, "Hate": {}}})
+    assert labels_in(twins, "m") == Labels((1,), (), {"Hate": 0})
+    assert labels_in(twins, "m", ["Hate"]).toxic == (0,)
+    with pytest.raises(RequestError, match="independent of each other"):
+        labels_in(twins, "m", ["HATE"])
+
+
+def test_calibrations_are_in_the_order_of_the_logits_and_none_for_other_models():
+    labels = dict(sorted(SECTION["labels"].items(), reverse=True))
+    found = calibrations_in(config(["hate", "Threat", "obscene"], MULTI, toxicity=SECTION | {"labels": labels}))
+    assert list(found) == ["hate", "Threat", "obscene"]
+    assert found["Threat"] == Calibration(temperature=2.0)
+    for section in (None, {}, {"temperature": 2.0, "toxic_label": ["hate"]}, {"labels": None}):
+        assert calibrations_in(config(["hate", "Threat"], MULTI, toxicity=section)) == {}
+
+
+DAMAGES = [
+    {"labels": "hate"},
+    {"labels": ["hate", "Threat", "obscene"]},
+    {"labels": 3},
+    {"labels": {}},
+    {"labels": {"hate": {}, "Threat": {}}},
+    {"labels": {"hate": {}, "Threat": {}, "obscene": {}, "insult": {}}},
+    {"labels": {"hate": {}, "Threat": {}, "obscene": "high"}},
+    {"labels": {"hate": {}, "Threat": {}, "obscene": {"temperature": "warm"}}},
+    {"labels": {"hate": {}, "Threat": {}, "obscene": {"thresholds": [0.5]}}},
+    {"toxic_label": "toxic"},
+    {"toxic_label": 3},
+    {"toxic_label": [["hate"]]},
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=str)
+def test_a_damaged_section_is_found_out(damage):
+    with pytest.raises((AttributeError, TypeError, ValueError)):
+        calibrations_in(config(["hate", "Threat", "obscene"], MULTI, toxicity=SECTION | damage))

@@ -7,7 +7,7 @@ import pytest
 def torch_unless_asked(request, monkeypatch):
     """OpenVINO is not installed for who does not ask for it by the fixture `openvino`: converting takes seconds."""
     if "openvino" not in request.fixturenames:
-        monkeypatch.setattr("toxicity.predict.scorer.find_spec", lambda name: None)
+        monkeypatch.setattr("toxicity.predict.runtimes.find_spec", lambda name: None)
 
 
 @pytest.fixture

@@ -240,7 +240,7 @@ def wrong_model(factor):
 
 def test_openvino_that_is_not_installed(model_dir, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.setattr("toxicity.predict.scorer.find_spec", __import__("importlib.util").util.find_spec)
+    monkeypatch.setattr("toxicity.predict.runtimes.find_spec", __import__("importlib.util").util.find_spec)
     assert Scorer(str(model_dir), device="cpu").runtime == "torch"
     with pytest.raises(RequestError, match="not installed .*: pip install -r requirements-openvino.txt"):
         Scorer(str(model_dir), device="cpu", runtime="openvino")
@@ -253,7 +253,7 @@ def test_a_folder_of_that_name_is_not_openvino(model_dir, monkeypatch, tmp_path)
     del sys.modules["openvino"]
     # Only the folder is found, as where the extra is not installed.
     monkeypatch.setattr(sys, "meta_path", [OnlyFolder(tmp_path), *sys.meta_path])
-    monkeypatch.setattr("toxicity.predict.scorer.find_spec", importlib.util.find_spec)
+    monkeypatch.setattr("toxicity.predict.runtimes.find_spec", importlib.util.find_spec)
     assert Scorer(str(model_dir), device="cpu").runtime == "torch"
     with pytest.raises(RequestError, match="OpenVINO is not installed"):
         Scorer(str(model_dir), device="cpu", runtime="openvino")

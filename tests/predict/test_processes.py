@@ -7,7 +7,8 @@ import subprocess
 import time
 
 import pytest
-from builders import COMMENTS, ROOT, files_in, make_comments, write_texts
+from builders import COMMENTS, ROOT, files_in, make_comments, write_csv, write_texts
+from label_models import save_label_model
 from processes import LAUNCH, PredictRun, ended_well, two_ranks
 
 
@@ -42,6 +43,22 @@ def test_killed_in_the_middle_and_repeated_it_leaves_the_same_bytes(job_of_twent
     first, _ = map(ended_well, two_ranks(tmp_path / "again", *flags, disturbed, kind=PredictRun))
     assert "Done before, and skipped" in first.errors
     assert files_in(disturbed) == files_in(undisturbed)
+
+
+def test_two_processes_score_several_labels_to_the_bytes_of_one(inputs, tiny_config, tokenizer, tmp_path):
+    model = save_label_model(tmp_path / "model", tiny_config, tokenizer)
+    for number in range(6):
+        write_texts(inputs / f"part-{number}.csv", [text for text, _ in make_comments(100, seed=number)])
+    write_csv(inputs / "sample_submission.csv", ["id", "threat", "prediction"], [])
+    flags = ["--model", model, "--runtime", "torch", "--input"]
+    for name, others in (("scores", [f"{inputs}/part-*.csv"]), ("submission", [inputs, "--submission"])):
+        alone, together = tmp_path / f"{name} of one", tmp_path / f"{name} of two"
+        ended_well(PredictRun(tmp_path / f"{name}-1", *flags, *others, "--output", alone))
+        ranks = two_ranks(tmp_path / f"{name}-2", *flags, *others, "--output", together, kind=PredictRun)
+        said = [ended_well(run).errors for run in ranks]
+        assert files_in(together) == files_in(alone)
+        assert len(files_in(alone)) == 7
+        assert sum("The submission has the columns" in errors for errors in said) == (name == "submission")
 
 
 def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(job_of_twenty_files, tmp_path):

@@ -70,6 +70,13 @@ def test_a_spreadsheet_finds_no_formula(tmp_path, identifier, cell):
         assert list(csv.reader(file)) == [["id"], [cell]]
 
 
+def test_nor_in_the_name_of_a_column(tmp_path):
+    table = pa.table({"id": [1], "=1+1": [0.5]})
+    with output_file(tmp_path / "out.csv", table.schema) as write:
+        write(table)
+    assert (tmp_path / "out.csv").read_text().splitlines() == ["id,'=1+1", "1,0.5"]
+
+
 @given(st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"])), st.floats(0, 1)), max_size=20))
 def test_scores_come_back_to_the_last_bit(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("out") / "out.csv"

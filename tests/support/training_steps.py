@@ -1,6 +1,7 @@
 """Small datasets for the Trainer, and what one step of it comes to."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from toxicity.core.arguments import ModelArguments
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.hardware.timing import PhaseClock
-from toxicity.models.classifier import load_model, load_tokenizer
+from toxicity.models.classifier import load_model, load_tokenizer, with_labels
 from toxicity.models.half_weights import cast_once
 from toxicity.training.targets import Objective
 from toxicity.training.trainer import ToxicityTrainer
@@ -43,8 +44,29 @@ def objective_with(dataset, auxiliary):
     labels = np.array(dataset["labels"][:], np.float32)
     targets = np.tile(labels[:, None], len(auxiliary))
     targets[::5, -1] = np.nan
-    coefficients = np.linspace(0.5, 1, len(auxiliary), dtype=np.float32)
+    coefficients = np.array([1, *np.linspace(0.5, 1, len(auxiliary))], dtype=np.float32)
     return Objective(labels, np.linspace(0.5, 1.5, len(labels), dtype=np.float32), auxiliary, targets, coefficients)
+
+
+# Two that mean the same, each unknown of other rows, and one that means the opposite.
+LABELS = ("toxic", "insult", "threat")
+
+
+def objective_with_labels(dataset, auxiliary=("male",)):
+    """Three labels, weights of rows and of positive classes, a focal loss, and auxiliary targets."""
+    toxic = np.array(dataset["labels"][:], np.float32)
+    rows = np.arange(len(toxic))
+    labels = np.stack([toxic, np.where(rows % 3, toxic, np.nan), 1 - toxic], axis=1)
+    labels[::7, 0] = np.nan
+    of_labels = 1 / 3 / (1 - np.isnan(labels).mean(0))
+    one = objective_with(dataset, auxiliary)
+    return replace(
+        one,
+        labels=labels.astype(np.float32),
+        coefficients=np.concatenate([of_labels, one.coefficients[1:]]).astype(np.float32),
+        positive_weights=np.array([1, 2, 3], np.float32),
+        focal_gamma=0.5,
+    )
 
 
 def loss_and_gradient(trainer):
@@ -63,16 +85,20 @@ def loss_and_gradient(trainer):
 
 
 def steps_of_this_process(checkpoint, folder, batch_size, unused_weights=False):
-    """Loss, gradient and scores of a step without and with auxiliary targets; the first rank saves them."""
+    """Loss, gradient and scores of a step of a label, with auxiliary targets, of several; the first rank saves them."""
     arguments = ModelArguments(str(checkpoint))
     config, tokenizer = load_tokenizer(arguments, 64)
     dataset = dataset_of(tokenizer)
-    objective = objective_with(dataset, ("insult", "male"))
-    taught = objective.add_targets(dataset.remove_columns("labels"))
-    steps = []
-    for train_dataset, names, coefficients in ((dataset, (), None), (taught, objective.names, objective.coefficients)):
+    tokens, steps = dataset.remove_columns("labels"), []
+    for labels, objective in (
+        (LABELS[:1], None),
+        (LABELS[:1], objective_with(dataset, ("insult", "male"))),
+        (LABELS, objective_with_labels(dataset)),
+    ):
+        train_dataset = dataset if objective is None else objective.add_targets(tokens)
+        eval_dataset = train_dataset if len(labels) > 1 else dataset
         torch.manual_seed(0)
-        model = load_model(arguments, config, names)
+        model = load_model(arguments, with_labels(config, labels), () if objective is None else objective.names)
         if unused_weights:
             model.unused = torch.nn.Linear(2, 2)
         trainer = ToxicityTrainer(
@@ -87,9 +113,9 @@ def steps_of_this_process(checkpoint, folder, batch_size, unused_weights=False):
             ),
             processing_class=tokenizer,
             train_dataset=TokenRows(train_dataset),
-            eval_dataset=TokenRows(dataset),
+            eval_dataset=TokenRows(eval_dataset),
             clock=PhaseClock(),
-            coefficients=coefficients,
+            loss_options=None if objective is None else objective.loss_options,
         )
         steps.append((*loss_and_gradient(trainer), torch.from_numpy(trainer.score(trainer.eval_dataset))))
     if trainer.args.process_index == 0:
@@ -106,7 +132,7 @@ def weights_of(trainer):
 
 
 def auc_of(trainer):
-    return roc_auc_score(trainer.eval_dataset.targets["labels"], trainer.score(trainer.eval_dataset))
+    return roc_auc_score(trainer.eval_dataset.targets["labels"], trainer.score(trainer.eval_dataset).ravel())
 
 
 def losses_and_gradients(model, parts, dtype=torch.bfloat16):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from packed_models import packed_bert
+from training_steps import LABELS
 
 from toxicity.models.classifier import with_labels
 
@@ -22,3 +23,10 @@ def model_of_three(tiny_config):
     torch.manual_seed(0)
     config = with_labels(tiny_config, ("toxic", "insult", "male"))
     return packed_bert(config)
+
+
+@pytest.fixture
+def model_of_labels(tiny_config):
+    """The tiny model with `training_steps.LABELS`, and the logit of an auxiliary target."""
+    torch.manual_seed(0)
+    return packed_bert(with_labels(tiny_config, (*LABELS, "male")))

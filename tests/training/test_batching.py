@@ -196,7 +196,7 @@ def test_weights_and_auxiliary_targets_stay_with_their_comments():
     dataset = Dataset.from_dict({"input_ids": [[1], [2, 2], [3, 3, 3]], "length": [1, 2, 3]})
     auxiliary = np.array([[0, 1], [0.5, np.nan], [1, 0]], np.float32)
     objective = Objective(
-        np.array([0, 0.5, 1], np.float32), np.array([1, 2, 3], np.float32), ("a", "b"), auxiliary, np.ones(2)
+        np.array([0, 0.5, 1], np.float32), np.array([1, 2, 3], np.float32), ("a", "b"), auxiliary, np.ones(3)
     )
     rows = TokenRows(objective.add_targets(dataset).select([2, 0, 1]))
     batch = Collator(Layout(packed=True), max_tokens=4)(rows.__getitems__([0, 1, 2]))
@@ -210,4 +210,4 @@ def test_filler_beside_weights_has_no_part_in_the_loss():
     dataset = Dataset.from_dict({"input_ids": [[1]], "length": [1]})
     objective = Objective(np.ones(1, np.float32), np.full(1, 2, np.float32), ("a",), np.ones((1, 1), np.float32), None)
     part = Collator(Layout(packed=True))(TokenRows(objective.add_targets(dataset)).__getitems__([FILLER]))["parts"][0]
-    assert training_loss(torch.ones(1, 2), **part["labels"], coefficients=torch.ones(1), num_items_in_batch=1) == 0
+    assert training_loss(torch.ones(1, 2), **part["labels"], num_items_in_batch=1) == 0

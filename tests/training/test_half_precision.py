@@ -92,6 +92,6 @@ def test_no_best_weights_are_chosen_by_scores_that_overflow(make_trainer, monkey
 
 def test_the_probe_does_not_take_overflow_for_certainty():
     calibration = SimpleNamespace(probability=lambda logits: 1 / (1 + np.exp(-logits)))
-    found = evaluate_module._probabilities(np.array([0.0, np.inf, -np.inf, np.nan]), calibration)
+    found = evaluate_module._probabilities(np.array([[0.0], [np.inf], [-np.inf], [np.nan]]), [calibration])[:, 0]
     assert found[0] == 0.5
     assert np.isnan(found[1:]).all()

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from packed_models import ALL_KINDS, make_tokens, packed_bert, packed_layout, pair_of
-from training_steps import ONE_STEP, loss_and_gradient, weights_of
+from training_steps import ONE_STEP, dataset_of, loss_and_gradient, objective_with_labels, weights_of
 
 from toxicity.models.cpu_layers import use_faster_layers
 from toxicity.models.packing import Layout
@@ -75,6 +75,15 @@ def test_a_batch_is_dealt_into_shares_of_about_equally_many_tokens(make_trainer)
     cut = Collator(Layout(packed=True), max_tokens=200, threads=2)(rows.__getitems__(list(range(32))))
     assert all(sum(share["input_ids"].numel() for share in part["shares"]) <= 200 for part in cut["parts"][:-1])
     assert len(cut["parts"]) > 1
+
+
+def test_several_labels_take_the_same_step_in_shares(make_trainer, model_of_labels, tokenizer, monkeypatch):
+    options = ROWS | {"objective": objective_with_labels(dataset_of(tokenizer))}
+    loss, gradient = loss_and_gradient(make_trainer(copy.deepcopy(model_of_labels), **options))
+    monkeypatch.setattr(shares, "TOKENS_OF_SHARE", 10**6)
+    whole_loss, whole_gradient = loss_and_gradient(make_trainer(model_of_labels, **options))
+    assert loss == pytest.approx(whole_loss, abs=1e-5)
+    torch.testing.assert_close(gradient, whole_gradient, rtol=0, atol=1e-5)
 
 
 def losses_of(model, dtype=None):

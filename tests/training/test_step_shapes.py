@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 from processes import run_ranks
-from training_steps import ONE_STEP, loss_and_gradient, steps_of_this_process
+from training_steps import (
+    ONE_STEP,
+    dataset_of,
+    loss_and_gradient,
+    objective_with,
+    objective_with_labels,
+    steps_of_this_process,
+)
 
 SHAPES = {
     "4 x 8": {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4},
@@ -34,12 +41,15 @@ def test_the_shape_of_a_step_changes_neither_loss_nor_gradient(make_trainer, mod
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_shape_of_a_step_changes_nothing_for_weights_and_auxiliary_targets(make_trainer, model_of_three, shape):
-    options = ONE_STEP | {"auxiliary": ("insult", "male")}
-    loss, gradient = loss_and_gradient(
-        make_trainer(copy.deepcopy(model_of_three), **options, per_device_train_batch_size=32)
-    )
-    other_loss, other_gradient = loss_and_gradient(make_trainer(model_of_three, **options, **SHAPES[shape]))
+@pytest.mark.parametrize("several", [False, True])
+def test_the_shape_of_a_step_changes_nothing_for_weights_labels_and_auxiliary_targets(
+    make_trainer, model_of_three, model_of_labels, tokenizer, shape, several
+):
+    dataset = dataset_of(tokenizer)
+    objective = objective_with_labels(dataset) if several else objective_with(dataset, ("insult", "male"))
+    options, model = ONE_STEP | {"objective": objective}, model_of_labels if several else model_of_three
+    loss, gradient = loss_and_gradient(make_trainer(copy.deepcopy(model), **options, per_device_train_batch_size=32))
+    other_loss, other_gradient = loss_and_gradient(make_trainer(model, **options, **SHAPES[shape]))
     assert loss == pytest.approx(other_loss, abs=1e-5)
     assert gradient.abs().max() > 1e-3
     torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
@@ -73,5 +83,6 @@ def test_two_processes_do_the_step_of_one(checkpoint, tmp_path, unused_weights):
         assert gradient.abs().max() > 1e-3
         torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
         torch.testing.assert_close(scores, other_scores, rtol=0, atol=1e-5)
-    (plain, *_), (with_auxiliary, *_) = alone
+    (plain, *_), (with_auxiliary, *_), (_, _, scores) = alone
+    assert scores.shape == (64, 3)
     assert plain != pytest.approx(with_auxiliary, abs=0.1)

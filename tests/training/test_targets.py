@@ -76,7 +76,7 @@ def test_an_auxiliary_mean_is_over_those_that_were_annotated():
     assert objective.names == (*SUBTYPES, *IDENTITIES)
     assert objective.auxiliary.shape == (4, 15)
     # Half of the rows tell of identities: each counts twice, a quarter over nine of them.
-    np.testing.assert_allclose(objective.coefficients, [1 / 6] * 6 + [0.25 / 9 * 2] * 9, rtol=1e-6)
+    np.testing.assert_allclose(objective.coefficients, [1] + [1 / 6] * 6 + [0.25 / 9 * 2] * 9, rtol=1e-6)
     np.testing.assert_allclose(objective.base_rates, [0.5] + [0.25] * 6 + [0.5] * 9)
 
 
@@ -89,7 +89,7 @@ def test_it_stands_beside_the_tokens():
     tokens = Dataset.from_dict({"input_ids": [[1, 2], [3]], "length": [2, 1]})
     auxiliary = np.array([[0.5, np.nan], [1, 0]], np.float32)
     objective = Objective(
-        np.array([1, 0], np.float32), np.array([1.5, 0.5], np.float32), ("a", "b"), auxiliary, np.ones(2, np.float32)
+        np.array([1, 0], np.float32), np.array([1.5, 0.5], np.float32), ("a", "b"), auxiliary, np.ones(3, np.float32)
     )
     table = objective.add_targets(tokens).with_format("arrow")[:]
     assert table.column_names == ["input_ids", "length", "labels", "weights", "auxiliary"]

@@ -47,7 +47,9 @@ def test_auxiliary_targets_teach_and_are_not_kept(make_trainer, model_of_three, 
     )
     saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").eval()
     row = ids_of(trainer.eval_dataset)[0]
-    assert saved(torch.tensor([row])).logits.item() == pytest.approx(trainer.score(trainer.eval_dataset)[0], abs=1e-5)
+    assert saved(torch.tensor([row])).logits.item() == pytest.approx(
+        trainer.score(trainer.eval_dataset)[0, 0], abs=1e-5
+    )
     assert trainer.model.config.num_labels == 3
     classify = pipeline("text-classification", str(tmp_path / "run"))
     assert classify("you stupid liar")[0]["label"] == "toxic"
@@ -85,7 +87,7 @@ def test_weights_and_auxiliary_targets_trade_bnsp_for_more_of_bpsn(make_trainer,
         )
         trainer.train()
         return ToxicityMetric().compute(
-            predictions=trainer.score(TokenRows(unseen_tokens)),
+            predictions=trainer.score(TokenRows(unseen_tokens)).ravel(),
             references=np.array(unseen["target"]),
             identities={"male": np.array(unseen["male"])},
         )["bias"]["identities"]["male"]
@@ -192,7 +194,7 @@ def test_other_models_train_and_score_as_alone(make_trainer, tmp_path, tokenizer
     saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").eval()
     with torch.no_grad():
         alone = [saved(torch.tensor([ids])).logits.item() for ids in ids_of(trainer.eval_dataset)]
-    np.testing.assert_allclose(scores, alone, atol=1e-4)
+    np.testing.assert_allclose(scores[:, 0], alone, atol=1e-4)
 
 
 def test_a_model_that_overflows_is_not_trained_in_fp16(tmp_path, tokenizer):

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from toxicity.core.schema import hard_labels
-from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, auc_of_counts, count_by_score, why_undefined
+from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, count_by_score, twice_below, why_undefined
 
-# Name of an AUC → whether it is over the toxic rows with the identity (or those without), and likewise the civil rows.
+# Each is over toxic rows with the identity (the second: without it) and civil rows with it (the third: without).
 # Rows whose identities nobody annotated count as without. BPSN (background positive, subgroup negative) is low if civil
 # comments with the identity score like toxic ones without; BNSP is low if toxic comments with it score like civil ones.
-CELLS = {"subgroup_auc": (True, True), "bpsn_auc": (False, True), "bnsp_auc": (True, False)}
+CELLS = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
 
 POWER = -5
 
@@ -47,16 +47,27 @@ def bias_metrics(
     """
     undefined: dict[str, str] = {}
     table: dict[str, dict[str, Any]] = {}
+    civil, toxic_counts = count_by_score(ranks, toxic)
+    civil_rows, toxic_rows = int(civil.sum()), int(toxic_counts.sum())
+    civil_below, toxic_below = twice_below(civil), twice_below(toxic_counts)
     for name, target in identities.items():
-        groups = 2 * (hard_labels(target) > 0) + toxic
-        without_civil, without_toxic, with_civil, with_toxic = count_by_score(ranks, groups, 4)
-        toxic_rows = int(with_toxic.sum())
-        table[name] = {"rows": toxic_rows + int(with_civil.sum()), "toxic_rows": toxic_rows}
-        for cell, (toxic_with, civil_with) in CELLS.items():
-            toxic_counts = with_toxic if toxic_with else without_toxic
-            civil_counts = with_civil if civil_with else without_civil
-            reason = why_undefined(toxic_counts, civil_counts, MINIMUM_CLASS_ROWS)
-            table[name][cell] = None if reason else auc_of_counts(toxic_counts, civil_counts)
+        within = np.flatnonzero(hard_labels(target) > 0)
+        toxic_ranks, civil_ranks = ranks[within[toxic[within]]], ranks[within[~toxic[within]]]
+        with_toxic, with_civil = len(toxic_ranks), len(civil_ranks)
+        # Half pairs as in `roc.auc_of_counts`. Those with rows outside of the identity are those with all rows less
+        # those inside of it: few rows mention an identity, so that few need be looked at.
+        inside = int(twice_below(np.bincount(civil_ranks, minlength=len(civil)))[toxic_ranks].sum())
+        of_civil = 2 * toxic_rows * with_civil - int(toxic_below[civil_ranks].sum())
+        of_toxic = int(civil_below[toxic_ranks].sum())
+        cells = (
+            (inside, with_toxic, with_civil),
+            (of_civil - inside, toxic_rows - with_toxic, with_civil),
+            (of_toxic - inside, with_toxic, civil_rows - with_civil),
+        )
+        table[name] = {"rows": len(within), "toxic_rows": with_toxic}
+        for cell, (half_pairs, *rows) in zip(CELLS, cells, strict=True):
+            reason = why_undefined(*rows, MINIMUM_CLASS_ROWS)
+            table[name][cell] = None if reason else half_pairs / (2 * rows[0] * rows[1])
             if reason:
                 undefined[f"identities.{name}.{cell}"] = reason
 

@@ -6,7 +6,7 @@ Logits are float `(rows,)`, and finite where something is fitted to them or meas
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,14 +131,20 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int, label: str | N
         logger.warning(f"Neither temperature nor thresholds are fitted{of_label}: {reason}.")
         return Calibration()
 
-    temperature = fit_temperature(logits[fitted], toxic[fitted])
+    logits_fitted, toxic_fitted = logits[fitted], toxic[fitted]
+    logits_held_out, toxic_held_out = logits[held_out], toxic[held_out]
+    temperature = fit_temperature(logits_fitted, toxic_fitted)
     unfitted = {}
     if temperature is None:
         temperature = 1.0
         unfitted["temperature_reason"] = f"no temperature from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g} is the best"
         logger.warning(f"Scores stay as they are{of_label}: {unfitted['temperature_reason']}.")
 
-    rows = [_threshold_row(target, temperature, logits, toxic, fitted, held_out) for target in PRECISION_TARGETS]
+    cuts = choose_thresholds(logits_fitted, toxic_fitted, PRECISION_TARGETS)
+    rows = [
+        _threshold_row(target, cut, temperature, logits_held_out, toxic_held_out)
+        for target, cut in zip(PRECISION_TARGETS, cuts, strict=True)
+    ]
     label = next(row for row in rows if row["precision_target"] == LABEL_PRECISION_TARGET)
     reached = label["threshold"] is not None
     measured = {
@@ -148,8 +154,8 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int, label: str | N
         **unfitted,
         "held_out": {
             name: {
-                "before": measure(logits[held_out], toxic[held_out]),
-                "after": measure(logits[held_out] / temperature, toxic[held_out]),
+                "before": measure(logits_held_out, toxic_held_out),
+                "after": measure(logits_held_out / temperature, toxic_held_out),
             }
             for name, measure in CALIBRATION_METRICS.items()
         },
@@ -162,8 +168,9 @@ def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int, label: str | N
 
 def halves(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers, int64, ascending, of the fitted and the held-out half, drawn by the seed; an odd row is held out."""
-    order = np.random.default_rng(seed).permutation(rows)
-    return np.sort(order[: rows // 2]), np.sort(order[rows // 2 :])
+    is_fitted = np.zeros(rows, dtype=bool)
+    is_fitted[np.random.default_rng(seed).permutation(rows)[: rows // 2]] = True
+    return np.flatnonzero(is_fitted), np.flatnonzero(~is_fitted)
 
 
 def fit_temperature(logits: np.ndarray, toxic: np.ndarray) -> float | None:
@@ -193,9 +200,9 @@ def _why_unfittable(logits: np.ndarray, toxic: np.ndarray, fitted: np.ndarray, h
 
 
 def _threshold_row(
-    target: float, temperature: float, logits: np.ndarray, toxic: np.ndarray, fitted: np.ndarray, held_out: np.ndarray
+    target: float, cut: float | None, temperature: float, logits: np.ndarray, toxic: np.ndarray
 ) -> dict[str, Any]:
-    cut = choose_threshold(logits[fitted], toxic[fitted], target)
+    """What a threshold, a logit, does to the held-out rows."""
     if cut is None:
         missing = dict.fromkeys(("threshold", "pipeline_threshold", "precision", "recall", "flagged"))
         reason = f"no threshold that flags {MINIMUM_FLAGGED_ROWS} fitted rows or more has this precision"
@@ -204,27 +211,35 @@ def _threshold_row(
         "precision_target": target,
         "threshold": float(expit(cut / temperature)),
         "pipeline_threshold": float(expit(cut)),
-        **precision_and_recall(logits[held_out], toxic[held_out], cut),
+        **precision_and_recall(logits, toxic, cut),
     }
     return row if row["precision"] is not None else row | {"reason": "no held-out row is flagged"}
 
 
-def choose_threshold(logits: np.ndarray, toxic: np.ndarray, precision_target: float) -> float | None:
-    """The lowest threshold that reaches a precision; of all that do, it has the highest recall.
+def choose_thresholds(logits: np.ndarray, toxic: np.ndarray, precision_targets: Sequence[float]) -> list[float | None]:
+    """For each precision the lowest threshold that reaches it; of all that do, it has the highest recall.
 
     Precision is not monotonic in the threshold, so all of them are examined. Rows with equal logits are flagged
     together or not at all.
 
     Returns:
-        A logit: rows at or above it are flagged. It lies midway between the lowest flagged and the highest other logit,
-        so that small rounding differences do not change which rows are flagged. None if no threshold that flags at
-        least `MINIMUM_FLAGGED_ROWS` rows reaches the target.
+        Logits: rows at or above one are flagged. Each lies midway between the lowest flagged and the highest other
+        logit, so that small rounding differences do not change which rows are flagged. None if no threshold that flags
+        at least `MINIMUM_FLAGGED_ROWS` rows reaches the target.
     """
     distinct, ranks = np.unique(np.asarray(logits, dtype=np.float64), return_inverse=True)
     toxic_rows, civil_rows = count_by_score(ranks, ~toxic)
     toxic_flagged = np.cumsum(toxic_rows[::-1])[::-1]
     flagged = np.cumsum((toxic_rows + civil_rows)[::-1])[::-1]
-    reached = np.flatnonzero((toxic_flagged / flagged >= precision_target) & (flagged >= MINIMUM_FLAGGED_ROWS))
+    precision = toxic_flagged / flagged
+    return [
+        _lower_bound(distinct, np.flatnonzero((precision >= target) & (flagged >= MINIMUM_FLAGGED_ROWS)))
+        for target in precision_targets
+    ]
+
+
+def _lower_bound(distinct: np.ndarray, reached: np.ndarray) -> float | None:
+    """The threshold that flags the rows from the first of the scores numbered `reached` on."""
     if not len(reached):
         return None
     lowest = float(distinct[reached[0]])

@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from toxicity.core.schema import LABEL, hard_labels
+from toxicity.core.schema import hard_labels
 from toxicity.evaluation.calibration import Calibration, calibrate
 from toxicity.evaluation.metrics import judge_scores
 from toxicity.evaluation.roc import auc_of_counts, count_by_score, score_ranks, why_undefined, why_unusable
-
-# What the only label of a model is called in `benchmark.json` if nobody named it.
-UNNAMED = "toxicity"
 
 
 def judge_labels(
@@ -35,8 +32,7 @@ def judge_labels(
         A dictionary that `json.dumps` takes: the result of `ToxicityMetric` for the main label, and `labels`: name →
         that result with `rows` (that have a value), `positives` (of them, those with the label) and `calibration`
         (`Calibration.measured`). With several labels also `mean_auc`, the mean column-wise AUC by which the competition
-        of 2018 ranked, over the labels that have one, and `mean_auc_labels`, their number. The only label of a model,
-        if it is called `schema.LABEL`, is `UNNAMED` here.
+        of 2018 ranked, over the labels that have one, and `mean_auc_labels`, their number.
 
         Name → calibration, in the order of the labels; its `held_out` are row numbers among all rows.
     """
@@ -45,8 +41,11 @@ def judge_labels(
     calibrations: dict[str, Calibration] = {}
     for name, scores, target in zip(names, logits.T, targets.T, strict=True):
         rows = np.flatnonzero(~np.isnan(target))
+        mentions = identities
+        if len(rows) < len(target):
+            mentions = {identity: shares[rows] for identity, shares in identities.items()}
         scores, target = scores[rows].astype(np.float64), target[rows]
-        found = judge_scores(scores, target, {identity: shares[rows] for identity, shares in identities.items()})
+        found = judge_scores(scores, target, mentions)
         calibration = calibrate(scores, target, seed, name if several else None)
         if calibration.held_out is not None:
             calibration = replace(calibration, held_out=rows[calibration.held_out])
@@ -61,7 +60,7 @@ def judge_labels(
     main = labels[names[0]]
     metrics = {name: value for name, value in main.items() if name not in ("rows", "positives", "calibration")}
     if not several:
-        return metrics | {"labels": {UNNAMED if names[0] == LABEL else names[0]: main}}, calibrations
+        return metrics | {"labels": labels}, calibrations
     aucs = [found["auc"] for found in labels.values() if found["auc"] is not None]
     if not aucs:
         metrics["undefined"] = metrics["undefined"] | {"mean_auc": "no label has an AUC"}

@@ -41,9 +41,9 @@ def why_unusable(logits: np.ndarray) -> str | None:
     return None if len(logits) else "there are no rows"
 
 
-def why_undefined(toxic: np.ndarray, civil: np.ndarray, minimum: int = 1) -> str | None:
+def why_undefined(toxic: np.ndarray | int, civil: np.ndarray | int, minimum: int = 1) -> str | None:
     """The reason, in words, why an AUC is undefined for these numbers of rows; None if it is defined."""
-    toxic_rows, civil_rows = int(toxic.sum()), int(civil.sum())
+    toxic_rows, civil_rows = int(np.sum(toxic)), int(np.sum(civil))
     if toxic_rows + civil_rows == 0:
         return "there are no rows"
     if minimum == 1 and min(toxic_rows, civil_rows) == 0:
@@ -61,8 +61,13 @@ def auc_of_counts(toxic: np.ndarray, civil: np.ndarray) -> float:
     the area under a ROC curve"). The pairs are counted in integers, so only the division rounds. Both classes need at
     least one row.
     """
-    half_pairs = int((toxic * (2 * np.cumsum(civil) - civil)).sum())
+    half_pairs = int((toxic * twice_below(civil)).sum())
     return half_pairs / (2 * int(toxic.sum()) * int(civil.sum()))
+
+
+def twice_below(counts: np.ndarray) -> np.ndarray:
+    """Twice the number of rows below each score, those at that score counted half, int64 `(scores,)`."""
+    return 2 * np.cumsum(counts) - counts
 
 
 def delong_standard_error(toxic: np.ndarray, civil: np.ndarray) -> float:

@@ -8,9 +8,10 @@
 
 Inputs are CSV, JSON, parquet or Arrow, also compressed, or .txt with one comment a line: files, folders, patterns,
 addresses that `fsspec` knows, or `-` for lines on standard input. Every input file becomes one output file with the
-id, score, label and subtypes of its comments in their order; ids keep the type that they have in the input. Files
-that are scored already are skipped when the same job is run again. In a folder, all files are read except those whose
-names begin with `.` or `_` and descriptions such as `dataset_infos.json`; `--output` must be outside it.
+id, score and label of its comments in their order, and for each other label of the model NAME and NAME_label, or its
+subtypes; ids keep the type that they have in the input. Files that are scored already are skipped when the same job is
+run again. In a folder, all files are read except those whose names begin with `.` or `_` and descriptions such as
+`dataset_infos.json`; `--output` must be outside it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SCORING_FLAGS = (
     *("output_format", "submission", "id_column_name", "precision_target", "mixed_precision", "runtime"),
     "on_bad_rows",
 )
-EXPORT_FLAGS = ("label_column_name",)
+EXPORT_FLAGS = ("label_column_name", "label_column_names")
 # Endings of names that are taken for that of a file → the format to ask for instead.
 FORMATS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl"}
 
@@ -60,10 +61,21 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--input", nargs="+", help="files, folders, patterns, addresses; or - for standard input")
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
     parser.add_argument("--output_format", choices=("parquet", "csv", "jsonl"), help="by default parquet")
-    parser.add_argument("--submission", action="store_true", help="write the competition's CSV: id,prediction")
+    parser.add_argument(
+        "--submission",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="FILE",
+        help="write the competition's CSV: with the columns of its sample_submission.csv if named or beside the input, "
+        "else with the six labels of 2018, if the model has them, or id,prediction as in 2019",
+    )
     parser.add_argument("--text_column_name", help="column of the comment; else text or comment_text")
     parser.add_argument("--id_column_name", help="column of the id; else id, or rows are numbered from 0")
     parser.add_argument("--label_column_name", help="column of the toxicity that an export is measured on")
+    parser.add_argument(
+        "--label_column_names", nargs="+", help="columns of several labels that it is measured on, the main one first"
+    )
     parser.add_argument("--delimiter", help="what separates the columns of CSV files; else it is found out")
     parser.add_argument(
         "--encoding", help="character encoding of CSV and JSON files; else by its byte order mark, or UTF-8"
@@ -95,6 +107,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise RequestError("nothing to score: name files as --input, or - for lines on standard input.")
     if arguments.export and len(arguments.input or []) > 1:
         raise RequestError("an export is measured on one --input: a file or folder of comments with their toxicity.")
+    if arguments.submission == "":
+        raise RequestError("--submission '' names no file: give one, or leave the name out.")
     if arguments.submission and arguments.output_format not in (None, "csv"):
         raise RequestError("a submission is a CSV file: leave out --output_format.")
     useless, mode = (SCORING_FLAGS, "with") if arguments.export else (EXPORT_FLAGS, "without")
@@ -124,7 +138,7 @@ def _check_output(arguments: argparse.Namespace) -> None:
         return
     flags = f"--output {output.with_name(output.name.split(ending)[0])}"
     if arguments.submission:
-        flags += " --submission"
+        flags += " --submission" if arguments.submission is True else f" --submission {arguments.submission}"
     elif not arguments.export:
         flags += f" --output_format {FORMATS[ending.lower()]}"
     raise RequestError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toxicity.core import distributed
-from toxicity.core.console import h_mm_ss, set_up_console
+from toxicity.core.console import h_mm_ss, quoted, set_up_console
 from toxicity.core.errors import EXIT_FAILED, RequestError
 from toxicity.hardware.process import prepare_process
 from toxicity.predict.exported import exported_file
@@ -22,6 +22,7 @@ from toxicity.predict.progress import progress_shown
 from toxicity.predict.score_shards import BYTES_PER_WINDOW, ROWS_PER_WINDOW, Failure, Options, score_shards
 from toxicity.predict.scorer import Scorer
 from toxicity.predict.shards import STANDARD_INPUT, Shard, list_shards
+from toxicity.predict.submission import FORM_OF_2019, Sample, submission_columns, without_sample
 
 SCORING_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
 LOCKED_BY_ANOTHER = Failure("another process holds it, perhaps of a job that was killed: run this again", False)
@@ -55,9 +56,9 @@ def _export(arguments: argparse.Namespace) -> None:
     from toxicity.predict.export.comments import SAMPLE
     from toxicity.predict.export.compare import export_and_compare
 
-    columns = {"text_column_name": arguments.text_column_name, "label_column_name": arguments.label_column_name}
-    layout = {"delimiter": arguments.delimiter, "encoding": arguments.encoding}
-    labelled = DataArguments(train_file=arguments.input[0], **columns, **layout) if arguments.input else SAMPLE
+    names = ("text_column_name", "label_column_name", "label_column_names", "delimiter", "encoding")
+    given = {name: getattr(arguments, name) for name in names}
+    labelled = DataArguments(train_file=arguments.input[0], **given) if arguments.input else SAMPLE
     toxic_label = arguments.toxic_label or ()
     export_and_compare(
         arguments.model, arguments.model_revision, arguments.output, labelled, toxic_label, arguments.export
@@ -70,7 +71,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
     Raises:
         RequestError: if no shard could be scored because of the request itself.
     """
-    shards = distributed.run_on_main(lambda: list_shards(arguments.input, arguments.output))
+    shards, sample = distributed.run_on_main(lambda: _inputs(arguments))
     # An export is computed on the CPU, even if there is a GPU, and so is all that OpenVINO computes.
     on_cpu = arguments.runtime not in (None, "torch") or exported_file(arguments.model)
     device = None if on_cpu else distributed.device()
@@ -84,7 +85,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
             arguments.runtime,
         )
     )
-    options = _options(arguments, scorer)
+    options = _options(arguments, scorer, sample)
     job = describe_job(arguments.model, scorer, options)
     _require_same_scores(distributed.gather(job))
     ledger = distributed.run_on_all(lambda: Ledger(arguments.output, job))
@@ -119,23 +120,48 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
     return failed
 
 
-def _options(arguments: argparse.Namespace, scorer: Scorer) -> Options:
-    target = arguments.precision_target
-    if target is not None and target not in scorer.thresholds:
-        raise RequestError(
-            f"--precision_target {target}: the model's config.json has thresholds for "
-            f"{', '.join(scorer.thresholds) or 'no precision'}. Leave it out to label at {scorer.threshold:g}."
-        )
+def _inputs(arguments: argparse.Namespace) -> tuple[list[Shard], Sample | None]:
+    shards = list_shards(arguments.input, arguments.output)
+    if not arguments.submission:
+        return shards, None
+    return without_sample(shards, None if arguments.submission is True else arguments.submission)
+
+
+def _options(arguments: argparse.Namespace, scorer: Scorer, sample: Sample | None) -> Options:
+    main, *_ = scorer.calibrations
+    columns = {}
+    if arguments.submission:
+        columns, told = submission_columns(sample, (main, *scorer.subtypes), arguments.id_column_name)
+        logger.info(told)
+    threshold, label_thresholds = _thresholds(scorer, arguments.precision_target)
     return Options(
-        threshold=scorer.threshold if target is None else scorer.thresholds[target],
+        threshold=threshold,
         output_format="csv" if arguments.submission else arguments.output_format or "parquet",
-        submission=arguments.submission,
+        label_thresholds=label_thresholds,
+        submission=bool(arguments.submission),
+        submission_columns={} if list(columns.items()) == list(FORM_OF_2019.items()) else columns,
         on_bad_rows=arguments.on_bad_rows,
         text_column_name=arguments.text_column_name,
         id_column_name=arguments.id_column_name,
         delimiter=arguments.delimiter,
         encoding=arguments.encoding,
     )
+
+
+def _thresholds(scorer: Scorer, target: str | None) -> tuple[float, dict[str, float]]:
+    """The threshold of the main label, and those of the others by name, for a precision if one is asked for."""
+    main, *_ = scorer.calibrations
+    if target is not None and target not in scorer.thresholds:
+        raise RequestError(
+            f"--precision_target {target}: the model's config.json has thresholds for "
+            f"{', '.join(scorer.thresholds) or 'no precision'}. Leave it out to label at {scorer.threshold:g}."
+        )
+    found = {name: fitted.thresholds.get(target, fitted.threshold) for name, fitted in scorer.calibrations.items()}
+    lacking = [name for name, fitted in scorer.calibrations.items() if target not in (None, *fitted.thresholds)]
+    if lacking:
+        told = ", ".join(f"{quoted(name)} at {found[name]:g}" for name in lacking)
+        logger.info(f"Without a threshold for a precision of {target}, these are labelled at their own: {told}.")
+    return found.pop(main), found
 
 
 def _require_same_scores(jobs: Sequence[Mapping[str, Any]]) -> None:
@@ -181,7 +207,7 @@ def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]
     """Everything that determines the bytes of the outputs, for the manifest: model, settings and package versions."""
     packages = dict.fromkeys((*SCORING_PACKAGES, scorer.runtime))
     versions = {package: importlib.metadata.version(package) for package in packages}
-    return {
+    job = {
         "model": model,
         "revision": scorer.revision,
         "weights_xxh3": scorer.weights_digest,
@@ -197,9 +223,12 @@ def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]
         "max_seq_length": scorer.max_seq_length,
         "head_tail_truncation": scorer.head_tail_truncation,
         "temperature": scorer.temperature,
+        "label_temperatures": {name: fitted.temperature for name, fitted in [*scorer.calibrations.items()][1:]},
         **dataclasses.asdict(options),
         "rows_per_window": ROWS_PER_WINDOW,
         "bytes_per_window": BYTES_PER_WINDOW,
         "tokens_per_batch": scorer.tokens_per_batch,
         "versions": {"python": platform.python_version(), **versions},
     }
+    # A job without other labels is described as it was before there were any, so that it can be gone on with.
+    return {name: value for name, value in job.items() if value != {}}

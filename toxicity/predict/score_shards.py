@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -26,10 +26,12 @@ from toxicity.data.readers.encodings import with_likely_encoding
 from toxicity.data.readers.files import read_lines, read_windows
 from toxicity.data.readers.names import has_types
 from toxicity.data.row_checks import check_comments
+from toxicity.predict.columns import names_of_columns
 from toxicity.predict.ledger import Ledger
 from toxicity.predict.progress import Progress
 from toxicity.predict.scorer import Scorer
 from toxicity.predict.shards import STANDARD_INPUT, Shard
+from toxicity.predict.submission import FORM_OF_2019
 from toxicity.predict.writers import output_file
 
 # Limits for the rows of a window, which are sorted by length together; the second one applies if texts are longer than
@@ -48,7 +50,11 @@ class Options:
 
     threshold: float  # the score from which the label is 1
     output_format: str  # `parquet`, `csv` or `jsonl`
-    submission: bool = False  # whether the outputs only have the columns `id` and `prediction`
+    # Of each other label that has a column for its label; none for models of others, and of one label.
+    label_thresholds: Mapping[str, float] = field(default_factory=dict)
+    submission: bool = False  # whether the outputs only have the columns that a competition asks for
+    # They, as `submission_columns` tells; `id` and `prediction` if there are none.
+    submission_columns: Mapping[str, int] = field(default_factory=dict)
     on_bad_rows: str = "refuse"  # or `score_null`
     text_column_name: str | None = None  # by default `text` or `comment_text`
     id_column_name: str | None = None  # by default `id`; without one, rows are numbered
@@ -243,13 +249,20 @@ def _write_windows(
 
 
 def _scored(window: Window, scorer: Scorer, options: Options) -> pa.Table:
-    columns = np.full((len(window.good), 1 + len(scorer.subtypes)), np.nan)
-    columns[window.good] = scorer.probabilities(window.tokens)
-    score, *subtypes = (pa.array(column, mask=~window.good) for column in np.ascontiguousarray(columns.T))
+    scores = np.full((len(window.good), 1 + len(scorer.subtypes)), np.nan)
+    scores[window.good] = scorer.probabilities(window.tokens)
+    scores = np.ascontiguousarray(scores.T)
     if options.submission:
-        return pa.table({"id": window.ids, "prediction": score})
-    label = pa.array((columns[:, 0] >= options.threshold).astype(np.int8), mask=~window.good)
-    return pa.table([window.ids, score, label, *subtypes], names=["id", "score", "label", *scorer.subtypes])
+        cells = [window.ids, *(pa.array(column, mask=~window.good) for column in scores)]
+        columns = options.submission_columns or FORM_OF_2019
+        return pa.table({name: cells[number] for name, number in columns.items()})
+    cells = [window.ids]
+    thresholds = [options.threshold, *map(options.label_thresholds.get, scorer.subtypes)]
+    for column, threshold in zip(scores, thresholds, strict=True):
+        cells.append(pa.array(column, mask=~window.good))
+        if threshold is not None:
+            cells.append(pa.array((column >= threshold).astype(np.int8), mask=~window.good))
+    return pa.table(cells, names=names_of_columns(scorer.subtypes, options.label_thresholds))
 
 
 def _prefetched(items: Iterator[T]) -> Iterator[T]:

@@ -53,7 +53,7 @@ def output_file(path: Path, schema: pa.Schema) -> Iterator[Write]:
 def _csv_writer(file: IO[str], schema: pa.Schema) -> Write:
     # With line ends of one character, Python's writer would not quote texts that contain the other one.
     writer = csv.writer(file, lineterminator="\r\n")
-    writer.writerow(schema.names)
+    writer.writerow(map(_without_formula, schema.names))
     return lambda table: writer.writerows(
         zip(*(map(_without_formula, column.to_pylist()) for column in table.columns), strict=True)
     )

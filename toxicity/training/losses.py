@@ -50,43 +50,50 @@ def training_loss(
             the rows here is divided by it, so that micro-batches add up to the mean. None for the mean over these rows.
         weights: w, float `(rows, 1)`, with mean 1 over the whole dataset; the divisor stays the number of rows.
         auxiliary: float `(rows, auxiliary targets)`, 0 to 1, NaN where a target does not count.
-        options: c, and what `label_losses` takes.
+        options: c, and what `label_loss` takes.
     """
+    number = labels.shape[1]
     rows = labels[:, :1] != IGNORED
-    known = rows & ~labels.isnan()
-    losses = label_losses(logits[:, : labels.shape[1]], torch.where(known, labels, 0.0), options)
-    if auxiliary is not None:
-        of_auxiliary = binary_cross_entropy_with_logits(
-            logits[:, labels.shape[1] :].float(), auxiliary.nan_to_num(), reduction="none"
-        )
-        losses, known = torch.cat([losses, of_auxiliary], 1), torch.cat([known, rows & ~auxiliary.isnan()], 1)
-    counted = known.float() if options.coefficients is None else known * options.coefficients
+    # A single label is known of every row.
+    known = rows if number == 1 else rows & ~labels.isnan()
+    counted = known.float() if options.coefficients is None else known * options.coefficients[:number]
     if weights is not None:
-        counted = torch.cat([counted[:, :1] * weights, counted[:, 1:]], 1)
-    return (losses * counted).sum() / (rows.sum() if num_items_in_batch is None else num_items_in_batch)
+        counted = counted * weights if number == 1 else torch.cat([counted[:, :1] * weights, counted[:, 1:]], 1)
+    labels = labels if number == 1 else torch.where(known, labels, 0.0)
+    total = label_loss(logits[:, :number], labels, counted, options)
+    if auxiliary is not None:
+        counted = rows & ~auxiliary.isnan()
+        counted = counted.float() if options.coefficients is None else counted * options.coefficients[number:]
+        total = total + label_loss(logits[:, number:], auxiliary.nan_to_num(), counted)
+    return total / (rows.sum() if num_items_in_batch is None else num_items_in_batch)
 
 
-def label_losses(logits: torch.Tensor, labels: torch.Tensor, options: LossOptions = LossOptions()) -> torch.Tensor:
-    """The loss of each label in each row, float32 `(rows, labels)`: by default its binary cross-entropy.
+def label_loss(
+    logits: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor, options: LossOptions = LossOptions()
+) -> torch.Tensor:
+    """The sum of the losses of labels, by default binary cross-entropies: a scalar in fp32.
 
     With the probability p of a label, its target t, the weight a of its positive class and the gamma of the focal loss
-    it is `−(a t (1 − p)^gamma log p + (1 − t) p^gamma log(1 − p))`. The weight is that of `pos_weight` in torch's
+    a loss is `−(a t (1 − p)^gamma log p + (1 − t) p^gamma log(1 − p))`. The weight is that of `pos_weight` in torch's
     `BCEWithLogitsLoss`; the focal loss is that of Lin et al. 2017, "Focal Loss for Dense Object Detection"
     (https://arxiv.org/abs/1708.02002), there for t of 0 and 1, with weights `alpha` and `1 − alpha`.
 
     Args:
         logits: `(rows, labels)`, any float dtype.
         labels: float `(rows, labels)`, 0 to 1.
+        counted: what each loss is multiplied by, float `(rows, labels)`.
         options: a, gamma.
     """
     logits, labels = logits.float(), labels.float()
     if not options.focal_gamma:
-        return binary_cross_entropy_with_logits(logits, labels, pos_weight=options.positive_weights, reduction="none")
+        return binary_cross_entropy_with_logits(
+            logits, labels, weight=counted, pos_weight=options.positive_weights, reduction="sum"
+        )
     log_p, log_rest = logsigmoid(logits), logsigmoid(-logits)
     positive = labels * (options.focal_gamma * log_rest).exp() * log_p
     if options.positive_weights is not None:
         positive = positive * options.positive_weights
-    return -(positive + (1 - labels) * (options.focal_gamma * log_p).exp() * log_rest)
+    return -((positive + (1 - labels) * (options.focal_gamma * log_p).exp() * log_rest) * counted).sum()
 
 
 def mean_binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -97,5 +104,5 @@ def mean_binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> tor
         labels: float `(rows, labels)`, 0 to 1, NaN where nobody said. NaN if no label is known in any row.
     """
     known = ~labels.isnan()
-    losses = label_losses(logits, labels.nan_to_num()) * known
+    losses = known * binary_cross_entropy_with_logits(logits.float(), labels.nan_to_num(), reduction="none")
     return (losses.sum(0) / known.sum(0)).nanmean()

@@ -74,18 +74,17 @@ class Objective:
 
 
 def add_columns(tokens: Dataset, columns: Mapping[str, np.ndarray]) -> Dataset:
-    """The tokenised comments with these columns, float32 `(rows,)`, or `(rows, n)` as lists; one of n = 1 has none."""
+    """The tokenised comments with these columns, each float32 `(rows,)`, or `(rows, n)`, which become lists."""
     arrays = {}
     for name, values in columns.items():
         flat = pa.array(np.ascontiguousarray(values).ravel())
-        width = 1 if values.ndim == 1 else values.shape[1]
-        arrays[name] = flat if width == 1 and name == "labels" else pa.FixedSizeListArray.from_arrays(flat, width)
+        arrays[name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
     return concatenate_datasets([tokens, Dataset(pa.table(arrays), fingerprint=generate_random_fingerprint())], axis=1)
 
 
 def validation_labels(comments: Dataset, names: Sequence[str]) -> np.ndarray:
-    """The labels that a model is judged by, 0 or 1 in float32 `(rows, labels)`, NaN where nobody said."""
-    return _hard(label_targets_of(comments, names))
+    """The labels that a model is judged by, 0 or 1, with shape and type of those in `Objective`."""
+    return _flat_if_one(_hard(label_targets_of(comments, names)))
 
 
 def objective_of(
@@ -130,7 +129,7 @@ def objective_of(
         coefficients /= 1 - np.isnan(auxiliary).mean(0)
     labels = labels.astype(np.float32)
     return Objective(
-        labels[:, 0] if len(names_of_labels) == 1 else labels,
+        _flat_if_one(labels),
         weights,
         names,
         auxiliary,
@@ -175,6 +174,10 @@ def _not_labels(columns: Sequence[str], names_of_labels: Sequence[str]) -> list[
     if labels:
         logger.info(f"No auxiliary targets, as they are labels: {', '.join(sorted(labels))}.")
     return [name for name in columns if name not in labels]
+
+
+def _flat_if_one(labels: np.ndarray) -> np.ndarray:
+    return labels[:, 0] if labels.shape[1] == 1 else labels
 
 
 def _hard(shares: np.ndarray) -> np.ndarray:

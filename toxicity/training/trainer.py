@@ -16,7 +16,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from toxicity.core.errors import RunFailure
-from toxicity.core.schema import TOXIC_THRESHOLD
+from toxicity.core.schema import LABEL, TOXIC_THRESHOLD
 from toxicity.core.training_arguments import TrainingArguments
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.label_metrics import label_aucs
@@ -63,10 +63,12 @@ class ToxicityTrainer(PartsTrainer):
         **options: Any,
     ) -> None:
         evaluated: TokenRows = options["eval_dataset"]
-        self.label_names = tuple(model.config.id2label.values())[: evaluated.labels.shape[1]]
+        config = getattr(model, "config", None)
+        names = (LABEL,) if config is None else tuple(config.id2label.values())
+        self.names_of_labels = names[: evaluated.labels.shape[1]]  # those of auxiliary targets follow
         if args.later_negatives != 1:
             args.max_steps = steps_with_later_negatives(args, _highest_labels(options["train_dataset"]))
-        require_measurable(args.metric_for_best_model, self.label_names, evaluated.labels)
+        require_measurable(args.metric_for_best_model, self.names_of_labels, evaluated.labels)
         if args.world_size > 1 and args.ddp_find_unused_parameters is None and not args.is_sharded:
             args.ddp_find_unused_parameters = _has_unused_weights(model, options["train_dataset"])
         super().__init__(
@@ -137,14 +139,14 @@ class ToxicityTrainer(PartsTrainer):
 
     def write_model(self, folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
         """Write the trained model without the logits of auxiliary targets."""
-        labels = len(self.label_names)
+        labels = len(self.names_of_labels)
         if self.model.config.num_labels == labels:
             super().write_model(folder, state_dict)
             return
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         name, layer = output_layer(model)
         rows = {f"{name}.{part}": state_dict[f"{name}.{part}"][:labels] for part in layer.state_dict()}
-        config, model.config = model.config, with_labels(model.config, self.label_names)
+        config, model.config = model.config, with_labels(model.config, self.names_of_labels)
         try:
             super().write_model(folder, state_dict | rows)
         finally:
@@ -198,7 +200,7 @@ class ToxicityTrainer(PartsTrainer):
         metrics = {"loss": mean_binary_cross_entropy(logits, torch.from_numpy(labels)).item()}
         with self.clock.phase("metrics"):
             # The Trainer can log single numbers only.
-            metrics |= label_aucs(logits.numpy(), labels, self.label_names)
+            metrics |= label_aucs(logits.numpy(), labels, self.names_of_labels)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return EvalLoopOutput(logits.numpy(), labels, metrics, len(rows))
 
@@ -233,7 +235,7 @@ class ToxicityTrainer(PartsTrainer):
 
     def _score_rows(self, rows: TokenRows, on_batch: Callable[[int], object] = lambda batches: None) -> torch.Tensor:
         logits = self._scorer(rows).score(rows, self.args.process_index, self.args.world_size, on_batch)
-        return self.accelerator.reduce(logits).cpu()[:, : len(self.label_names)]
+        return self.accelerator.reduce(logits).cpu()[:, : len(self.names_of_labels)]
 
     def _on_scored_batch(self, batches: int) -> None:
         self.callback_handler.eval_dataloader = range(batches)  # callbacks show progress by its length

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
 from toxicity.predict.export import compare
-from toxicity.predict.export.comments import SAMPLE, read_comments
+from toxicity.predict.export.comments import SAMPLE, Comments, read_comments
 from toxicity.predict.scorer import Scorer
 
 pytest.importorskip("openvino")
@@ -145,6 +145,6 @@ def test_a_threshold_that_misses_its_precision_is_told(caplog):
 
 def test_scores_of_one_class_have_no_auc(exported):
     folder, _, _ = exported
-    comments = type("C", (), {"texts": ["a", "b"], "labels": np.zeros(2, np.float32)})
+    comments = Comments("x.csv", ["a", "b"], np.zeros(2, np.float32), [], "none")
     _, found = compare._measured(Scorer(str(folder / "out" / "fp32")), comments)
     assert (found["auc"], found["log_loss"], found["thresholds"]) == (None, None, {})

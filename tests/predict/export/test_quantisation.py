@@ -27,11 +27,12 @@ def three_layers(outlier: float) -> openvino.Model:
     return openvino.Model([logits], [x], "three layers")
 
 
+@pytest.mark.parametrize("score", [lambda logits: expit(logits[:, 0]), expit], ids=["one label", "several"])
 @pytest.mark.parametrize(("outlier", "floating"), [(1, []), (100, ["second"])])
-def test_what_costs_accuracy_stays_in_floating_point(outlier, floating):
+def test_what_costs_accuracy_stays_in_floating_point(outlier, floating, score):
     random = np.random.default_rng(1)
     rows = [{"x": random.normal(size=(8, CHANNELS)).astype(np.float32)} for _ in range(24)]
-    int8 = quantisation.quantised(three_layers(outlier), rows[:12], rows[12:], lambda logits: expit(logits[:, 0]))
+    int8 = quantisation.quantised(three_layers(outlier), rows[:12], rows[12:], score)
     assert quantisation.floating_layers(int8) == floating
 
 

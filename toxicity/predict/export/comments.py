@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
-from toxicity.core.schema import TARGET, TEXT, hard_labels
+from toxicity.core.schema import TARGET, TEXT, hard_labels, label_column
 from toxicity.data.addresses import without_credentials
 from toxicity.data.sources import labels_of, load_splits, read_file
 
@@ -26,13 +26,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Comments:
-    """Comments to measure on, `texts` with `labels`, float32 `(rows,)`, and others to calibrate on."""
+    """Comments to measure on, `texts`, and others to calibrate on.
+
+    `labels` are those of toxicity, float32 `(rows,)`, 0 or 1 and NaN where nobody said; `other_labels` likewise by the
+    names that they have in the data.
+    """
 
     name: str
     texts: list[str]
     labels: np.ndarray
     calibrating: list[str]
     calibrated_on: str  # what the others are
+    other_labels: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def read_comments(labelled: DataArguments, model: str, calibrate: bool) -> Comments:
@@ -69,13 +74,22 @@ def read_comments(labelled: DataArguments, model: str, calibrate: bool) -> Comme
         )
     # Drawn, as files are often sorted.
     order = np.random.default_rng(0).permutation(rows)
-    table = source.table.select([TEXT, TARGET])
+    prefix = label_column("")
+    others = [column for column in source.table.column_names if column.startswith(prefix)]
+    table = source.table.select([TEXT, TARGET, *others])
     measured = table.take(pa.array(np.sort(order[count:])))
-    texts, others = measured[TEXT].to_pylist(), table[TEXT].take(pa.array(order[:count])).to_pylist()
-    calibrating = _apart(others, texts)
+    texts = measured[TEXT].to_pylist()
+    calibrating = _apart(table[TEXT].take(pa.array(order[:count])).to_pylist(), texts)
     if calibrate and len(calibrating) < FEWEST_CALIBRATING:
         raise RequestError(f"{name} has too few different comments to calibrate int8 on some and measure it on others.")
-    return Comments(name, texts, hard_labels(measured[TARGET].to_numpy()), calibrating, f"other rows of {name}")
+    labels, *other_labels = (_labels(measured[column]) for column in (TARGET, *others))
+    of_others = dict(zip((column.removeprefix(prefix) for column in others), other_labels, strict=True))
+    return Comments(name, texts, labels, calibrating, f"other rows of {name}", of_others)
+
+
+def _labels(shares: pa.ChunkedArray) -> np.ndarray:
+    values = shares.to_numpy()
+    return np.where(np.isnan(values), np.float32(np.nan), hard_labels(values))
 
 
 def _apart(others: list[str], measured: list[str]) -> list[str]:

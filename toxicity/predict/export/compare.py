@@ -16,6 +16,7 @@ from scipy.special import logit
 from sklearn.metrics import roc_auc_score
 
 from toxicity.core.arguments import DataArguments
+from toxicity.core.console import printable, quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.files import folder_written_whole, write_text
 from toxicity.core.markdown import UNDEFINED, markdown_table
@@ -25,6 +26,7 @@ from toxicity.evaluation.calibration_metrics import log_loss
 from toxicity.models.labels import TOXIC_LABEL, labels_in
 from toxicity.models.packing import Layout, fill_batches, longest_first
 from toxicity.models.pretrained import load_classifier, load_config_and_tokenizer, load_errors_explained
+from toxicity.predict.columns import label_called
 from toxicity.predict.converted import converted
 from toxicity.predict.export import onnx, openvino
 from toxicity.predict.export.comments import SAMPLE, Comments, read_comments
@@ -66,7 +68,7 @@ def export_and_compare(
     Returns:
         The content of `export.json`: `rows`, `labelled`, `versions`, for int8 `calibrated_on`, `calibrating_comments`
         and `floating_point_layers`, and for each of `torch`, `fp32` and `int8` what `_measured` says, and for the
-        exports their `megabytes`.
+        exports their `megabytes`. Of a model with several labels all that is about the main one, except `labels`.
 
     Raises:
         RequestError: if packages are missing, the model or the comments cannot be read, the model cannot be converted,
@@ -81,6 +83,7 @@ def export_and_compare(
             folders = {form: unfinished.enter_context(folder_written_whole(output / form)) for form in exporter.FORMS}
         comments = read_comments(labelled, model, calibrate="int8" in folders)
         torch_scorer = Scorer(model, revision, "cpu", "no", toxic_label, runtime="torch")
+        _check_labels(torch_scorer, comments, labelled)
         report = {
             "rows": len(comments.texts),
             "labelled": comments.name,
@@ -92,10 +95,13 @@ def export_and_compare(
             _, report[form] = _measured(Scorer(str(folder)), comments, expected)
             weights = [path for path in folder.iterdir() if ".onnx" in path.name or path.suffix in (".xml", ".bin")]
             report[form]["megabytes"] = sum(path.stat().st_size for path in weights) / 1e6
-            mean, largest = (report[form][f"{which}_score_difference"] for which in ("mean", "largest"))
-            if mean > FAR_ON_AVERAGE or largest > FAR:
-                logger.warning(f"Scores of {form} are up to {largest:.3f} from those of torch, on average {mean:.4f}.")
-            _warn(form, report[form]["thresholds"], report["torch"]["thresholds"], len(comments.texts))
+            for name, found in report[form].get("labels", {"": report[form]}).items():
+                mean, largest = (found[f"{which}_score_difference"] for which in ("mean", "largest"))
+                if mean > FAR_ON_AVERAGE or largest > FAR:
+                    scores = f"Scores of {quoted(name)} in {form}" if name else f"Scores of {form}"
+                    logger.warning(f"{scores} are up to {largest:.3f} from those of torch, on average {mean:.4f}.")
+            labelled_rows = int((~np.isnan(comments.labels)).sum())
+            _warn(form, report[form]["thresholds"], report["torch"]["thresholds"], labelled_rows)
         # Removed before the models are replaced, so that there never is a report about other models.
         (output / REPORT).unlink(missing_ok=True)
     write_text(output / REPORT, json.dumps(report, indent=1) + "\n")
@@ -120,7 +126,9 @@ def write_exports(
         config, tokenizer = load_config_and_tokenizer(model, revision)
         if toxic_label:
             chosen = [str(config.id2label[index]) for index in labels_in(config, model, toxic_label).toxic]
-            config.toxicity = (getattr(config, "toxicity", None) or {}) | {TOXIC_LABEL: chosen}
+            # Of several labels, the calibration of the chosen one becomes that of the model.
+            calibration = scorer.calibration.to_config() if len(scorer.calibrations) > 1 else {}
+            config.toxicity = (getattr(config, "toxicity", None) or {}) | calibration | {TOXIC_LABEL: chosen}
         classifier = load_classifier(model, revision, config, padding_free=False).eval()
     told = {}
     logger.info(f"Exporting to {runtime}: {' and '.join(folders)}")
@@ -133,9 +141,8 @@ def write_exports(
             _inputs(scorer, tokenizer.pad_token_id, texts, tokens)
             for texts, tokens in ((comments.calibrating[:third], 1), (comments.calibrating[third:], TOKENS_PER_BATCH))
         ]
-        layers = openvino.export(
-            program, folders, *parts, lambda found: scorer.calibration.probability(scorer.labels.pick(found)[:, 0])
-        )
+        labels = len(scorer.calibrations)
+        layers = openvino.export(program, folders, *parts, lambda found: scorer.probabilities_of(found)[:, :labels])
         told = {
             "calibrated_on": comments.calibrated_on,
             "calibrating_comments": len(comments.calibrating),
@@ -163,38 +170,54 @@ def _inputs(scorer: Scorer, pad_token_id: int, texts: list[str], tokens: int) ->
     return batches
 
 
+def _check_labels(scorer: Scorer, comments: Comments, labelled: DataArguments) -> None:
+    """Refuse columns of labels of which the first is not that of the main one; log which labels have none."""
+    names, (first, *_) = list(scorer.calibrations), labelled.label_column_names or ("",)
+    if label_called(first, names) not in (0, None):
+        raise RequestError(f"name the main label of the model, {quoted(names[0])}, first in --label_column_names.")
+    if lacking := [quoted(name) for name in names[1:] if label_called(name, list(comments.other_labels)) is None]:
+        logger.info(
+            f"{comments.name} is not known to have labels of {', '.join(lacking)}, so that these get no AUC: name the "
+            "columns with --label_column_names."
+        )
+
+
 def _measured(
     scorer: Scorer, comments: Comments, expected: np.ndarray | None = None
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Scores of the comments, and what is told of them.
+    """Scores of the comments, float64 `(rows, labels)`, and what is told of them.
 
-    That is the `auc` (None if the comments are all of one class); the `largest_score_difference` and the
-    `mean_score_difference` from `expected`, torch in fp32, and `changed_labels`, the share of comments that are
-    labelled otherwise than by it; `rows_per_second` from tokens to scores, in `mixed_precision`; `log_loss` at the
-    model's temperature, and the `best_temperature` with its `best_log_loss`; and for each of the model's `thresholds`
-    its precision, recall and share of flagged comments.
+    That is what `_compared` says of the main label; `rows_per_second` from tokens to scores, in `mixed_precision`; for
+    the main label `log_loss` at its temperature, and the `best_temperature` with its `best_log_loss`, and for each of
+    its `thresholds` the precision, recall and share of flagged comments; and for each of several labels `labels`, what
+    `_compared` says. `expected` are the scores of torch in fp32.
     """
-    tokens = scorer.tokenize(comments.texts)
+    tokens, calibrations = scorer.tokenize(comments.texts), scorer.calibrations
     seconds = []
     for _ in range(2):  # the first time, kernels are made
         start = time.perf_counter()
-        scores = scorer.probabilities(tokens)[:, 0]
+        probabilities = scorer.probabilities(tokens)[:, : len(calibrations)]
         seconds.append(time.perf_counter() - start)
-    differences = np.abs(scores - (scores if expected is None else expected))
-    toxic = comments.labels > 0
+    names = list(comments.other_labels)
+    places = [label_called(name, names) for name in calibrations]
+    truth = [None if place is None else comments.other_labels[names[place]] for place in places]
+    before = probabilities if expected is None else expected
+    labels = {
+        name: _compared(*columns, calibration.threshold)
+        for (name, calibration), *columns in zip(
+            calibrations.items(), probabilities.T, before.T, [comments.labels, *truth[1:]], strict=True
+        )
+    }
+    known = ~np.isnan(comments.labels)
+    scores, toxic = probabilities[known, 0], comments.labels[known] > 0
     both = 0 < toxic.sum() < len(toxic)
     scaled = logit(np.clip(scores, 1e-15, 1 - 1e-15))
     best = fit_temperature(scaled, toxic) if both else None
     thresholds = {"default": scorer.threshold, **scorer.thresholds}
-    return scores, {
-        "auc": float(roc_auc_score(toxic, scores)) if both else None,
-        "largest_score_difference": float(differences.max()),
-        "mean_score_difference": float(differences.mean()),
-        "changed_labels": 0.0
-        if expected is None
-        else float(((scores >= scorer.threshold) != (expected >= scorer.threshold)).mean()),
+    return probabilities, {
+        **next(iter(labels.values())),
         "mixed_precision": scorer.mixed_precision,
-        "rows_per_second": len(scores) / min(seconds),
+        "rows_per_second": len(probabilities) / min(seconds),
         "log_loss": log_loss(scaled, toxic) if both else None,
         "best_temperature": best and best * scorer.temperature,
         "best_log_loss": best and log_loss(scaled / best, toxic),
@@ -202,6 +225,25 @@ def _measured(
             target: precision_and_recall(scores, toxic, threshold)
             for target, threshold in (thresholds if toxic.any() else {}).items()
         },
+        **({"labels": labels} if len(labels) > 1 else {}),
+    }
+
+
+def _compared(scores: np.ndarray, expected: np.ndarray, truth: np.ndarray | None, threshold: float) -> dict[str, Any]:
+    """What is told of a label's scores, float `(rows,)`.
+
+    That is the `auc`, None if the comments are all of one class, or not labelled (NaN); the `largest_score_difference`
+    and the `mean_score_difference` from `expected`; and `changed_labels`, the share of comments that are labelled
+    otherwise than by those.
+    """
+    known = np.zeros(len(scores), dtype=bool) if truth is None else ~np.isnan(truth)
+    there = np.zeros(0, dtype=bool) if truth is None else truth[known] > 0
+    differences = np.abs(scores - expected)
+    return {
+        "auc": float(roc_auc_score(there, scores[known])) if 0 < there.sum() < len(there) else None,
+        "largest_score_difference": float(differences.max()),
+        "mean_score_difference": float(differences.mean()),
+        "changed_labels": float(((scores >= threshold) != (expected >= threshold)).mean()),
     }
 
 
@@ -220,19 +262,23 @@ def _warn(form: str, thresholds: dict[str, Any], in_torch: dict[str, Any], rows:
 
 
 def _table(report: dict[str, Any]) -> str:
-    rows = []
-    for form in ("torch", *(form for form in ("fp32", "int8") if form in report)):
+    forms = ("torch", *(form for form in ("fp32", "int8") if form in report))
+    rows, of_labels = [], []
+    for form in forms:
         found = report[form]
-        rows.append(
-            (
-                form,
-                UNDEFINED if found["auc"] is None else f"{found['auc']:.5f}",
-                f"{found['mean_score_difference']:.6f}",
-                f"{found['largest_score_difference']:.6f}",
-                f"{found['changed_labels']:.2%}",
-                f"{found['rows_per_second']:.0f}",
-                f"{found['megabytes']:.0f}" if "megabytes" in found else "",
-            )
-        )
-    header = ("Model", "AUC", "Mean score difference", "Largest score difference", "Changed labels", "Rows/s", "MB")
-    return f"{report['rows']:,} comments of {report['labelled']}\n{markdown_table(header, rows)}"
+        megabytes = f"{found['megabytes']:.0f}" if "megabytes" in found else ""
+        rows.append((form, *_cells(found), f"{found['rows_per_second']:.0f}", megabytes))
+        of_labels += [(form, printable(name, 60), *_cells(cells)) for name, cells in found.get("labels", {}).items()]
+    header = ("AUC", "Mean score difference", "Largest score difference", "Changed labels")
+    told = f"{report['rows']:,} comments of {report['labelled']}\n"
+    told += markdown_table(("Model", *header, "Rows/s", "MB"), rows)
+    return f"{told}\n\n{markdown_table(('Model', 'Label', *header), of_labels)}" if of_labels else told
+
+
+def _cells(found: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        UNDEFINED if found["auc"] is None else f"{found['auc']:.5f}",
+        f"{found['mean_score_difference']:.6f}",
+        f"{found['largest_score_difference']:.6f}",
+        f"{found['changed_labels']:.2%}",
+    )

@@ -50,7 +50,8 @@ def quantised(
         model: a converted model in fp32.
         calibration: inputs of the model that the ranges of values are taken from, one comment each.
         held_back: inputs of other comments, some each.
-        score: makes scores, float `(rows,)`, of the model's logits `(rows, labels)`.
+        score: makes scores of the model's logits `(rows, labels)`, float `(rows,)`, or `(rows, scores)` for several
+            labels, which count alike: what costs a rare one its scores would not show in those of the main one.
     """
     import nncf
     import openvino

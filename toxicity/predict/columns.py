@@ -1,0 +1,49 @@
+"""Names of the columns of scores, and which label of a model a column of another file is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from toxicity.core.schema import ID, NAMES, SUBTYPES
+
+SCORE, LABEL = "score", "label"
+# Names of the same label in the competitions of 2018 and 2019.
+SAME_LABEL = (("toxic", "toxicity"), *(NAMES[subtype] for subtype in SUBTYPES))
+
+
+def names_of_columns(others: Sequence[str], labelled: Collection[str]) -> list[str]:
+    """Names of the columns of an output: `id`, `score`, `label`, then the score and the label of each other label.
+
+    Where a name is taken, in upper or lower case, `_` is appended until it is free. Scores come before labels, so that
+    the score of `threat_label` keeps its name, and the label of `threat` gives way.
+
+    Args:
+        others: names of the labels beside the main one; they are the names of the columns of their scores.
+        labelled: those of them that have a column `NAME_label` as well.
+    """
+    taken = {ID, SCORE, LABEL}
+
+    def free(name: str) -> str:
+        while name.casefold() in taken:
+            name += "_"
+        taken.add(name.casefold())
+        return name
+
+    scores = {name: free(name) for name in others}
+    labels = {name: free(f"{name}_label") for name in others if name in labelled}
+    pairs = ((scores[name], labels.get(name)) for name in others)
+    return [ID, SCORE, LABEL, *(name for pair in pairs for name in pair if name is not None)]
+
+
+def label_called(column: str, labels: Sequence[str]) -> int | None:
+    """The number of the label that has a column's name, in upper or lower case, or in the other competition.
+
+    None if there is none; of several, the one of exactly that name.
+    """
+    name = column.strip().casefold()
+    names = next((names for names in SAME_LABEL if name in names), ())
+    folded = [label.strip().casefold() for label in labels]
+    for candidate, known in ((column, labels), *((candidate, folded) for candidate in (name, *names))):
+        if candidate in known:
+            return list(known).index(candidate)
+    return None

@@ -1,8 +1,8 @@
 import pytest
-from example_run import changed, own_row
+from example_run import changed, own_row, several_labels_row
 
 from toxicity.bench.conclusions import agreeing_decimals, conclude, flops_text, percent_change
-from toxicity.bench.results import results_of
+from toxicity.bench.results import hanley_mcneil_error, results_of
 from toxicity.bench.runs import published_rows
 
 
@@ -69,3 +69,14 @@ def test_agreeing_decimals(a, b, decimals):
 def test_flops_have_a_unit():
     assert flops_text(6.7312e12) == "6.73 TFLOP/s"
     assert flops_text(4.25e11) == "425 GFLOP/s"
+
+
+def test_several_labels_have_an_auc_of_the_main_one_and_a_mean():
+    row = several_labels_row("toxicity", "insult")
+    (sentence,) = conclude(results_of([row]))
+    error = hanley_mcneil_error(0.9683, 30_000, 370_000)
+    assert (
+        f"AUC of the main label 0.96830 ± {error:.5f} (standard error); mean AUC of the 2 labels 0.97500." in sentence
+    )
+    row["metrics"] |= {"mean_auc": None, "mean_auc_labels": 0}
+    assert "mean AUC" not in conclude(results_of([row]))[0]

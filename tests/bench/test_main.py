@@ -2,7 +2,7 @@ import sys
 from time import perf_counter
 
 import pytest
-from example_run import own_row, write_row
+from example_run import own_row, several_labels_row, write_row
 from processes import run
 
 from toxicity.bench.__main__ import main
@@ -39,6 +39,17 @@ def test_another_protocol_has_a_table_of_its_own(tmp_path, capsys):
     assert output.count("| Machine") == 2
     assert "Not to be compared with the first table: other dataset, train_rows." in output
     assert "cpu, 1 epoch, against" not in output
+
+
+def test_several_labels_have_a_table_of_their_own(tmp_path, capsys):
+    write_row(tmp_path, "labels", several_labels_row("$to_x$", "insult"))
+    main(["compare", "--runs", str(tmp_path)])
+    output = capsys.readouterr().out
+    assert output.count("| Machine") == 2
+    assert "2 labels, the main one `$to_x$`" in output
+    assert "Not to be compared with the first table: other labels." in output
+    assert "| 0.96830 (main label) | 0.97500 over 2 labels |" in output
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_damaged_file_is_a_warning(tmp_path, capsys):

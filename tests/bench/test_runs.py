@@ -1,9 +1,16 @@
 import json
 
 import pytest
-from example_run import changed, own_row, without, write_row
+from example_run import changed, own_row, several_labels_row, without, write_row
 
-from toxicity.bench.runs import by_protocol, differing_keys, protocol_title, published_rows, read_rows
+from toxicity.bench.runs import (
+    benchmark_table,
+    by_protocol,
+    differing_keys,
+    protocol_title,
+    published_rows,
+    read_rows,
+)
 
 
 def test_the_published_times_in_seconds():
@@ -141,3 +148,60 @@ def test_values_that_nothing_can_be_made_of(tmp_path, part, key, value):
 
 def test_what_sets_protocols_apart():
     assert differing_keys(own_row(), own_row(max_seq_length=128, dataset="mine.csv")) == ["dataset", "max_seq_length"]
+
+
+@pytest.mark.parametrize("one", [["toxic"], ["toxicity"], None], ids=["unnamed", "named", "of an older version"])
+def test_other_labels_are_another_protocol(one):
+    single = own_row() if one is None else own_row(labels=one)
+    assert differing_keys(single, published_rows()[0]) == []
+    several = several_labels_row("toxicity", "insult", "threat")
+    assert differing_keys(several, single) == ["labels"]
+    assert differing_keys(several, several_labels_row("toxicity", "insult")) == ["labels"]
+    assert differing_keys(several, several_labels_row("insult", "toxicity", "threat")) == ["labels"], "the main one"
+    assert differing_keys(several, several_labels_row("toxicity", "threat", "insult")) == []
+
+
+def test_the_table_says_what_an_auc_is_of():
+    header, rows = benchmark_table([several_labels_row("toxicity", "insult"), own_row(), *published_rows()])
+    assert header[-2:] == ("AUC Score", "Mean AUC")
+    assert [row[-2:] for row in rows[:3]] == [
+        ("0.96830 (main label)", "0.97500 over 2 labels"),
+        ("0.96830", ""),
+        ("0.96819", ""),
+    ]
+    partly = several_labels_row("toxicity", "insult")
+    partly["metrics"]["mean_auc_labels"] = 1
+    assert benchmark_table([partly])[1][0][-1] == "0.97500 over 1 of 2 labels"
+    partly["metrics"] |= {"mean_auc": None, "mean_auc_labels": 0, "auc": None}
+    assert benchmark_table([partly])[1][0][-2:] == ("undefined (main label)", "undefined")
+    assert benchmark_table([own_row(labels=["toxic"])]) == benchmark_table([own_row()])
+
+
+def test_a_protocol_of_several_labels_in_a_line():
+    line = protocol_title([several_labels_row("a\x1b[2Jb" * 20, "insult")])
+    assert ", 2 labels, the main one `a\\x1b[2Jb" in line
+    assert line.isprintable()
+    assert len(line) < 300
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"labels": [1]},
+        {"labels": {"toxicity": {}, "insult": {}}},
+        {"labels": {"toxicity": {"rows": "many", "positives": 1}, "insult": {}}},
+        {"mean_auc": "high"},
+    ],
+)
+def test_labels_that_nothing_can_be_made_of(tmp_path, damage):
+    row = several_labels_row("toxicity", "insult")
+    write_row(tmp_path, "bad", row | {"metrics": row["metrics"] | damage})
+    rows, (warning,) = read_rows(tmp_path)
+    assert rows == []
+    assert "it is damaged" in warning
+
+
+def test_a_run_of_several_labels_is_read(tmp_path):
+    row = several_labels_row("toxicity", "insult")
+    write_row(tmp_path, "labels", row)
+    assert read_rows(tmp_path) == ([row], [])

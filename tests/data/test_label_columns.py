@@ -1,10 +1,13 @@
 """Which columns are the labels, and what these are called."""
 
+import logging
+
 import pyarrow as pa
 import pytest
 from labelled import LABELS_2018, LABELS_2019, jigsaw2018, jigsaw2019, write_table
 
 from toxicity.core.arguments import DataArguments
+from toxicity.core.console import log_once
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import label_column
 from toxicity.data.label_columns import columns_of_labels
@@ -124,10 +127,14 @@ def test_without_the_flag_there_is_one_label(tmp_path):
         assert not [name for name in splits.train.column_names if name.startswith(label_column(""))]
 
 
-def test_a_file_may_lack_a_label_that_another_has(tmp_path):
+def test_a_file_may_lack_a_label_that_another_has(tmp_path, caplog):
     write(tmp_path, "a.csv", jigsaw2018(30))
     write(tmp_path, "b.csv", jigsaw2018(30, seed=1).drop_columns(["threat"]))
-    splits = load(tmp_path, "toxic", "threat")
+    with caplog.at_level(logging.INFO, logger="toxicity"):
+        splits = load(tmp_path, "toxic", "threat")
+    assert (
+        f"The label `threat` is null in the files that have no such column, as in {tmp_path / 'b.csv'}" in caplog.text
+    )
     assert (
         splits.train[label_column("threat")][:].count(None) + splits.validation[label_column("threat")][:].count(None)
         == 30
@@ -161,3 +168,23 @@ def test_labels_of_a_dataset_of_the_hub_and_of_a_folder_that_was_saved(tmp_path)
     assert (splits.labels, len(splits.validation)) == (("toxic", "insult"), 20)
     with pytest.raises(RequestError, match=r"hub \(train\) has no column irony; it has id, comment_text, toxic"):
         load_splits(DataArguments(dataset_name=str(tmp_path / "hub"), label_column_names=["toxic", "irony"]))
+
+
+@pytest.mark.parametrize(
+    ("table", "asked", "told"),
+    [
+        (jigsaw2018(60), ["subtypes"], f"the labels to learn are {', '.join(LABELS_2018)}"),
+        (jigsaw2018(60).select(["toxic", "comment_text"]), ["subtypes"], "the labels to learn are toxic."),
+        (jigsaw2019(60), ["toxic", "insult"], None),  # which `target` cannot but mean
+        (jigsaw2018(60), ["toxicity", "insult"], "The label `toxicity` is the column `toxic`."),
+        (jigsaw2019(60), ["toxicity", "severe_toxic"], "The label `severe_toxic` is the column `severe_toxicity`."),
+        (jigsaw2018(60), ["toxic", "insult"], None),
+    ],
+)
+def test_what_is_decided_without_a_flag_is_told(tmp_path, caplog, table, asked, told):
+    log_once.cache_clear()
+    with caplog.at_level(logging.INFO, logger="toxicity"):
+        load(write(tmp_path, "c.csv", table), *asked)
+    lines = [line for line in caplog.messages if not line.startswith("Training on")]
+    assert len(lines) == (told is not None)
+    assert told is None or told in lines[0]

@@ -104,7 +104,7 @@ def test_files_that_do_not_belong_together(tmp_path, comments, labels, message):
         load(tmp_path, comments, labels)
 
 
-def test_a_row_of_labels_that_cannot_be_read(tmp_path):
+def test_a_row_that_cannot_be_read(tmp_path):
     files = {name: tmp_path / f"{name}.csv" for name in ("train", "test", "test_labels")}
     for name, table in (("train", jigsaw2018(60)), ("test", COMMENTS), ("test_labels", LABELS)):
         write_table(files[name], table)
@@ -117,3 +117,9 @@ def test_a_row_of_labels_that_cannot_be_read(tmp_path):
         load_splits(DataArguments(**flags))
     splits = load_splits(DataArguments(**flags, on_bad_rows="drop"))
     assert splits.dropped_rows["nobody scored it (its id has no labels)"] == 1
+    files["test"].write_text(files["test"].read_text() + 'f9,"cut')
+    with pytest.raises(RequestError, match=r"test_labels.csv, row 2"):
+        load_splits(DataArguments(**flags))
+    write_table(files["test_labels"], LABELS)
+    with pytest.raises(RequestError, match=r"test.csv, row 31: its quotes do not match"):
+        load_splits(DataArguments(**flags))

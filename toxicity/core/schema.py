@@ -6,7 +6,7 @@ import difflib
 import logging
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -116,6 +116,7 @@ def canonical_columns(
     target_name: str | None = None,
     id_name: str | None = None,
     wanted: Sequence[str] = tuple(NAMES),
+    labels: Collection[str] = (),
 ) -> dict[str, str]:
     """Match the columns of a source to the canonical names.
 
@@ -128,6 +129,7 @@ def canonical_columns(
         text_name: the column of the comment; by default the first of its known names that the source has.
         target_name, id_name: likewise the columns of the toxicity and of the id.
         wanted: the canonical names to look for.
+        labels: columns that are labels, and none of the others.
 
     Returns:
         Canonical name → name in the source, for each wanted column that the source has.
@@ -143,7 +145,7 @@ def canonical_columns(
     for canonical in sorted(wanted, key=[*named, *flags, *NAMES].index):
         override, flag = flags.get(canonical, (None, ""))
         candidates = (override,) if override else NAMES[canonical]
-        free = [name for name in names if name not in columns.values()]
+        free = [name for name in names if name not in columns.values() and name not in labels]
         found = find_columns(candidates, free)
         if len(found) > 1 and flag:
             raise RequestError(

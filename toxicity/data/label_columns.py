@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toxicity.core.console import quoted
+from toxicity.core.console import log_once, printable, quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.label_names import ALL_SUBTYPES, synonyms_of
 from toxicity.core.schema import (
@@ -29,6 +30,8 @@ from toxicity.core.schema import (
     listed,
     missing_column,
 )
+
+logger = logging.getLogger(__name__)
 
 FLAG = "--label_column_names"
 # What the competition of 2018 calls toxicity, and the order of its other labels.
@@ -123,7 +126,9 @@ def columns_of_labels(
     for number, name in enumerate(asked):
         if name == ALL_SUBTYPES:
             continue
-        found = find_columns((name,), names) or find_columns(synonyms_of(name), names)
+        found = find_columns((name,), names)
+        if not found and (found := find_columns(synonyms_of(name), names)) and letters_of(found[0]) != TARGET:
+            log_once(logging.INFO, f"The label {quoted(name)} is the column {quoted(found[0])}.")
         if len(found) > 1:
             raise RequestError(
                 f"{source}: {' and '.join(map(quoted, found))} may both be the label {quoted(name)}: "
@@ -136,12 +141,11 @@ def columns_of_labels(
     doubles = [column for column in labels.values() if [*labels.values()].count(column) > 1]
     if doubles:
         raise RequestError(f"{source}: {FLAG} names the column {quoted(doubles[0])} twice: name each label once.")
-    others = [name for name in names if name not in labels.values()]
-    if TEXT in wanted and text_name and not find_columns((text_name,), others) and find_columns((text_name,), names):
-        raise RequestError(f"{source}: the column {quoted(text_name)} cannot be both the text and a label.")
+    if TEXT in wanted and text_name and (both := find_columns((text_name,), [*labels.values()])):
+        raise RequestError(f"{source}: the column {quoted(both[0])} cannot be both the text and a label.")
     optional = (*SUBTYPES, *IDENTITIES, *ANNOTATOR_COUNTS)
     needed = [name for name in wanted if name not in optional and (name != TARGET or asked[0] == ALL_SUBTYPES)]
-    columns = canonical_columns(others, source, text_name, wanted=needed)
+    columns = canonical_columns(names, source, text_name, wanted=needed, labels=labels.values())
     return labels | columns | canonical_columns(names, source, wanted=[name for name in wanted if name in optional])
 
 
@@ -173,6 +177,12 @@ def labels_in(table: pa.Table, source: str, request: Request) -> dict[str, str]:
     for name, column in labels.items():
         if column not in table.column_names:
             raise RequestError(_lacking(name, source, request))
+        without = [file for file, chosen in request.found.items() if column not in chosen.columns]
+        if without:
+            shown = printable(without[0], 4096)
+            logger.info(f"The label {quoted(name)} is null in the files that have no such column, as in {shown}.")
+    if ALL_SUBTYPES in asked and request.known is None:
+        logger.info(f"{source}: the labels to learn are {', '.join(labels)}.")
     return labels
 
 

@@ -80,7 +80,7 @@ def _refuse_broken(labels: Rows, arguments: DataArguments) -> None:
     logger.warning(f"{told}; they are left out.")
 
 
-def _places(comments: Rows, labels: Rows) -> pa.Array:
+def _places(comments: Rows, labels: Rows) -> pa.ChunkedArray:
     """The row of the labels of each comment, null where there is none."""
     ids = []
     for rows in (comments, labels):
@@ -92,7 +92,7 @@ def _places(comments: Rows, labels: Rows) -> pa.Array:
         ids = [column.cast(pa.large_string()) for column in ids]
     of_comments, of_labels = ids
     counts = of_labels.drop_null().value_counts()
-    if (repeated := counts.filter(pc.greater(counts.field("counts"), 1))) and len(repeated):
+    if len(repeated := counts.filter(pc.greater(counts.field("counts"), 1))):
         raise RequestError(
             f"{labels.name}: {len(repeated):,} ids stand in several rows, such as "
             f"{quoted(str(repeated[0]['values']))}: leave one row of labels for each comment."

@@ -48,3 +48,11 @@ def test_the_file_of_2019(checkpoint, tmp_path, run_main, capsys):
     # Of a file with fewer rows than the protocol has, both parts shrink alike.
     assert "Train: 40 rows" in out
     assert all(out.count(f"  label {name}:") == 2 for name in LABELS_2019)
+
+
+def test_a_flag_may_name_the_labels_in_another_way_than_the_recipe():
+    recipe = str(FOLDER / "jigsaw2018.yaml")
+    one = parse_arguments([recipe, "--train_file", "train.csv", "--label_column_name", "insult"]).data
+    assert (one.label_column_name, one.label_column_names) == ("insult", None)
+    two = parse_arguments([recipe, "--train_file", "train.csv", "--label_column_names", "toxic", "insult"]).data
+    assert two.label_column_names == ["toxic", "insult"]

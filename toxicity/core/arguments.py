@@ -43,6 +43,7 @@ DATA_KEYS = DATA_SOURCES | {
     "max_train_samples",
     "max_eval_samples",
 }
+LABEL_KEYS = {"label_column_name", "label_column_names"}
 MODEL_KEYS = {"model_name_or_path", "model_revision", "config_overrides"}
 # Values of the sample recipe that were chosen for its comments together with its model.
 SAMPLE_KEYS = {"max_seq_length", "init_head_bias"}
@@ -246,13 +247,16 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
 
 
 def _replaced_keys(recipe: Iterable[str], flags: Iterable[str], is_sample: bool) -> set[str]:
-    """Keys of the recipe that do not apply, because a flag names other data or another model than the recipe does."""
+    """Keys of the recipe that do not apply, because a flag names other data, labels or another model."""
     replaced: set[str] = set()
     if DATA_SOURCES.intersection(recipe) and DATA_SOURCES.intersection(flags):
         replaced |= DATA_KEYS
     if "model_name_or_path" in flags:
         replaced |= MODEL_KEYS
-    return replaced | SAMPLE_KEYS if replaced and is_sample else replaced
+    if replaced and is_sample:
+        replaced |= SAMPLE_KEYS
+    # A flag may name the labels in another way than the recipe does.
+    return replaced | LABEL_KEYS if LABEL_KEYS.intersection(flags) else replaced
 
 
 def _read_recipe(path: Path, known: list[str]) -> dict[str, Any]:

@@ -114,15 +114,16 @@ def pipeline(name: str, task: ScoringTask) -> dict[str, Any]:
     import transformers
 
     transformers.logging.disable_progress_bar()
-    classifiers: dict[str, Callable[..., list[dict[str, Any]]]] = {}
+    classifiers: dict[str, Any] = {}
 
     def classify(texts: Sequence[str], dtype: str, batch_size: int) -> np.ndarray:
         if dtype not in classifiers:
             classifiers[dtype] = transformers.pipeline(
                 "text-classification", task.model, dtype=getattr(torch, dtype), device="cpu"
             )
-        found = classifiers[dtype](list(texts), truncation=True, batch_size=batch_size)
-        return np.array([result["score"] for result in found])
+        main = classifiers[dtype].model.config.id2label[0]
+        found = classifiers[dtype](list(texts), truncation=True, batch_size=batch_size, top_k=None)
+        return np.array([result["score"] for results in found for result in results if result["label"] == main])
 
     return from_texts(name, task, classify)
 
@@ -140,7 +141,9 @@ def cross_encoder(name: str, task: ScoringTask) -> dict[str, Any]:
         if dtype not in encoders:
             encoders[dtype] = CrossEncoder(task.model, device="cpu", model_kwargs={"dtype": getattr(torch, dtype)})
             encoders[dtype].is_singular_input = lambda inputs: False  # it would take a list of texts for one pair
-        return encoders[dtype].predict(list(texts), batch_size=batch_size, show_progress_bar=False)
+        # By default it gives logits if there are several labels.
+        options = {"batch_size": batch_size, "show_progress_bar": False, "activation_fn": torch.nn.Sigmoid()}
+        return encoders[dtype].predict(list(texts), **options).reshape(len(texts), -1)[:, 0]
 
     return from_texts(name, task, classify)
 

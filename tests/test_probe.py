@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import types
@@ -61,6 +62,7 @@ def test_every_label_of_a_run_is_probed(fake_scorer, monkeypatch, capsys):
     one = probe(lambda texts: np.full(len(texts), 0.25), THRESHOLDS)
     assert found == one | {"labels": {"hate": one, "insult": one}}
     assert describe_probe(found) in printed
+    assert re.search(r"\| Identity +\| `hate` \| `insult` \|", printed)
 
 
 def test_revision_labels_and_runtime_are_handed_on(fake_scorer, monkeypatch):

@@ -41,6 +41,7 @@ def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comme
         "epochs": 6.0,
         "seed": 1234,
         "mixed_precision": "any",
+        "labels": ["toxic"],
         "validation_positives": sum(pyarrow.parquet.read_table(predictions_file)["label"].to_pylist()),
         "train_sampling_strategy": "random",
         "max_tokens_per_batch": None,
@@ -69,6 +70,11 @@ def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comme
     predictions = pyarrow.parquet.read_table(predictions_file)
     assert predictions.column_names == ["id", "label", "score"]
     assert row["metrics"]["auc"] > 0.95
+    of_label = row["metrics"]["labels"]["toxicity"]
+    assert {name: of_label[name] for name in row["metrics"] if name != "labels"} | {
+        "labels": row["metrics"]["labels"]
+    } == (row["metrics"])
+    assert of_label["calibration"] == row["calibration"]
     assert row["metrics"]["auc"] == pytest.approx(roc_auc_score(predictions["label"], predictions["score"]), abs=1e-12)
 
     second = run(*command, **home)
@@ -158,7 +164,7 @@ def test_a_model_that_was_trained_is_kept_whatever_fails_afterwards(
     def fail(*arguments):
         raise MemoryError("of the probe")
 
-    monkeypatch.setattr("toxicity.training.evaluate.probe", fail)
+    monkeypatch.setattr("toxicity.training.evaluate.probe_labels", fail)
     with pytest.raises(MemoryError):
         run_main(*flags(checkpoint, comments_csv, tmp_path / "run"), "--num_train_epochs", 1)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {

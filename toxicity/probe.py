@@ -13,7 +13,8 @@ import numpy as np
 
 from toxicity.core.console import set_up_console
 from toxicity.core.errors import EXIT_FAILED, refusals_exit_cleanly
-from toxicity.evaluation.identity_probe import describe_probe, probe_labels
+from toxicity.core.markdown import markdown_table
+from toxicity.evaluation.identity_probe import describe_probe, label_table, probe_labels
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     if result is None:
         sys.exit(EXIT_FAILED)
     print(f"\n{describe_probe(result)}\n")
+    if "labels" in result:
+        print(f"Shifts of the scores of all labels:\n\n{markdown_table(*label_table(result))}\n")
     print(json.dumps(result), flush=True)
 
 

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from transformers import BertForSequenceClassification
 
 from benchmarks import conversions, predict, scoring_contenders
 from benchmarks.predict import CONTENDERS, Running, is_installed, prepare
@@ -18,6 +20,7 @@ from benchmarks.scoring_task import (
     padded,
 )
 from toxicity.core.errors import RequestError
+from toxicity.models.classifier import with_labels
 
 # Those of DESIGN.md, but for the memory, which is measured apart.
 CONTRACT = {
@@ -25,6 +28,7 @@ CONTRACT = {
     *("vs_onnxruntime_int8", "int8_vs_bf16", "int8_auc_loss", "int8_largest_score_difference", "short_texts_vs_tokens"),
 }
 ROWS = 24
+ONE, SEVERAL = ("toxic",), ("toxic", "insult", "threat")
 
 
 def rates(loop=None, file=None, **more):
@@ -162,26 +166,37 @@ def test_without_a_model_it_says_how_to_make_one(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def task(model_dir, tmp_path, monkeypatch):
+def labels():
+    return ONE
+
+
+@pytest.fixture
+def task(labels, tiny_config, tokenizer, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    BertForSequenceClassification(with_labels(tiny_config, labels)).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
     monkeypatch.setattr(conversions, "CALIBRATION_COMMENTS", 4)
     monkeypatch.setattr(scoring_contenders, "CALLS", 8)
     monkeypatch.setattr(scoring_contenders, "TEXT_BATCHES", (4,))
     monkeypatch.setattr("benchmarks.engines.BATCHES", {"places": (64,), "multiple": (8,)})
     monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
     (tmp_path / "bench").mkdir()
-    return prepare(tmp_path / "bench", str(model_dir), ROWS)
+    return prepare(tmp_path / "bench", str(tmp_path / "model"), ROWS)
 
 
 @pytest.mark.parametrize(
-    ("name", "packages"),
+    ("name", "packages", "labels"),
     [
-        ("ours", ()),
-        ("ours_fp32_without_bf16", ()),
-        ("pipeline", ()),
-        ("openvino_int8", ("openvino", "nncf")),
-        ("onnxruntime_int8", ("onnx", "onnxscript", "onnxruntime")),
-        ("ctranslate2_int8", ("ctranslate2",)),
-        ("cross_encoder", ("sentence_transformers",)),
+        ("ours", (), ONE),
+        ("ours", (), SEVERAL),
+        ("ours_fp32_without_bf16", (), ONE),
+        ("pipeline", (), ONE),
+        ("pipeline", (), SEVERAL),
+        ("openvino_int8", ("openvino", "nncf"), ONE),
+        ("onnxruntime_int8", ("onnx", "onnxscript", "onnxruntime"), ONE),
+        ("ctranslate2_int8", ("ctranslate2",), ONE),
+        ("cross_encoder", ("sentence_transformers",), ONE),
+        ("cross_encoder", ("sentence_transformers",), SEVERAL),
     ],
 )
 def test_a_contender_scores_the_comments(task, capsys, name, packages):

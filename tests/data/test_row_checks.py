@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import NAMES
+from toxicity.data.label_columns import Chosen, Request
 from toxicity.data.row_checks import MAX_COMMENT_BYTES, check_comments, check_rows
 
 
@@ -135,9 +136,9 @@ def test_broken_and_unscored_rows_do_not_count_against_a_column():
 
 def test_positive_labels_and_the_name_of_the_column_are_handed_on():
     table = pa.table({"text": ["a", "b"], "target": ["0", "1"]})
-    assert check_rows(table, "c.csv", positive_labels=["0"]).table["target"].to_pylist() == [1, 0]
+    assert check_rows(table, "c.csv", request=Request(positive_labels=["0"])).table["target"].to_pylist() == [1, 0]
     with pytest.raises(RequestError, match="`civil` tells by its name"):
-        check_rows(table, "c.csv", target_name="civil")
+        check_rows(table, "c.csv", request=Request(found={"c.csv": Chosen(["civil"], {"target": "civil"})}))
 
 
 def test_text_of_every_arrow_type():

@@ -2,6 +2,7 @@ import pyarrow as pa
 import pytest
 from builders import training_flags
 from datasets import Dataset
+from labelled import LABELS_2018, jigsaw2018, write_table
 
 from toxicity.data.row_checks import check_rows
 from toxicity.data.sources import Splits
@@ -56,3 +57,25 @@ def test_the_command_stops_after_it(comments_csv, checkpoint, tmp_path, run_main
     run_main(*training_flags(checkpoint, comments_csv, output_dir=tmp_path / "run"), "--dry_run")
     assert "Train: 80 rows, 2" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+def test_several_labels_have_a_line_each(tmp_path, checkpoint, run_main, capsys):
+    train = write_table(tmp_path / "train.csv", jigsaw2018(60).slice(0, 40))
+    validation = jigsaw2018(60, seed=1).slice(40)
+    labels = ["toxic", *LABELS_2018[3:]]
+    nothing = pa.nulls(len(validation), pa.int64())
+    place = validation.column_names.index("threat")
+    validation = write_table(tmp_path / "val.csv", validation.set_column(place, "threat", nothing))
+    run_main(
+        *training_flags(checkpoint, train, validation_file=validation, output_dir=tmp_path / "run"),
+        *("--dry_run", "--label_column_names", *labels),
+    )
+    lines = capsys.readouterr().out.splitlines()
+    train, validation = (next(row for row, line in enumerate(lines) if line.startswith(name)) for name in ("Tr", "Val"))
+    assert lines[train : train + 2] == [
+        "Train: 40 rows, 10 (25.00%) toxic",
+        "  label toxic: 40 rows with a value, 10 (25.00%) of them at >= 0.5",
+    ]
+    assert "  label threat: 40 rows with a value, 3 (7.50%) of them at >= 0.5" in lines[train:validation]
+    assert lines[validation + 1].startswith("  label toxic: 20 rows with a value")
+    assert "  label threat: 0 rows with a value, 0 (0.00%) of them at >= 0.5" in lines[validation:]

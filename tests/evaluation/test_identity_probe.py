@@ -15,6 +15,7 @@ from toxicity.evaluation.identity_probe import (
     UNMARKED,
     describe_probe,
     fill,
+    label_table,
     probe,
     probe_labels,
     read_templates_and_terms,
@@ -238,20 +239,18 @@ def test_every_label_is_probed_with_its_own_thresholds_and_the_texts_are_scored_
     assert probe_labels(lambda texts: score(texts) * [1, np.nan], thresholds) is None
 
 
-def test_the_description_of_several_labels_is_that_of_the_main_one_and_a_table_of_shifts():
-    names = ("hate", "x|<b>_y_`\x1b", "*")
+def test_the_shifts_of_several_labels_are_a_table_and_the_description_is_of_the_main_one():
+    names = ("hate", "x|<b>`\x1b", "*")
     raised = np.array([0.3, 0.1, 0.0])
     found = probe_labels(
         lambda texts: np.array([0.1 + raised * (BY_TEXT[text][1].group == "muslim") for text in texts]),
         dict.fromkeys(names, THRESHOLDS),
     )
-    described = describe_probe(json.loads(json.dumps(found)))
-    of_main, shifts = described.split("\n\nShifts of the scores of all labels:\n\n")
-    assert of_main == describe_probe(found["labels"]["hate"])
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shifts.splitlines()]
-    assert rows[0] == ["Identity", "hate", "x b y", "?"]
-    assert len(rows) == 2 + len(IDENTITIES)
-    by_name = {row[0]: row[1:] for row in rows[2:]}
+    found = json.loads(json.dumps(found))
+    assert describe_probe(found) == describe_probe(found["labels"]["hate"])
+    header, rows = label_table(found)
+    assert header == ("Identity", "`hate`", "`x¦<b>'\\x1b`", "`*`")
+    by_name = {name: shifts for name, *shifts in rows}
+    assert len(by_name) == len(IDENTITIES)
     assert by_name["muslim"] == ["+0.300", "+0.100", "0.000"]
     assert by_name["jewish"] == ["0.000"] * 3
-    assert not re.search(r"[<>\x00-\x09\x0b-\x1f_`*\[\]]", described)

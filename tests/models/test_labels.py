@@ -184,3 +184,8 @@ DAMAGES = [
 def test_a_damaged_section_is_found_out(damage):
     with pytest.raises((AttributeError, TypeError, ValueError)):
         calibrations_in(config(["hate", "Threat", "obscene"], MULTI, toxicity=SECTION | damage))
+
+
+def test_a_name_that_is_no_text_is_found_out():
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        calibrations_in(config(["hate", "\ud800"], MULTI, toxicity={"labels": {"hate": {}, "\ud800": {}}}))

@@ -4,6 +4,7 @@ import gzip
 import json
 import zipfile
 
+import fsspec
 import pandas
 import pytest
 from builders import COMMENTS, files_in, write_csv, write_texts
@@ -121,6 +122,18 @@ def test_the_sample_submission_decides_wherever_it_is(score, tmp_path, six, caps
     found = Scorer(str(six)).by_label(COMMENTS[:5])
     assert frame["insult"].to_numpy() == pytest.approx(found["insult"], abs=0.01)
     assert frame["prediction"].to_numpy() == pytest.approx(found["toxic"], abs=0.01)
+
+
+def test_a_sample_submission_elsewhere(score, tmp_path, six):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/kaggle/test.csv", write_texts(tmp_path / "test.csv", COMMENTS[:5]).read_bytes())
+    memory.pipe("/kaggle/sample_submission.csv", b"id,threat\nc0,0.5\n")
+    assert score("--input", "memory://kaggle", "--submission", model=six) == 0
+    assert header_of(tmp_path / "out" / "test.csv") == "id,threat"
+    flags = ("--submission", "memory://kaggle/sample_submission.csv")
+    assert score("--input", tmp_path / "test.csv", *flags, model=six, output=tmp_path / "other") == 0
+    assert (tmp_path / "other" / "test.csv").read_bytes() == (tmp_path / "out" / "test.csv").read_bytes()
+    memory.rm("/kaggle", recursive=True)
 
 
 def test_without_a_submission_such_a_file_is_an_input_like_any_other(score, tmp_path):

@@ -18,6 +18,7 @@ from transformers.trainer_utils import HubStrategy
 from toxicity.core.errors import RequestError
 from toxicity.core.files import bundled
 from toxicity.core.flags import require_known
+from toxicity.core.label_names import require_label_names
 from toxicity.core.objective_arguments import ObjectiveArguments
 from toxicity.core.text_files import delimiter_of, encoding_of
 from toxicity.core.training_arguments import TrainingArguments
@@ -133,6 +134,7 @@ class DataArguments:
             raise RequestError("--validation_labels_file needs a --validation_file beside it.")
         if self.label_column_name and self.label_column_names:
             raise RequestError("--label_column_name and --label_column_names both name the labels: keep one of them.")
+        require_label_names(self.label_column_names or ())
         if not self.dataset_name and not self.train_file:
             raise RequestError("no data: give --train_file FILE, or --dataset_name sample.")
         # What describes other data than those that are named would be ignored without a word.

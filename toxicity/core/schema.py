@@ -95,6 +95,10 @@ def polarity(word: str) -> bool | None:
     return False if letters in CIVIL_WORDS or (negated and negated[1] in TOXIC_WORDS) else None
 
 
+# The column `TARGET` where a flag names it, as it is read: there the readers keep lists of classes, even of one.
+LABEL_LISTS = "target or list of labels"
+
+
 def label_column(name: str) -> str:
     """The column of `data.sources.Splits` that holds a label other than the main one, which is in `TARGET`."""
     return f"label {name}"
@@ -140,7 +144,7 @@ def canonical_columns(
         override, flag = flags.get(canonical, (None, ""))
         candidates = (override,) if override else NAMES[canonical]
         free = [name for name in names if name not in columns.values()]
-        found = _find(candidates, free)
+        found = find_columns(candidates, free)
         if len(found) > 1 and flag:
             raise RequestError(
                 f"{source}: {' and '.join(map(quoted, found))} may both be the {WORD_FOR[canonical]}. "
@@ -152,13 +156,15 @@ def canonical_columns(
             log_once(
                 logging.WARNING, f"Not used: {' and '.join(map(quoted, found))}, which may both be the {canonical}."
             )
-        elif canonical in (TEXT, TARGET) and (taken := _find(candidates, list(columns.values()))):
+        elif canonical in (TEXT, TARGET) and (taken := find_columns(candidates, list(columns.values()))):
             raise RequestError(
                 f"{source}: {quoted(taken[0])} holds the text and is not numeric. "
                 "Name the column of the toxicity with --label_column_name."
             )
         elif override or canonical in (TEXT, TARGET):
-            raise RequestError(_missing(candidates, WORD_FOR[canonical], flag, names, free, source))
+            raise RequestError(
+                missing_column(candidates, WORD_FOR[canonical], f"--{flag}_column_name", names, free, source)
+            )
     told = [
         f"the {WORD_FOR[canonical]} is the column {quoted(columns[canonical])}"
         for canonical, (override, _) in flags.items()
@@ -169,50 +175,60 @@ def canonical_columns(
     return columns
 
 
-def _find(candidates: Sequence[str], names: Sequence[str]) -> list[str]:
+def find_columns(candidates: Sequence[str], names: Sequence[str]) -> list[str]:
     """The columns of the first candidate that is there: the one of exactly that name, else all that differ from it in
     upper and lower case and in other characters than letters and digits.
     """
     for name in candidates:
         if name in names:
             return [name]
-    for candidate in map(_letters, candidates):
-        if found := [name for name in dict.fromkeys(names) if candidate and _letters(name) == candidate]:
+    for candidate in map(letters_of, candidates):
+        if found := [name for name in dict.fromkeys(names) if candidate and letters_of(name) == candidate]:
             return found
     return []
 
 
-def _letters(name: str) -> str:
+def letters_of(name: str) -> str:
+    """The letters and digits of a name in lower case: names that differ in nothing else are the same."""
     return "".join(filter(str.isalnum, name.casefold()))
 
 
-def _missing(
+def missing_column(
     candidates: Sequence[str], what: str, flag: str, names: Sequence[str], free: Sequence[str], source: str
 ) -> str:
-    """What to say of a column that is not there."""
-    known = {_letters(name) for group in (candidates, *NAMES.values()) for name in group}
-    if len(free) == len(names) and not known.intersection(map(_letters, names)) and _looks_like_data(names):
+    """What to say of a column that is not there.
+
+    Args:
+        candidates: the names by which it was looked for.
+        what: what it would be.
+        flag: what names it on the command line.
+        names: all columns of the source.
+        free: those of them that are no other column.
+        source: its name.
+    """
+    known = {letters_of(name) for group in (candidates, *NAMES.values()) for name in group}
+    if len(free) == len(names) and not known.intersection(map(letters_of, names)) and _looks_like_data(names):
         shown = ", ".join(quoted(name, 20) for name in names[:3])
         return (
             f"{source} seems to have no header, as its first line begins with {shown}. "
             "Add a first line that names the columns, such as `text,label`; if that is the header, name the right "
             "columns with --text_column_name and --label_column_name."
         )
-    letters_of = {_letters(name): name for name in free}
-    wanted = [_letters(name) for name in candidates]
-    near = {match: name for name in wanted for match in difflib.get_close_matches(name, letters_of, cutoff=0.6)}
+    by_letters = {letters_of(name): name for name in free}
+    wanted = [letters_of(name) for name in candidates]
+    near = {match: name for name in wanted for match in difflib.get_close_matches(name, by_letters, cutoff=0.6)}
     nearest = max(near, key=lambda match: difflib.SequenceMatcher(None, near[match], match).ratio(), default=None)
     lacks = (
         f"{', '.join(candidates[:3])} or the like" if len(candidates) > 1 else printable(candidates[0], LONGEST_NAME)
     )
-    advice = f"Name the right one with --{flag}_column_name."
+    advice = f"Name the right one with {flag}."
     if len(names) == 1 and (signs := set(re.findall(r"(?<=\w)[^\w\s.'-](?=\w)", names[0]))):
         sign = signs.pop() if len(signs) == 1 else "SIGN"
         advice = f"If a sign in there separates columns, give --delimiter {shlex.quote(sign)}."
     elif nearest is not None:
-        name = printable(letters_of[nearest], LONGEST_NAME)
-        advice = f"The nearest is `{name}`: if that is the {what}, give --{flag}_column_name {shlex.quote(name)}."
-    return f"{source} has no column {lacks}; it has {_listed(names) or 'none'}. {advice}"
+        name = printable(by_letters[nearest], LONGEST_NAME)
+        advice = f"The nearest is `{name}`: if that is the {what}, give {flag} {shlex.quote(name)}."
+    return f"{source} has no column {lacks}; it has {listed(names) or 'none'}. {advice}"
 
 
 def _looks_like_data(names: Sequence[str]) -> bool:
@@ -233,6 +249,7 @@ def _looks_like_data(names: Sequence[str]) -> bool:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names of columns for a message, of many the first ones."""
     more = f" and {len(names) - MOST_NAMES_SHOWN:,} more" if len(names) > MOST_NAMES_SHOWN else ""
     return ", ".join(printable(name, LONGEST_NAME) or '""' for name in names[:MOST_NAMES_SHOWN]) + more

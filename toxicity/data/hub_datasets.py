@@ -25,6 +25,7 @@ from datasets.features import LargeList, List
 from toxicity.core.arguments import DataArguments
 from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import RequestError, one_line
+from toxicity.core.schema import LABEL_LISTS
 from toxicity.data.readers.arrow import plain_column
 from toxicity.data.readers.base import ChooseColumns
 
@@ -118,7 +119,7 @@ def _plain_table(rows: Dataset, name: str, choose: ChooseColumns) -> pa.Table:
     chosen = choose(rows.column_names, name)
     table = rows.select_columns(list(dict.fromkeys(chosen.values()))).with_format("arrow")[:]
     columns = {
-        canonical: plain_column(table[column], _class_names(rows.features[column]))
+        canonical: plain_column(table[column], _class_names(rows.features[column]), keep_lists=canonical == LABEL_LISTS)
         for canonical, column in chosen.items()
     }
     return pa.table(columns)

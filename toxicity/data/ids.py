@@ -66,7 +66,7 @@ def ids_of_training_rows(
         column = None
     if column is None:
         return pa.array(np.arange(rows))
-    ids = _named(column)
+    ids = named_ids(column)
     told = []
     if ids.null_count > broken:
         told.append(f"{_rows(ids.null_count - broken)} none")
@@ -87,7 +87,8 @@ def _repeated(ids: pa.ChunkedArray) -> int:
     return len(ids) - pc.count_distinct(ids).as_py()
 
 
-def _named(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def named_ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids of any type that is not nested, as int64 if all are whole numbers, else as large_string."""
     types = pa.types
     if types.is_integer(column.type):
         try:

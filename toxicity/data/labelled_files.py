@@ -6,10 +6,11 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +18,10 @@ import pyarrow as pa
 from toxicity.core.arguments import DataArguments
 from toxicity.core.console import printable
 from toxicity.core.errors import RequestError
-from toxicity.core.schema import TARGET, canonical_columns
+from toxicity.core.schema import LABEL_LISTS, NAMES, TARGET, canonical_columns
 from toxicity.data.addresses import list_data_files, local_copy, local_folder, without_credentials
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
+from toxicity.data.label_columns import ONE_LABEL, Chosen, LabelNames, Request, columns_of_labels
 from toxicity.data.readers.base import ChooseColumns, Layout
 from toxicity.data.readers.encodings import with_likely_encoding
 from toxicity.data.readers.files import read_files
@@ -30,6 +32,7 @@ from toxicity.data.row_checks import check_rows
 PARTS_COLUMNS = ("split", "set", "fold", "partition", "subset", "data_split", "dataset_split")
 PARTS = re.compile(r"(train|training|dev|val|valid|validation|eval|test|testing|holdout|(public|private)_?\w*)", re.I)
 NOT_SCORED = "nobody scored it (its target is -1)"
+UNLABELLED = "nobody scored it (its id has no labels)"
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +43,10 @@ class Source:
 
     `bad_rows` gives the reason for each row that cannot be used by its number from 0, and `files` the name and number
     of rows of each file, in their order. `unscored` are the numbers of rows whose target says that nobody scored them,
-    ascending, int64; they are no part of the data, and none of them is bad. `absent` gives the reason for each
-    subtype, identity or annotator count that the source has and that cannot be used; its values are null. `unmatched`
-    has a sentence for each value of `--positive_labels` that no row has.
+    ascending, int64; they are no part of the data, none of them is bad, and `left_out` counts them by reason. `absent`
+    gives the reason for each subtype, identity or annotator count that the source has and that cannot be used; its
+    values are null. `unmatched` has a sentence for each value of `--positive_labels` that no row has. `labels` are
+    those to learn: the main one is the column `target`, and each other one its `schema.label_column`.
     """
 
     name: str
@@ -50,8 +54,10 @@ class Source:
     bad_rows: dict[int, str]
     files: list[tuple[str, int]]
     unscored: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    left_out: dict[str, int] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     unmatched: dict[str, str] = field(default_factory=dict)
+    labels: LabelNames = ONE_LABEL
 
     def scored_rows(self) -> np.ndarray:
         """Numbers of the rows that belong to the data, ascending, int64; bad ones are among them."""
@@ -69,32 +75,58 @@ class Source:
         return f"{file}, row {row - starts[number] + 1:,}: {with_likely_encoding(reason, file, encoding)}"
 
 
-def read_file(address: str, arguments: DataArguments, flag: str = "--train_file") -> Source:
+class Rows(NamedTuple):
+    """What was read of a source, not checked yet: its name, columns under the names that were chosen, the name and
+    number of rows of each file, and the reason for each broken row by its number.
+    """
+
+    name: str
+    table: pa.Table
+    files: list[tuple[str, int]]
+    broken: Mapping[int, str]
+
+
+def read_file(
+    address: str, arguments: DataArguments, flag: str = "--train_file", known: LabelNames | None = None
+) -> Source:
     """The comments of a file, a folder, a pattern or a URL, with the column names of any published dataset.
 
     Args:
         address: as `list_data_files` takes it; or a folder that `Dataset.save_to_disk` wrote.
         arguments: names of columns, toxic labels, and the layout of files of text.
         flag: what named the address, for messages.
+        known: the labels of the training rows, if these are others.
 
     Raises:
         RequestError: for what cannot be found or read, and for missing columns, naming those that are there.
     """
-    name, found = name_of(address), {}
+    found: dict[str, Chosen] = {}
+    rows = read_rows(address, chooser(arguments, found), arguments, flag)
+    return checked_source(rows, arguments, found, known)
+
+
+def read_rows(address: str, choose: ChooseColumns, arguments: DataArguments, flag: str) -> Rows:
+    """Read the columns that are chosen of an address, as `read_file` takes it, in the layout that the arguments name.
+
+    Raises:
+        RequestError: as `read_file`.
+    """
+    name = name_of(address)
     folder = local_folder(address) if address else None
     if folder is not None and saved_splits(folder):
-        table = read_saved_split(folder, chooser(arguments, found))
-        return checked_source(name, table, [(str(folder), len(table))], arguments, found)
+        table = read_saved_split(folder, choose)
+        return Rows(name, table, [(str(folder), len(table))], {})
     files = list_data_files(address, flag)
     _require_each_once([file.name for file in files], name, flag)
     with ExitStack() as copies:
         paths = [copies.enter_context(local_copy(file)) for file in files]
         addresses = {str(path): file.address for path, file in zip(paths, files, strict=True)}
         table, counts, broken = read_files(
-            paths, chooser(arguments, found, addresses), Layout(arguments.delimiter, arguments.encoding)
+            paths,
+            lambda names, file: choose(names, addresses.get(file, file)),
+            Layout(arguments.delimiter, arguments.encoding),
         )
-    counts = [(addresses.get(path, path), rows) for path, rows in counts]
-    return checked_source(name, table, counts, arguments, found, broken)
+    return Rows(name, table, [(addresses.get(path, path), rows) for path, rows in counts], broken)
 
 
 def _require_each_once(names: list[str], source: str, flag: str) -> None:
@@ -119,22 +151,25 @@ def name_of(address: str) -> str:
     return without_packing(printable(name, 300))
 
 
-def chooser(
-    arguments: DataArguments, found: dict[str, str], addresses: Mapping[str, str] | None = None
-) -> ChooseColumns:
-    """What picks the columns of a file: those with canonical names, and those that may tell parts of the data apart.
+def chooser(arguments: DataArguments, found: dict[str, Chosen], wanted: Sequence[str] = tuple(NAMES)) -> ChooseColumns:
+    """What picks the columns of a file: those with canonical names, those of labels, and those that may tell parts of
+    the data apart.
 
     Args:
         arguments: names of columns.
-        found: takes what was picked, canonical name → name in the source, of its first file that has the column.
-        addresses: the address of a file by the name under which it is read, if that is another.
+        found: takes what was picked of each file.
+        wanted: the canonical names to look for.
     """
 
     def choose(names: list[str], file: str) -> dict[str, str]:
-        source = (addresses or {}).get(file, file)
-        columns = canonical_columns(names, source, arguments.text_column_name, arguments.label_column_name)
-        for canonical, name in columns.items():
-            found.setdefault(canonical, name)
+        text_name, label_name = arguments.text_column_name, arguments.label_column_name
+        if arguments.label_column_names:
+            columns = columns_of_labels(names, file, arguments.label_column_names, text_name, wanted)
+        else:
+            columns = canonical_columns(names, file, text_name, label_name, wanted=wanted)
+            if label_name:
+                columns = {LABEL_LISTS if name == TARGET else name: column for name, column in columns.items()}
+        found[file] = Chosen(names, columns)
         others = {name.strip().casefold(): name for name in names if name not in columns.values()}
         return columns | {name: others[name] for name in PARTS_COLUMNS if name in others}
 
@@ -142,35 +177,37 @@ def chooser(
 
 
 def checked_source(
-    name: str,
-    table: pa.Table,
-    files: list[tuple[str, int]],
+    rows: Rows,
     arguments: DataArguments,
-    found: Mapping[str, str],
-    broken: Mapping[int, str] | None = None,
+    found: Mapping[str, Chosen],
+    known: LabelNames | None = None,
+    unlabelled: np.ndarray | None = None,
 ) -> Source:
     """The rows that were read as a `Source`; tells what of them is not used.
 
     Args:
-        name: what the source is called.
-        table: the columns that `chooser` picked.
-        files: as in `Source`.
-        arguments: the toxic labels.
+        rows: the columns that `chooser` picked.
+        arguments: the labels.
         found: as in `chooser`.
-        broken: as in `check_rows`.
+        known: as in `read_file`.
+        unlabelled: as in `check_rows`.
 
     Raises:
         RequestError: as `check_rows`.
     """
+    name, table, files, broken = rows
     for column in PARTS_COLUMNS:
         if column in table.column_names:
             _tell_of_parts(name, column, table[column])
             table = table.drop_columns([column])
-    target_name = found.get(TARGET, TARGET)
-    checked = check_rows(table, name, dict(broken or {}), arguments.positive_labels, target_name)
-    if unscored := len(checked.unscored):
-        logger.info(f"Left out of {name}: {unscored:,} rows: {NOT_SCORED}.")
-    return Source(name, checked.table, checked.bad_rows, files, checked.unscored, checked.absent, checked.unmatched)
+    request = Request(arguments.label_column_names, arguments.positive_labels, known, found)
+    checked = check_rows(table, name, dict(broken), request, unlabelled)
+    without_labels = 0 if unlabelled is None else int(unlabelled.sum())
+    left_out = {NOT_SCORED: len(checked.unscored) - without_labels, UNLABELLED: without_labels}
+    for reason, count in left_out.items():
+        if count:
+            logger.info(f"Left out of {name}: {count:,} rows: {reason}.")
+    return Source(name, checked.table, checked.bad_rows, files, checked.unscored, left_out, *checked[3:])
 
 
 def _tell_of_parts(source: str, column: str, values: pa.ChunkedArray) -> None:

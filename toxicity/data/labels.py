@@ -33,6 +33,9 @@ MOST_SPELLINGS = 20
 LEAST_DIFFERENT_PERCENTS = 5
 MOST_VALUES_SHOWN = 10
 MISSING_TARGET = "the target is missing"
+NO_LABEL = "no label has a value"
+# What names the column of a label.
+ONE_COLUMN = "--label_column_name"
 
 
 class Toxicity(NamedTuple):
@@ -80,28 +83,67 @@ def toxicity_of(
     if fits is not None and not positive_labels and not said_to_be_civil and not pa.types.is_boolean(column.type):
         faults = [(pc.is_null(fits).to_numpy(), MISSING_TARGET)] if fits.null_count else []
         return Toxicity(fits, faults, np.zeros(len(column), dtype=bool), {})
-    values = read_values(column)
     where = f"{source}: the column {quoted(name)}"
-    if values is None:
-        raise RequestError(
-            f"{where} holds no toxicity but {kind_of(column)}. Name another with --label_column_name, "
-            "with one number or name of a class in each row."
-        )
+    values = values_of_label(column, where)
     unscored = _unscored(values, others or {})
-    if unscored.any():
-        values = _without(values, unscored)
-    unmatched: dict[str, str] = {}
-    if positive_labels:
-        (shares, unmatched), faults = _named(values, where, positive_labels), []
-    else:
-        shares, faults = _understood(values, where, said_to_be_civil)
-    if values.undecodable.any():
-        faults.append((values.undecodable, "the target is not UTF-8"))
+    shares, faults, unmatched = shares_of(without(values, unscored), where, positive_labels, said_to_be_civil)
     missing = np.isnan(shares)
     known = reduce(np.logical_or, [rows for rows, _ in faults], unscored)
     faults.append((missing & ~known, MISSING_TARGET))
     faults = [(rows, reason) for rows, reason in faults if rows.any()]
     return Toxicity(pa.array(shares, mask=missing), faults, unscored, unmatched)
+
+
+def values_of_label(column: pa.ChunkedArray, where: str, flag: str = ONE_COLUMN) -> Values:
+    """The values of a label of any Arrow type.
+
+    Raises:
+        RequestError: if the column is of a type that holds no shares. `where` is the source and the column, and `flag`
+            what names another one.
+    """
+    values = read_values(column)
+    if values is None:
+        kind = kind_of(column)
+        lists = " Lists of classes are read where --label_column_names names that column alone."
+        raise RequestError(
+            f"{where} holds no toxicity but {kind}. Name another with {flag}, "
+            f"with one number or name of a class in each row.{lists if 'list<' in kind else ''}"
+        )
+    return values
+
+
+def shares_of(
+    values: Values,
+    where: str,
+    positive_labels: Sequence[str] | None = None,
+    said_to_be_civil: bool = False,
+    what: str = "the target",
+    flag: str = ONE_COLUMN,
+) -> tuple[np.ndarray, list[tuple[np.ndarray, str]], dict[str, str]]:
+    """What the values of a label mean, as `toxicity_of` has it.
+
+    Args:
+        values: those of the rows that were scored.
+        where: the source and the column, for messages.
+        positive_labels: the values that mean toxic.
+        said_to_be_civil: whether the name of the column says that it is about civil comments.
+        what: what the label is called in the reasons for bad rows.
+        flag: what names another column.
+
+    Returns:
+        Shares, float64 `(rows,)`, NaN where there is none; rows that are bad, with the reason; and the positive labels
+        that no row has, with a sentence.
+
+    Raises:
+        RequestError: for values whose meaning nobody can tell from them.
+    """
+    if positive_labels:
+        (shares, unmatched), faults = _named(values, where, positive_labels), []
+    else:
+        (shares, faults), unmatched = _understood(values, where, said_to_be_civil, what, flag), {}
+    if values.undecodable.any():
+        faults.append((values.undecodable, f"{what} is not UTF-8"))
+    return shares, faults, unmatched
 
 
 def _unscored(values: Values, others: Mapping[str, pa.ChunkedArray]) -> np.ndarray:
@@ -114,13 +156,17 @@ def _unscored(values: Values, others: Mapping[str, pa.ChunkedArray]) -> np.ndarr
     return minus if some and every else np.zeros(len(minus), dtype=bool)
 
 
-def _without(values: Values, rows: np.ndarray) -> Values:
+def without(values: Values, rows: np.ndarray) -> Values:
     """The same values, but for these rows, which have none."""
+    if not rows.any():
+        return values
     codes = None if values.codes is None else np.where(rows, -1, values.codes)
     return values._replace(numbers=np.where(rows, np.nan, values.numbers), missing=values.missing | rows, codes=codes)
 
 
-def _understood(values: Values, where: str, said_to_be_civil: bool) -> tuple[np.ndarray, list[tuple[np.ndarray, str]]]:
+def _understood(
+    values: Values, where: str, said_to_be_civil: bool, what: str, flag: str
+) -> tuple[np.ndarray, list[tuple[np.ndarray, str]]]:
     """The shares, NaN where there is none, and the rows that are bad, where the values say what they mean."""
     meaning = None if values.words is None else _meaning(values)
     if meaning is not None and any(polarity(word) is not None for word in meaning):
@@ -128,7 +174,7 @@ def _understood(values: Values, where: str, said_to_be_civil: bool) -> tuple[np.
     if said_to_be_civil:
         raise RequestError(
             f"{where} tells by its name which comments are civil, not which are toxic. Say which of its values mean "
-            "toxic, such as --positive_labels 0, or name a column of the toxicity with --label_column_name."
+            f"toxic, such as --positive_labels 0, or name a column of the toxicity with {flag}."
         )
     if meaning is not None:
         return _by_word(values, meaning, where), []
@@ -138,17 +184,17 @@ def _understood(values: Values, where: str, said_to_be_civil: bool) -> tuple[np.
     outside = present & ((numbers < 0) | (numbers > 1))
     counts = {} if values.words is not None or not outside.any() else values.counts()
     if counts.keys() == {-1.0, 1.0}:
-        _tell_toxic(where, counts, {1.0})
+        tell_toxic(where, counts, {1.0})
         return np.where(numbers == 1, 1.0, np.where(present, 0.0, np.nan)), []
     if unlike or no_numbers.sum() > (present & ~no_numbers).sum() or _too_many(values, outside):
         percents = len(counts) >= LEAST_DIFFERENT_PERCENTS and min(counts) >= 0 and 10 < max(counts) <= 100
         raise RequestError(
-            f"{where} holds {_listed(values.counts())}, of which nobody can tell what is toxic. Name the values that "
-            "are with --positive_labels VALUE..., or another column with --label_column_name."
+            f"{where} holds {with_rows(values.counts())}, of which nobody can tell what is toxic. Name the values that "
+            f"are with --positive_labels VALUE..., or another column with {flag}."
             + (" Percents should be written as shares (0.85) or with a percent sign (85%)." if percents else "")
         )
     numbers[outside] = np.nan
-    return numbers, [(no_numbers, "the target is not a number"), (outside, "the target is not from 0 to 1")]
+    return numbers, [(no_numbers, f"{what} is not a number"), (outside, f"{what} is not from 0 to 1")]
 
 
 def _meaning(values: Values) -> dict[str, float] | None:
@@ -168,7 +214,7 @@ def _meaning(values: Values) -> dict[str, float] | None:
 
 def _by_word(values: Values, meaning: Mapping[str, float], where: str) -> np.ndarray:
     shares = np.array([*(meaning[word] for word in values.words), np.nan])[values.codes]
-    _tell_toxic(where, values.counts(), {word for word, share in meaning.items() if share == 1})
+    tell_toxic(where, values.counts(), {word for word, share in meaning.items() if share == 1})
     return shares
 
 
@@ -195,21 +241,21 @@ def _named(values: Values, where: str, positive_labels: Sequence[str]) -> tuple[
             f"{where} holds {len(counts):,} different shares from {min(counts):g} to {max(counts):g}, which are toxic "
             "from 0.5 on: leave --positive_labels out, as it names classes."
         )
-    toxic = {_key(label): label for label in positive_labels}
-    keys = {value: _key(value) for value in counts}
+    toxic = {key_of(label): label for label in positive_labels}
+    keys = {value: key_of(value) for value in counts}
     unmatched = {
-        label: f"{where} holds {_listed(counts)}, and nowhere {quoted(label)}, as --positive_labels has."
+        label: f"{where} holds {with_rows(counts)}, and nowhere {quoted(label)}, as --positive_labels has."
         for key, label in toxic.items()
         if key not in keys.values()
     }
-    _tell_toxic(where, counts, {value for value, key in keys.items() if key in toxic})
+    tell_toxic(where, counts, {value for value, key in keys.items() if key in toxic})
     if values.words is None:
         named = np.isin(values.numbers, [key for key in toxic if isinstance(key, float)])
         return np.where(values.present, named, np.nan), unmatched
-    return np.array([*(_key(word) in toxic for word in values.words), np.nan])[values.codes], unmatched
+    return np.array([*(key_of(word) in toxic for word in values.words), np.nan])[values.codes], unmatched
 
 
-def _key(value: float | str) -> float | str:
+def key_of(value: float | str) -> float | str:
     """What a value is compared by."""
     if isinstance(value, float):
         return value
@@ -218,13 +264,14 @@ def _key(value: float | str) -> float | str:
     return number if np.isfinite(number) else PAIRS[0].get(word, word)
 
 
-def _tell_toxic(where: str, counts: Mapping[float | str, int], toxic: set[float | str]) -> None:
+def tell_toxic(where: str, counts: Mapping[float | str, int], toxic: set[float | str]) -> None:
+    """Log which values of a column mean toxic and which mean civil."""
     sides = [{value: rows for value, rows in counts.items() if (value in toxic) is side} for side in (True, False)]
-    told = [f"{kind} {_listed(side) or 'none'}" for kind, side in zip(("toxic", "civil"), sides, strict=True)]
+    told = [f"{kind} {with_rows(side) or 'none'}" for kind, side in zip(("toxic", "civil"), sides, strict=True)]
     logger.info(f"{where} means: {'; '.join(told)}.")
 
 
-def _listed(counts: Mapping[float | str, int]) -> str:
+def with_rows(counts: Mapping[float | str, int]) -> str:
     """Values and the number of their rows, the most frequent ones."""
     frequent = sorted(counts, key=lambda value: -counts[value])[:MOST_VALUES_SHOWN]
     told = [f"{quoted(as_text(value))} ({_rows(counts[value])})" for value in counts if value in frequent]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from toxicity.core.errors import RequestError
-from toxicity.core.schema import ANNOTATOR_COUNTS, ID, IDENTITIES, SUBTYPES, TARGET, TEXT
+from toxicity.core.schema import ANNOTATOR_COUNTS, ID, IDENTITIES, SUBTYPES, TARGET, TEXT, label_column
 from toxicity.data.ids import ids_as_they_are, ids_of_training_rows
-from toxicity.data.labels import toxicity_of
+from toxicity.data.label_columns import LabelNames, Request
 from toxicity.data.readers.base import text_as_bytes
+from toxicity.data.several_labels import read_labels
 from toxicity.data.text import decoded
 from toxicity.data.values import optional_shares
 
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 # Over a hundred times the longest published comment: such a text comes from a file of another kind, or merged rows.
 MAX_COMMENT_BYTES = 1_000_000
+TARGET_ALONE = Request()
 
 
 class CheckedRows(NamedTuple):
@@ -31,7 +32,8 @@ class CheckedRows(NamedTuple):
     unreadable). `bad_rows` gives for each row that training cannot use, by ascending number from 0, the first reason
     found. `unscored` are the numbers, int64 and ascending, of rows whose toxicity was never judged, which is no fault.
     `absent` gives for each column other than text, toxicity and id that the source has and that cannot be used, why:
-    it is null in all rows. `unmatched` has a sentence for each positive label that no row has.
+    it is null in all rows. `unmatched` has a sentence for each positive label that no row has. `labels` are those to
+    learn: the main one is in `target`, and each other one in its `schema.label_column`.
     """
 
     table: pa.Table
@@ -39,24 +41,25 @@ class CheckedRows(NamedTuple):
     unscored: np.ndarray
     absent: dict[str, str]
     unmatched: dict[str, str]
+    labels: LabelNames
 
 
 def check_rows(
     table: pa.Table,
     source: str,
     broken: dict[int, str] | None = None,
-    positive_labels: Sequence[str] | None = None,
-    target_name: str = TARGET,
+    request: Request = TARGET_ALONE,
+    unlabelled: np.ndarray | None = None,
 ) -> CheckedRows:
     """Convert the columns to their canonical types and find the rows that training cannot use.
 
     Args:
-        table: columns under canonical names, at least `text` and `target`; text as strings or bytes, numbers as
-            numbers or as text.
+        table: columns under canonical names, at least `text` and the main label; text as strings or bytes, numbers
+            as numbers or as text. For columns of labels see `label_columns.columns_of_labels`.
         source: what the table was read from, for error messages.
         broken: rows that the reader found to be broken, numbered from 0, with the reason.
-        positive_labels: the values of `target` that mean toxic, as in `labels.toxicity_of`.
-        target_name: the name of the column `target` in the source.
+        request: what is wanted of the labels; by default one, the column `target`.
+        unlabelled: rows that nobody gave a label, which is no fault, bool `(rows,)`.
 
     Raises:
         RequestError: if the table is empty, the text is none, or the toxicity says nothing that training could use.
@@ -67,26 +70,28 @@ def check_rows(
     text = _checked_text(table[TEXT], source, reasons)
     id_column = table[ID] if ID in table.column_names else None
     columns = {ID: ids_of_training_rows(id_column, len(table), source, len(broken or {})), TEXT: text}
-    labels = {name: table[name] for name in SUBTYPES if name in table.column_names}
-    toxicity = toxicity_of(table[TARGET], source, target_name, positive_labels, labels)
-    columns[TARGET] = toxicity.shares
-    for rows, reason in toxicity.faults:
+    labels = read_labels(table, source, request)
+    main, *others = labels.shares
+    columns[TARGET] = labels.shares[main]
+    for rows, reason in labels.faults:
         _mark_bad(reasons, rows, reason)
+    unscored = labels.unscored if unlabelled is None else labels.unscored | unlabelled
     absent: dict[str, str] = {}
     for name in (*SUBTYPES, *IDENTITIES, *ANNOTATOR_COUNTS):
         counts = name in ANNOTATOR_COUNTS
         type_, values = pa.int32() if counts else pa.float32(), None
         if name in table.column_names:
             most = 2**31 - 1 if counts else 1
-            values, fault = optional_shares(table[name], toxicity.unscored, most, whole=counts)
+            values, fault = optional_shares(table[name], unscored, most, whole=counts)
             if fault:
                 logger.warning(f"{source}: the column `{name}` is not used, as {fault}.")
                 absent[name] = fault
         columns[name] = pa.nulls(len(table), type_) if values is None else values.cast(type_)
-    for row in np.flatnonzero(toxicity.unscored).tolist():
+    columns |= {label_column(name): labels.shares[name] for name in others}
+    for row in np.flatnonzero(unscored).tolist():
         reasons.pop(row, None)
-    bad_rows, unscored = dict(sorted(reasons.items())), np.flatnonzero(toxicity.unscored)
-    return CheckedRows(pa.table(columns), bad_rows, unscored, absent, toxicity.unmatched)
+    bad_rows, numbers = dict(sorted(reasons.items())), np.flatnonzero(unscored)
+    return CheckedRows(pa.table(columns), bad_rows, numbers, absent, labels.unmatched, labels.names)
 
 
 def check_comments(

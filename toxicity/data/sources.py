@@ -21,12 +21,15 @@ from datasets import Dataset
 from datasets.fingerprint import generate_random_fingerprint
 
 from toxicity.core.arguments import DataArguments
+from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.files import installed_file
 from toxicity.core.schema import ID, IDENTITIES, LABEL, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels, label_column
 from toxicity.data.hub_datasets import read_dataset
-from toxicity.data.labelled_files import NOT_SCORED, Source, checked_source, chooser, name_of, read_file
+from toxicity.data.label_columns import Chosen
+from toxicity.data.labelled_files import Rows, Source, checked_source, chooser, name_of, read_file
 from toxicity.data.memory_map import take_to_disk
+from toxicity.data.separate_labels import read_labelled_apart
 from toxicity.data.split import published_split, split_sizes
 
 logger = logging.getLogger(__name__)
@@ -74,7 +77,7 @@ def load_splits(arguments: DataArguments) -> Splits:
     tables, dropped, absent = [], Counter(), {}
     for source in sources:
         _refuse_or_warn(source, arguments)
-        dropped.update([NOT_SCORED] * len(source.unscored))
+        dropped.update(source.left_out)
         absent |= source.absent
     drawn = _draw(sources, arguments)
     for source, rows in zip((sources[0], sources[-1]), drawn, strict=True):
@@ -86,7 +89,8 @@ def load_splits(arguments: DataArguments) -> Splits:
         shared = pc.is_in(train[TEXT], value_set=validation[TEXT].combine_chunks())
         logger.info(f"Not trained on, as they are validated on: {pc.sum(shared).as_py():,} rows.")
         train = train.filter(pc.invert(shared))
-    _require_trainable(train, validation, sources)
+    labels = sources[0].labels.names
+    _require_trainable(train, validation, sources, labels)
     logger.info(
         f"Training on {len(train):,} rows and validating on {len(validation):,}, "
         f"of {sum(len(source.table) for source in sources):,} in {' and '.join(source.name for source in sources)}."
@@ -96,7 +100,7 @@ def load_splits(arguments: DataArguments) -> Splits:
     pa.default_memory_pool().release_unused()
     # Without a fingerprint, Dataset would compute one by reading all rows.
     datasets = (Dataset(table, fingerprint=generate_random_fingerprint()) for table in (train, validation))
-    return Splits(*datasets, _data_name(arguments), len(drawn[0]), len(drawn[1]), dict(dropped), absent)
+    return Splits(*datasets, _data_name(arguments), len(drawn[0]), len(drawn[1]), dict(+dropped), absent, labels)
 
 
 def read_sample() -> Source:
@@ -139,16 +143,24 @@ def identities_of(split: Dataset) -> dict[str, np.ndarray]:
 def _read_sources(arguments: DataArguments) -> list[Source]:
     """One source, which is to be split, or two, which are the splits."""
     if arguments.train_file:
-        given = {"--train_file": arguments.train_file, "--validation_file": arguments.validation_file}
-        sources = [read_file(address, arguments, flag) for flag, address in given.items() if address]
-        if len(sources) == 2:
-            _require_apart(arguments, sources)
-        return sources
+        train = read_file(arguments.train_file, arguments)
+        if not arguments.validation_file:
+            return [train]
+        if arguments.validation_labels_file:
+            validation = read_labelled_apart(arguments, train.labels)
+        else:
+            validation = read_file(arguments.validation_file, arguments, "--validation_file", train.labels)
+        _require_apart(arguments, [train, validation])
+        return [train, validation]
     if arguments.dataset_name == "sample":
         return [read_sample()]
-    found: dict[str, str] = {}
-    tables = read_dataset(arguments, chooser(arguments, found))
-    return [checked_source(name, table, [(name, len(table))], arguments, found) for name, table in tables]
+    found: dict[str, Chosen] = {}
+    sources: list[Source] = []
+    for name, table in read_dataset(arguments, chooser(arguments, found)):
+        rows = Rows(name, table, [(name, len(table))], {})
+        known = sources[0].labels if sources else None
+        sources.append(checked_source(rows, arguments, {name: found[name]}, known))
+    return sources
 
 
 def _require_apart(arguments: DataArguments, sources: list[Source]) -> None:
@@ -215,14 +227,34 @@ def _refuse_or_warn(source: Source, arguments: DataArguments) -> None:
     )
 
 
-def _require_trainable(train: pa.Table, validation: pa.Table, sources: list[Source]) -> None:
-    """Raise `RequestError` if a split is empty or the training rows are all of one class."""
+def _require_trainable(
+    train: pa.Table, validation: pa.Table, sources: list[Source], labels: Sequence[str] = (LABEL,)
+) -> None:
+    """Raise `RequestError` if a split is empty, the splits have other labels, a label has no value in the training
+    rows, or the main one is of one class there; tell of the others that are.
+    """
     for name, split, source in (("train", train, sources[0]), ("validation", validation, sources[-1])):
         if len(split) == 0:
             raise RequestError(f"{source.name} leaves the {name} split empty: give more rows.")
-    toxic = pc.sum(pc.greater_equal(train[TARGET], TOXIC_THRESHOLD)).as_py()
-    if toxic in (0, len(train)):
-        raise RequestError(
-            f"{sources[0].name}: all {len(train):,} training rows are {'toxic' if toxic else 'civil'}; "
-            "training needs both. Check --label_column_name, and that the file is not sorted by label."
-        )
+        if source.labels.names != labels:
+            raise RequestError(
+                f"{sources[0].name} has the labels {', '.join(labels)} and {source.name} "
+                f"{', '.join(source.labels.names)}: write them alike in both."
+            )
+    for number, label in enumerate(labels):
+        column = train[label_column(label) if number else TARGET]
+        toxic, valued = pc.sum(pc.greater_equal(column, TOXIC_THRESHOLD)).as_py(), len(column) - column.null_count
+        if not valued:
+            raise RequestError(
+                f"{sources[0].name}: none of the {len(train):,} training rows has a value of the label "
+                f"{quoted(label)}. Leave it out of --label_column_names, or train on rows that have one."
+            )
+        if toxic not in (0, valued):
+            continue
+        which = f"all {valued:,} training rows" + (f" with a value of {quoted(label)}" if len(labels) > 1 else "")
+        told = f"{sources[0].name}: {which} are {'toxic' if toxic else 'civil'}"
+        if not number:
+            raise RequestError(
+                f"{told}; training needs both. Check --label_column_name, and that the file is not sorted by label."
+            )
+        logger.warning(f"{told}: the model learns nothing else of that label, and its metrics are null.")

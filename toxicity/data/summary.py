@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toxicity.core.schema import ID, IDENTITIES, SUBTYPES, TARGET, TEXT, TOXIC_THRESHOLD
+from toxicity.core.schema import ID, IDENTITIES, SUBTYPES, TARGET, TEXT, TOXIC_THRESHOLD, label_column
 from toxicity.data.sources import Splits
 from toxicity.data.tokenization import Tokens
 
@@ -25,6 +27,7 @@ def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_le
         percentiles = ", ".join(f"{p} %: {np.percentile(lengths, p):.0f}" for p in (5, 25, 50, 75, 95, 99, 100))
         lines += [
             f"{name}: {len(table):,} rows, {_share(_toxic(table[TARGET]), len(table))} toxic",
+            *_labels(table, splits.labels),
             f"  tokens: {lengths.sum():,}, {lengths.mean():.1f} a comment; percentiles {percentiles}",
             f"  cut at {max_seq_length} tokens: {_share(tokens.cut_rows, len(table))}",
             f"  cache {'hit' if tokens.cache_hit else 'made'}: {tokens.folder}, {tokens.bytes_on_disk / 2**20:.1f} MiB",
@@ -43,9 +46,21 @@ def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_le
     return "\n".join(lines)
 
 
+def _labels(table: pa.Table, labels: Sequence[str]) -> list[str]:
+    """A line for each of several labels."""
+    if len(labels) == 1:
+        return []
+    columns = zip(labels, map(table.column, [TARGET, *map(label_column, labels[1:])]), strict=True)
+    counts = [(name, len(column) - column.null_count, _toxic(column)) for name, column in columns]
+    return [
+        f"  label {name}: {rows:,} rows with a value, {_share(toxic, rows)} of them at >= {TOXIC_THRESHOLD}"
+        for name, rows, toxic in counts
+    ]
+
+
 def _toxic(column: pa.ChunkedArray) -> int:
-    return pc.sum(pc.greater_equal(column, TOXIC_THRESHOLD)).as_py()
+    return pc.sum(pc.greater_equal(column, TOXIC_THRESHOLD)).as_py() or 0
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part:,} ({part / whole:.2%})"
+    return f"{part:,} ({part / max(whole, 1):.2%})"

@@ -11,7 +11,6 @@ and of Prabhakaran et al. 2019, "Perturbation Sensitivity Analysis to Detect Uni
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from math import sqrt
@@ -22,8 +21,7 @@ import numpy as np
 import yaml
 from scipy.special import stdtrit
 
-from toxicity.core.console import QUOTED_CHARACTERS
-from toxicity.core.markdown import Table, markdown_table
+from toxicity.core.markdown import Table, code_cell, markdown_table
 from toxicity.core.schema import IDENTITIES, TOXIC_THRESHOLD
 
 TONES = ("neutral", "friendly", "hostile")
@@ -179,14 +177,10 @@ def _compared(scores: np.ndarray, thresholds: Mapping[str, float]) -> dict[str, 
 def describe_probe(probe: Mapping[str, Any]) -> str:
     """The result of `probe`, also when read back from JSON, in Markdown: a summary, the table, and its legend.
 
-    Of that of `probe_labels` with several labels, this is about the main one, and a table of all follows. Numbers,
-    names that this package defines, and letters and digits of the names of labels are all that is taken from it, so
+    Of several labels it is about the main one. Only numbers and names that this package defines are taken from it, so
     that nothing in it can break the Markdown or reach a terminal.
     """
-    parts = [summarise_probe(probe), markdown_table(*probe_table(probe)), explain_probe(probe)]
-    if "labels" in probe:
-        parts += ["Shifts of the scores of all labels:", markdown_table(*label_table(probe))]
-    return "\n\n".join(parts)
+    return "\n\n".join([summarise_probe(probe), markdown_table(*probe_table(probe)), explain_probe(probe)])
 
 
 def probe_table(probe: Mapping[str, Any]) -> Table:
@@ -205,9 +199,9 @@ def probe_table(probe: Mapping[str, Any]) -> Table:
 
 
 def label_table(probe: Mapping[str, Any]) -> Table:
-    """The shift of each identity in the score of each label, from a result of `probe_labels` with several labels."""
+    """The shift of each identity in the score of each of several labels, from the result of `probe_labels`."""
     labels = probe["labels"]
-    header = ("Identity", *map(_label_text, labels))
+    header = ("Identity", *map(code_cell, labels))
     shifts = [[_signed(found["identities"][identity]["shift"]) for found in labels.values()] for identity in IDENTITIES]
     return Table(header, [(_identity_text(name), *row) for name, row in zip(IDENTITIES, shifts, strict=True)])
 
@@ -274,11 +268,6 @@ def _threshold_text(name: str, thresholds: Mapping[str, float]) -> str:
 
 def _identity_text(identity: str) -> str:
     return identity.replace("homosexual_gay", "homosexual, gay").replace("_", " ")
-
-
-def _label_text(label: str) -> str:
-    """The letters and digits of a label's name, as it is a stranger's in a table (see `core.markdown.code_span`)."""
-    return " ".join(re.findall(r"[^\W_]+", label[:QUOTED_CHARACTERS])) or "?"
 
 
 def _percent(share: float) -> str:

@@ -71,6 +71,7 @@ def calibrations_in(config: PreTrainedConfig) -> dict[str, Calibration]:
     names = [str(label) for _, label in sorted(config.id2label.items())]
     if set(labels) != set(names) or not main <= set(names):
         raise ValueError("the labels are not those of the model")
+    "".join(names).encode()  # half a character, as JSON can hold, is no name of a column
     return {name: Calibration.from_config(labels[name]) for name in names}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from toxicity.core.schema import LABEL, TARGET, WORD_FOR
 from toxicity.data.sources import identities_of, label_targets_of
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import probe_labels
@@ -46,7 +47,8 @@ def evaluate(trainer: ToxicityTrainer, validation: Dataset) -> Evaluation:
     Every process calls it after training. The trainer's `eval_dataset` holds the tokens of `validation`.
     """
     logits = trainer.score(trainer.eval_dataset)
-    names = trainer.names_of_labels
+    # A label that nobody named is called what it is about.
+    names = (WORD_FOR[TARGET],) if trainer.names_of_labels == (LABEL,) else trainer.names_of_labels
     with trainer.clock.phase("metrics"):
         targets, identities = label_targets_of(validation, names), identities_of(validation)
         metrics, calibrations = judge_labels(logits, targets, names, identities, trainer.args.seed)

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from toxicity.core.schema import LABEL_LISTS
 from toxicity.data.readers.base import ChooseColumns, Limit, Part
 
 ROWS_PER_READ = 2**16
@@ -67,7 +69,10 @@ def _rows_that_fit(metadata: pyarrow.parquet.FileMetaData, max_bytes: int) -> in
 
 def _part(table: pa.Table, schema: pa.Schema, columns: dict[str, str], share: float) -> Part:
     classes = _class_names(schema)
-    plain = {name: plain_column(table[column], classes.get(column)) for name, column in columns.items()}
+    plain = {
+        name: plain_column(table[column], classes.get(column), keep_lists=name == LABEL_LISTS)
+        for name, column in columns.items()
+    }
     return Part(pa.table(plain), {}, min(1.0, share))
 
 
@@ -91,7 +96,9 @@ def _names_in(feature: Any) -> list[str]:
     return feature.get("names") or [] if feature.get("_type") == "ClassLabel" else []
 
 
-def plain_column(column: pa.ChunkedArray, classes: list[str] | None = None) -> pa.ChunkedArray:
+def plain_column(
+    column: pa.ChunkedArray, classes: list[str] | None = None, keep_lists: bool = False
+) -> pa.ChunkedArray:
     """A column with values of a plain type.
 
     Classes become their names, as only these say what they mean (null where there is none), lists of one their
@@ -101,6 +108,7 @@ def plain_column(column: pa.ChunkedArray, classes: list[str] | None = None) -> p
     Args:
         column: of any Arrow type.
         classes: the names of classes that stand as numbers.
+        keep_lists: whether lists stay lists, whatever they hold, of elements of a plain type; then they are large.
     """
     kind, types = column.type, pa.types
     if classes is not None and types.is_integer(kind):
@@ -108,14 +116,16 @@ def plain_column(column: pa.ChunkedArray, classes: list[str] | None = None) -> p
         known = pc.and_(pc.greater_equal(number, 0), pc.less(number, len(classes)))
         return pc.take(pa.array(classes, pa.string()), pc.if_else(known, number, None))
     if isinstance(kind, pa.BaseExtensionType):
-        return plain_column(column.cast(kind.storage_type))
+        return plain_column(column.cast(kind.storage_type), keep_lists=keep_lists)
     if types.is_dictionary(kind):
-        return plain_column(column.cast(kind.value_type))
+        return plain_column(column.cast(kind.value_type), keep_lists=keep_lists)
     if types.is_fixed_size_binary(kind) and kind.byte_width == UUID_BYTES:
         texts = (None if value is None else str(uuid.UUID(bytes=value)) for value in column.to_pylist())
         return pa.chunked_array([pa.array(texts, pa.string())])
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         lengths = pc.list_value_length(column)
+        if keep_lists:
+            return lists_of(plain_column(pc.list_flatten(column), classes), lengths)
         if len(column) and (pc.max(lengths).as_py() or 0) <= 1:
             return plain_column(pc.list_element(pc.if_else(pc.equal(lengths, 1), column, None), 0), classes)
         return column
@@ -126,3 +136,11 @@ def plain_column(column: pa.ChunkedArray, classes: list[str] | None = None) -> p
     if types.is_binary_view(kind) or (types.is_large_binary(kind) and small) or types.is_fixed_size_binary(kind):
         return column.cast(pa.binary() if small else pa.large_binary())
     return column
+
+
+def lists_of(elements: pa.ChunkedArray, lengths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Large lists of so many elements each, taken in their order; null where the length is."""
+    ends = pc.cumulative_sum(pc.fill_null(lengths, 0).cast(pa.int64())).to_numpy()
+    offsets = pa.array(np.concatenate([[0], ends]))
+    missing = pc.is_null(lengths).combine_chunks()
+    return pa.chunked_array([pa.LargeListArray.from_arrays(offsets, elements.combine_chunks(), mask=missing)])

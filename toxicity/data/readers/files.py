@@ -8,7 +8,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO
@@ -134,19 +134,28 @@ def _rows_within(table: pa.Table, max_bytes: int) -> int:
 
 
 def _parts(path: Path, choose: ChooseColumns, layout: Layout, limit: Limit | None) -> Iterator[Part]:
-    """Read a file in the parts that its reader makes, and turn the errors of all libraries into `RequestError`."""
+    """Read a file in the parts that its reader makes, and turn the errors of all libraries into `RequestError`.
+
+    The reader reads each column once, whatever the number of names that are wanted for it.
+    """
+    shared: dict[str, str] = {}  # a second name of a column → the first one
 
     def choose_single(names: list[str], file: str) -> dict[str, str]:
         wanted = choose(names, printable_path(file))
+        first: dict[str, str] = {}
+        for name, column in wanted.items():
+            if first.setdefault(column, name) != name:
+                shared.setdefault(name, first[column])
         if doubles := [name for name in wanted.values() if names.count(name) > 1]:
             raise RequestError(f"{printable_path(file)} has the column `{doubles[0]}` twice: rename or remove one.")
-        return wanted
+        return {name: column for column, name in first.items()}
 
     try:
         if path.stat().st_size == 0:
             raise RequestError(f"{printable_path(path)} is empty.")
         with opened(path) as source:
-            yield from _read(source, path, choose_single, layout, limit)
+            for part in _read(source, path, choose_single, layout, limit):
+                yield part if not shared else part._replace(table=_with_names(part.table, shared))
     except (pa.ArrowException, csv.Error, UnicodeError) as error:
         raise RequestError(f"cannot read {printable_path(path)}: {one_line(error)}") from error
     except DAMAGES as error:
@@ -156,6 +165,14 @@ def _parts(path: Path, choose: ChooseColumns, layout: Layout, limit: Limit | Non
         raise RequestError(
             f"{printable_path(path)} is damaged, cut off or locked: {one_line(error)}. Fetch it again."
         ) from error
+
+
+def _with_names(table: pa.Table, shared: Mapping[str, str]) -> pa.Table:
+    """The same table with further names of its columns; both names share the values."""
+    for name, other in shared.items():
+        if other in table.column_names:
+            table = table.append_column(name, table[other])
+    return table
 
 
 def _read(source: Opened, path: Path, choose: ChooseColumns, layout: Layout, limit: Limit | None) -> Iterator[Part]:

@@ -11,6 +11,7 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 
 from toxicity.core.errors import RequestError, one_line
+from toxicity.core.schema import LABEL_LISTS
 from toxicity.data.readers import base
 from toxicity.data.readers.base import (
     ChooseColumns,
@@ -144,16 +145,24 @@ def _record(value: object, size: int) -> Record:
 
 
 def _table(batch: list[Record], wanted: dict[str, str], broken: dict[int, str]) -> pa.Table:
-    """The wanted columns; adds to `broken` the rows with a list or an object in one of them."""
+    """The wanted columns; adds to `broken` the rows with an object in one of them, or with a list of several values,
+    which only `LABEL_LISTS` may hold.
+    """
     columns = {name: [_scalar(record.values.get(column)) for record in batch] for name, column in wanted.items()}
+    if LABEL_LISTS in wanted:
+        columns[LABEL_LISTS] = _with_lists([record.values.get(wanted[LABEL_LISTS]) for record in batch])
     for name, values in columns.items():
         for number, value in enumerate(values):
-            if isinstance(value, list | dict):
+            if isinstance(value, list | dict) and not (name == LABEL_LISTS and _is_flat(value)):
                 broken.setdefault(number, f"its `{wanted[name]}` is neither text nor a number")
     for values in columns.values():
         for number in broken:
             values[number] = None
     return pa.table({name: _array(values) for name, values in columns.items()})
+
+
+def _is_flat(value: list | dict) -> bool:
+    return isinstance(value, list) and not any(isinstance(element, list | dict) for element in value)
 
 
 def _scalar(value: object) -> object:
@@ -162,8 +171,19 @@ def _scalar(value: object) -> object:
     return None if isinstance(value, float) and value != value else value
 
 
+def _with_lists(values: list[Any]) -> list[Any]:
+    """The same values, but all in lists if one of them is a list."""
+    if not any(isinstance(value, list) for value in values):
+        return list(map(_scalar, values))
+    return [value if value is None or isinstance(value, list) else [value] for value in values]
+
+
 def _array(values: list[Any]) -> pa.Array:
     kinds = {type(value) for value in values} - {type(None)}
+    if list in kinds:
+        # As bytes, so that the lists of all parts are of one type.
+        lists = [None if value is None else [_as_bytes(each) for each in value if each is not None] for value in values]
+        return pa.array(lists, pa.large_list(pa.binary()))
     kind = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}.get(*kinds) if len(kinds) == 1 else None
     if not kinds:
         return pa.nulls(len(values))

@@ -66,6 +66,14 @@ def test_training(drawn):
     assert "loss, smoothed" not in drawn(plots.draw_training, LOG_HISTORY[:1])
 
 
+def test_training_of_several_labels_shows_their_mean_beside_the_main_one(drawn):
+    log_history = [entry | {"eval_mean_auc": 0.8} if "eval_auc" in entry else entry for entry in LOG_HISTORY]
+    assert {"main label", "mean over the labels"} <= drawn(plots.draw_training, log_history)
+    no_main = [entry | {"eval_auc": None} if "eval_auc" in entry else entry for entry in log_history]
+    assert "mean over the labels" in drawn(plots.draw_training, no_main)
+    assert "main label" not in drawn(plots.draw_training, LOG_HISTORY)
+
+
 @pytest.mark.parametrize("log_history", [[], LOG_HISTORY[-4:]])
 def test_without_a_loss_there_is_nothing_of_training_to_draw(log_history):
     assert not plots.losses_logged(log_history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from matplotlib.ticker import MaxNLocator
 from toxicity.bench.results import Result
 from toxicity.bench.runs import PHASES
 from toxicity.core.console import h_mm_ss
+
+# As many as fit beside each other.
+TITLE_CHARACTERS = 132
 
 # Of every picture this package draws, whatever a user's own matplotlibrc says.
 STYLE = Path(__file__).with_name("toxicity.mplstyle")
@@ -29,7 +33,7 @@ def draw(groups: Sequence[tuple[str, Sequence[Result]]], path: Path) -> None:
     rows = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
     for row, (title, results) in zip(rows, groups, strict=True):
         # Names are text, whatever dollars are in them.
-        row.suptitle(title, fontsize=9, parse_math=False)
+        row.suptitle(textwrap.fill(title, TITLE_CHARACTERS), fontsize=9, parse_math=False)
         times, aucs = row.subplots(1, 2, width_ratios=(2, 1))
         _draw_times(times, results)
         _draw_aucs(aucs, results)
@@ -70,7 +74,8 @@ def _draw_aucs(axes: Axes, results: Sequence[Result]) -> None:
             f"{result.auc:.5f}", (result.auc, index), (0, 7), textcoords="offset points", ha="center", fontsize=8
         )
     axes.set_yticks(range(len(results)), [f"{result.label}\n{result.epochs:g} ep." for result in results], fontsize=8)
-    of_main = " of the main label" if any(result.labels > 1 for result in results) else ""
-    axes.set(xlabel=f"AUC{of_main}, with its standard error where known", ylim=(len(results) - 0.4, -0.7))
+    of_one = all(result.labels == 1 for result in results)
+    meaning = "AUC, with its standard error where known" if of_one else "AUC of the main label ± standard error"
+    axes.set(xlabel=meaning, ylim=(len(results) - 0.4, -0.7))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.2)

@@ -125,8 +125,8 @@ def draw_training(log_history: Sequence[Mapping[str, Any]]) -> Figure:
     `log_history` is that of `trainer.state`, with at least one loss.
     """
     steps, losses = _logged(log_history, "loss")
-    evaluated = {name: _logged(log_history, f"eval_{name}") for name in ("loss", "auc")}
-    panels = 3 if len(evaluated["auc"][0]) else 2
+    evaluated = {name: _logged(log_history, f"eval_{name}") for name in ("loss", "auc", "mean_auc")}
+    panels = 3 if len(evaluated["auc"][0]) or len(evaluated["mean_auc"][0]) else 2
     figure = Figure(figsize=(8, 2.4 * panels + 0.8))
     figure.suptitle("Training")
     upper, *others = figure.subplots(panels, 1, sharex=True, height_ratios=(2, 1, 1)[:panels])
@@ -144,7 +144,10 @@ def draw_training(log_history: Sequence[Mapping[str, Any]]) -> Figure:
     others[0].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     others[0].set(ylabel="learning rate", ylim=(0, None))
     if panels == 3:
-        others[1].plot(*evaluated["auc"], "s--", color="C2")
+        others[1].plot(*evaluated["auc"], "s--", color="C2", label="main label")
+        if len(evaluated["mean_auc"][0]):
+            others[1].plot(*evaluated["mean_auc"], "o--", color="C0", label="mean over the labels")
+            others[1].legend()
         others[1].set_ylabel("AUC of the evaluation")
         others[1].ticklabel_format(axis="y", useOffset=False)
     others[-1].set_xlabel("step")

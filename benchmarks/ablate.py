@@ -64,6 +64,8 @@ TABLES: list[dict[str, dict[str, Any]]] = [
         "head and tail": PLAIN | {"head_tail_truncation": True},
         "head bias": PLAIN | {"init_head_bias": True},
         "layer-wise decay 0.9": PLAIN | {"layerwise_lr_decay": 0.9},
+        "balanced classes": PLAIN | {"positive_class_weight": "balanced"},
+        "focal loss": PLAIN | {"focal_gamma": 2},
     },
     {
         "three epochs": THREE_EPOCHS,

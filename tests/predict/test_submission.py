@@ -33,7 +33,8 @@ def header_of(path):
     [
         (None, ("toxic",), {"id": 0, "prediction": 1}),
         (None, LABELS_2018, FORM_2018),
-        (None, LABELS_2019, FORM_2018 | {"threat": 6, "identity_hate": 4}),
+        (None, LABELS_2019, {"id": 0, "prediction": 1}),
+        (None, LABELS_2019[:-1], FORM_2018 | {"threat": 6, "identity_hate": 4}),
         (None, tuple(name.upper() for name in LABELS_2018), FORM_2018),
         (None, LABELS_2018[:5], {"id": 0, "prediction": 1}),
         (None, ("hate", "toxic"), {"id": 0, "prediction": 1}),
@@ -58,11 +59,13 @@ def test_columns_by_what_is_asked_for_and_what_there_is(asked, labels, expected)
 
 
 def test_what_is_told_names_the_label_where_the_column_has_another_name():
-    _, told = submission_columns(None, LABELS_2019)
+    _, told = submission_columns(None, LABELS_2019[:-1])
     assert "`toxic` (the label `toxicity`), `severe_toxic` (the label `severe_toxicity`), `obscene`, " in told
-    assert "as the model has all six labels of the competition of 2018." in told
+    assert "as the model has the six labels of the competition of 2018." in told
+    _, told = submission_columns(None, LABELS_2019)
+    assert "`id`, `prediction` (the label `toxicity`), as the model has sexual_explicit, as in 2019." in told
     _, told = submission_columns(None, ("toxic",))
-    assert "`id`, `prediction` (the label `toxic`), as the model does not have the six labels" in told
+    assert "`id`, `prediction` (the label `toxic`), as the model lacks some of the six labels of 2018." in told
 
 
 def test_a_run_of_six_labels_writes_what_2018_asks_for(score, tmp_path, six, capsys):

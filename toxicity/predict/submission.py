@@ -19,6 +19,8 @@ SAMPLE = "sample_submission"
 PREDICTION = "prediction"  # the score of the main label
 # Column → what it holds, as `submission_columns` returns it.
 FORM_OF_2019 = {ID: 0, PREDICTION: 1}
+# A label of 2019 that 2018 did not have, so that a model with it was made for 2019.
+OF_2019 = "sexual_explicit"
 LABELS_2018 = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
 
 File = TypeVar("File", bound=DataFile)
@@ -95,8 +97,8 @@ def submission_columns(
     """Which columns to write in which order, and a sentence for the log.
 
     Args:
-        sample: what asks for columns. Without one they are `id` and `LABELS_2018` if the model has all six of them,
-            else those of `FORM_OF_2019`.
+        sample: what asks for columns. Without one they are `id` and `LABELS_2018` if the model has these six and none
+            that only 2019 had, else those of `FORM_OF_2019`.
         labels: names of the model's labels, the main one first. A label may have its name of either year.
         id_name: the column of the ids, if it is not called `id`.
 
@@ -107,7 +109,8 @@ def submission_columns(
         RequestError: if the sample has no column of ids, or others that the model has no label for.
     """
     has_all = all(label_called(name, labels) is not None for name in LABELS_2018)
-    asked = sample.columns if sample else (ID, *LABELS_2018) if has_all else tuple(FORM_OF_2019)
+    of_2018 = has_all and label_called(OF_2019, labels) is None
+    asked = sample.columns if sample else (ID, *LABELS_2018) if of_2018 else tuple(FORM_OF_2019)
     ids = [name for name in asked if name.casefold() in {ID, (id_name or ID).casefold()}][:1]
     places = {name: label_called(name, labels) for name in asked if name not in ids}
     if places.get(PREDICTION, 0) is None:
@@ -125,10 +128,10 @@ def submission_columns(
         quoted(name) if name in (*ids, labels[place - 1]) else f"{quoted(name)} (the label {quoted(labels[place - 1])})"
         for name, place in columns.items()
     ]
-    has = "has all six labels" if has_all else "does not have the six labels"
-    why = (
-        f"as {sample.address} asks for."
-        if sample
-        else f"as the model {has} of the competition of 2018. Another's {SAMPLE}.csv can be named as --submission FILE."
-    )
-    return columns, f"The submission has the columns {', '.join(told)}, {why}"
+    if of_2018:
+        reason = "the model has the six labels of the competition of 2018"
+    else:
+        reason = f"the model has {OF_2019}, as in 2019" if has_all else "the model lacks some of the six labels of 2018"
+    why = f"{reason}. A competition's own {SAMPLE}.csv can be named as --submission FILE"
+    why = f"{sample.address} asks for" if sample else why
+    return columns, f"The submission has the columns {', '.join(told)}, as {why}."

@@ -64,7 +64,7 @@ TABLES: list[dict[str, dict[str, Any]]] = [
         "head and tail": PLAIN | {"head_tail_truncation": True},
         "head bias": PLAIN | {"init_head_bias": True},
         "layer-wise decay 0.9": PLAIN | {"layerwise_lr_decay": 0.9},
-        "balanced classes": PLAIN | {"positive_class_weight": "balanced"},
+        "balanced classes": PLAIN | {"positive_class_weight": ["balanced"]},
         "focal loss": PLAIN | {"focal_gamma": 2},
     },
     {
@@ -145,7 +145,8 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None, more: 
     print(f"seed {seed}: {name}\n", end="", file=sys.stderr)  # one write, as other threads print too
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_cpu_threads_per_process", "1"]
     command += ["--config_file", "accelerate_configs/cpu.yaml", "run_toxicity.py", str(RECIPE)]
-    command += [part for flag, value in flags.items() for part in (f"--{flag}", str(value))]
+    for flag, value in flags.items():
+        command += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
     command += [*more, "--output_dir", str(folder / stem)]
     if cores:
         # Sets the affinity of this thread, which the new process inherits.

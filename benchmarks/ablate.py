@@ -145,9 +145,7 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None, more: 
     print(f"seed {seed}: {name}\n", end="", file=sys.stderr)  # one write, as other threads print too
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_cpu_threads_per_process", "1"]
     command += ["--config_file", "accelerate_configs/cpu.yaml", "run_toxicity.py", str(RECIPE)]
-    for flag, value in flags.items():
-        command += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
-    command += [*more, "--output_dir", str(folder / stem)]
+    command += [*as_flags(flags), *more, "--output_dir", str(folder / stem)]
     if cores:
         # Sets the affinity of this thread, which the new process inherits.
         os.sched_setaffinity(0, cores)
@@ -166,6 +164,12 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None, more: 
     kept.write_text(json.dumps(result))
     shutil.rmtree(folder / stem)
     return result
+
+
+def as_flags(options: Mapping[str, Any]) -> list[str]:
+    """Options as they are written on the command line."""
+    values = {name: value if isinstance(value, list) else [value] for name, value in options.items()}
+    return [part for name, parts in values.items() for part in (f"--{name}", *map(str, parts))]
 
 
 def table(rows: Mapping[str, list[dict[str, Any]]]) -> list[tuple[str, ...]]:

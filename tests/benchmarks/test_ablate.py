@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from benchmarks import ablate
-from benchmarks.ablate import BEST_RUN, PLAIN, PLAIN_RUN, RECIPE, RUNS, result_of, summary, table
+from benchmarks.ablate import BEST_RUN, PLAIN, PLAIN_RUN, RECIPE, RUNS, as_flags, result_of, summary, table
 from toxicity.core.arguments import parse_arguments
 from toxicity.core.errors import RunFailure
 
@@ -100,8 +100,7 @@ def test_a_plain_run_has_nothing_of_the_recipe_but_what_every_run_needs():
 
 @pytest.mark.parametrize("name", RUNS)
 def test_every_run_has_flags_that_are_known(name):
-    flags = [part for flag, value in RUNS[name].items() for part in (f"--{flag}", str(value))]
-    parsed = parse_arguments(["recipes/sample.yaml", *flags])
+    parsed = parse_arguments(["recipes/sample.yaml", *as_flags(RUNS[name])])
     for flag, value in RUNS[name].items():
         group = next(g for g in (parsed.data, parsed.model, parsed.objective, parsed.training) if hasattr(g, flag))
         assert getattr(group, flag) == value

@@ -42,11 +42,14 @@ def main() -> None:
     from toxicity.data.tokenization import tokenize_splits
     from toxicity.hardware.timing import PhaseClock
     from toxicity.models.classifier import add_to_config, load_model, load_tokenizer
+    from toxicity.training.best_metric import require_measurable
     from toxicity.training.targets import add_columns, objective_of, validation_labels
 
     clock = PhaseClock(args.device)
     splits = load_splits(data_args)
     objective = objective_of(splits.train, arguments.objective, splits.absent, splits.labels)
+    judged_by = validation_labels(splits.validation, splits.labels)
+    require_measurable(args.metric_for_best_model, splits.labels, judged_by)
     config, tokenizer = load_tokenizer(arguments.model, data_args.max_seq_length, args.mixed_precision, splits.labels)
     with clock.phase("tokenizer"), args.main_process_first(desc="tokenizing"):
         tokens = tokenize_splits(splits, tokenizer, data_args, data_args.overwrite_cache and is_main_process)
@@ -58,7 +61,7 @@ def main() -> None:
     # The training, the report and the Hub.
     from transformers import enable_full_determinism, set_seed
 
-    from toxicity.core.schema import ID
+    from toxicity.core.schema import ID, TARGET, WORD_FOR
     from toxicity.data.token_dataset import TokenRows
     from toxicity.hardware.machine import measure_matmul_peak
     from toxicity.hub.model_card import write_card
@@ -72,11 +75,10 @@ def main() -> None:
     from toxicity.training.trainer import ToxicityTrainer
 
     train_rows = objective.add_targets(tokens.train.dataset)
-    judged_by = validation_labels(splits.validation, splits.labels)
     validation_rows = add_columns(tokens.validation.dataset, {"labels": judged_by})
     checkpoints = Checkpoints(
         Path(args.output_dir),
-        request=describe_request(arguments, train_rows, validation_rows),
+        request=describe_request(arguments, splits.labels, train_rows, validation_rows),
         tokenizing=tokens.timing(clock.seconds["tokenizer"]),
     )
     resume_from = checkpoints.choose(args.resume_from_checkpoint)
@@ -102,7 +104,9 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=resume_from)
     # Before anything that could fail: these are the hours.
     trainer.save_model()
-    evaluation = evaluate(trainer, splits.validation)
+    # A label that nobody named is called what it is about.
+    names = splits.labels if data_args.label_column_names else (WORD_FOR[TARGET],)
+    evaluation = evaluate(trainer, splits.validation, names)
     protocol = describe_protocol(arguments, splits, trainer)
     benchmark = build_benchmark(machine, protocol, splits, trainer, encoder, evaluation)
     if is_main_process:

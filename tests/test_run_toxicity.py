@@ -41,7 +41,7 @@ def test_a_run_leaves_what_the_contract_says_and_does_it_again(checkpoint, comme
         "epochs": 6.0,
         "seed": 1234,
         "mixed_precision": "any",
-        "labels": ["toxic"],
+        "labels": ["toxicity"],
         "validation_positives": sum(pyarrow.parquet.read_table(predictions_file)["label"].to_pylist()),
         "train_sampling_strategy": "random",
         "max_tokens_per_batch": None,
@@ -130,6 +130,19 @@ def test_a_refusal_is_two_lines_and_leaves_nothing(checkpoint, comments_csv, tmp
     printed = capsys.readouterr()
     assert printed.out == ""
     assert_refused(printed.err, message, tmp_path / "run")
+
+
+def test_a_metric_that_this_run_has_not_is_refused_before_the_tokens_are_made(
+    checkpoint, comments_csv, tmp_path, run_main, capsys
+):
+    choose = ["--early_stopping_patience", 2, "--metric_for_best_model", "mean_auc"]
+    with pytest.raises(SystemExit) as stop:
+        run_main(*flags(checkpoint, comments_csv, tmp_path / "run"), *choose)
+    assert stop.value.code == 2
+    printed = capsys.readouterr().err
+    assert "this run has no label but toxic; what it measures is loss, auc." in printed
+    assert "Tokenizing" not in printed
+    assert not (tmp_path / "run").exists()
 
 
 BAD_DATA = {

@@ -240,7 +240,7 @@ def test_every_recipe_can_be_read(recipe, comments_csv, tmp_path):
         (["--later_negatives", "0.5", "--dataloader_drop_last", "true"], "and --dataloader_drop_last out"),
         (["--later_negatives", "0.5", "--train_sampling_strategy", "sequential"], "is random, group_by_length"),
         (["--train_sampling_strategy", "batch_rebalance"], "is random, group_by_length, sequential"),
-        (["--early_stopping_patience", "2", "--metric_for_best_model", "eval_loss"], "goes by the AUC"),
+        (["--early_stopping_patience", "2", "--metric_for_best_model", "eval_loss"], "goes by an AUC"),
         (["--early_stopping_patience", "-1"], "the least is 0"),
         (["--auxiliary_targets", "irony"], "subtypes and identities, and not irony"),
         (["--targets", "fuzzy"], "invalid choice: 'fuzzy'"),

@@ -186,32 +186,6 @@ def test_a_label_whose_name_ends_like_a_loss_is_better_when_it_is_greater(make_t
     assert trainer.args.greater_is_better is True
 
 
-@pytest.mark.parametrize(
-    ("metric", "change", "message"),
-    [
-        (
-            "auc_sarcasm",
-            {},
-            "has the labels toxic, insult, threat; what it measures is .*, mean_auc, auc_toxic,",
-        ),
-        ("auc_insult", {1: 0.0}, "all 64 validation rows that `insult` is known of are civil"),
-        ("auc", {0: 1.0}, "all 64 validation rows that `toxic` is known of are toxic"),
-        ("mean_auc", {0: 1.0, 1: 1.0, 2: 1.0}, "all 64 validation rows are toxic"),
-    ],
-)
-def test_what_cannot_choose_is_refused(make_trainer, model_of_labels, objective, metric, change, message):
-    for column, value in change.items():
-        objective.labels[:, column] = value
-    with pytest.raises(RequestError, match=message):
-        make_trainer(model_of_labels, objective=objective, metric_for_best_model=metric)
-
-
-def test_the_only_label_has_no_name_to_choose_by(make_trainer):
-    make_trainer(metric_for_best_model="mean_auc")
-    with pytest.raises(RequestError, match="this run has no label but .*; what it measures is loss, auc, mean_auc[.]"):
-        make_trainer(metric_for_best_model="auc_insult")
-
-
 def test_training_goes_on_where_it_was(make_trainer, model_of_labels, objective, tmp_path):
     options = {"objective": objective, "later_negatives": 0.5, "num_train_epochs": 3, "save_strategy": "steps"}
     whole = make_trainer(copy.deepcopy(model_of_labels), **options, save_steps=3)

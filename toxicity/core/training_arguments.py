@@ -197,7 +197,10 @@ class TrainingArguments(HfTrainingArguments):
         """Set what early stopping needs: evaluate and save at the same steps, and load the best weights at the end."""
         best = (self.metric_for_best_model or "auc").removeprefix("eval_")
         if best == "loss" or self.greater_is_better is False:
-            raise RequestError("--early_stopping_patience goes by the AUC: leave --metric_for_best_model out.")
+            raise RequestError(
+                "--early_stopping_patience goes by an AUC: leave --metric_for_best_model out, or name one of several "
+                "labels, auc_NAME or mean_auc."
+            )
         if self.eval_strategy == "no":
             self.eval_strategy = "epoch"
         # The default of transformers, which it sets only after it has compared eval_steps with save_steps.

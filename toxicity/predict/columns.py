@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from toxicity.core.schema import ID, NAMES, SUBTYPES
+from toxicity.core.label_names import synonyms_of
+from toxicity.core.schema import ID
 
 SCORE, LABEL = "score", "label"
-# Names of the same label in the competitions of 2018 and 2019.
-SAME_LABEL = (("toxic", "toxicity"), *(NAMES[subtype] for subtype in SUBTYPES))
 
 
 def names_of_columns(others: Sequence[str], labelled: Collection[str]) -> list[str]:
@@ -41,9 +40,8 @@ def label_called(column: str, labels: Sequence[str]) -> int | None:
     None if there is none; of several, the one of exactly that name.
     """
     name = column.strip().casefold()
-    names = next((names for names in SAME_LABEL if name in names), ())
     folded = [label.strip().casefold() for label in labels]
-    for candidate, known in ((column, labels), *((candidate, folded) for candidate in (name, *names))):
+    for candidate, known in ((column, labels), *((candidate, folded) for candidate in (name, *synonyms_of(name)))):
         if candidate in known:
             return list(known).index(candidate)
     return None

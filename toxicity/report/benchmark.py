@@ -58,7 +58,7 @@ def build_benchmark(
             "python": platform.python_version(),
             **{package: importlib.metadata.version(package) for package in RUN_PACKAGES},
         },
-        "protocol": dict(protocol),
+        "protocol": {**protocol, "labels": list(evaluation.calibrations)},
         "dropped_rows": dict(splits.dropped_rows),
         "timing": {
             # A run that was resumed found its tokens in the cache: the time is that of its first start.
@@ -100,7 +100,6 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
         "config_overrides": arguments.model.config_overrides,
         "train_rows": splits.train_rows,
         "validation_rows": splits.validation_rows,
-        "labels": list(splits.labels),
         "validation_positives": int((targets_of(splits.validation) >= TOXIC_THRESHOLD).sum()),
         "max_seq_length": arguments.data.max_seq_length,
         "epochs": trainer.state.epoch,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
-from toxicity.core.schema import LABEL, TARGET, WORD_FOR
 from toxicity.data.sources import identities_of, label_targets_of
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import probe_labels
@@ -41,14 +40,13 @@ class Evaluation:
         return settings
 
 
-def evaluate(trainer: ToxicityTrainer, validation: Dataset) -> Evaluation:
+def evaluate(trainer: ToxicityTrainer, validation: Dataset, names: Sequence[str]) -> Evaluation:
     """Score the validation rows and judge the scores, in the phases `inference`, `metrics` and `probe`.
 
-    Every process calls it after training. The trainer's `eval_dataset` holds the tokens of `validation`.
+    Every process calls it after training. The trainer's `eval_dataset` holds the tokens of `validation`, and `names`
+    are what its labels are called.
     """
     logits = trainer.score(trainer.eval_dataset)
-    # A label that nobody named is called what it is about.
-    names = (WORD_FOR[TARGET],) if trainer.names_of_labels == (LABEL,) else trainer.names_of_labels
     with trainer.clock.phase("metrics"):
         targets, identities = label_targets_of(validation, names), identities_of(validation)
         metrics, calibrations = judge_labels(logits, targets, names, identities, trainer.args.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from transformers import TrainingArguments as HfTrainingArguments
 
 from toxicity.core.arguments import Arguments
 from toxicity.core.files import digest
+from toxicity.core.schema import LABEL
 
 ROWS_PER_BATCH = 100_000
 
@@ -31,13 +32,16 @@ FIELDS_THAT_CHOOSE = (
 REMOVED = ("ema_decay",)
 
 
-def describe_request(arguments: Arguments, train: Dataset, validation: Dataset) -> dict[str, Any]:
+def describe_request(
+    arguments: Arguments, labels: Sequence[str], train: Dataset, validation: Dataset
+) -> dict[str, Any]:
     """All that decides which weights a training ends with, and on which rows they are validated: JSON values by name.
 
     Options are named like their flags. Data are compared by content: the same comments in another file are the same
     request.
 
     Args:
+        labels: their names, as in `Splits`.
         train, validation: rows with `input_ids`, `length` and their targets.
     """
     options = arguments.training
@@ -47,7 +51,7 @@ def describe_request(arguments: Arguments, train: Dataset, validation: Dataset) 
         "max_seq_length": arguments.data.max_seq_length,
         "batch size": options.train_batch_size * options.gradient_accumulation_steps * options.world_size,
         "mixed_precision": options.mixed_precision,
-        "label_column_names": arguments.data.label_column_names,
+        "labels": None if tuple(labels) == (LABEL,) else list(labels),
         "load_best_model_at_end": options.load_best_model_at_end,
     }
     for group in (getattr(arguments, field.name) for field in dataclasses.fields(arguments)):

@@ -13,6 +13,7 @@ from datasets import Dataset, concatenate_datasets
 from datasets.fingerprint import generate_random_fingerprint
 
 from toxicity.core.errors import RequestError
+from toxicity.core.label_names import synonyms_of
 from toxicity.core.objective_arguments import BALANCED, ObjectiveArguments
 from toxicity.core.schema import (
     ANNOTATOR_COUNTS,
@@ -106,10 +107,11 @@ def objective_of(
             weights of the positive classes are not as many as the labels.
     """
     variant = arguments.identity_weights
+    auxiliary_columns = {kind: _not_labels(AUXILIARY[kind][0], names_of_labels) for kind in arguments.auxiliary_targets}
     asked = {
         "--targets smoothed": (TOXICITY_ANNOTATORS,) if arguments.targets == "smoothed" else (),
         f"--identity_weights {variant}": IDENTITIES if variant != "none" else (),
-        **{f"--auxiliary_targets {kind}": AUXILIARY[kind][0] for kind in arguments.auxiliary_targets},
+        **{f"--auxiliary_targets {kind}": columns for kind, columns in auxiliary_columns.items()},
     }
     for flag, names in asked.items():
         _require(comments, flag, names, absent or {})
@@ -121,8 +123,9 @@ def objective_of(
     # The mean over the labels, each over the rows of the whole dataset where it is known, however many a batch has.
     of_labels = 1 / len(names_of_labels) / (1 - np.isnan(labels).mean(0))
     coefficient_of: dict[str, float] = {}
-    for columns, coefficient in (AUXILIARY[kind] for kind in arguments.auxiliary_targets):
-        coefficient_of |= dict.fromkeys(_not_labels(columns, names_of_labels), coefficient / len(columns))
+    for kind, columns in auxiliary_columns.items():
+        of_all, coefficient = AUXILIARY[kind]
+        coefficient_of |= dict.fromkeys(columns, coefficient / len(of_all))
     names, coefficients = tuple(coefficient_of), np.array(list(coefficient_of.values()))
     auxiliary = _matrix(comments, names) if names else None
     if auxiliary is not None:
@@ -170,7 +173,8 @@ def positive_weights(labels: np.ndarray, asked: Sequence[str] | None) -> np.ndar
 
 def _not_labels(columns: Sequence[str], names_of_labels: Sequence[str]) -> list[str]:
     """Those of the auxiliary targets that the model does not learn as labels anyway."""
-    labels = {canonical for canonical in columns if set(NAMES[canonical]).intersection(names_of_labels)}
+    known = [synonyms_of(name) for name in names_of_labels]
+    labels = {canonical for canonical in columns if NAMES[canonical] in known}
     if labels:
         logger.info(f"No auxiliary targets, as they are labels: {', '.join(sorted(labels))}.")
     return [name for name in columns if name not in labels]
@@ -201,7 +205,8 @@ def identity_weights(target: np.ndarray, identities: np.ndarray, variant: str) -
     """Weights that give civil comments which mention an identity, and toxic ones which mention none, a larger share.
 
     These are the rows that BPSN and BNSP AUC are computed on. Let t mean that the comment is toxic, and i that it
-    mentions an identity, both from 0.5 on, and not if it is not annotated. The weights, to be divided by their mean:
+    mentions an identity, both from 0.5 on, and not if it is not annotated. The weights, to be divided by their mean
+    over the rows where t is known:
 
     - `any` (7th and 10th place of the competition of 2019; the 4th in steps of one instead of a quarter): 1/4 +
       1/4 [i] + 1/4 [t, and some identity is not mentioned] + 1/4 [not t, and i]. As hardly any comment mentions all
@@ -211,7 +216,7 @@ def identity_weights(target: np.ndarray, identities: np.ndarray, variant: str) -
     - `detoxify` (the library of that name): 1/4 + 1/4 [i] + 1/4 [t and not i, or i and not t].
 
     Args:
-        target: float `(rows,)`, 0 to 1.
+        target: float `(rows,)`, 0 to 1, NaN where nobody said.
         identities: float `(rows, identities)`, 0 to 1, NaN where not annotated.
     """
     toxic = target >= TOXIC_THRESHOLD
@@ -223,7 +228,7 @@ def identity_weights(target: np.ndarray, identities: np.ndarray, variant: str) -
     else:
         second = some if variant == "any" else mentioned.mean(1)
         quarters = 1.0 + second + (toxic & ~every) + (~toxic & some)
-    return (quarters / quarters.mean()).astype(np.float32)
+    return (quarters / quarters[~np.isnan(target)].mean()).astype(np.float32)
 
 
 def _require(comments: Dataset, flag: str, names: Sequence[str], absent: Mapping[str, str]) -> None:

@@ -32,7 +32,6 @@ from toxicity.models.padding_free import layout_for
 from toxicity.models.scoring import BatchScorer, in_half, scoring_tokens, why_not_finite
 from toxicity.training.accelerator import reduce_in_fp32, scale_on_cpu, take_compiler
 from toxicity.training.batching import Collator, EpochSampler, EvenSampler, steps_with_later_negatives
-from toxicity.training.best_metric import require_measurable
 from toxicity.training.callbacks import LogLines, keep_trackers_open
 from toxicity.training.losses import LossOptions, mean_binary_cross_entropy, training_loss
 from toxicity.training.optimizer import decay_layer_rates
@@ -68,7 +67,6 @@ class ToxicityTrainer(PartsTrainer):
         self.names_of_labels = names[: evaluated.labels.shape[1]]  # those of auxiliary targets follow
         if args.later_negatives != 1:
             args.max_steps = steps_with_later_negatives(args, _highest_labels(options["train_dataset"]))
-        require_measurable(args.metric_for_best_model, self.names_of_labels, evaluated.labels)
         if args.world_size > 1 and args.ddp_find_unused_parameters is None and not args.is_sharded:
             args.ddp_find_unused_parameters = _has_unused_weights(model, options["train_dataset"])
         super().__init__(

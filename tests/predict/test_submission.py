@@ -34,6 +34,7 @@ def header_of(path):
         (None, ("toxic",), {"id": 0, "prediction": 1}),
         (None, LABELS_2018, FORM_2018),
         (None, LABELS_2019, {"id": 0, "prediction": 1}),
+        (None, ("target", *LABELS_2019[1:-1]), FORM_2018 | {"threat": 6, "identity_hate": 4}),
         (None, LABELS_2019[:-1], FORM_2018 | {"threat": 6, "identity_hate": 4}),
         (None, tuple(name.upper() for name in LABELS_2018), FORM_2018),
         (None, LABELS_2018[:5], {"id": 0, "prediction": 1}),

@@ -60,17 +60,22 @@ def test_annotators_smooth_every_label():
     np.testing.assert_allclose(labels, [[2.8 / 5, 2.2 / 5], [NAN, 5 / 6], [2.6 / 10, NAN], [0, NAN]], rtol=1e-6)
 
 
-def test_a_label_is_no_auxiliary_target_besides(caplog):
-    subtypes = dict.fromkeys(SUBTYPES, pa.array([0, 1, 0, 1], pa.float32()))
+@pytest.mark.parametrize(
+    ("label", "taught"), [("insult", "insult"), ("Insult", "insult"), ("identity hate", "identity_attack")]
+)
+def test_a_label_is_no_auxiliary_target_besides(caplog, label, taught):
+    # Not asked for either, as a column of it may be what could not be read.
+    subtypes = dict.fromkeys(SUBTYPES, pa.array([0, 1, 0, 1], pa.float32())) | {taught: pa.nulls(4, pa.float32())}
+    columns = {"target": TAUGHT["target"], label_column(label): TAUGHT[label_column("insult")]}
     with caplog.at_level("INFO", logger="toxicity"):
         objective = objective_of(
-            comments(**TAUGHT, **subtypes),
+            comments(**columns, **subtypes),
             ObjectiveArguments(auxiliary_targets=["subtypes"]),
-            names_of_labels=("toxicity", "insult"),
+            names_of_labels=("toxicity", label),
         )
-    assert objective.names == tuple(name for name in SUBTYPES if name != "insult")
+    assert objective.names == tuple(name for name in SUBTYPES if name != taught)
     assert len(objective.coefficients) == 2 + 5
-    assert "as they are labels: insult" in caplog.text
+    assert f"as they are labels: {taught}" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -158,6 +163,15 @@ def test_what_is_saved_has_the_labels_alone(make_trainer, model_of_labels, objec
     scores = {result["label"]: result["score"] for result in classify(["some words"])[0]}
     assert scores.keys() == set(LABELS)
     assert sum(scores.values()) != pytest.approx(1), "probabilities of their own, no softmax"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_several_labels_are_learned_in_half_precision(make_trainer, model_of_labels, objective, precision):
+    options = {"num_train_epochs": 12, "learning_rate": 3e-3}
+    trainer = make_trainer(model_of_labels, precision=precision, objective=objective, **options)
+    trainer.train()
+    logits, toxic = trainer.score(trainer.eval_dataset), [label for _, label in make_comments(64)]
+    assert all(roc_auc_score(toxic, sign * logits[:, place]) > 0.9 for place, sign in enumerate((1, 1, -1)))
 
 
 @pytest.mark.parametrize("metric", ["auc_insult", "eval_mean_auc", "auc_threat"])

@@ -38,6 +38,12 @@ def test_identity_weights_worked_by_hand(variant, quarters):
     assert weights.mean() == pytest.approx(1)
 
 
+def test_the_mean_is_over_rows_whose_label_is_known():
+    target = np.where([True, False, True, False, True, True], TARGET, np.nan)
+    weights = identity_weights(target, MENTIONED, "any")
+    assert weights[~np.isnan(target)].mean() == pytest.approx(1)
+
+
 def test_smoothing_worked_by_hand():
     # (0 * 10 + 1) / 12, (1 * 1 + 1) / 3, (0.5 * 4 + 1) / 6
     drawn = smoothed(np.array([0.0, 1.0, 0.5, 0.25]), np.array([10.0, 1.0, 4.0, np.nan]))

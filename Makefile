@@ -64,7 +64,7 @@ bench-data: $(ANY_READY)  ## measure tokenising against the bare tokenizer, data
 bench-read: $(ANY_READY)  ## measure reading a CSV of Kaggle's shape against the former way, pandas and datasets
 	$(VENV)/bin/python -m benchmarks.reading $(READ_OPTIONS)
 
-bench-metrics: $(ANY_READY)  ## measure the metric on 500,000 rows with nine identities against scikit-learn
+bench-metrics: $(ANY_READY)  ## measure the metrics of 500,000 rows with nine identities, of one label and of seven, against scikit-learn
 	$(VENV)/bin/python -m benchmarks.metrics
 
 MODEL ?= runs/sample
@@ -73,7 +73,7 @@ MODEL ?= runs/sample
 bench-predict: $(ANY_READY)  ## measure scoring against OpenVINO, CTranslate2, ONNX Runtime, pipeline() [MODEL=runs/sample]
 	$(VENV)/bin/python -m benchmarks.predict --model $(MODEL) $(PREDICT_OPTIONS)
 
-bench-speed: $(ANY_READY)  ## measure training and scoring against the HF Trainer, pipeline() and the published way
+bench-speed: $(ANY_READY)  ## measure training and scoring against the HF Trainer, pipeline() and others [SPEED_OPTIONS="--labels 7"]
 	$(VENV)/bin/python -m benchmarks.speed $(SPEED_OPTIONS)
 
 bench-gpu: $(ANY_READY)  ## check and measure this package on the GPU of this machine, 8 minutes; no network [GPU_OPTIONS=...]

@@ -68,7 +68,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=False,
         metavar="FILE",
         help="write the competition's CSV: with the columns of its sample_submission.csv if named or beside the input, "
-        "else with the six labels of 2018, if the model has them, or id,prediction as in 2019",
+        "else with the six labels of 2018 for a model of these, or id,prediction as in 2019",
     )
     parser.add_argument("--text_column_name", help="column of the comment; else text or comment_text")
     parser.add_argument("--id_column_name", help="column of the id; else id, or rows are numbered from 0")

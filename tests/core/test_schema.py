@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from toxicity.core.schema import hard_labels, polarity
+from toxicity.core.schema import find_columns, hard_labels, polarity
 
 
 def test_one_half_is_toxic():
@@ -38,3 +38,16 @@ def test_one_half_is_toxic():
 )
 def test_the_name_of_a_class_says_whether_it_is_toxic_or_says_nothing(word, is_toxic):
     assert polarity(word) is is_toxic
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "found"),
+    [
+        ("comment text", ["id", "Comment_Text"], ["Comment_Text"]),
+        ("rude", ["Rude!", "rude?"], ["Rude!", "rude?"]),
+        ("की", ["का", "क"], []),  # words that differ in their vowels
+        ("की", ["का", "[की]"], ["[की]"]),
+    ],
+)
+def test_names_are_the_same_if_their_letters_are(name, names, found):
+    assert find_columns((name,), names) == found

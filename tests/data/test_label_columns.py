@@ -54,12 +54,28 @@ def test_a_label_may_be_a_subtype_too():
         (NAMES_2018, ["toxic", "target"], "names the column `toxic` twice"),
         (NAMES_2018, ["severe_toxic", "severe_toxicity"], "names the column `severe_toxic` twice"),
         (["text", "Rude!", "rude?", "toxic"], ["toxic", "RUDE"], "`Rude!` and `rude.` may both be the label `RUDE`"),
-        (["text", "label"], ["text"], "no column text"),
+        (["text", "label"], ["text"], "`text` cannot be both the text and a label"),
+        (
+            NAMES_2018,
+            ["toxic", "comment_text"],
+            "`comment_text` cannot be both .* Leave it out of --label_column_names",
+        ),
+        (["id", "text", "a"], ["subtypes"], "no column target, toxicity, .* right one with --label_column_names"),
     ],
 )
 def test_labels_that_are_not_there_or_there_twice(names, asked, message):
     with pytest.raises(RequestError, match=message):
         columns_of_labels(names, "c.csv", asked)
+
+
+@pytest.mark.parametrize("names", [("Hate Speech", "hate_speech"), ("a/b", "a`b"), ("की", "का")])
+def test_labels_whose_names_differ_in_what_is_no_letter(names):
+    first, second = map(label_column, names)
+    columns = columns_of_labels(["text", "toxic", *names], "c.csv", ["toxic", *names])
+    assert (columns[first], columns[second]) == names
+    # In a file without one of them the other is not both.
+    columns = columns_of_labels(["text", "toxic", names[1]], "c.csv", ["toxic", *names])
+    assert (first in columns, columns[second]) == (False, names[1])
 
 
 def test_the_text_is_no_label():

@@ -119,6 +119,7 @@ def test_classes_of_datasets_in_lists(tmp_path, layout):
         ([["insult", "Toxicity"], []], ("Toxicity", "insult")),
         ([["hate"], []], ("hate",)),
         ([["sexual_explicit", "toxic"], ["neither"]], ("toxic", "sexual_explicit")),
+        ([["severe toxic", "severe_toxic"], []], ("toxic", "severe toxic", "severe_toxic")),
         ([["Hate", "insult"], ["hate"], ["hate"], ["none"]], ("toxic", "hate", "insult")),
     ],
 )
@@ -152,7 +153,7 @@ REFUSED = [
     (
         [["toxic", "black"], []],
         {"positive_labels": ["black", "toxic"]},
-        "label `black` could not be told from the ident",
+        "label `black` could not be told from the ident.*Rename the class, or name the others .*with --positive_labels",
     ),
     ([["toxic"], ["toxic", "insult"]], {"positive_labels": ["hate"]}, "holds .*and nowhere `hate`"),
     ([["none"], ["normal", "clean"]], {}, "all 40 training rows are civil"),
@@ -162,7 +163,6 @@ REFUSED = [
     ([[True, False], [False, False]], {}, "lists of 2 numbers"),
     ([["1", "0"], ["0", "1"]], {}, "lists of 2 numbers"),
     ([[3], [4, 5]], {}, "nobody can tell whether `3` is toxic"),
-    ([["severe toxic", "severe_toxic"], []], {}, "cannot be told apart"),
     ([[["toxic"]], [["a", "b"]]], {}, "neither text nor a number|holds no toxicity but"),
     ([["toxic " * 40], ["insult " * 40, "a"]], {}, "holds no toxicity but long texts"),
 ]
@@ -241,3 +241,25 @@ def test_json_in_several_parts(tmp_path, monkeypatch):
     lists = [LISTS[row] if row > 20 else [[], ["toxic"]][row % 2] for row in range(60)]
     splits = load(write(tmp_path, "c.jsonl", lists), label_column_names=["labels"])
     assert splits.labels == ("toxic", "insult", "threat")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ([["a/b"], ["A`B"], []], [1, 1]),
+        ([["a/b"], [], []], [1, 0]),  # no more than exactly these
+        ([["a b"], [], []], [1, 1]),  # another way to write both
+        ([["c"], [], []], [0, 0]),
+    ],
+)
+def test_classes_of_validation_rows_whose_names_differ_in_what_is_no_letter(tmp_path, kinds, expected):
+    lists = {"train": [["toxic", "a/b"], ["a`b"], []], "validation": [["toxic"], *kinds]}
+    files = {
+        f"{part}_file": str(write(tmp_path, f"{part}.jsonl", [rows[row % len(rows)] for row in range(60)]))
+        for part, rows in lists.items()
+    }
+    toxic = ["toxic", "a/b", "a`b", *kinds[0]]
+    splits = load_splits(DataArguments(**files, label_column_names=["labels"], positive_labels=toxic))
+    assert splits.labels == ("toxic", "a/b", "a`b")
+    found = splits.validation
+    assert [max(found[label_column(name)][:]) for name in splits.labels[1:]] == expected

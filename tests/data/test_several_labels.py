@@ -43,6 +43,8 @@ def faults_of(labels):
         ({"toxic": ["toxic", "clean"], "insult": ["-1", "1"]}, [[1, 0], [0, 1]]),
         # Where all values are 1 and -1, the latter is no row that was not scored.
         ({"toxic": [-1, 1, -1], "insult": [-1, -1, 1]}, [[0, 1, 0], [0, 0, 1]]),
+        ({"toxic": [-1, 1, -1], "a": [-1, -1, -1], "b": ["-1", None, "-1"]}, [[0, 1, 0], [0, 0, 0], [0, None, 0]]),
+        ({"toxic": [1, 1, 1], "a": [-1, -1, -1], "b": [-1, -1, 1]}, [[1, 1, 1], [0, 0, 0], [0, 0, 1]]),
         # Nobody said.
         ({"toxic": [None, 1, 0], "insult": [1, None, 0]}, [[None, 1, 0], [1, None, 0]]),
         ({"toxic": ["", "1", "0"], "insult": ["1", "NA", "0"]}, [[None, 1, 0], [1, None, 0]]),
@@ -85,6 +87,7 @@ def test_rows_that_are_bad_name_the_label(columns, expected):
         ({"toxic": ["0", "-1"], "a": ["1", "-1"]}, [1], [[0, None], [1, None]]),
         ({"toxic": [0, -1, 1], "a": [0, -1, 1], "b": [1, None, 0]}, [1], [[0, None, 1], [0, None, 1], [1, None, 0]]),
         ({"toxic": [0, -1], "a": [None, -1]}, [1], [[0, None], [None, None]]),
+        ({"toxic": [-1, -1], "a": [-1, -1]}, [0, 1], [[None, None], [None, None]]),
     ],
 )
 def test_rows_that_nobody_scored(columns, unscored, values):
@@ -218,3 +221,39 @@ def test_rows_that_were_not_scored_in_2018(tmp_path, caplog, names):
     assert splits.dropped_rows == {"nobody scored it (its target is -1)": 20}
     assert len(splits.train) + len(splits.validation) == 40
     assert "Left out of c.csv: 20 rows" in caplog.text
+
+
+def test_minus_one_in_one_label_that_is_a_subtype(tmp_path):
+    comments = [text for text, _ in make_comments(60)]
+    for values, refused in (([-1, 0, 1] * 20, True), ([-1, 1, 1] * 20, False)):
+        path = write(tmp_path / "c.csv", pa.table({"text": comments, "insult": values}))
+        for flag in ({"label_column_names": ["insult"]}, {"label_column_name": "insult"}):
+            arguments = DataArguments(train_file=str(path), **flag)
+            if refused:
+                with pytest.raises(RequestError, match=rf"`insult` holds `-1` \(20 rows\).*--{next(iter(flag))}\."):
+                    load_splits(arguments)
+            else:
+                splits = load_splits(arguments)
+                assert (len(splits.train) + len(splits.validation), splits.dropped_rows) == (60, {})
+
+
+@pytest.mark.parametrize("asked", [["insult"], ["toxic"], ["toxic", "insult"]])
+def test_rows_of_2018_that_were_not_scored_by_any_of_its_labels(tmp_path, asked):
+    comments, labels = jigsaw2018_test(60)
+    for name in LABELS_2018:
+        comments = comments.append_column(name, labels[name])
+    splits = load(write(tmp_path / "c.csv", comments), *asked)
+    assert splits.dropped_rows == {"nobody scored it (its target is -1)": 20}
+
+
+@pytest.mark.parametrize("asked", [["toxic", "insult"], ["insult", "toxic"], ["subtypes"], ["insult"]])
+def test_the_subtype_of_a_label_is_that_label(tmp_path, caplog, asked):
+    kinds = pa.array(["OFF" if row % 4 == 0 else "NOT" for row in range(60)])
+    table = jigsaw2018(60).select(["comment_text", "toxic"]).append_column("Insult", kinds)
+    with caplog.at_level(logging.WARNING, logger="toxicity"):
+        splits = load(write(tmp_path / "c.csv", table), *asked)
+    assert (splits.absent, caplog.messages) == ({}, [])
+    label = "target" if asked[0] == "insult" else label_column("insult")
+    assert splits.train["insult"][:] == splits.train[label][:]
+    assert splits.train.features["insult"].dtype == "float32"
+    assert sum(splits.train["insult"][:] + splits.validation["insult"][:]) == 15

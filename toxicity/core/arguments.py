@@ -135,7 +135,9 @@ class DataArguments:
             raise RequestError("--validation_labels_file needs a --validation_file beside it.")
         if self.label_column_name and self.label_column_names:
             raise RequestError("--label_column_name and --label_column_names both name the labels: keep one of them.")
-        require_label_names(self.label_column_names or ())
+        if self.label_column_names is not None:
+            self.label_column_names = [name.strip() for name in self.label_column_names]
+            require_label_names(self.label_column_names)
         if not self.dataset_name and not self.train_file:
             raise RequestError("no data: give --train_file FILE, or --dataset_name sample.")
         # What describes other data than those that are named would be ignored without a word.

@@ -6,6 +6,7 @@ import difflib
 import logging
 import re
 import shlex
+import unicodedata
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -117,6 +118,7 @@ def canonical_columns(
     id_name: str | None = None,
     wanted: Sequence[str] = tuple(NAMES),
     labels: Collection[str] = (),
+    label_flag: str = "--label_column_name",
 ) -> dict[str, str]:
     """Match the columns of a source to the canonical names.
 
@@ -130,6 +132,7 @@ def canonical_columns(
         target_name, id_name: likewise the columns of the toxicity and of the id.
         wanted: the canonical names to look for.
         labels: columns that are labels, and none of the others.
+        label_flag: what names the column of the toxicity, for messages.
 
     Returns:
         Canonical name → name in the source, for each wanted column that the source has.
@@ -138,7 +141,11 @@ def canonical_columns(
         RequestError: if the text or the toxicity is wanted and missing, or a column named by an argument is, or two
             columns have as good a claim to be the text, the toxicity or the id.
     """
-    flags = {TEXT: (text_name, "text"), TARGET: (target_name, "label"), ID: (id_name, "id")}
+    flags = {
+        TEXT: (text_name, "--text_column_name"),
+        TARGET: (target_name, label_flag),
+        ID: (id_name, "--id_column_name"),
+    }
     columns: dict[str, str] = {}
     # The columns that a flag names come first, so that no other canonical name takes one of them.
     named = [canonical for canonical, (override, _) in flags.items() if override]
@@ -150,7 +157,7 @@ def canonical_columns(
         if len(found) > 1 and flag:
             raise RequestError(
                 f"{source}: {' and '.join(map(quoted, found))} may both be the {WORD_FOR[canonical]}. "
-                f"Name the right one with --{flag}_column_name."
+                f"Name the right one with {flag}."
             )
         if len(found) == 1:
             columns[canonical] = found[0]
@@ -161,12 +168,10 @@ def canonical_columns(
         elif canonical in (TEXT, TARGET) and (taken := find_columns(candidates, list(columns.values()))):
             raise RequestError(
                 f"{source}: {quoted(taken[0])} holds the text and is not numeric. "
-                "Name the column of the toxicity with --label_column_name."
+                f"Name the column of the toxicity with {label_flag}."
             )
         elif override or canonical in (TEXT, TARGET):
-            raise RequestError(
-                missing_column(candidates, WORD_FOR[canonical], f"--{flag}_column_name", names, free, source)
-            )
+            raise RequestError(missing_column(candidates, WORD_FOR[canonical], flag, names, free, source))
     told = [
         f"the {WORD_FOR[canonical]} is the column {quoted(columns[canonical])}"
         for canonical, (override, _) in flags.items()
@@ -191,8 +196,9 @@ def find_columns(candidates: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def letters_of(name: str) -> str:
-    """The letters and digits of a name in lower case: names that differ in nothing else are the same."""
-    return "".join(filter(str.isalnum, name.casefold()))
+    """The letters, with their marks, and digits of a name in lower case: names that agree in these are the same."""
+    # Without the marks, which are vowels in some scripts, other words would be the same.
+    return "".join(char for char in name.casefold() if char.isalnum() or unicodedata.category(char).startswith("M"))
 
 
 def missing_column(

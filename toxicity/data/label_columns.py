@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from toxicity.core.console import log_once, printable, quoted
 from toxicity.core.errors import RequestError
-from toxicity.core.label_names import ALL_SUBTYPES, synonyms_of
+from toxicity.core.label_names import ALL_SUBTYPES, LABELS_2018, synonyms_of
 from toxicity.core.schema import (
     ANNOTATOR_COUNTS,
     IDENTITIES,
@@ -34,9 +35,8 @@ from toxicity.core.schema import (
 logger = logging.getLogger(__name__)
 
 FLAG = "--label_column_names"
-# What the competition of 2018 calls toxicity, and the order of its other labels.
-TOXIC_2018 = "toxic"
-ORDER_2018 = ("severe_toxicity", "obscene", "threat", "insult", "identity_attack", "sexual_explicit")
+# The subtypes that the competition of 2018 had, in its order.
+SUBTYPES_2018 = tuple(subtype for name in LABELS_2018 for subtype in SUBTYPES if name in NAMES[subtype])
 
 
 class Chosen(NamedTuple):
@@ -66,7 +66,8 @@ class Labels(NamedTuple):
 
     `shares` gives for each label, the main one first, float64 from 0 to 1, null where the value is missing or bad, or
     the row is `unscored`: bool `(rows,)`. `faults` are rows that are bad, bool `(rows,)`, each with the reason.
-    `unmatched` has a sentence for each positive label that no row has.
+    `unmatched` has a sentence for each positive label that no row has. `subtypes` gives the label of each subtype
+    whose column in the files is that of a label.
     """
 
     shares: dict[str, pa.Array | pa.ChunkedArray]
@@ -74,6 +75,7 @@ class Labels(NamedTuple):
     unscored: np.ndarray
     unmatched: dict[str, str]
     names: LabelNames
+    subtypes: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,20 @@ class Request:
     def name_of(self, column: str) -> str:
         """What a column of the table is called in the first file that has it."""
         return next((file.columns[column] for file in self.found.values() if column in file.columns), column)
+
+    def labelled_subtypes(self, columns: Mapping[str, str]) -> dict[str, str]:
+        """The subtypes whose column is that of a label: subtype → label. `columns`: label → column of the table."""
+        return {
+            subtype: label
+            for label, column in columns.items()
+            for subtype in SUBTYPES
+            if subtype == column or self._are_one(subtype, column)
+        }
+
+    def _are_one(self, subtype: str, column: str) -> bool:
+        """Whether a subtype and a column of the table are the same column of each file that has the subtype."""
+        files = [file.columns for file in self.found.values() if subtype in file.columns]
+        return bool(files) and all(file[subtype] == file.get(column) for file in files)
 
 
 def columns_of_labels(
@@ -126,7 +142,8 @@ def columns_of_labels(
     for number, name in enumerate(asked):
         if name == ALL_SUBTYPES:
             continue
-        found = find_columns((name,), names)
+        # What another label is called exactly is the column of that one.
+        found = find_columns((name,), [column for column in names if column == name or column not in asked])
         if not found and (found := find_columns(synonyms_of(name), names)) and letters_of(found[0]) != TARGET:
             log_once(logging.INFO, f"The label {quoted(name)} is the column {quoted(found[0])}.")
         if len(found) > 1:
@@ -141,11 +158,16 @@ def columns_of_labels(
     doubles = [column for column in labels.values() if [*labels.values()].count(column) > 1]
     if doubles:
         raise RequestError(f"{source}: {FLAG} names the column {quoted(doubles[0])} twice: name each label once.")
-    if TEXT in wanted and text_name and (both := find_columns((text_name,), [*labels.values()])):
-        raise RequestError(f"{source}: the column {quoted(both[0])} cannot be both the text and a label.")
+    texts = (text_name,) if text_name else NAMES[TEXT]
+    free = [name for name in names if name not in labels.values()]
+    if TEXT in wanted and not find_columns(texts, free) and (both := find_columns(texts, [*labels.values()])):
+        raise RequestError(
+            f"{source}: the column {quoted(both[0])} cannot be both the text and a label. Leave it out of {FLAG}, or "
+            "name another column as the text with --text_column_name."
+        )
     optional = (*SUBTYPES, *IDENTITIES, *ANNOTATOR_COUNTS)
     needed = [name for name in wanted if name not in optional and (name != TARGET or asked[0] == ALL_SUBTYPES)]
-    columns = canonical_columns(names, source, text_name, wanted=needed, labels=labels.values())
+    columns = canonical_columns(names, source, text_name, wanted=needed, labels=labels.values(), label_flag=FLAG)
     return labels | columns | canonical_columns(names, source, wanted=[name for name in wanted if name in optional])
 
 
@@ -160,16 +182,17 @@ def labels_in(table: pa.Table, source: str, request: Request) -> dict[str, str]:
         RequestError: if no file of the source has a column that a label needs.
     """
     asked = request.asked or ()
-    of_2018 = letters_of(request.name_of(TARGET)) == TOXIC_2018
+    toxic = LABELS_2018[0]
+    of_2018 = letters_of(request.name_of(TARGET)) == toxic
     labels: dict[str, str] = {}
     for number, name in enumerate(asked):
         if name != ALL_SUBTYPES:
             labels[name] = label_column(name) if number else TARGET
             continue
         if not number:
-            labels[TOXIC_2018 if of_2018 else "toxicity"] = TARGET
+            labels[toxic if of_2018 else "toxicity"] = TARGET
         same = {subtype for subtype in SUBTYPES for other in asked if synonyms_of(other) == NAMES[subtype]}
-        for subtype in ORDER_2018 if of_2018 else SUBTYPES:
+        for subtype in dict.fromkeys((*SUBTYPES_2018, *SUBTYPES)) if of_2018 else SUBTYPES:
             if subtype in table.column_names and subtype not in same and _has_values(table[subtype]):
                 labels[_name_of_subtype(subtype, request) if of_2018 else subtype] = subtype
     if request.known is not None and ALL_SUBTYPES in asked:

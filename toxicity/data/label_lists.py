@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,7 @@ import pyarrow.compute as pc
 from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.label_names import MAIN_NAMES, require_label_names, synonyms_of
-from toxicity.core.schema import LABEL, letters_of, polarity
+from toxicity.core.schema import LABEL, find_columns, letters_of, polarity
 from toxicity.data.label_columns import FLAG, LabelNames, Labels, Request
 from toxicity.data.labels import MISSING_TARGET, NO_LABEL, key_of, tell_toxic, values_of_label, with_rows
 from toxicity.data.readers.base import text_as_bytes
@@ -68,12 +70,14 @@ def read_lists(column: pa.ChunkedArray, source: str, name: str, request: Request
     counts = dict(sorted(counts.items()))
     toxic, unmatched = _toxic_classes(counts, where, request.positive_labels)
     tell_toxic(where, counts, set(toxic))
-    held = {letters_of(name): _any(row_of[codes == classes.index(name)], rows) for name in toxic}
+    held = {name: _any(row_of[codes == classes.index(name)], rows) for name in toxic}
     labels = request.known or _label_names(toxic, by_class=request.asked is not None)
-    holds = {name: held.get(letters_of(name), np.zeros(rows, dtype=bool)) for name in labels.names}
+    same = _same_classes(labels.names, toxic)
+    nowhere = np.zeros(rows, dtype=bool)
+    holds = {label: reduce(np.logical_or, map(held.get, found), nowhere) for label, found in same.items()}
     if labels.main_is_any:
-        holds[labels.names[0]] = np.logical_or.reduce([*held.values(), np.zeros(rows, dtype=bool)])
-    new = [name for name in toxic if letters_of(name) not in map(letters_of, labels.names)]
+        holds[labels.names[0]] = reduce(np.logical_or, held.values(), nowhere)
+    new = [name for name in toxic if name not in chain(*same.values())]
     if request.known and request.asked and new:
         logger.warning(
             f"{where} holds {', '.join(map(quoted, new))}, which no training row has: no label of the model."
@@ -88,6 +92,14 @@ def read_lists(column: pa.ChunkedArray, source: str, name: str, request: Request
         unmatched,
         labels,
     )
+
+
+def _same_classes(labels: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
+    """The classes that each label is: those of its name, in upper or lower case, else as `find_columns` finds them."""
+    folded = {label.casefold() for label in labels}
+    free = [name for name in classes if name.casefold() not in folded]
+    exact = {label: [name for name in classes if name.casefold() == label.casefold()] for label in labels}
+    return {label: found or find_columns((label,), free) for label, found in exact.items()}
 
 
 def _any(numbers: np.ndarray, rows: int) -> np.ndarray:
@@ -157,5 +169,5 @@ def _label_names(toxic: Sequence[str], by_class: bool) -> LabelNames:
         names = LabelNames((LABEL, *toxic), main_is_any=True)
     else:
         names = LabelNames((*main, *(name for name in toxic if name not in main)))
-    require_label_names(names.names, FLAG)
+    require_label_names(names.names, "Rename the class, or name the others that are toxic with --positive_labels.")
     return names

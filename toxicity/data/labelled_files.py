@@ -18,7 +18,8 @@ import pyarrow as pa
 from toxicity.core.arguments import DataArguments
 from toxicity.core.console import printable
 from toxicity.core.errors import RequestError
-from toxicity.core.schema import LABEL_LISTS, NAMES, TARGET, canonical_columns
+from toxicity.core.label_names import synonyms_of
+from toxicity.core.schema import ID, LABEL_LISTS, NAMES, TARGET, canonical_columns, find_columns
 from toxicity.data.addresses import list_data_files, local_copy, local_folder, without_credentials
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
 from toxicity.data.label_columns import ONE_LABEL, Chosen, LabelNames, Request, columns_of_labels
@@ -101,7 +102,10 @@ def read_file(
         RequestError: for what cannot be found or read, and for missing columns, naming those that are there.
     """
     found: dict[str, Chosen] = {}
-    rows = read_rows(address, chooser(arguments, found), arguments, flag)
+    choose = chooser(arguments, found)
+    if known is not None:
+        choose = _pointing_to_labels(choose, arguments)
+    rows = read_rows(address, choose, arguments, flag)
     return checked_source(rows, arguments, found, known)
 
 
@@ -174,6 +178,23 @@ def chooser(arguments: DataArguments, found: dict[str, Chosen], wanted: Sequence
         return columns | {name: others[name] for name in PARTS_COLUMNS if name in others}
 
     return choose
+
+
+def _pointing_to_labels(choose: ChooseColumns, arguments: DataArguments) -> ChooseColumns:
+    """The same choice for validation comments; where these have ids and no labels, the refusal tells of their flag."""
+    asked = arguments.label_column_names or filter(None, [arguments.label_column_name])
+    labels = [*NAMES[TARGET], *(other for name in asked for other in (name, *synonyms_of(name)))]
+
+    def choose_or_point(names: list[str], file: str) -> dict[str, str]:
+        try:
+            return choose(names, file)
+        except RequestError as error:
+            if not find_columns((ID,), names) or find_columns(labels, names):
+                raise
+            advice = "If another file has the labels of these ids, name it with --validation_labels_file."
+            raise RequestError(f"{error} {advice}") from error
+
+    return choose_or_point
 
 
 def checked_source(

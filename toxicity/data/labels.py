@@ -58,6 +58,7 @@ def toxicity_of(
     name: str = TARGET,
     positive_labels: Sequence[str] | None = None,
     others: Mapping[str, pa.ChunkedArray] | None = None,
+    flag: str = ONE_COLUMN,
 ) -> Toxicity:
     """Read the column of the toxicity.
 
@@ -73,6 +74,7 @@ def toxicity_of(
             without blanks around them, numbers as numbers, and true is 1.
         others: the other labels of the same rows. In the labels that the competition of 2018 published last, all are
             -1 in the rows that were not scored.
+        flag: what names another column.
 
     Raises:
         RequestError: if the column is of a type that holds no shares, or has values whose meaning nobody can tell from
@@ -84,9 +86,10 @@ def toxicity_of(
         faults = [(pc.is_null(fits).to_numpy(), MISSING_TARGET)] if fits.null_count else []
         return Toxicity(fits, faults, np.zeros(len(column), dtype=bool), {})
     where = f"{source}: the column {quoted(name)}"
-    values = values_of_label(column, where)
+    values = values_of_label(column, where, flag)
     unscored = _unscored(values, others or {})
-    shares, faults, unmatched = shares_of(without(values, unscored), where, positive_labels, said_to_be_civil)
+    scored = without(values, unscored)
+    shares, faults, unmatched = shares_of(scored, where, positive_labels, said_to_be_civil, flag=flag)
     missing = np.isnan(shares)
     known = reduce(np.logical_or, [rows for rows, _ in faults], unscored)
     faults.append((missing & ~known, MISSING_TARGET))

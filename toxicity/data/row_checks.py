@@ -80,7 +80,9 @@ def check_rows(
     for name in (*SUBTYPES, *IDENTITIES, *ANNOTATOR_COUNTS):
         counts = name in ANNOTATOR_COUNTS
         type_, values = pa.int32() if counts else pa.float32(), None
-        if name in table.column_names:
+        if name in labels.subtypes:
+            values = labels.shares[labels.subtypes[name]]
+        elif name in table.column_names:
             most = 2**31 - 1 if counts else 1
             values, fault = optional_shares(table[name], unscored, most, whole=counts)
             if fault:

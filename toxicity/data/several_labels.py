@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
 
 import numpy as np
@@ -17,8 +17,10 @@ from toxicity.data.label_columns import FLAG, LabelNames, Labels, Request, label
 from toxicity.data.label_lists import as_single_values, read_lists
 from toxicity.data.labels import (
     NO_LABEL,
+    ONE_COLUMN,
     key_of,
     shares_of,
+    tell_toxic,
     toxicity_of,
     values_of_label,
     with_rows,
@@ -41,18 +43,20 @@ def read_labels(table: pa.Table, source: str, request: Request) -> Labels:
         name = request.name_of(LABEL_LISTS)
         column = as_single_values(table[LABEL_LISTS], by_class=request.asked is not None)
         if column is None:
-            return read_lists(table[LABEL_LISTS], source, name, request)
+            lists = read_lists(table[LABEL_LISTS], source, name, request)
+            return lists._replace(subtypes=request.labelled_subtypes({lists.names.names[0]: LABEL_LISTS}))
         columns = dict.fromkeys(request.asked or (LABEL,), LABEL_LISTS)
     elif request.asked:
         columns = labels_in(table, source, request)
+    labelled = request.labelled_subtypes(columns)
     if len(columns) > 1:
         read = {label: table[column] for label, column in columns.items()}
         names = {label: request.name_of(column) for label, column in columns.items()}
-        return _read_several(read, names, source, request)
-    subtypes = {subtype: table[subtype] for subtype in SUBTYPES if subtype in table.column_names}
-    column = table[TARGET] if column is None else column
-    toxicity = toxicity_of(column, source, name, request.positive_labels, subtypes)
-    return Labels(dict.fromkeys(columns, toxicity.shares), *toxicity[1:], LabelNames(tuple(columns)))
+        return _read_several(read, names, source, request)._replace(subtypes=labelled)
+    others = {name: table[name] for name in SUBTYPES if name in table.column_names and name not in labelled}
+    column, flag = table[TARGET] if column is None else column, FLAG if request.asked else ONE_COLUMN
+    toxicity = toxicity_of(column, source, name, request.positive_labels, others, flag)
+    return Labels(dict.fromkeys(columns, toxicity.shares), *toxicity[1:], LabelNames(tuple(columns)), labelled)
 
 
 def _read_several(
@@ -71,7 +75,9 @@ def _read_several(
     others = {
         label: values_of_label(column, where[label], FLAG) for label, column in columns.items() if plain[label] is None
     }
-    unscored = _unscored(others.values(), [column for column in plain.values() if column is not None])
+    as_they_stand = [column for column in plain.values() if column is not None]
+    signs = _are_signs(others.values(), as_they_stand)
+    unscored = _unscored(others.values(), as_they_stand, signs)
     others = {label: without(values, unscored) for label, values in others.items()}
     by_class, unmatched = _by_class(others, names, source, request)
     shares: dict[str, pa.Array | pa.ChunkedArray] = {}
@@ -81,7 +87,12 @@ def _read_several(
             shares[label] = column
             continue
         positive, what = request.positive_labels if label in by_class else None, f"the label {quoted(label)}"
-        read, bad, _ = shares_of(others[label], where[label], positive, _is_civil(names[label]), what, FLAG)
+        values = others[label]
+        if signs and not positive and not (values.numbers == 1).any():
+            # Other labels say what -1 is.
+            tell_toxic(where[label], values.counts(), set())
+            values = values._replace(numbers=np.where(values.present, 0.0, np.nan))
+        read, bad, _ = shares_of(values, where[label], positive, _is_civil(names[label]), what, FLAG)
         shares[label] = pa.array(read, mask=np.isnan(read))
         faults += [(rows, reason) for rows, reason in bad if rows.any()]
     told = reduce(np.logical_or, [rows for rows, _ in faults], unscored)
@@ -137,22 +148,26 @@ def _are_shares(values: Values) -> bool:
     return bool(((numbers >= 0) & (numbers <= 1)).all())
 
 
-def _unscored(others: Sequence[Values], plain: Sequence[pa.ChunkedArray]) -> np.ndarray:
-    """Rows that are -1 in all labels that have a value there, and in two at least.
+def _are_signs(others: Collection[Values], plain: Sequence[pa.ChunkedArray]) -> bool:
+    """Whether all values are -1 and 1, and each is there somewhere, so that they mean civil and toxic."""
+    ones = [pc.min_max(column).as_py()["min"] for column in plain]  # these are from 0 to 1
+    numbers = [values.numbers[values.present] for values in others]
+    return (
+        all(least in (None, 1) for least in ones)
+        and all(np.isin(found, (-1, 1)).all() for found in numbers)
+        and any((found == -1).any() for found in numbers)
+        and (1 in ones or any((found == 1).any() for found in numbers))
+    )
 
-    There are none where all values are -1 and 1, which then mean civil and toxic.
-    """
-    others = [*others]
-    rows = len(others[0].numbers) if others else len(plain[0])
+
+def _unscored(others: Collection[Values], plain: Sequence[pa.ChunkedArray], signs: bool) -> np.ndarray:
+    """Rows that are -1 in all labels that have a value there, and in two at least; none where -1 means civil."""
+    rows = len(plain[0]) if plain else len(next(iter(others)).numbers)
     minus, valued = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
-    for values in others:
+    for values in () if signs else others:
         minus += values.numbers == -1
         valued += values.present
     unscored = (minus >= 2) & (minus == valued)
-    if unscored.any():
-        for column in plain:
-            unscored &= pc.is_null(column).to_numpy(zero_copy_only=False)
-        signs = all(np.isin(values.numbers[values.present], (-1, 1)).all() for values in others)
-        if signs and not plain:
-            unscored[:] = False
+    for column in plain if unscored.any() else ():
+        unscored &= pc.is_null(column).to_numpy(zero_copy_only=False)
     return unscored

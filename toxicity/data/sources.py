@@ -26,8 +26,9 @@ from toxicity.core.errors import RequestError
 from toxicity.core.files import installed_file
 from toxicity.core.schema import ID, IDENTITIES, LABEL, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels, label_column
 from toxicity.data.hub_datasets import read_dataset
-from toxicity.data.label_columns import Chosen
+from toxicity.data.label_columns import FLAG, Chosen
 from toxicity.data.labelled_files import Rows, Source, checked_source, chooser, name_of, read_file
+from toxicity.data.labels import ONE_COLUMN
 from toxicity.data.memory_map import take_to_disk
 from toxicity.data.separate_labels import read_labelled_apart
 from toxicity.data.split import published_split, split_sizes
@@ -66,8 +67,8 @@ def load_splits(arguments: DataArguments) -> Splits:
 
     Raises:
         RequestError: for a file, package or dataset that is missing or altered, a missing column, bad rows (unless
-            they are to be dropped), a positive label that no row has, an empty split, or training rows of one class
-            only.
+            they are to be dropped), a positive label that no row has, an empty split, training rows of one class
+            only, or a label without the values that it needs.
     """
     sources = _read_sources(arguments)
     # A small file for validation may lack one of them.
@@ -90,7 +91,10 @@ def load_splits(arguments: DataArguments) -> Splits:
         logger.info(f"Not trained on, as they are validated on: {pc.sum(shared).as_py():,} rows.")
         train = train.filter(pc.invert(shared))
     labels = sources[0].labels.names
-    _require_trainable(train, validation, sources, labels)
+    _require_rows(train, validation, sources)
+    flag = FLAG if arguments.label_column_names else ONE_COLUMN
+    _require_trainable(train, sources[0].name, labels, flag)
+    _require_measurable(validation, sources[-1].name, labels)
     logger.info(
         f"Training on {len(train):,} rows and validating on {len(validation):,}, "
         f"of {sum(len(source.table) for source in sources):,} in {' and '.join(source.name for source in sources)}."
@@ -223,38 +227,66 @@ def _refuse_or_warn(source: Source, arguments: DataArguments) -> None:
     raise RequestError(
         f"{source.first_bad_row(arguments.encoding)}. Bad rows in all: {len(source.bad_rows):,}. "
         "Mend them, leave them out and have them counted (--on_bad_rows drop), "
-        "or name other columns (--text_column_name, --label_column_name)."
+        f"or name other columns (--text_column_name, {FLAG if arguments.label_column_names else ONE_COLUMN})."
     )
 
 
-def _require_trainable(
-    train: pa.Table, validation: pa.Table, sources: list[Source], labels: Sequence[str] = (LABEL,)
-) -> None:
-    """Raise `RequestError` if a split is empty, the splits have other labels, a label has no value in the training
-    rows, or the main one is of one class there; tell of the others that are.
-    """
+def _require_rows(train: pa.Table, validation: pa.Table, sources: list[Source]) -> None:
+    """Raise `RequestError` if a split is empty, or the splits have other labels."""
+    first = sources[0].labels.names
     for name, split, source in (("train", train, sources[0]), ("validation", validation, sources[-1])):
+        if not len(source.scored_rows()):
+            raise RequestError(
+                f"{source.name}: nobody scored any of its {len(source.table):,} rows, which leaves the {name} split "
+                "empty: give rows that have labels."
+            )
         if len(split) == 0:
             raise RequestError(f"{source.name} leaves the {name} split empty: give more rows.")
-        if source.labels.names != labels:
+        if source.labels.names != first:
             raise RequestError(
-                f"{sources[0].name} has the labels {', '.join(labels)} and {source.name} "
+                f"{sources[0].name} has the labels {', '.join(first)} and {source.name} "
                 f"{', '.join(source.labels.names)}: write them alike in both."
             )
-    for number, label in enumerate(labels):
-        column = train[label_column(label) if number else TARGET]
-        toxic, valued = pc.sum(pc.greater_equal(column, TOXIC_THRESHOLD)).as_py(), len(column) - column.null_count
+
+
+def _require_trainable(train: pa.Table, source: str, labels: Sequence[str], flag: str) -> None:
+    """Raise `RequestError` if a label has no value in the training rows, or the main one is of one class there; tell
+    of the others that are.
+    """
+    for number, (label, valued, toxic) in enumerate(_counts(train, labels)):
         if not valued:
             raise RequestError(
-                f"{sources[0].name}: none of the {len(train):,} training rows has a value of the label "
-                f"{quoted(label)}. Leave it out of --label_column_names, or train on rows that have one."
+                f"{source}: none of the {len(train):,} training rows has a value of the label "
+                f"{quoted(label)}. Leave it out of {FLAG}, or train on rows that have one."
             )
         if toxic not in (0, valued):
             continue
         which = f"all {valued:,} training rows" + (f" with a value of {quoted(label)}" if len(labels) > 1 else "")
-        told = f"{sources[0].name}: {which} are {'toxic' if toxic else 'civil'}"
+        told = f"{source}: {which} are {'toxic' if toxic else 'civil'}"
         if not number:
-            raise RequestError(
-                f"{told}; training needs both. Check --label_column_name, and that the file is not sorted by label."
-            )
+            raise RequestError(f"{told}; training needs both. Check {flag}, and that the file is not sorted by label.")
         logger.warning(f"{told}: the model learns nothing else of that label, and its metrics are null.")
+
+
+def _require_measurable(validation: pa.Table, source: str, labels: Sequence[str]) -> None:
+    """Raise `RequestError` if the main label has no value in the validation rows; of several labels, tell of the others
+    that have none, and of all that are of one class there.
+    """
+    for number, (label, valued, toxic) in enumerate(_counts(validation, labels)):
+        none = f"{source}: none of the {len(validation):,} validation rows has a value of the label {quoted(label)}"
+        if not valued and not number:
+            raise RequestError(f"{none}, by which the model is judged. Validate on rows that have one.")
+        if not valued:
+            logger.warning(f"{none}: its metrics are null.")
+        elif toxic in (0, valued) and len(labels) > 1:
+            logger.warning(
+                f"{source}: all {valued:,} validation rows with a value of {quoted(label)} are "
+                f"{'toxic' if toxic else 'civil'}: its metrics that need both are null."
+            )
+
+
+def _counts(split: pa.Table, labels: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The name of each label, the number of rows with a value of it, and how many of these are toxic."""
+    columns = [split[label_column(label) if number else TARGET] for number, label in enumerate(labels)]
+    toxic = [pc.sum(pc.greater_equal(column, TOXIC_THRESHOLD)).as_py() or 0 for column in columns]
+    return list(zip(labels, [len(column) - column.null_count for column in columns], toxic, strict=True))

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
+from toxicity.core.label_names import LABELS_2018
 from toxicity.core.schema import ID
 from toxicity.data.addresses import DataFile, list_data_files, local_copy
 from toxicity.data.readers.files import read_windows
@@ -21,7 +22,6 @@ PREDICTION = "prediction"  # the score of the main label
 FORM_OF_2019 = {ID: 0, PREDICTION: 1}
 # A label of 2019 that 2018 did not have, so that a model with it was made for 2019.
 OF_2019 = "sexual_explicit"
-LABELS_2018 = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
 
 File = TypeVar("File", bound=DataFile)
 

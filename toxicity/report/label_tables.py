@@ -26,7 +26,6 @@ def several_labels(metrics: Mapping[str, Any]) -> Labels:
 
 def labels_table(labels: Labels, show: Callable[[str], str]) -> Table:
     """How well each label is told. Precision and recall are those of its threshold on the held-out half."""
-    with_score = biased(labels)
     rows = []
     for name, section in labels.items():
         calibration = Calibration.from_benchmark(section.get("calibration"))
@@ -45,12 +44,11 @@ def labels_table(labels: Labels, show: Callable[[str], str]) -> Table:
                 number(measured.get("temperature"), 3),
                 number(calibration.threshold, 4),
                 *(percent((at or {}).get(share)) for share in ("precision", "recall")),
-                *([_final_score(section.get("bias"))] if with_score else []),
             )
         )
     scores = ("AUC", "95 % interval", "Average precision", "Log loss", "Calibration error")
     fitted = ("Temperature", "Threshold", "Precision", "Recall")
-    return Table(("Label", "Rows", "Positive", *scores, *fitted, *(["Final score"] if with_score else [])), rows)
+    return Table(("Label", "Rows", "Positive", *scores, *fitted), rows)
 
 
 def thresholds_by_label(labels: Labels, show: Callable[[str], str]) -> Table:
@@ -99,14 +97,6 @@ def reasons_by_label(labels: Labels) -> list[tuple[str, str, str]]:
                 by_reason.setdefault(reason, []).append(path)
         found += [(name, ", ".join(paths), reason) for reason, paths in by_reason.items()]
     return found
-
-
-def _final_score(bias: Mapping[str, Any] | None) -> str:
-    """The final score, with the number of identities that it is over if not all of them."""
-    if not bias or bias["final_score"] is None:
-        return UNDEFINED
-    counted = "" if bias["identities_counted"] == len(IDENTITIES) else f" ({_identities(bias)})"
-    return f"{number(bias['final_score'])}{counted}"
 
 
 def _identities(bias: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ def named_terms(names: Sequence[str]) -> dict[str, np.ndarray]:
             "each sentence was filled with there, or rename that column, and terms are looked for in the sentences."
         )
     found = {str(name): rows == number for number, name in enumerate(folded) if name}
-    return _required(found, "the column of terms is empty: fill it")
+    return _required(found, "the column of terms is empty: fill a column")
 
 
 def terms_in(texts: Sequence[str]) -> dict[str, np.ndarray]:

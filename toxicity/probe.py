@@ -1,4 +1,4 @@
-"""Run the identity swap probe (`evaluation.identity_probe`) on any model, or judge it on a file of tests.
+"""Run the identity swap probe (`evaluation.identity_probe`) on any model, or judge it on a challenge set.
 
 python -m toxicity.probe --model runs/sample
 python -m toxicity.probe --model runs/sample --hatecheck hatecheck.csv
@@ -24,7 +24,7 @@ from toxicity.evaluation.roc import why_undefined
 from toxicity.evaluation.template_sets import describe_templates, named_terms, template_metrics, terms_in
 
 if TYPE_CHECKING:
-    from toxicity.data.test_sets import Texts
+    from toxicity.data.challenge_sets import Texts
     from toxicity.predict.scorer import Scorer
 
 # Its name is another one where this is run as a command, and the console shows the package's lines.
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     # Imported only now, so that mistakes in flags and files are reported before torch is loaded, which takes seconds.
     cases = sentences = None
     if arguments.hatecheck is not None or arguments.templates is not None:
-        from toxicity.data.test_sets import HATECHECK, TEMPLATES, read_texts
+        from toxicity.data.challenge_sets import HATECHECK, TEMPLATES, read_texts
 
         if arguments.hatecheck is not None:
             cases = read_texts(arguments.hatecheck, "--hatecheck", HATECHECK)

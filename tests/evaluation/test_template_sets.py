@@ -118,7 +118,7 @@ def test_what_cannot_be_measured_is_none_with_a_reason_and_no_part_of_the_sums()
     assert "| undefined |" in described
     none = template_metrics(scores, toxic, {"bakers": terms["bakers"]}, {})
     assert none["lowest_bpsn_auc"] is None
-    assert "The lowest BPSN" not in describe_templates(none)
+    assert "No term has a BPSN AUC; the JSON gives the reasons under `undefined`." in describe_templates(none)
 
 
 @pytest.mark.usefixtures("one_row_is_enough")

@@ -188,6 +188,8 @@ def describe_templates(found: Mapping[str, Any]) -> str:
     if found["lowest_bpsn_auc"]:
         term, lowest = found["lowest_bpsn_auc"]
         summary += f"The lowest BPSN AUC is {_number(lowest)}, of {code_span(term)}. "
+    else:
+        summary += "No term has a BPSN AUC; the JSON gives the reasons under `undefined`. "
     summary += f"The pinned AUC equality difference is {_number(found['pinned_auc_equality_difference'])}."
     keys = ("false_positive_rate", "false_negative_rate")
     sums = ("false_positive_equality_difference", "false_negative_equality_difference")

@@ -1,10 +1,8 @@
-"""The command `python -m toxicity.probe` with files of tests: HateCheck and template sets."""
+"""The command `python -m toxicity.probe` with challenge sets: HateCheck and template sets."""
 
 import json
-import logging
 import sys
 
-import numpy as np
 import pandas as pd
 import pytest
 from label_models import calibration_of, save_label_model
@@ -82,8 +80,7 @@ def test_hatecheck_by_the_main_label_and_that_of_hate(model, cases, capsys):
                 assert by_name == right.groupby(CASES[column]).mean().to_dict()
 
 
-def test_templates_by_the_main_label(model, templates, capsys, caplog):
-    # The command sends its log to standard error; here it is to be seen.
+def test_templates_by_the_main_label(model, templates, capsys):
     output, found = printed(capsys, "--model", str(model), "--toxic_label", "insult", "--templates", templates)
     assert [*found] == ["templates"]
     found = found["templates"]
@@ -117,7 +114,6 @@ def test_the_log_tells_which_labels_mean_toxic_and_that_terms_were_looked_for(mo
     assert "madlibs.csv: the column `Label` means: toxic `BAD` (30 rows); civil `NOT_BAD` (30 rows)." in told
     assert "madlibs.csv has no column `term`: 2 known terms were found in the sentences." in told
     assert "Scoring the 60 sentences of madlibs.csv." in told
-    assert logging.getLogger("toxicity.probe").level == logging.NOTSET
 
 
 @pytest.mark.parametrize(
@@ -151,13 +147,3 @@ def test_a_file_that_cannot_work_is_refused_before_the_model_is_loaded(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines()[-1].startswith("error: ")
-
-
-def test_scores_of_many_sentences_stay_in_their_order(model, tmp_path, capsys):
-    order = np.random.default_rng(0).permutation(len(SENTENCES))
-    files = [
-        written(tmp_path / f"{name}.csv", frame) for name, frame in (("a", SENTENCES), ("b", SENTENCES.iloc[order]))
-    ]
-    found = [printed(capsys, "--model", str(model), "--templates", file)[1]["templates"] for file in files]
-    assert found[0]["auc"] == pytest.approx(found[1]["auc"], abs=0.01)
-    assert found[0]["terms"]["deaf"]["bpsn_auc"] == pytest.approx(found[1]["terms"]["deaf"]["bpsn_auc"], abs=0.02)

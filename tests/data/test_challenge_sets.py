@@ -1,4 +1,4 @@
-"""Files that a model is tested on: cases as in HateCheck, and sentences as in template sets."""
+"""Challenge sets: cases as in HateCheck, and sentences as in template sets."""
 
 import json
 import logging
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from toxicity.core.errors import RequestError
-from toxicity.data.test_sets import HATECHECK, TEMPLATES, read_texts
+from toxicity.data.challenge_sets import HATECHECK, TEMPLATES, read_texts
 
 pytestmark = pytest.mark.usefixtures("cache_dir")
 

@@ -1,4 +1,4 @@
-"""Files of texts that a model is tested on: a text, whether it is toxic, and words that say what it tests."""
+"""Challenge sets: files of texts, each with whether it is toxic and with words that say what it tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from toxicity.data.values import MISSING, kind_of, read_values
 
 
 class Column(NamedTuple):
-    """A column of a file of tests: what it holds, for messages; its names, which are tried in order; whether the file
+    """A column of such a file: what it holds, for messages; its names, which are tried in order; whether the file
     must have it, and then in every row.
     """
 

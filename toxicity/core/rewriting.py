@@ -66,8 +66,8 @@ def emojis(word: str, draw: random.Random) -> str:
 
 
 def typos(word: str, draw: random.Random) -> str:
-    """At a rate of 0.1 words: one slip, drawn, at one of its letters, drawn: it changes places with the next one, is
-    left out, or becomes that of a neighbouring key of an English keyboard, if it has one there.
+    """At a rate of 0.1 words: one slip, drawn, at one of its letters but the last: it changes places with the next one,
+    is left out, or becomes that of a neighbouring key of an English keyboard, if it has one there.
     """
     place = draw.randrange(len(word) - 1)
     before, letter, after = word[:place], word[place], word[place + 1 :]

@@ -106,7 +106,7 @@ def main() -> None:
     trainer.save_model()
     # A label that nobody named is called what it is about.
     names = splits.labels if data_args.label_column_names else (WORD_FOR[TARGET],)
-    evaluation = evaluate(trainer, splits.validation, names)
+    evaluation = evaluate(trainer, splits, names, data_args)
     protocol = describe_protocol(arguments, splits, trainer)
     benchmark = build_benchmark(machine, protocol, splits, trainer, encoder, evaluation)
     if is_main_process:

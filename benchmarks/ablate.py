@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from toxicity.core.errors import RunFailure, refusals_exit_cleanly
-from toxicity.core.markdown import markdown_table
+from toxicity.core.markdown import Table, markdown_table
 
 RECIPE = Path("recipes/sample.yaml")
 SEEDS = (1, 2, 3)
@@ -53,6 +53,8 @@ PLAIN: dict[str, Any] = {
     "later_negatives": 1,
 }
 THREE_EPOCHS = PLAIN | {"max_train_samples": 2_000, "max_eval_samples": 4_000, "num_train_epochs": 3}
+# What an option does to comments in other writing is measured on more of them than a run does.
+REWRITTEN = {"robustness_rows": 2_000}
 PLAIN_RUN, BEST_RUN = "plain", "the sample recipe"
 # The first run of each table is the one that the others are compared with.
 TABLES: list[dict[str, dict[str, Any]]] = [
@@ -66,6 +68,11 @@ TABLES: list[dict[str, dict[str, Any]]] = [
         "layer-wise decay 0.9": PLAIN | {"layerwise_lr_decay": 0.9},
         "balanced classes": PLAIN | {"positive_class_weight": ["balanced"]},
         "focal loss": PLAIN | {"focal_gamma": 2},
+    },
+    {
+        "in other writing": PLAIN | REWRITTEN,
+        "typos 0.1": PLAIN | REWRITTEN | {"augment_typos": 0.1},
+        "typos 0.3": PLAIN | REWRITTEN | {"augment_typos": 0.3},
     },
     {
         "three epochs": THREE_EPOCHS,
@@ -114,6 +121,8 @@ def main() -> None:
             f"{'; all runs: ' if more else ''}{' '.join(more)}.\n"
         )
         print(f"{markdown_table(('', 'AUC, mean', 'of each seed', f'against {first}', 'time'), table(rows))}\n")
+        if REWRITTEN.items() <= flags.items():
+            print(f"Mean AUC of comments in other writing:\n\n{markdown_table(*rewritten_table(rows))}\n")
     print(json.dumps(summary(rows_of[0])))
 
 
@@ -128,8 +137,8 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None, more: 
         more: further flags and values.
 
     Returns:
-        `auc` (of several labels the mean) and `training_seconds`, with the `flags`, the `recipe` and `more` that they
-        belong to.
+        `auc` (of several labels the mean), `training_seconds` and `rewritten_aucs`, by the name of the other writing,
+        with the `flags`, the `recipe` and `more` that they belong to.
 
     Raises:
         RunFailure: if the run fails, with the end of its log.
@@ -153,13 +162,14 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None, more: 
     if done.returncode:
         raise RunFailure(f"{' '.join(command)}\nended with exit code {done.returncode}: {done.stderr[-2000:]}")
     benchmark = json.loads(done.stdout.splitlines()[-1])
-    metrics = benchmark["metrics"]
+    metrics, rewritings = benchmark["metrics"], (benchmark.get("robustness") or {}).get("rewritings", {})
     result = {
         "flags": flags,
         "recipe": recipe,
         "more": list(more),
         "auc": metrics.get("mean_auc", metrics["auc"]),
         "training_seconds": benchmark["timing"]["training_seconds"],
+        "rewritten_aucs": {name: found["auc"] for name, found in rewritings.items()},
     }
     kept.write_text(json.dumps(result))
     shutil.rmtree(folder / stem)
@@ -183,6 +193,16 @@ def table(rows: Mapping[str, list[dict[str, Any]]]) -> list[tuple[str, ...]]:
         seeds = " ".join(f"{result['auc']:.5f}" for result in results)
         lines.append((name, f"{_mean_auc(results):.5f}", seeds, against, f"{_time_ratio(results, plain):.2f}"))
     return lines
+
+
+def rewritten_table(rows: Mapping[str, list[dict[str, Any]]]) -> Table:
+    """One line per run: its name, and the mean AUC over the seeds in each other writing, with its spread."""
+    names = list(next(iter(rows.values()))[0]["rewritten_aucs"])
+    lines = []
+    for run, results in rows.items():
+        of_seeds = [[result["rewritten_aucs"][name] for result in results] for name in names]
+        lines.append((run, *(f"{mean(aucs):.5f} ± {max(aucs) - min(aucs):.5f}" for aucs in of_seeds)))
+    return Table(("", *names), lines)
 
 
 def summary(rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, float | None]:

@@ -5,7 +5,18 @@ import pytest
 import yaml
 
 from benchmarks import ablate
-from benchmarks.ablate import BEST_RUN, PLAIN, PLAIN_RUN, RECIPE, RUNS, as_flags, result_of, summary, table
+from benchmarks.ablate import (
+    BEST_RUN,
+    PLAIN,
+    PLAIN_RUN,
+    RECIPE,
+    RUNS,
+    as_flags,
+    result_of,
+    rewritten_table,
+    summary,
+    table,
+)
 from toxicity.core.arguments import parse_arguments
 from toxicity.core.errors import RunFailure
 
@@ -40,6 +51,20 @@ def test_the_summary_has_the_numbers_of_the_contract():
         "best_time_vs_plain": pytest.approx(1.1),
     }
     assert summary({PLAIN_RUN: ROWS[PLAIN_RUN]})["best_auc_mean"] is None
+
+
+def test_other_writing_is_compared_by_mean_and_spread():
+    rows = {
+        "in other writing": [{"rewritten_aucs": {"typos": auc, "emojis": 0.9}} for auc in (0.8, 0.82, 0.81)],
+        "typos 0.1": [{"rewritten_aucs": {"typos": 0.9, "emojis": 0.8}}] * 3,
+    }
+    assert rewritten_table(rows) == (
+        ("", "typos", "emojis"),
+        [
+            ("in other writing", "0.81000 ± 0.02000", "0.90000 ± 0.00000"),
+            ("typos 0.1", "0.90000 ± 0.00000", "0.80000 ± 0.00000"),
+        ],
+    )
 
 
 def test_what_was_run_is_taken_from_its_file_if_it_had_the_same_flags(tmp_path, monkeypatch):

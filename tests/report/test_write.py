@@ -32,6 +32,8 @@ def test_times_and_rates():
         "inference_seconds": 4.0,
         "metrics_seconds": 0.5,
         "probe_seconds": 3.0,
+        "robustness_seconds": 0.0,
+        "eval_files_seconds": 0.0,
         "checkpoint_seconds": 0.0,
     }
     assert row["throughput"] == {

@@ -16,6 +16,7 @@ from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import HubStrategy
 
 from toxicity.core.errors import RequestError
+from toxicity.core.evaluation_arguments import EvaluationArguments
 from toxicity.core.files import bundled
 from toxicity.core.flags import require_known
 from toxicity.core.label_names import require_label_names
@@ -50,7 +51,7 @@ SAMPLE_KEYS = {"max_seq_length", "init_head_bias"}
 
 
 @dataclass
-class DataArguments:
+class DataArguments(EvaluationArguments):
     """Which comments to train and validate on, and how to tokenise them."""
 
     dataset_name: str | None = HfArg(
@@ -109,6 +110,9 @@ class DataArguments:
         default=False,
         help="Truncate long comments in the middle: keep the first 128 tokens and fill up with the last ones.",
     )
+    augment_typos: float = HfArg(
+        default=0.0, help="Write this share of the training comments, 0 to 1, with typos, one in ten words."
+    )
     max_train_samples: int | None = HfArg(default=None, help="Train on at most this many rows.")
     max_eval_samples: int | None = HfArg(
         default=None, help="Validate on at most this many rows. By default half as many as are trained on."
@@ -127,6 +131,7 @@ class DataArguments:
     overwrite_cache: bool = HfArg(default=False, help="Tokenise again, even if the tokens are cached.")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.dataset_name and self.train_file:
             raise RequestError("--dataset_name and --train_file both name the data: keep one of them.")
         if self.validation_file and not self.train_file:
@@ -142,15 +147,17 @@ class DataArguments:
             raise RequestError("no data: give --train_file FILE, or --dataset_name sample.")
         # What describes other data than those that are named would be ignored without a word.
         of_the_hub = ("dataset_config_name", "dataset_revision", "train_split_name", "validation_split_name")
-        of_files = ("delimiter", "encoding")
+        of_files = () if self.eval_files else ("delimiter", "encoding")
         useless = of_the_hub if self.train_file else of_files
         if self.dataset_name == "sample":
-            columns = ("positive_labels", "text_column_name", "label_column_name", "label_column_names")
-            useless = (*of_the_hub, *of_files, *columns)
+            columns = () if self.eval_files else ("positive_labels", "text_column_name", "label_column_name")
+            useless = (*of_the_hub, *of_files, *columns, "label_column_names")
         for name in useless:
             if getattr(self, name) is not None:
                 beside = "--train_file" if self.train_file else f"--dataset_name {self.dataset_name}"
                 raise RequestError(f"--{name} means nothing for {beside}: leave it out.")
+        if not 0 <= self.augment_typos <= 1:
+            raise RequestError(f"--augment_typos is {self.augment_typos:g}; it is a share, from 0 to 1.")
         self.delimiter = None if self.delimiter is None else delimiter_of(self.delimiter)
         self.encoding = None if self.encoding is None else encoding_of(self.encoding)
         minima = {"max_seq_length": 3, "max_train_samples": 1, "max_eval_samples": 1, "preprocessing_num_workers": 1}

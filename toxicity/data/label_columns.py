@@ -84,12 +84,14 @@ class Request:
 
     `asked` are the names of `--label_column_names`, if it was given; `positive_labels` the values that mean toxic.
     `known` are the labels of the training rows, where these are other rows. `found` is what was chosen of each file.
+    Of labels but the main one, no file need have a column if they `may_lack_labels`.
     """
 
     asked: Sequence[str] | None = None
     positive_labels: Sequence[str] | None = None
     known: LabelNames | None = None
     found: Mapping[str, Chosen] = field(default_factory=dict)
+    may_lack_labels: bool = False
 
     def name_of(self, column: str) -> str:
         """What a column of the table is called in the first file that has it."""
@@ -197,6 +199,9 @@ def labels_in(table: pa.Table, source: str, request: Request) -> dict[str, str]:
                 labels[_name_of_subtype(subtype, request) if of_2018 else subtype] = subtype
     if request.known is not None and ALL_SUBTYPES in asked:
         labels = {name: labels.get(name) or _column_of(name) for name in request.known.names}
+    if request.may_lack_labels and (lacking := [name for name in labels if labels[name] not in table.column_names]):
+        logger.info(f"{source}: there is no column of {', '.join(map(quoted, lacking))}, which is not measured there.")
+        labels = {name: column for name, column in labels.items() if name not in lacking}
     for name, column in labels.items():
         if column not in table.column_names:
             raise RequestError(_lacking(name, source, request))

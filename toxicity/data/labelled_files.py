@@ -22,7 +22,8 @@ from toxicity.core.label_names import synonyms_of
 from toxicity.core.schema import ID, LABEL_LISTS, NAMES, TARGET, canonical_columns, find_columns
 from toxicity.data.addresses import list_data_files, local_copy, local_folder, without_credentials
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
-from toxicity.data.label_columns import ONE_LABEL, Chosen, LabelNames, Request, columns_of_labels
+from toxicity.data.label_columns import FLAG, ONE_LABEL, Chosen, LabelNames, Request, columns_of_labels
+from toxicity.data.labels import ONE_COLUMN
 from toxicity.data.readers.base import ChooseColumns, Layout
 from toxicity.data.readers.encodings import with_likely_encoding
 from toxicity.data.readers.files import read_files
@@ -203,6 +204,7 @@ def checked_source(
     found: Mapping[str, Chosen],
     known: LabelNames | None = None,
     unlabelled: np.ndarray | None = None,
+    may_lack_labels: bool = False,
 ) -> Source:
     """The rows that were read as a `Source`; tells what of them is not used.
 
@@ -212,6 +214,7 @@ def checked_source(
         found: as in `chooser`.
         known: as in `read_file`.
         unlabelled: as in `check_rows`.
+        may_lack_labels: as in `Request`.
 
     Raises:
         RequestError: as `check_rows`.
@@ -221,7 +224,7 @@ def checked_source(
         if column in table.column_names:
             _tell_of_parts(name, column, table[column])
             table = table.drop_columns([column])
-    request = Request(arguments.label_column_names, arguments.positive_labels, known, found)
+    request = Request(arguments.label_column_names, arguments.positive_labels, known, found, may_lack_labels)
     checked = check_rows(table, name, dict(broken), request, unlabelled)
     without_labels = 0 if unlabelled is None else int(unlabelled.sum())
     left_out = {NOT_SCORED: len(checked.unscored) - without_labels, UNLABELLED: without_labels}
@@ -229,6 +232,21 @@ def checked_source(
         if count:
             logger.info(f"Left out of {name}: {count:,} rows: {reason}.")
     return Source(name, checked.table, checked.bad_rows, files, checked.unscored, left_out, *checked[3:])
+
+
+def refuse_or_warn(source: Source, arguments: DataArguments) -> None:
+    """Raise `RequestError` for bad rows of a source, or tell of them where they are to be left out."""
+    if not source.bad_rows:
+        return
+    if arguments.on_bad_rows == "drop":
+        for reason, rows in Counter(source.bad_rows.values()).items():
+            logger.warning(f"Left out of {source.name}: {rows:,} rows: {reason}.")
+        return
+    raise RequestError(
+        f"{source.first_bad_row(arguments.encoding)}. Bad rows in all: {len(source.bad_rows):,}. "
+        "Mend them, leave them out and have them counted (--on_bad_rows drop), "
+        f"or name other columns (--text_column_name, {FLAG if arguments.label_column_names else ONE_COLUMN})."
+    )
 
 
 def _tell_of_parts(source: str, column: str, values: pa.ChunkedArray) -> None:

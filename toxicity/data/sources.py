@@ -25,9 +25,10 @@ from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.files import installed_file
 from toxicity.core.schema import ID, IDENTITIES, LABEL, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels, label_column
+from toxicity.data.eval_files import read_eval_files
 from toxicity.data.hub_datasets import read_dataset
 from toxicity.data.label_columns import FLAG, Chosen
-from toxicity.data.labelled_files import Rows, Source, checked_source, chooser, name_of, read_file
+from toxicity.data.labelled_files import Rows, Source, checked_source, chooser, name_of, read_file, refuse_or_warn
 from toxicity.data.labels import ONE_COLUMN
 from toxicity.data.memory_map import take_to_disk
 from toxicity.data.separate_labels import read_labelled_apart
@@ -49,7 +50,8 @@ class Splits:
     counts them by reason, and with them the rows that were left out before the draw, as nobody scored them. `absent`
     gives the reason for each optional column of the source that could not be used. `labels` are the names of the labels
     to learn, the main one, which is in the column `target`, first; each other one is in its `schema.label_column`,
-    float64 from 0 to 1. With several labels, all of them are null where nobody said.
+    float64 from 0 to 1. With several labels, all of them are null where nobody said. `eval_files` are the rows of
+    further files by the name that was given to each.
     """
 
     train: Dataset
@@ -60,6 +62,7 @@ class Splits:
     dropped_rows: dict[str, int] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = (LABEL,)
+    eval_files: dict[str, Dataset] = field(default_factory=dict)
 
 
 def load_splits(arguments: DataArguments) -> Splits:
@@ -77,7 +80,7 @@ def load_splits(arguments: DataArguments) -> Splits:
             raise RequestError(sources[0].unmatched[label])
     tables, dropped, absent = [], Counter(), {}
     for source in sources:
-        _refuse_or_warn(source, arguments)
+        refuse_or_warn(source, arguments)
         dropped.update(source.left_out)
         absent |= source.absent
     drawn = _draw(sources, arguments)
@@ -95,6 +98,7 @@ def load_splits(arguments: DataArguments) -> Splits:
     flag = FLAG if arguments.label_column_names else ONE_COLUMN
     _require_trainable(train, sources[0].name, labels, flag)
     _require_measurable(validation, sources[-1].name, labels)
+    others = read_eval_files(arguments, sources[0].labels, train[TEXT])
     logger.info(
         f"Training on {len(train):,} rows and validating on {len(validation):,}, "
         f"of {sum(len(source.table) for source in sources):,} in {' and '.join(source.name for source in sources)}."
@@ -104,7 +108,9 @@ def load_splits(arguments: DataArguments) -> Splits:
     pa.default_memory_pool().release_unused()
     # Without a fingerprint, Dataset would compute one by reading all rows.
     datasets = (Dataset(table, fingerprint=generate_random_fingerprint()) for table in (train, validation))
-    return Splits(*datasets, _data_name(arguments), len(drawn[0]), len(drawn[1]), dict(+dropped), absent, labels)
+    return Splits(
+        *datasets, _data_name(arguments), len(drawn[0]), len(drawn[1]), dict(+dropped), absent, labels, others
+    )
 
 
 def read_sample() -> Source:
@@ -215,20 +221,6 @@ def _data_name(arguments: DataArguments) -> str:
     parts = (arguments.dataset_config_name, arguments.train_split_name, arguments.validation_split_name)
     beside = ", ".join(filter(None, parts))
     return (Path(given).name if Path(given).exists() else given) + (f" ({beside})" if beside else "")
-
-
-def _refuse_or_warn(source: Source, arguments: DataArguments) -> None:
-    if not source.bad_rows:
-        return
-    if arguments.on_bad_rows == "drop":
-        for reason, rows in Counter(source.bad_rows.values()).items():
-            logger.warning(f"Left out of {source.name}: {rows:,} rows: {reason}.")
-        return
-    raise RequestError(
-        f"{source.first_bad_row(arguments.encoding)}. Bad rows in all: {len(source.bad_rows):,}. "
-        "Mend them, leave them out and have them counted (--on_bad_rows drop), "
-        f"or name other columns (--text_column_name, {FLAG if arguments.label_column_names else ONE_COLUMN})."
-    )
 
 
 def _require_rows(train: pa.Table, validation: pa.Table, sources: list[Source]) -> None:

@@ -31,6 +31,7 @@ from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import RequestError
 from toxicity.core.files import digest, digest_of, folder_written_whole, write_text, written_whole
 from toxicity.core.schema import TEXT
+from toxicity.data.augmentation import with_typos
 from toxicity.data.encoding import HEAD_TOKENS, ROWS_PER_ENCODE, encode, truncating_backend
 from toxicity.data.sources import Splits
 
@@ -90,11 +91,11 @@ class SplitTokens(NamedTuple):
 def tokenize_splits(
     splits: Splits, tokenizer: PreTrainedTokenizerFast, arguments: DataArguments, overwrite_cache: bool
 ) -> SplitTokens:
-    """Tokenise both splits as the arguments say; see `tokenize`."""
+    """Tokenise both splits as the arguments say, a share of the training comments with typos; see `tokenize`."""
     options = {"threads": arguments.preprocessing_num_workers, "head_tail": arguments.head_tail_truncation}
     train, validation = (
         tokenize(comments, tokenizer, arguments.max_seq_length, overwrite_cache, **options)
-        for comments in (splits.train, splits.validation)
+        for comments in (with_typos(splits.train, arguments.augment_typos), splits.validation)
     )
     return SplitTokens(train, validation)
 

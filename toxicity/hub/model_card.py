@@ -18,7 +18,7 @@ from toxicity.core.schema import IDENTITIES, LABEL
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import describe_probe
 from toxicity.hub.redact import is_hub_id, public_benchmark, public_name
-from toxicity.report import label_tables, tables
+from toxicity.report import further_tables, label_tables, tables
 from toxicity.report.figures import FIGURES
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -91,6 +91,8 @@ def write_card(
         labels=labels,
         label_literal=_literal,
         probe=benchmark.get("probe"),
+        robustness=benchmark.get("robustness"),
+        eval_files=benchmark.get("eval_files") or {},
         pipeline_threshold=_pipeline_threshold(calibration),
         pipeline_thresholds={
             _literal(name): _pipeline_threshold(section.get("calibration")) for name, section in labels.items()
@@ -110,6 +112,7 @@ def write_card(
         mean_auc=mean_auc,
         tables=tables,
         label_tables=label_tables,
+        further_tables=further_tables,
         describe_probe=describe_probe,
     )
     write_text(run.card, collapse_blank_lines(str(card)))

@@ -20,6 +20,8 @@ from toxicity.training.evaluate import Evaluation
 from toxicity.training.trainer import ToxicityTrainer
 
 RUN_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "evaluate", "scikit-learn")
+# Options of the data that change the model, with their defaults.
+OPTIONS_OF_DATA = {"head_tail_truncation": False, "augment_typos": 0.0}
 
 
 def build_benchmark(
@@ -70,6 +72,8 @@ def build_benchmark(
             "inference_seconds": seconds["inference"],
             "metrics_seconds": seconds["metrics"],
             "probe_seconds": seconds["probe"],
+            "robustness_seconds": seconds.get("robustness", 0.0),
+            "eval_files_seconds": seconds.get("eval_files", 0.0),
             "checkpoint_seconds": seconds.get("checkpoint", 0.0),
         },
         "throughput": {
@@ -86,6 +90,8 @@ def build_benchmark(
         "metrics": evaluation.metrics,
         "calibration": evaluation.calibration.measured,
         "probe": evaluation.probe,
+        "robustness": evaluation.robustness,
+        "eval_files": evaluation.eval_files,
     }
 
 
@@ -126,8 +132,8 @@ def _describe_options(arguments: Arguments) -> dict[str, Any]:
     """Options that change the trained model and differ from their defaults."""
     chosen = {
         **dataclasses.asdict(arguments.objective),
-        "head_tail_truncation": arguments.data.head_tail_truncation,
+        **{name: getattr(arguments.data, name) for name in OPTIONS_OF_DATA},
         **{name: getattr(arguments.training, name) for name in OPTIONS_OF_TRAINING},
     }
-    defaults = dataclasses.asdict(ObjectiveArguments()) | {"head_tail_truncation": False} | OPTIONS_OF_TRAINING
+    defaults = dataclasses.asdict(ObjectiveArguments()) | OPTIONS_OF_DATA | OPTIONS_OF_TRAINING
     return {name: value for name, value in chosen.items() if value != defaults[name]}

@@ -17,7 +17,7 @@ from toxicity.core.console import QUOTED_CHARACTERS, SHOWN_CHARACTERS, h_mm_ss, 
 from toxicity.core.markdown import UNDEFINED, code_cell, code_span, collapse_blank_lines, markdown_table
 from toxicity.evaluation.calibration import LABEL_PRECISION_TARGET
 from toxicity.evaluation.identity_probe import explain_probe, probe_table, summarise_probe
-from toxicity.report import label_tables, tables
+from toxicity.report import further_tables, label_tables, tables
 from toxicity.report.figures import FIGURES
 
 # Enough of a comment to see why the model scored it as it did.
@@ -96,11 +96,14 @@ def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
         undefined=metrics.get("undefined") or {},
         calibration=benchmark.get("calibration"),
         probe=benchmark.get("probe"),
+        robustness=benchmark.get("robustness"),
+        eval_files=benchmark.get("eval_files") or {},
         published=published,
         reference_model=REFERENCE["protocol"]["model"],
         same_protocol=any(not differing_keys(benchmark, row) for row in published),
         tables=tables,
         label_tables=label_tables,
+        further_tables=further_tables,
         LABEL_PRECISION_TARGET=LABEL_PRECISION_TARGET,
         benchmark_table=benchmark_table,
         mean_auc=mean_auc,

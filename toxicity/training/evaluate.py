@@ -1,18 +1,25 @@
-"""How good a trained model is: scores of the validation rows, metrics, calibration and the identity swap probe."""
+"""How good a trained model is: scores of the validation rows, metrics, calibration, identity swap probe and more."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
-from toxicity.data.sources import identities_of, label_targets_of
+from toxicity.core.arguments import DataArguments
+from toxicity.core.schema import TEXT
+from toxicity.data.encoding import token_ids, truncating_backend
+from toxicity.data.sources import Splits, identities_of, label_targets_of
+from toxicity.data.token_dataset import TokenRows
+from toxicity.data.tokenization import tokenize
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import probe_labels
 from toxicity.evaluation.label_metrics import judge_labels
+from toxicity.evaluation.other_comments import judge_others
+from toxicity.evaluation.robustness import draw_rows, measure_robustness
 from toxicity.models.labels import LABELS, TOXIC_LABEL
 from toxicity.training.trainer import ToxicityTrainer
 
@@ -25,6 +32,9 @@ class Evaluation:
     metrics: dict[str, Any]  # of `label_metrics.judge_labels`
     calibrations: dict[str, Calibration]  # by label: temperature and thresholds fitted on half of its rows
     probe: dict[str, Any] | None  # of `identity_probe.probe_labels`, None where a score is not a finite number
+    # Of `robustness.measure_robustness`, for the main label; None where a score is not finite, or nobody asked.
+    robustness: dict[str, Any] | None = None
+    eval_files: dict[str, dict[str, Any]] = field(default_factory=dict)  # of `other_comments.judge_others`, by name
 
     @property
     def calibration(self) -> Calibration:
@@ -40,12 +50,14 @@ class Evaluation:
         return settings
 
 
-def evaluate(trainer: ToxicityTrainer, validation: Dataset, names: Sequence[str]) -> Evaluation:
-    """Score the validation rows and judge the scores, in the phases `inference`, `metrics` and `probe`.
+def evaluate(trainer: ToxicityTrainer, splits: Splits, names: Sequence[str], arguments: DataArguments) -> Evaluation:
+    """Score the validation rows and judge the scores, and what else the model is judged on, each in its phase.
 
-    Every process calls it after training. The trainer's `eval_dataset` holds the tokens of `validation`, and `names`
-    are what its labels are called.
+    The phases are `inference`, `metrics`, `probe`, `robustness` and `eval_files`. Every process calls it after
+    training. The trainer's `eval_dataset` holds the tokens of `splits.validation`, `names` are what its labels are
+    called, and `arguments` say how comments are truncated.
     """
+    validation = splits.validation
     logits = trainer.score(trainer.eval_dataset)
     with trainer.clock.phase("metrics"):
         targets, identities = label_targets_of(validation, names), identities_of(validation)
@@ -55,7 +67,52 @@ def evaluate(trainer: ToxicityTrainer, validation: Dataset, names: Sequence[str]
             lambda texts: _probabilities(trainer.score_texts(texts), calibrations.values()),
             {name: calibration.thresholds for name, calibration in calibrations.items()},
         )
-    return Evaluation(logits, metrics, calibrations, found)
+    with trainer.clock.phase("robustness"):
+        robustness = _robustness(trainer, splits, logits[:, :1], targets[:, 0], calibrations[names[0]], arguments)
+    with trainer.clock.phase("eval_files"):
+        others = {
+            name: judge_others(
+                _logits_of(comments, trainer, arguments), label_targets_of(comments, names), calibrations
+            )
+            for name, comments in splits.eval_files.items()
+        }
+    return Evaluation(logits, metrics, calibrations, found, robustness, others)
+
+
+def _robustness(
+    trainer: ToxicityTrainer,
+    splits: Splits,
+    logits: np.ndarray,
+    targets: np.ndarray,
+    calibration: Calibration,
+    arguments: DataArguments,
+) -> dict[str, Any] | None:
+    """How the main label's scores hold; `logits` are its own, float `(rows, 1)`."""
+    rows = draw_rows(targets, arguments.robustness_rows, trainer.args.seed)
+    if not len(rows):
+        return None
+    backend = truncating_backend(trainer.processing_class, arguments.max_seq_length)
+
+    def score(texts: list[str]) -> np.ndarray:
+        # Truncated as the comments were.
+        input_ids, _ = token_ids(texts, backend, arguments.head_tail_truncation)
+        return _probabilities(trainer.score_more(TokenRows.from_lists(input_ids))[:, :1], [calibration])[:, 0]
+
+    texts = splits.validation.select_columns(TEXT)[rows][TEXT]
+    before = _probabilities(logits[rows], [calibration])[:, 0]
+    return measure_robustness(score, texts, before, targets[rows], calibration.threshold, trainer.args.seed)
+
+
+def _logits_of(comments: Dataset, trainer: ToxicityTrainer, arguments: DataArguments) -> np.ndarray:
+    """Logits of comments in any number, float32 `(rows, labels)`; their tokens go through the cache."""
+    tokens = tokenize(
+        comments,
+        trainer.processing_class,
+        arguments.max_seq_length,
+        threads=arguments.preprocessing_num_workers,
+        head_tail=arguments.head_tail_truncation,
+    )
+    return trainer.score_more(TokenRows(tokens.dataset))
 
 
 def _probabilities(logits: np.ndarray, calibrations: Iterable[Calibration]) -> np.ndarray:

@@ -159,7 +159,11 @@ class ToxicityTrainer(PartsTrainer):
     def score_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Logits of texts, float32 `(texts, labels)`, in their order; charged to no phase."""
         input_ids = self.processing_class(list(texts), truncation=True)["input_ids"]
-        return self._score_rows(TokenRows.from_lists(input_ids)).numpy()
+        return self.score_more(TokenRows.from_lists(input_ids))
+
+    def score_more(self, rows: TokenRows) -> np.ndarray:
+        """Logits of rows that no metrics are logged of, as those of `score`; charged to no phase."""
+        return self._score_rows(rows).numpy()
 
     def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
         """A loader that only carries the rows to `evaluation_loop`, which makes batches of its own."""

@@ -32,6 +32,12 @@ def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_le
             f"  cut at {max_seq_length} tokens: {_share(tokens.cut_rows, len(table))}",
             f"  cache {'hit' if tokens.cache_hit else 'made'}: {tokens.folder}, {tokens.bytes_on_disk / 2**20:.1f} MiB",
         ]
+    if splits.counterfactuals is not None:
+        copies = splits.counterfactuals
+        lines.append(
+            f"Copies with another group, among those to train on: {len(copies.originals):,}; "
+            f"comments that name a group: {copies.comments:,}"
+        )
     shared = pc.sum(pc.is_in(tables[1][TEXT], value_set=tables[0][TEXT].combine_chunks())).as_py()
     lines += [
         f"Texts that were there before: {_share(len(both) - pc.count_distinct(both[TEXT]).as_py(), len(both))}",

@@ -15,6 +15,7 @@ from toxicity.core.objective_arguments import ObjectiveArguments
 from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.core.training_arguments import OPTIONS_OF_TRAINING
 from toxicity.data.sources import Splits, targets_of
+from toxicity.evaluation.trained_terms import probed_among
 from toxicity.models.flops import Encoder
 from toxicity.training.evaluate import Evaluation
 from toxicity.training.trainer import ToxicityTrainer
@@ -86,6 +87,7 @@ def build_benchmark(
         "metrics": evaluation.metrics,
         "calibration": evaluation.calibration.measured,
         "probe": evaluation.probe,
+        **_describe_counterfactuals(splits),
     }
 
 
@@ -122,12 +124,30 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
     }
 
 
+def _describe_counterfactuals(splits: Splits) -> dict[str, Any]:
+    """The section `counterfactuals`, if copies were trained on: how many, of how many comments, with which terms."""
+    copies = splits.counterfactuals
+    if copies is None:
+        return {}
+    described = {
+        "comments": copies.comments,
+        "copies": len(copies.originals),
+        "terms": copies.terms,
+        "terms_probed": probed_among(copies.terms),
+    }
+    return {"counterfactuals": described}
+
+
 def _describe_options(arguments: Arguments) -> dict[str, Any]:
     """Options that change the trained model and differ from their defaults."""
+    terms = arguments.data.identity_terms
     chosen = {
         **dataclasses.asdict(arguments.objective),
         "head_tail_truncation": arguments.data.head_tail_truncation,
+        "counterfactuals": arguments.data.counterfactuals,
+        "identity_rows": arguments.data.identity_rows,
+        "identity_terms": None if terms is None else Path(terms).name,
         **{name: getattr(arguments.training, name) for name in OPTIONS_OF_TRAINING},
     }
     defaults = dataclasses.asdict(ObjectiveArguments()) | {"head_tail_truncation": False} | OPTIONS_OF_TRAINING
-    return {name: value for name, value in chosen.items() if value != defaults[name]}
+    return {name: value for name, value in chosen.items() if value != defaults.get(name)}

@@ -46,8 +46,8 @@ def main() -> None:
     from toxicity.training.targets import add_columns, objective_of, validation_labels
 
     clock = PhaseClock(args.device)
-    splits = load_splits(data_args)
-    objective = objective_of(splits.train, arguments.objective, splits.absent, splits.labels)
+    splits = load_splits(data_args, args.seed)
+    objective = objective_of(splits.train, arguments.objective, splits.absent, splits.labels, splits.counterfactuals)
     judged_by = validation_labels(splits.validation, splits.labels)
     require_measurable(args.metric_for_best_model, splits.labels, judged_by)
     config, tokenizer = load_tokenizer(arguments.model, data_args.max_seq_length, args.mixed_precision, splits.labels)
@@ -90,7 +90,7 @@ def main() -> None:
             model=load_model(arguments.model, config, objective.names, objective.head_rates),
             args=args,
             processing_class=tokenizer,
-            train_dataset=TokenRows(train_rows),
+            train_dataset=TokenRows(train_rows, objective.originals),
             eval_dataset=TokenRows(validation_rows),
             clock=clock,
             checkpoints=checkpoints,

@@ -68,6 +68,12 @@ TABLES: list[dict[str, dict[str, Any]]] = [
         "layer-wise decay 0.9": PLAIN | {"layerwise_lr_decay": 0.9},
         "balanced classes": PLAIN | {"positive_class_weight": ["balanced"]},
         "focal loss": PLAIN | {"focal_gamma": 2},
+        "counterfactuals": PLAIN | {"counterfactuals": 3},
+        "counterfactuals, paired": PLAIN | {"counterfactuals": 3, "counterfactual_pairing": 0.1},
+        "paired more": PLAIN | {"counterfactuals": 3, "counterfactual_pairing": 0.5},
+        "identity rows": PLAIN | {"identity_rows": 0.1},
+        "identity rows, counterfactuals": PLAIN | {"identity_rows": 0.1, "counterfactuals": 1},
+        "identity rows, paired": PLAIN | {"identity_rows": 0.1, "counterfactuals": 1, "counterfactual_pairing": 0.1},
     },
     {
         "in other writing": PLAIN | REWRITTEN,

@@ -94,7 +94,7 @@ def benchmark(auc: float | None = 0.968194, cache_hit: bool = False, evaluation=
         trained_rows_and_tokens=lambda: (400, 30_000),
         eval_dataset=SimpleNamespace(lengths=np.array([60, 40])),
     )
-    splits = SimpleNamespace(validation=["one", "two"], dropped_rows={})
+    splits = SimpleNamespace(validation=["one", "two"], dropped_rows={}, counterfactuals=None)
     encoder = SimpleNamespace(training_flops=lambda rows, tokens: 6e9, forward_flops=lambda rows, tokens: 2e7)
     evaluation = evaluation or Evaluation(
         np.zeros((2, 1), np.float32), {"auc": auc, "bias": None}, {LABEL: Calibration()}, None

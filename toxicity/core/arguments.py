@@ -19,6 +19,7 @@ from toxicity.core.errors import RequestError
 from toxicity.core.evaluation_arguments import EvaluationArguments
 from toxicity.core.files import bundled
 from toxicity.core.flags import require_known
+from toxicity.core.identity_arguments import IdentityArguments
 from toxicity.core.label_names import require_label_names
 from toxicity.core.objective_arguments import ObjectiveArguments
 from toxicity.core.text_files import delimiter_of, encoding_of
@@ -47,11 +48,11 @@ DATA_KEYS = DATA_SOURCES | {
 LABEL_KEYS = {"label_column_name", "label_column_names"}
 MODEL_KEYS = {"model_name_or_path", "model_revision", "config_overrides"}
 # Values of the sample recipe that were chosen for its comments together with its model.
-SAMPLE_KEYS = {"max_seq_length", "init_head_bias"}
+SAMPLE_KEYS = {"max_seq_length", "init_head_bias", "counterfactuals", "counterfactual_pairing", "identity_rows"}
 
 
 @dataclass
-class DataArguments(EvaluationArguments):
+class DataArguments(EvaluationArguments, IdentityArguments):
     """Which comments to train and validate on, and how to tokenise them."""
 
     dataset_name: str | None = HfArg(
@@ -131,7 +132,8 @@ class DataArguments(EvaluationArguments):
     overwrite_cache: bool = HfArg(default=False, help="Tokenise again, even if the tokens are cached.")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        EvaluationArguments.__post_init__(self)
+        IdentityArguments.__post_init__(self)
         if self.dataset_name and self.train_file:
             raise RequestError("--dataset_name and --train_file both name the data: keep one of them.")
         if self.validation_file and not self.train_file:
@@ -204,6 +206,8 @@ class Arguments:
     training: TrainingArguments
 
     def __post_init__(self) -> None:
+        if self.objective.counterfactual_pairing and not self.data.counterfactuals:
+            raise RequestError("--counterfactual_pairing compares comments with their copies: add --counterfactuals 1.")
         publishes_checkpoints = self.training.push_to_hub and self.training.hub_strategy == HubStrategy.EVERY_SAVE
         if publishes_checkpoints and self.objective.auxiliary_targets:
             raise RequestError(

@@ -39,6 +39,11 @@ class ObjectiveArguments:
         help="Focal loss: the loss of a comment is multiplied by this power of one minus the probability of its "
         "class, so that those count most which the model gets wrong; 2 is usual.",
     )
+    counterfactual_pairing: float | None = HfArg(
+        default=None,
+        help="Counterfactual logit pairing: how much the mean difference between the logits of a comment and of its "
+        "copy with another group counts in the loss; needs --counterfactuals.",
+    )
     init_head_bias: bool = HfArg(
         default=False, help="Initialise the classifier's bias to the log odds of the share of toxic comments, not to 0."
     )
@@ -51,6 +56,10 @@ class ObjectiveArguments:
         self.auxiliary_targets = sorted(set(self.auxiliary_targets) - {"none"}, reverse=True)
         if self.focal_gamma is not None and not 0 <= self.focal_gamma < math.inf:
             raise RequestError(f"--focal_gamma is {self.focal_gamma:g}; it is a power of 0 or more, and 2 is usual.")
+        if self.counterfactual_pairing is not None and not 0 < self.counterfactual_pairing < math.inf:
+            raise RequestError(
+                f"--counterfactual_pairing is {self.counterfactual_pairing:g}; it is a number above 0, such as 0.1."
+            )
         for given in self.positive_class_weight or ():
             if given != BALANCED and not _is_positive(given):
                 raise RequestError(

@@ -63,10 +63,10 @@ def _without_name(name: str) -> pa.OSFile:
 def take_to_disk(table: pa.Table, rows: np.ndarray) -> pa.Table:
     """These rows (numbers from 0) of a table with a column `text`, in this order, memory-mapped from a file."""
     starts = range(0, max(len(rows), 1), ROWS_PER_COPY)
-    return pa.concat_tables(mapped_from_disk(_take(table, rows[start : start + ROWS_PER_COPY]) for start in starts))
+    return pa.concat_tables(mapped_from_disk(take(table, rows[start : start + ROWS_PER_COPY]) for start in starts))
 
 
-def _take(table: pa.Table, rows: np.ndarray) -> pa.Table:
+def take(table: pa.Table, rows: np.ndarray) -> pa.Table:
     """The same as `table.take(rows)`, which would first copy all chunks of the text, the largest column, into one."""
     chunk_starts = np.cumsum([0, *(len(chunk) for chunk in table[TEXT].chunks)])
     chunks = np.searchsorted(chunk_starts, rows, side="right") - 1

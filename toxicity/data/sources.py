@@ -21,18 +21,21 @@ from datasets import Dataset
 from datasets.fingerprint import generate_random_fingerprint
 
 from toxicity.core.arguments import DataArguments
-from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.files import installed_file
-from toxicity.core.schema import ID, IDENTITIES, LABEL, TARGET, TEXT, TOXIC_THRESHOLD, hard_labels, label_column
+from toxicity.core.schema import ID, IDENTITIES, LABEL, TARGET, TEXT, hard_labels, label_column
+from toxicity.data.counterfactuals import Counterfactuals, add_counterfactuals
 from toxicity.data.eval_files import read_eval_files
 from toxicity.data.hub_datasets import read_dataset
+from toxicity.data.identity_rows import with_identity_rows
+from toxicity.data.identity_terms import read_identity_terms
 from toxicity.data.label_columns import FLAG, Chosen
 from toxicity.data.labelled_files import Rows, Source, checked_source, chooser, name_of, read_file, refuse_or_warn
 from toxicity.data.labels import ONE_COLUMN
 from toxicity.data.memory_map import take_to_disk
 from toxicity.data.separate_labels import read_labelled_apart
 from toxicity.data.split import published_split, split_sizes
+from toxicity.data.split_checks import require_measurable, require_rows, require_trainable
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +54,8 @@ class Splits:
     gives the reason for each optional column of the source that could not be used. `labels` are the names of the labels
     to learn, the main one, which is in the column `target`, first; each other one is in its `schema.label_column`,
     float64 from 0 to 1. With several labels, all of them are null where nobody said. `eval_files` are the rows of
-    further files by the name that was given to each.
+    further files by the name that was given to each. `counterfactuals` tells of copies of training rows, which follow
+    these, and which `train_rows` does not count.
     """
 
     train: Dataset
@@ -63,16 +67,19 @@ class Splits:
     absent: dict[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = (LABEL,)
     eval_files: dict[str, Dataset] = field(default_factory=dict)
+    counterfactuals: Counterfactuals | None = None
 
 
-def load_splits(arguments: DataArguments) -> Splits:
-    """Read, check and split the comments that the arguments name.
+def load_splits(arguments: DataArguments, seed: int = 0) -> Splits:
+    """Read, check and split the comments that the arguments name; `seed` is what counterfactual copies are drawn by.
 
     Raises:
         RequestError: for a file, package or dataset that is missing or altered, a missing column, bad rows (unless
             they are to be dropped), a positive label that no row has, an empty split, training rows of one class
-            only, or a label without the values that it needs.
+            only, a label without the values that it needs, or no comments that name a group where some are wanted.
     """
+    looks_for_groups = arguments.counterfactuals or arguments.identity_rows
+    terms = read_identity_terms(arguments.identity_terms) if looks_for_groups else None
     sources = _read_sources(arguments)
     # A small file for validation may lack one of them.
     for label in sources[0].unmatched:
@@ -84,6 +91,9 @@ def load_splits(arguments: DataArguments) -> Splits:
         dropped.update(source.left_out)
         absent |= source.absent
     drawn = _draw(sources, arguments)
+    if arguments.identity_rows:
+        validated = drawn[1] if len(sources) == 1 else None
+        drawn[0] = with_identity_rows(drawn[0], sources[0], arguments.identity_rows, terms, validated)
     for source, rows in zip((sources[0], sources[-1]), drawn, strict=True):
         bad = np.isin(rows, list(source.bad_rows))
         tables.append(take_to_disk(source.table, rows[~bad]))
@@ -94,23 +104,25 @@ def load_splits(arguments: DataArguments) -> Splits:
         logger.info(f"Not trained on, as they are validated on: {pc.sum(shared).as_py():,} rows.")
         train = train.filter(pc.invert(shared))
     labels = sources[0].labels.names
-    _require_rows(train, validation, sources)
+    require_rows(train, validation, sources)
     flag = FLAG if arguments.label_column_names else ONE_COLUMN
-    _require_trainable(train, sources[0].name, labels, flag)
-    _require_measurable(validation, sources[-1].name, labels)
+    require_trainable(train, sources[0].name, labels, flag)
+    require_measurable(validation, sources[-1].name, labels)
     others = read_eval_files(arguments, sources[0].labels, train[TEXT])
     logger.info(
         f"Training on {len(train):,} rows and validating on {len(validation):,}, "
         f"of {sum(len(source.table) for source in sources):,} in {' and '.join(source.name for source in sources)}."
     )
+    counterfactuals = None
+    if arguments.counterfactuals:
+        train, counterfactuals = add_counterfactuals(train, terms, arguments.counterfactuals, seed)
     # Return the memory that reading took, for the model to use.
     del sources, source, tables
     pa.default_memory_pool().release_unused()
     # Without a fingerprint, Dataset would compute one by reading all rows.
     datasets = (Dataset(table, fingerprint=generate_random_fingerprint()) for table in (train, validation))
-    return Splits(
-        *datasets, _data_name(arguments), len(drawn[0]), len(drawn[1]), dict(+dropped), absent, labels, others
-    )
+    sizes = map(len, drawn)
+    return Splits(*datasets, _data_name(arguments), *sizes, dict(+dropped), absent, labels, others, counterfactuals)
 
 
 def read_sample() -> Source:
@@ -221,64 +233,3 @@ def _data_name(arguments: DataArguments) -> str:
     parts = (arguments.dataset_config_name, arguments.train_split_name, arguments.validation_split_name)
     beside = ", ".join(filter(None, parts))
     return (Path(given).name if Path(given).exists() else given) + (f" ({beside})" if beside else "")
-
-
-def _require_rows(train: pa.Table, validation: pa.Table, sources: list[Source]) -> None:
-    """Raise `RequestError` if a split is empty, or the splits have other labels."""
-    first = sources[0].labels.names
-    for name, split, source in (("train", train, sources[0]), ("validation", validation, sources[-1])):
-        if not len(source.scored_rows()):
-            raise RequestError(
-                f"{source.name}: nobody scored any of its {len(source.table):,} rows, which leaves the {name} split "
-                "empty: give rows that have labels."
-            )
-        if len(split) == 0:
-            raise RequestError(f"{source.name} leaves the {name} split empty: give more rows.")
-        if source.labels.names != first:
-            raise RequestError(
-                f"{sources[0].name} has the labels {', '.join(first)} and {source.name} "
-                f"{', '.join(source.labels.names)}: write them alike in both."
-            )
-
-
-def _require_trainable(train: pa.Table, source: str, labels: Sequence[str], flag: str) -> None:
-    """Raise `RequestError` if a label has no value in the training rows, or the main one is of one class there; tell
-    of the others that are.
-    """
-    for number, (label, valued, toxic) in enumerate(_counts(train, labels)):
-        if not valued:
-            raise RequestError(
-                f"{source}: none of the {len(train):,} training rows has a value of the label "
-                f"{quoted(label)}. Leave it out of {FLAG}, or train on rows that have one."
-            )
-        if toxic not in (0, valued):
-            continue
-        which = f"all {valued:,} training rows" + (f" with a value of {quoted(label)}" if len(labels) > 1 else "")
-        told = f"{source}: {which} are {'toxic' if toxic else 'civil'}"
-        if not number:
-            raise RequestError(f"{told}; training needs both. Check {flag}, and that the file is not sorted by label.")
-        logger.warning(f"{told}: the model learns nothing else of that label, and its metrics are null.")
-
-
-def _require_measurable(validation: pa.Table, source: str, labels: Sequence[str]) -> None:
-    """Raise `RequestError` if the main label has no value in the validation rows; of several labels, tell of the others
-    that have none, and of all that are of one class there.
-    """
-    for number, (label, valued, toxic) in enumerate(_counts(validation, labels)):
-        none = f"{source}: none of the {len(validation):,} validation rows has a value of the label {quoted(label)}"
-        if not valued and not number:
-            raise RequestError(f"{none}, by which the model is judged. Validate on rows that have one.")
-        if not valued:
-            logger.warning(f"{none}: its metrics are null.")
-        elif toxic in (0, valued) and len(labels) > 1:
-            logger.warning(
-                f"{source}: all {valued:,} validation rows with a value of {quoted(label)} are "
-                f"{'toxic' if toxic else 'civil'}: its metrics that need both are null."
-            )
-
-
-def _counts(split: pa.Table, labels: Sequence[str]) -> list[tuple[str, int, int]]:
-    """The name of each label, the number of rows with a value of it, and how many of these are toxic."""
-    columns = [split[label_column(label) if number else TARGET] for number, label in enumerate(labels)]
-    toxic = [pc.sum(pc.greater_equal(column, TOXIC_THRESHOLD)).as_py() or 0 for column in columns]
-    return list(zip(labels, [len(column) - column.null_count for column in columns], toxic, strict=True))

@@ -32,6 +32,12 @@ def summarize_data(splits: Splits, train: Tokens, validation: Tokens, max_seq_le
             f"  cut at {max_seq_length} tokens: {_share(tokens.cut_rows, len(table))}",
             f"  cache {'hit' if tokens.cache_hit else 'made'}: {tokens.folder}, {tokens.bytes_on_disk / 2**20:.1f} MiB",
         ]
+    if splits.counterfactuals is not None:
+        copies = splits.counterfactuals
+        lines.append(
+            f"Copies with another group, among those to train on: {len(copies.originals):,}; "
+            f"comments that name a group: {copies.comments:,}"
+        )
     for name, split in splits.eval_files.items():
         table = split.with_format("arrow")[:]
         lines.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import datasets
@@ -19,10 +19,14 @@ FILLER = -1
 
 @dataclass
 class Rows:
-    """Token ids of some comments, an array for each, and their targets by name, float32 `(rows,)` or `(rows, n)`."""
+    """Token ids of some comments, an array for each, and their targets by name, float32 `(rows,)` or `(rows, n)`.
+
+    `originals` has, by the place of a counterfactual copy among them, the token ids of the comment that it is of.
+    """
 
     tokens: list[np.ndarray]
     targets: dict[str, np.ndarray]
+    originals: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 class TokenRows(Dataset):
@@ -32,6 +36,8 @@ class TokenRows(Dataset):
         comments: a dataset or a table with the columns `input_ids` (lists of integers) and `length`; for training
             also `labels` (0 to 1, lists of several), and `weights` and `auxiliary` if the `Objective` of
             `training.targets` has them.
+        originals: if the last rows are copies that are to be compared with what they are of, the rows of the latter,
+            int64 `(copies,)`.
 
     Attributes:
         lengths: tokens of each row, int32 `(rows,)`.
@@ -39,7 +45,10 @@ class TokenRows(Dataset):
             `(rows, labels)` and `(rows, auxiliary targets)` of several. NaN where nobody said.
     """
 
-    def __init__(self, comments: datasets.Dataset | pa.Table) -> None:
+    _originals: np.ndarray | None = None
+
+    def __init__(self, comments: datasets.Dataset | pa.Table, originals: np.ndarray | None = None) -> None:
+        self._originals = originals
         table = comments if isinstance(comments, pa.Table) else comments.with_format("arrow")[:]
         self.lengths = table.column("length").to_numpy().astype(np.int32)
         targets = (name for name in ("labels", "weights", "auxiliary") if name in table.column_names)
@@ -87,9 +96,18 @@ class TokenRows(Dataset):
         """
         rows = [row for row in rows if row != FILLER]
         if rows:
-            return Rows(self.tokens_of(rows), {name: column[rows] for name, column in self.targets.items()})
+            targets = {name: column[rows] for name, column in self.targets.items()}
+            return Rows(self.tokens_of(rows), targets, self._originals_of(rows))
         targets = {name: column[:1] for name, column in self.targets.items()}
         return Rows(self.tokens_of([0]), targets | {"labels": np.full_like(targets["labels"], IGNORED)})
+
+    def _originals_of(self, rows: list[int]) -> dict[int, np.ndarray]:
+        if self._originals is None:
+            return {}
+        first_copy = len(self) - len(self._originals)
+        places = [place for place, row in enumerate(rows) if row >= first_copy]
+        originals = self._originals[[rows[place] - first_copy for place in places]]
+        return dict(zip(places, self.tokens_of(originals), strict=True))
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:

@@ -17,6 +17,7 @@ from toxicity.core.run_folder import RunFolder
 from toxicity.core.schema import IDENTITIES, LABEL
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import describe_probe
+from toxicity.evaluation.trained_terms import explain_trained_terms
 from toxicity.hub.redact import is_hub_id, public_benchmark, public_name
 from toxicity.report import further_tables, label_tables, tables
 from toxicity.report.figures import FIGURES
@@ -93,6 +94,7 @@ def write_card(
         probe=benchmark.get("probe"),
         robustness=benchmark.get("robustness"),
         eval_files=benchmark.get("eval_files") or {},
+        copies=benchmark.get("counterfactuals"),
         pipeline_threshold=_pipeline_threshold(calibration),
         pipeline_thresholds={
             _literal(name): _pipeline_threshold(section.get("calibration")) for name, section in labels.items()
@@ -114,6 +116,7 @@ def write_card(
         label_tables=label_tables,
         further_tables=further_tables,
         describe_probe=describe_probe,
+        explain_trained_terms=explain_trained_terms,
     )
     write_text(run.card, collapse_blank_lines(str(card)))
 

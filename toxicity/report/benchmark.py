@@ -15,13 +15,19 @@ from toxicity.core.objective_arguments import ObjectiveArguments
 from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.core.training_arguments import OPTIONS_OF_TRAINING
 from toxicity.data.sources import Splits, targets_of
+from toxicity.evaluation.trained_terms import probed_among
 from toxicity.models.flops import Encoder
 from toxicity.training.evaluate import Evaluation
 from toxicity.training.trainer import ToxicityTrainer
 
 RUN_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "evaluate", "scikit-learn")
 # Options of the data that change the model, with their defaults.
-OPTIONS_OF_DATA = {"head_tail_truncation": False, "augment_typos": 0.0}
+OPTIONS_OF_DATA = {
+    "head_tail_truncation": False,
+    "augment_typos": 0.0,
+    "counterfactuals": None,
+    "identity_rows": None,
+}
 
 
 def build_benchmark(
@@ -92,6 +98,7 @@ def build_benchmark(
         "probe": evaluation.probe,
         "robustness": evaluation.robustness,
         "eval_files": evaluation.eval_files,
+        **_describe_counterfactuals(splits),
     }
 
 
@@ -128,12 +135,28 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
     }
 
 
+def _describe_counterfactuals(splits: Splits) -> dict[str, Any]:
+    """The section `counterfactuals`, if copies were trained on: how many, of how many comments, with which terms."""
+    copies = splits.counterfactuals
+    if copies is None:
+        return {}
+    described = {
+        "comments": copies.comments,
+        "copies": len(copies.originals),
+        "terms": copies.terms,
+        "terms_probed": probed_among(copies.terms),
+    }
+    return {"counterfactuals": described}
+
+
 def _describe_options(arguments: Arguments) -> dict[str, Any]:
     """Options that change the trained model and differ from their defaults."""
+    terms = arguments.data.identity_terms
     chosen = {
         **dataclasses.asdict(arguments.objective),
         **{name: getattr(arguments.data, name) for name in OPTIONS_OF_DATA},
+        "identity_terms": None if terms is None else Path(terms).name,
         **{name: getattr(arguments.training, name) for name in OPTIONS_OF_TRAINING},
     }
     defaults = dataclasses.asdict(ObjectiveArguments()) | OPTIONS_OF_DATA | OPTIONS_OF_TRAINING
-    return {name: value for name, value in chosen.items() if value != defaults[name]}
+    return {name: value for name, value in chosen.items() if value != defaults.get(name)}

@@ -17,6 +17,7 @@ from toxicity.core.console import QUOTED_CHARACTERS, SHOWN_CHARACTERS, h_mm_ss, 
 from toxicity.core.markdown import UNDEFINED, code_cell, code_span, collapse_blank_lines, markdown_table
 from toxicity.evaluation.calibration import LABEL_PRECISION_TARGET
 from toxicity.evaluation.identity_probe import explain_probe, probe_table, summarise_probe
+from toxicity.evaluation.trained_terms import explain_trained_terms
 from toxicity.report import further_tables, label_tables, tables
 from toxicity.report.figures import FIGURES
 
@@ -98,6 +99,7 @@ def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
         probe=benchmark.get("probe"),
         robustness=benchmark.get("robustness"),
         eval_files=benchmark.get("eval_files") or {},
+        copies=benchmark.get("counterfactuals"),
         published=published,
         reference_model=REFERENCE["protocol"]["model"],
         same_protocol=any(not differing_keys(benchmark, row) for row in published),
@@ -111,6 +113,7 @@ def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
         summarise_probe=summarise_probe,
         probe_table=probe_table,
         explain_probe=explain_probe,
+        explain_trained_terms=explain_trained_terms,
         h_mm_ss=h_mm_ss,
         UNDEFINED=UNDEFINED,
         SHOWN_COMMENT_CHARACTERS=SHOWN_COMMENT_CHARACTERS,

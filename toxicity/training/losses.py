@@ -17,6 +17,7 @@ class LossOptions:
     coefficients: torch.Tensor | None = None  # float32 `(labels + auxiliary targets,)`; None for 1 each
     positive_weights: torch.Tensor | None = None  # float32 `(labels,)`; None for 1 each
     focal_gamma: float = 0.0
+    pairing: float = 0.0  # of the difference between the logits of each pair
 
     def to(self, device: torch.device) -> LossOptions:
         """The same on another device."""
@@ -24,7 +25,7 @@ class LossOptions:
         def moved(tensor: torch.Tensor | None) -> torch.Tensor | None:
             return None if tensor is None else tensor.to(device)
 
-        return LossOptions(moved(self.coefficients), moved(self.positive_weights), self.focal_gamma)
+        return LossOptions(moved(self.coefficients), moved(self.positive_weights), self.focal_gamma, self.pairing)
 
 
 def training_loss(
@@ -34,12 +35,16 @@ def training_loss(
     weights: torch.Tensor | None = None,
     auxiliary: torch.Tensor | None = None,
     options: LossOptions = LossOptions(),
+    pairs: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Loss of the labels and of the auxiliary targets, averaged over rows: a scalar in fp32, under any autocast.
 
     `c₀ w loss(main label) + sum over the other labels of c loss(label) + sum over auxiliary targets of c BCE(target)`.
     With auxiliary targets it is that of the fourth place of the competition of 2019, there with the six subtypes,
     c = 1/6 each, and eleven identities, c = 1/4/11, the latter on annotated rows.
+
+    With pairs, that of counterfactual logit pairing is added, `pairing |logit − logit of the other|`, the mean over the
+    labels, of Garg et al. 2019 (https://arxiv.org/abs/1809.10610).
 
     It is the same for any accumulation, batch shape or number of processes.
 
@@ -50,7 +55,8 @@ def training_loss(
             the rows here is divided by it, so that micro-batches add up to the mean. None for the mean over these rows.
         weights: w, float `(rows, 1)`, with mean 1 over the whole dataset; the divisor stays the number of rows.
         auxiliary: float `(rows, auxiliary targets)`, 0 to 1, NaN where a target does not count.
-        options: c, and what `label_loss` takes.
+        options: c, pairing, and what `label_loss` takes.
+        pairs: rows whose logits are to be the same, int64 `(pairs, 2)`.
     """
     number = labels.shape[1]
     rows = labels[:, :1] != IGNORED
@@ -65,6 +71,9 @@ def training_loss(
         counted = rows & ~auxiliary.isnan()
         counted = counted.float() if options.coefficients is None else counted * options.coefficients[number:]
         total = total + label_loss(logits[:, number:], auxiliary.nan_to_num(), counted)
+    if pairs is not None:
+        one, other = logits[:, :number].float()[pairs].unbind(1)
+        total = total + options.pairing * (one - other).abs().mean(1).sum()
     return total / (rows.sum() if num_items_in_batch is None else num_items_in_batch)
 
 

@@ -14,6 +14,7 @@ from accelerate.utils.memory import clear_device_cache
 
 from toxicity.core.errors import RequestError, RunFailure
 from toxicity.core.training_arguments import TrainingArguments
+from toxicity.data.token_dataset import IGNORED
 from toxicity.hardware.memory import is_out_of_memory, room_of
 from toxicity.models.packing import Layout
 from toxicity.training import shares
@@ -167,7 +168,8 @@ class PartsTrainer(ResumableTrainer):
         clear_device_cache(garbage_collection=True)
         in_shares = failed.get("shares", [failed])
         tokens = sum(share["input_ids"].numel() for share in in_shares)
-        if sum(len(share["labels"]["labels"]) for share in in_shares) == 1:
+        # What a copy is compared with comes with it, and cannot be computed apart.
+        if sum(int((share["labels"]["labels"][:, 0] != IGNORED).sum()) for share in in_shares) <= 1:
             what = f"the training on a comment of {tokens:,} tokens"
             raise RequestError(
                 f"{room_of(self.args.device, what) or f'there is no room for {what}.'}\n{self.last_good()} Start anew "

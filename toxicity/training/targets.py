@@ -24,6 +24,7 @@ from toxicity.core.schema import (
     TOXIC_THRESHOLD,
     hard_labels,
 )
+from toxicity.data.counterfactuals import Counterfactuals
 from toxicity.data.sources import label_targets_of
 from toxicity.training.losses import LossOptions
 
@@ -48,12 +49,18 @@ class Objective:
     init_head_bias: bool = False  # whether the model starts from the base rates instead of from one half
     positive_weights: np.ndarray | None = None  # of the positive class of each label, float32 `(labels,)`
     focal_gamma: float = 0.0
+    # Where the logits of copies are compared with those of their originals: the rows of the latter, int64 `(copies,)`,
+    # the copies being the last rows; and how much the mean difference counts in the loss.
+    originals: np.ndarray | None = None
+    pairing: float = 0.0
 
     @property
     def loss_options(self) -> LossOptions:
         """How the targets count in the loss."""
         weights = None if self.positive_weights is None else torch.from_numpy(self.positive_weights)
-        return LossOptions(torch.from_numpy(self.coefficients), weights, self.focal_gamma)
+        # The mean over all pairs, however many a batch has: the loss is divided by the number of rows.
+        of_pairs = 0.0 if self.originals is None else self.pairing * len(self.labels) / len(self.originals)
+        return LossOptions(torch.from_numpy(self.coefficients), weights, self.focal_gamma, of_pairs)
 
     @property
     def head_rates(self) -> np.ndarray | None:
@@ -93,6 +100,7 @@ def objective_of(
     arguments: ObjectiveArguments,
     absent: Mapping[str, str] | None = None,
     names_of_labels: Sequence[str] = (LABEL,),
+    counterfactuals: Counterfactuals | None = None,
 ) -> Objective:
     """Read the training targets that are asked for from the columns of the comments, those of `data.sources.Splits`.
 
@@ -100,7 +108,7 @@ def objective_of(
         comments: the training rows.
         arguments: what is asked for.
         absent: columns that the source has and that could not be used, each with the reason.
-        names_of_labels: those of `Splits`.
+        names_of_labels, counterfactuals: those of `Splits`.
 
     Raises:
         RequestError: if the source lacks columns that these need, naming them, and why one could not be used; or if the
@@ -140,6 +148,8 @@ def objective_of(
         arguments.init_head_bias,
         positive_weights(labels, arguments.positive_class_weight),
         arguments.focal_gamma or 0.0,
+        counterfactuals.originals if arguments.counterfactual_pairing else None,
+        arguments.counterfactual_pairing or 0.0,
     )
 
 

@@ -1,0 +1,179 @@
+"""Counterfactual logit pairing: a copy and what it is of in one part, and the same loss however a step is cut."""
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, concatenate_datasets
+from training_steps import ONE_STEP, dataset_of, ids_of, loss_and_gradient, objective_with_labels
+
+from toxicity.core.arguments import ObjectiveArguments, parse_arguments
+from toxicity.core.errors import RequestError
+from toxicity.data.counterfactuals import Counterfactuals
+from toxicity.data.token_dataset import IGNORED, TokenRows
+from toxicity.models.packing import Layout
+from toxicity.training.batching import Collator
+from toxicity.training.losses import LossOptions, training_loss
+from toxicity.training.targets import Objective, objective_of
+
+COPIES = 16
+PADDED, PACKED = Layout(packed=False), Layout(packed=True)
+
+
+def with_copies(dataset, copies=COPIES):
+    """The rows, and after them other rows' tokens as "copies" of the first ones, and the rows that these are of."""
+    originals = np.arange(copies)
+    others = dataset.select(range(len(dataset) - copies, len(dataset)))
+    labels = Dataset.from_dict({"labels": dataset["labels"][:copies]})
+    return concatenate_datasets(
+        [dataset, concatenate_datasets([others.remove_columns("labels"), labels], axis=1)]
+    ), originals
+
+
+def trainer_with_pairs(make_trainer, tokenizer, weight=0.5, objective=None, **options):
+    dataset, originals = with_copies(dataset_of(tokenizer))
+    objective = objective(dataset) if objective else plain_objective(dataset)
+    objective = replace(objective, originals=originals, pairing=weight)
+    trainer = make_trainer(dataset=dataset, objective=objective, **ONE_STEP | options)
+    trainer.train_dataset._originals = originals
+    return trainer
+
+
+def plain_objective(dataset):
+    return Objective(np.array(dataset["labels"][:], np.float32), None, (), None, np.ones(1, np.float32))
+
+
+def test_the_loss_worked_by_hand():
+    logits = torch.tensor([[1.0, 5.0], [0.0, 2.0], [-2.0, 9.0]])
+    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [IGNORED, IGNORED]])
+    without = training_loss(logits, labels)
+    options = LossOptions(pairing=3.0)
+    loss = training_loss(logits, labels, options=options, pairs=torch.tensor([[0, 2]]))
+    # Two rows count; |1 + 2| and |5 - 9| in the mean over the labels.
+    assert (loss - without).item() == pytest.approx(3.0 * (3 + 4) / 2 / 2)
+    none = training_loss(logits, labels, options=options, pairs=torch.empty(0, 2, dtype=torch.int64))
+    assert none.item() == pytest.approx(without.item())
+
+
+def test_the_weight_is_that_of_the_mean_over_all_pairs():
+    objective = Objective(np.zeros(80, np.float32), None, (), None, np.ones(1, np.float32))
+    assert objective.loss_options.pairing == 0
+    assert replace(objective, originals=np.arange(16), pairing=0.5).loss_options.pairing == pytest.approx(0.5 * 80 / 16)
+
+
+@pytest.mark.parametrize("layout", [PADDED, PACKED], ids=["padded", "packed"])
+@pytest.mark.parametrize("max_tokens", [None, 40])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pairs_share_a_part_and_a_share(tokenizer, layout, max_tokens, threads, monkeypatch):
+    monkeypatch.setattr("toxicity.training.shares.TOKENS_OF_SHARE", 8)
+    dataset, originals = with_copies(dataset_of(tokenizer))
+    rows = TokenRows(dataset, originals)
+    tokens = ids_of(rows)
+    chosen = [70, 3, 6, 79, 64, 11]
+    batch = Collator(layout, max_tokens, threads)(rows.__getitems__(chosen))
+    assert batch["labels"].shape == (6, 1)
+    assert batch["rows"] == 6
+    assert batch["tokens"] == sum(len(tokens[row]) for row in [*chosen, 6, 15, 0])
+    found, labelled = [], []
+    for part in (share for whole in batch["parts"] for share in whole.get("shares", [whole])):
+        labels, texts = part["labels"]["labels"], texts_of(part, layout)
+        assert [len(text) for text in texts] == sorted(map(len, texts), reverse=True)
+        assert len(labels) == len(texts)
+        labelled += [tuple(text) for text, label in zip(texts, labels, strict=True) if label != IGNORED]
+        for pair, original in part["labels"].get("pairs", torch.empty(0, 2, dtype=int)).tolist():
+            assert labels[original] == IGNORED
+            found.append((texts[pair], texts[original]))
+    assert sorted(labelled) == sorted(tuple(tokens[row]) for row in chosen)
+    assert sorted(found) == sorted((tokens[row], tokens[row - 64]) for row in (70, 79, 64))
+
+
+def texts_of(part, layout):
+    """The token ids of each row of a part."""
+    if not layout.packed:
+        mask = part.get("attention_mask", torch.ones_like(part["input_ids"])).bool()
+        return [ids[kept].tolist() for ids, kept in zip(part["input_ids"], mask, strict=True)]
+    starts = part["packing"].first_tokens.tolist()
+    ids = part["input_ids"][0].tolist()
+    return [ids[start:stop] for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True)]
+
+
+def test_fillers_have_no_pairs(tokenizer):
+    dataset, originals = with_copies(dataset_of(tokenizer))
+    rows = TokenRows(dataset, originals)
+    assert rows.__getitems__([-1, -1]).originals == {}
+    assert list(rows.__getitems__([5, -1, 65]).originals) == [1]
+    assert TokenRows(dataset).__getitems__([65]).originals == {}
+
+
+SHAPES = [
+    {"per_device_train_batch_size": 80},
+    {"per_device_train_batch_size": 20, "gradient_accumulation_steps": 4},
+    {"per_device_train_batch_size": 80, "max_tokens_per_batch": "100"},
+    {"per_device_train_batch_size": 40, "gradient_accumulation_steps": 2, "train_sampling_strategy": "group_by_length"},
+]
+
+
+@pytest.mark.parametrize("objective", [None, objective_with_labels], ids=["one label", "three"])
+def test_loss_and_gradient_are_the_same_however_a_step_is_cut(
+    make_trainer, tokenizer, tiny_model, model_of_labels, objective
+):
+    model = tiny_model if objective is None else model_of_labels
+
+    def step(**options):
+        trainer = trainer_with_pairs(
+            make_trainer, tokenizer, objective=objective, model=copy.deepcopy(model), **options
+        )
+        return loss_and_gradient(trainer)
+
+    whole, gradient = step(**SHAPES[0])
+    without, _ = step(**SHAPES[0], weight=0.0)
+    assert whole > without + 1e-3
+    for shape in SHAPES[1:]:
+        loss, other = step(**shape)
+        assert loss == pytest.approx(whole, rel=1e-5)
+        torch.testing.assert_close(other, gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_the_loss_of_a_step_is_that_of_the_logits(make_trainer, tokenizer, model_of_either_kind):
+    trainer = trainer_with_pairs(make_trainer, tokenizer, model=model_of_either_kind, per_device_train_batch_size=80)
+    logits = trainer.score(trainer.train_dataset)[:, 0]
+    labels = trainer.train_dataset.labels[:, 0]
+    entropy = np.mean(np.logaddexp(0, logits) - labels * logits)
+    expected = entropy + 0.5 * np.mean(np.abs(logits[64:] - logits[:COPIES]))
+    loss, _ = loss_and_gradient(trainer)
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_training_brings_the_logits_of_pairs_together(make_trainer, tokenizer):
+    def distance(weight):
+        options = {"max_steps": 60, "learning_rate": 3e-3, "weight_decay": 0.0, "max_grad_norm": 1.0}
+        trainer = trainer_with_pairs(make_trainer, tokenizer, weight, **options)
+        trainer.train()
+        logits = trainer.score(trainer.train_dataset)[:, 0]
+        return np.abs(logits[64:] - logits[:COPIES]).mean()
+
+    assert distance(5.0) < 0.5 * distance(0.0)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
+def test_a_weight_that_cannot_be_meant_is_refused(value):
+    with pytest.raises(RequestError, match="--counterfactual_pairing is .* it is a number above 0"):
+        ObjectiveArguments(counterfactual_pairing=value)
+
+
+def test_pairs_need_copies():
+    with pytest.raises(RequestError, match="compares comments with their copies: add --counterfactuals 1"):
+        parse_arguments(["recipes/sample.yaml", "--counterfactual_pairing", "0.1"])
+    parsed = parse_arguments(["recipes/sample.yaml", "--counterfactual_pairing", "0.1", "--counterfactuals", "2"])
+    assert (parsed.objective.counterfactual_pairing, parsed.data.counterfactuals) == (0.1, 2)
+
+
+def test_the_objective_knows_the_originals_where_pairs_are_asked_for():
+    comments = Dataset.from_dict({"target": [0.0, 1.0, 0.0, 1.0]})
+    copies = Counterfactuals(np.array([1]), 1, {"gay": 1})
+    assert objective_of(comments, ObjectiveArguments(), counterfactuals=copies).originals is None
+    objective = objective_of(comments, ObjectiveArguments(counterfactual_pairing=0.5), counterfactuals=copies)
+    assert (objective.originals.tolist(), objective.loss_options.pairing) == ([1], 2.0)

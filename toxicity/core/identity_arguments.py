@@ -1,0 +1,48 @@
+"""The flags of comments that name a group of people: how many there are, and copies with another group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers.hf_argparser import HfArg
+
+from toxicity.core.errors import RequestError
+
+# As many copies of a comment differ little from those that it has by then.
+MOST_COPIES = 20
+
+
+@dataclass
+class IdentityArguments:
+    """Training comments that name a group of people."""
+
+    identity_terms: str | None = HfArg(
+        default=None,
+        help="YAML file of the words for groups of people, instead of the package's toxicity/data/identity_terms.yaml, "
+        "which describes the format.",
+    )
+    counterfactuals: float | None = HfArg(
+        default=None,
+        help="Also train on copies of the comments that name a group, with another group in its place and the same "
+        "labels: so many for each on average, such as 3, or 0.5 for every second.",
+    )
+    identity_rows: float | None = HfArg(
+        default=None,
+        help="Share of the training rows that are to be civil comments that name a group: those that are wanting come "
+        "from rows that would not be used, in the place of civil ones that name none.",
+    )
+
+    def __post_init__(self) -> None:
+        copies, share = self.counterfactuals, self.identity_rows
+        if copies is not None and not 0 < copies <= MOST_COPIES:  # NaN neither
+            raise RequestError(
+                f"--counterfactuals is {copies:g}; it is the number of copies of each comment, above 0 and at most "
+                f"{MOST_COPIES}: 3 is usual."
+            )
+        if share is not None and not 0 < share < 1:
+            raise RequestError(f"--identity_rows is {share:g}; it is a share of the training rows, such as 0.1.")
+        if self.identity_terms is not None and copies is None and share is None:
+            raise RequestError(
+                "--identity_terms names words that nothing looks for here: add --counterfactuals or --identity_rows, "
+                "or leave it out."
+            )

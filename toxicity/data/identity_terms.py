@@ -35,7 +35,7 @@ from toxicity.data.english import (
 )
 
 BUNDLED = Path(__file__).with_name("identity_terms.yaml")
-RULES = ("only_before_people", "only_after_articles", "left_alone")
+RULES = ("only_before_people", "only_after_articles", "only_put_in", "left_alone")
 
 
 class Term(NamedTuple):
@@ -67,6 +67,7 @@ class IdentityTerms:
     terms: Mapping[str, Term]
     only_before_people: frozenset[str] = frozenset()
     only_after_articles: frozenset[str] = frozenset()
+    only_put_in: frozenset[str] = frozenset()
     left_alone: Sequence[str] = field(default=())
 
     @cached_property
@@ -78,9 +79,15 @@ class IdentityTerms:
         return groups
 
     @cached_property
+    def _looked_for(self) -> dict[str, Term]:
+        return {words: term for words, term in self.terms.items() if term.group not in self.only_put_in}
+
+    @cached_property
     def _first_words(self) -> frozenset[str]:
         """First words of adjectives and nouns: "a black Muslim", "gay Christians"."""
-        nouns = (words for words, term in self.terms.items() if term.article or any(map(itemgetter(1), term.readings)))
+        nouns = (
+            words for words, term in self._looked_for.items() if term.article or any(map(itemgetter(1), term.readings))
+        )
         return frozenset(words.partition(" ")[0] for words in nouns)
 
     @cached_property
@@ -88,13 +95,14 @@ class IdentityTerms:
         # Not in addresses, tags and names of files. A phrase that is left alone is found before the words in it.
         phrases = _alternatives(self.left_alone) or r"(?!)"
         return re.compile(
-            rf"(?<![\w@#/=&])(?<!\w\.)(?:(?:{phrases})|({_alternatives(self.terms)}))(?![\w@]|[./=]\w)", re.IGNORECASE
+            rf"(?<![\w@#/=&])(?<!\w\.)(?:(?:{phrases})|({_alternatives(self._looked_for)}))(?![\w@]|[./=]\w)",
+            re.IGNORECASE,
         )
 
     def rows_that_name(self, texts: pa.ChunkedArray) -> np.ndarray:
         """Which texts have at least one `mention`, bool `(rows,)`; a null has none."""
         # Arrow's expressions take time in proportion to the text, however many terms there are.
-        expression = rf"(?:^|[^\pL\pN_])(?:{_alternatives(self.terms)})(?:$|[^\pL\pN_])"
+        expression = rf"(?:^|[^\pL\pN_])(?:{_alternatives(self._looked_for)})(?:$|[^\pL\pN_])"
         named = np.zeros(len(texts), dtype=bool)
         start = 0
         for chunk in texts.chunks:
@@ -110,7 +118,7 @@ class IdentityTerms:
         """The terms in a text that may be exchanged, in their order."""
         found = []
         for match in self._pattern.finditer(text):
-            term = self.terms.get(_letters(match[1])) if match[1] else None
+            term = self._looked_for.get(_letters(match[1])) if match[1] else None
             if term is not None and (readings := self._readings_of(term, text, *match.span())):
                 found.append(Mention(*match.span(), term, readings))
         return found
@@ -214,17 +222,22 @@ def read_identity_terms(path: str | None = None) -> IdentityTerms:
         for form, entries in forms.items():
             for entry in entries:
                 _add(terms, str(group), str(form), entry, name)
-    if len({term.group for term in terms.values()}) < 2:
-        raise RequestError(
-            f"{name} has terms of fewer than two groups, and nothing to exchange them with: add another."
-        )
+    groups = {term.group for term in terms.values()}
     rules = {rule: content.get(rule) or [] for rule in RULES}
     for rule, words in rules.items():
         if not isinstance(words, list):
             raise RequestError(f"{name}: give {rule} a list of words.")
         rules[rule] = [str(word) for word in words]
+    put_in = frozenset(rules["only_put_in"])
+    if unknown := put_in - groups:
+        raise RequestError(f"{name}: only_put_in names {quoted(min(unknown))}, which is none of its groups.")
+    if len(groups) < 2 or not groups - put_in:
+        raise RequestError(
+            f"{name} has terms of fewer than two groups, or none that is looked for, and nothing to exchange: add "
+            "another."
+        )
     before, after = (frozenset(map(_letters, rules[rule])) for rule in RULES[:2])
-    return IdentityTerms(terms, before, after, rules["left_alone"])
+    return IdentityTerms(terms, before, after, put_in, rules["left_alone"])
 
 
 def _add(terms: dict[str, Term], group: str, form: str, entry: Any, name: str) -> None:

@@ -70,7 +70,7 @@ TOXIC_THRESHOLD = 0.5
 # Names of the class of toxic comments and of that of civil ones in datasets and models, letters alone, in lower case.
 # A toxic word after `no`, `non` or `not` names the class of civil comments, too.
 TOXIC_WORDS = (
-    *("abuse", "abusive", "aggressive", "attack", "bad", "bullying", "cyberbullying", "harassing", "harassment"),
+    *("abuse", "abusive", "aggressive", "attack", "bullying", "cyberbullying", "harassing", "harassment"),
     *("hate", "hateful", "hatespeech", "hof", "insult", "insulting", "obscene", "off", "offense", "offensive"),
     *("profanity", "racism", "racist", "severetoxic", "sexism", "sexist", "toxic", "toxicity", "uncivil"),
 )

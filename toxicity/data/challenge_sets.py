@@ -45,6 +45,8 @@ TEMPLATES = {
     TARGET: Column("label", ("label", *(name for name in NAMES[TARGET] if name != "label"))),
     TERM: Column("term", ("term", "template_term", "identity_term", "identity"), needed=False),
 }
+# The labels of the madlibs. Among the labels of comments to train on, "bad" would not say of what kind.
+BAD, NOT_BAD = "bad", "not_bad"
 
 
 class Texts(NamedTuple):
@@ -131,11 +133,12 @@ def _labels(
     column: pa.ChunkedArray, source: str, header: str, where: str
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, str]]]:
     """Whether each row is toxic, bool `(rows,)`, and bad rows with the reason."""
+    values = read_values(column)
+    words = {word.casefold() for word in (values and values.words) or ()}
     try:
-        found = toxicity_of(column, source, header)
+        found = toxicity_of(column, source, header, [BAD] if words and words <= {BAD, NOT_BAD} else None)
     except RequestError as error:
         # That message names flags of a training run.
-        values = read_values(column)
         held = kind_of(column) if values is None else with_rows(values.counts())
         raise RequestError(
             f"{where} holds {held}, of which nobody can tell what is toxic. Write 1 for toxic and 0 for civil there."

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from toxicity.report.label_audit import Comments
 
 # Flags of run_toxicity.py that an audit sets itself, or that would not leave k models to score with.
-NOT_FOR_FOLDS = ("dry_run", "output_dir", "push_to_hub", "resume_from_checkpoint")
+NOT_FOR_FOLDS = ("dry_run", "eval_files", "output_dir", "push_to_hub", "resume_from_checkpoint")
+# What is done to the training rows of a run, and is no label to audit.
+RAW_ROWS = {"counterfactuals": None, "identity_rows": None, "identity_terms": None}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -122,7 +124,7 @@ def judge(own: argparse.Namespace, argv: Sequence[str], arguments: Arguments) ->
     from toxicity.report.predictions import read_predictions, require_same_rows
     from toxicity.training.folds import train_folds
 
-    splits = load_splits(arguments.data)
+    splits = load_splits(dataclasses.replace(arguments.data, **RAW_ROWS))
     comments = comments_of(splits)
     scores = np.full(comments.labels.shape, np.nan)
     validated = comments.split == "validation"

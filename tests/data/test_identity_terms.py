@@ -119,6 +119,17 @@ def test_what_is_about_a_group_is_found(text, named):
     assert [text[mention.start : mention.end] for mention in TERMS.mentions(text)] == named
 
 
+def test_some_groups_are_only_put_in():
+    for text in ("American cars", "an old story", "the people", "a local man's voters"):
+        assert {mention.term.group for mention in TERMS.mentions(text)} <= {"male"}
+    assert swapped("a gay teacher", GAY, "nationality") == "an American teacher"
+    assert swapped("a gay teacher", GAY, "age") == "an old teacher"
+    assert swapped("Muslims are people", "muslim", "nobody in particular") == "People are people"
+    assert swapped("an old American teacher", "age", "nationality") is None
+    named = TERMS.rows_that_name(pa.chunked_array([["American cars", "an old Jewish story"]]))
+    assert named.tolist() == [False, True]
+
+
 def test_slurs_are_neither_put_in_nor_taken_out():
     # Milder ones stand for all: what is not in the file is not exchanged.
     slurs = ["spinster", "papist", "infidel", "heathen", "homo", "loony", "cripple", "redneck"]
@@ -189,6 +200,8 @@ CATS, OWLS = {"pets": [["a cat", "cats"]]}, {"pets": [["an owl", "owls"]]}
         ({"groups": {"cats": {"pets": [["cat", "cats"]]}, "owls": OWLS}}, "`cat` has no article"),
         ({"groups": {"cats": {"pets": [["a", "b", "c"]]}, "owls": OWLS}}, "is no term"),
         ({"groups": {"cats": {"pets": [3]}, "owls": OWLS}}, "`3` in the group `cats` is no term"),
+        ({"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": ["dogs"]}, "only_put_in names `dogs`, which is none of"),
+        ({"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": ["cats", "owls"]}, "or none that is looked for"),
         ({"groups": {"cats": CATS, "owls": OWLS}, "left_alone": "cat"}, "give left_alone a list of words"),
     ],
 )

@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from toxicity.bench.runs import benchmark_table, mean_auc, over_labels
 from toxicity.core.console import printable
 from toxicity.core.files import write_text
-from toxicity.core.markdown import Table, code_cell, collapse_blank_lines, markdown_table
+from toxicity.core.markdown import UNDEFINED, Table, code_cell, collapse_blank_lines, markdown_table
 from toxicity.core.run_folder import RunFolder
 from toxicity.core.schema import IDENTITIES, LABEL
 from toxicity.evaluation.calibration import Calibration
@@ -20,6 +20,7 @@ from toxicity.evaluation.identity_probe import describe_probe
 from toxicity.hub.redact import is_hub_id, public_benchmark, public_name
 from toxicity.report import label_tables, tables
 from toxicity.report.figures import FIGURES
+from toxicity.report.page import calibration_sentences
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
@@ -111,6 +112,8 @@ def write_card(
         tables=tables,
         label_tables=label_tables,
         describe_probe=describe_probe,
+        say=calibration_sentences(benchmark, _code),
+        UNDEFINED=UNDEFINED,
     )
     write_text(run.card, collapse_blank_lines(str(card)))
 

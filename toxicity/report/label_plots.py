@@ -15,8 +15,9 @@ from scipy.special import expit
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from toxicity.core.console import printable
-from toxicity.evaluation.calibration import Calibration, precision_and_recall
+from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.roc import why_unusable
+from toxicity.evaluation.thresholds import precision_and_recall
 from toxicity.report.label_tables import Labels
 from toxicity.report.plots import CHANCE
 from toxicity.report.tables import number

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from toxicity.core.wanted import Wanted
 from toxicity.data.sources import identities_of, label_targets_of
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import probe_labels
@@ -23,7 +24,7 @@ class Evaluation:
 
     logits: np.ndarray  # float32 `(rows, labels)`, in the order of the rows
     metrics: dict[str, Any]  # of `label_metrics.judge_labels`
-    calibrations: dict[str, Calibration]  # by label: temperature and thresholds fitted on half of its rows
+    calibrations: dict[str, Calibration]  # by label: how its scores become probabilities, and its thresholds
     probe: dict[str, Any] | None  # of `identity_probe.probe_labels`, None where a score is not a finite number
 
     @property
@@ -40,20 +41,26 @@ class Evaluation:
         return settings
 
 
-def evaluate(trainer: ToxicityTrainer, validation: Dataset, names: Sequence[str]) -> Evaluation:
+def evaluate(
+    trainer: ToxicityTrainer,
+    validation: Dataset,
+    names: Sequence[str],
+    wanted: Sequence[Wanted] = (),
+    priors: Sequence[float | None] = (),
+) -> Evaluation:
     """Score the validation rows and judge the scores, in the phases `inference`, `metrics` and `probe`.
 
     Every process calls it after training. The trainer's `eval_dataset` holds the tokens of `validation`, and `names`
-    are what its labels are called.
+    are what its labels are called. `wanted` and `priors` are those of `judge_labels`.
     """
     logits = trainer.score(trainer.eval_dataset)
     with trainer.clock.phase("metrics"):
         targets, identities = label_targets_of(validation, names), identities_of(validation)
-        metrics, calibrations = judge_labels(logits, targets, names, identities, trainer.args.seed)
+        metrics, calibrations = judge_labels(logits, targets, names, identities, trainer.args.seed, wanted, priors)
     with trainer.clock.phase("probe"):
         found = probe_labels(
             lambda texts: _probabilities(trainer.score_texts(texts), calibrations.values()),
-            {name: calibration.thresholds for name, calibration in calibrations.items()},
+            {name: calibration.precision_thresholds for name, calibration in calibrations.items()},
         )
     return Evaluation(logits, metrics, calibrations, found)
 

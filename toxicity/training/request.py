@@ -55,7 +55,13 @@ def describe_request(
         "load_best_model_at_end": options.load_best_model_at_end,
     }
     for group in (getattr(arguments, field.name) for field in dataclasses.fields(arguments)):
-        if dataclasses.is_dataclass(group) and group not in (arguments.data, arguments.machine, options):
+        after_training = arguments.calibration
+        if dataclasses.is_dataclass(group) and group not in (
+            arguments.data,
+            arguments.machine,
+            after_training,
+            options,
+        ):
             facts |= dataclasses.asdict(group)
     of_transformers = {field.name for field in dataclasses.fields(HfTrainingArguments)}
     own = [field.name for field in dataclasses.fields(options) if field.name not in of_transformers]

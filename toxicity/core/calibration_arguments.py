@@ -20,8 +20,8 @@ class CalibrationArguments:
     )
     prior: list[float] | None = HfArg(
         default=None,
-        help="Share of toxic comments where the model is to be used, such as 0.02, for which probabilities and thresholds "
-        "are adjusted: that of the main label, or one for each label.",
+        help="Share of toxic comments where the model is to be used, such as 0.02, for which probabilities and "
+        "thresholds are adjusted: that of the main label, or one for each label.",
     )
 
     def __post_init__(self) -> None:

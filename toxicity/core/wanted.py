@@ -51,9 +51,7 @@ def require_shares(prior: Sequence[float] | None) -> None:
     """Raise `RequestError` if a value of `--prior` is no share of comments of two classes."""
     for share in prior or ():
         if not 0 < share < 1:
-            raise RequestError(
-                f"--prior {share:g}: give the share of toxic comments, above 0 and below 1, such as 0.02."
-            )
+            raise RequestError(f"--prior {share:g}: give a share of toxic comments above 0 and below 1, such as 0.02.")
 
 
 def priors_of(prior: Sequence[float] | None, labels: int) -> list[float | None]:

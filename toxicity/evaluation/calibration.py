@@ -30,8 +30,8 @@ LABEL_PRECISION_TARGET = 0.9
 DEFAULT_THRESHOLD = 0.5
 # What is promised of a threshold, as a config says it; the report says more.
 GUARANTEE = (
-    f"With {100 * CONFIDENCE:g} % confidence for each threshold, on comments like those of the validation: at least this "
-    "precision or recall, or at most this share flagged."
+    f"With {100 * CONFIDENCE:g} % confidence for each threshold, on comments like those of the validation: at least "
+    "this precision or recall, or at most this share flagged."
 )
 
 
@@ -43,8 +43,8 @@ class Calibration:
     threshold: float = DEFAULT_THRESHOLD  # probability from which on a comment is labelled toxic
     precision_target: float | None = None  # that `threshold` is certified for; None for the default threshold
     thresholds: Mapping[str, float] = field(default_factory=dict)  # by `Wanted.name`, such as `0.8`: those there are
-    method: str = RAW  # of `calibration_maps`
-    parameters: tuple[float, ...] = ()  # of the method
+    method: str = TEMPERATURE  # of `calibration_maps`
+    parameters: tuple[float, ...] = ()  # of another method
     base_rate: float | None = None  # share of toxic rows among those that it was fitted to
     prior: float | None = None  # share of toxic comments that probabilities are for; None for the `base_rate`
     # Both None if nothing was fitted, and for a model that was loaded:
@@ -59,7 +59,11 @@ class Calibration:
 
     def scaled(self, logits: np.ndarray) -> np.ndarray:
         """The logits of the calibrated probabilities, float64, of logits of any shape."""
-        return apply_map(self.method, self.parameters, logits) + self.shift
+        return apply_map(self.method, self._parameters, logits) + self.shift
+
+    @property
+    def _parameters(self) -> tuple[float, ...]:
+        return (self.temperature,) if self.method == TEMPERATURE else self.parameters
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64, of logits of any shape."""
@@ -70,9 +74,7 @@ class Calibration:
     @property
     def pipeline_threshold(self) -> float:
         """The threshold on the scale of `pipeline("text-classification")`, which does not calibrate."""
-        if self.method == RAW and self.prior is None:
-            return self.threshold
-        return float(expit(invert_map(self.method, self.parameters, float(logit(self.threshold)) - self.shift)))
+        return float(expit(invert_map(self.method, self._parameters, float(logit(self.threshold)) - self.shift)))
 
     @property
     def precision_thresholds(self) -> dict[str, float]:
@@ -82,8 +84,9 @@ class Calibration:
     def for_prior(self, prior: float) -> Calibration:
         """The same for comments of which another share is toxic; thresholds label the same comments as before.
 
-        Posterior log odds change by as much as prior log odds (Elkan 2001, "The foundations of cost-sensitive learning",
-        theorem 2; Saerens, Latinne and Decaestecker 2002), if the toxic and the civil comments are like those before.
+        Posterior log odds change by as much as prior log odds (Elkan 2001, "The foundations of cost-sensitive
+        learning", theorem 2; Saerens, Latinne and Decaestecker 2002), if the toxic and the civil comments are like
+        those before. A `threshold` of 0.5 that was not chosen stays 0.5.
 
         Raises:
             RequestError: if it is not known what share of the comments was toxic that this was fitted to.
@@ -99,7 +102,6 @@ class Calibration:
             return float(expit(logit(threshold) + moved))
 
         thresholds = {name: other(value) for name, value in self.thresholds.items()}
-        # Without one that was chosen, 0.5 is one half on any scale.
         threshold = self.threshold if self.precision_target is None else other(self.threshold)
         return replace(self, prior=prior, threshold=threshold, thresholds=thresholds)
 
@@ -119,7 +121,7 @@ class Calibration:
 
     @classmethod
     def from_benchmark(cls, measured: dict[str, Any] | None, cross_fitted: np.ndarray | None = None) -> Calibration:
-        """The calibration of a run, from the section `calibration` of its `benchmark.json`, also of earlier versions."""
+        """The calibration of a run, from the section `calibration` of its `benchmark.json`, by any version."""
         if measured is None:
             return cls()
         reached = {name_of_row(row): row["threshold"] for row in measured["thresholds"] if row["threshold"] is not None}
@@ -134,20 +136,18 @@ class Calibration:
             AttributeError, TypeError, ValueError: for a section that this package did not write.
         """
         known = {name: section.get(name) for name in ("precision_target", "base_rate", "prior")}
-        temperature = float(section.get("temperature", 1.0))
         # Earlier versions knew temperatures alone.
-        method = section.get("method", RAW if temperature == 1.0 else TEMPERATURE)
-        parameters = section.get("parameters", () if method == RAW else (temperature,))
+        method = section.get("method", TEMPERATURE)
         if method not in (RAW, *METHODS):
             raise ValueError(f"{method} is no method of calibration")
         calibration = cls(
-            temperature=temperature,
+            temperature=float(section.get("temperature", 1.0)),
             threshold=float(section.get("threshold", DEFAULT_THRESHOLD)),
             thresholds={
                 Wanted.from_name(str(name)).name: float(value) for name, value in section.get("thresholds", {}).items()
             },
             method=method,
-            parameters=tuple(map(float, parameters)),
+            parameters=tuple(map(float, section.get("parameters", ()))),
             **{name: None if value is None else float(value) for name, value in known.items()},
         )
         calibration.scaled(np.zeros(1))  # with fewer parameters than the method has, now
@@ -175,15 +175,16 @@ def calibrate(
 
     Returns:
         The calibration. Its `measured` is a dictionary that `json.dumps` takes: `rows`, `base_rate`, `prior`,
-        `confidence`, the `method` with its `parameters`, `temperature`, the `candidates` (see `calibration_maps.Choice`),
-        `cross_validated` (log loss, Brier score and expected calibration error, each `before` and `after`),
-        `thresholds` (a row for each one wanted: `precision_target`, `recall_target` or `flagged_target`, `threshold` on
-        the calibrated scale, `pipeline_threshold` on the scale sigmoid(logit), and `precision`, `recall` and `flagged` of
-        the rows, at the prior; all of them None with a `reason` where it cannot be certified), and the `threshold` for labels with
-        its `precision_target`, or 0.5 and None if that target cannot be certified.
+        `confidence`, the `method` with its `parameters`, `temperature`, the `candidates` (see
+        `calibration_maps.Choice`), `cross_validated` (log loss, Brier score and expected calibration error, each
+        `before` and `after`), `thresholds` (a row for each one wanted: `precision_target`, `recall_target` or
+        `flagged_target`, `threshold` on the calibrated scale, `pipeline_threshold` on the scale sigmoid(logit), and
+        `precision`, `recall` and `flagged` of the rows, at the prior; all of them None with a `reason` where it cannot
+        be certified), and the `threshold` for labels with its `precision_target`, or 0.5 and None if that target cannot
+        be certified.
 
-        If there are fewer than `MINIMUM_CLASS_ROWS` rows of a class, or a logit is not finite, nothing is fitted, and the
-        log says why.
+        If there are fewer than `MINIMUM_CLASS_ROWS` rows of a class, or a logit is not finite, nothing is fitted, and
+        the log says why.
     """
     logits, toxic = np.asarray(logits, dtype=np.float64), hard_labels(targets) > 0
     of_label = "" if label is None else f" for the label {quoted(label)}"
@@ -195,7 +196,7 @@ def calibrate(
     scale = Calibration(
         temperature=choice.parameters[0] if choice.method == TEMPERATURE else 1.0,
         method=choice.method,
-        parameters=choice.parameters,
+        parameters=() if choice.method == TEMPERATURE else choice.parameters,
         base_rate=float(toxic.mean()),
         prior=prior,
     )
@@ -214,7 +215,7 @@ def calibrate(
         "prior": prior,
         "confidence": CONFIDENCE,
         "method": choice.method,
-        "parameters": list(choice.parameters),
+        "parameters": list(scale.parameters),
         "temperature": scale.temperature,
         "candidates": choice.candidates,
         # At the share of toxic comments that these rows have.

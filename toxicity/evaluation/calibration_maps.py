@@ -1,7 +1,7 @@
 """Maps from the logits of a model to those of probabilities, fitted to labels and compared by cross-validation.
 
-A map is named by its method and described by the numbers fitted, its parameters. All of them rise strictly, so that they
-change no ranking. Logits are finite floats, labels `toxic` bool, both `(rows,)`, with a row of each class.
+A map is named by its method and described by the numbers fitted, its parameters. All of them rise strictly, so that
+they change no ranking. Logits are finite floats, labels `toxic` bool, both `(rows,)`, with a row of each class.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
-
-from toxicity.evaluation.calibration_metrics import margins
 
 RAW = "raw"
 TEMPERATURE, PLATT, BETA, ISOTONIC = METHODS = ("temperature", "platt", "beta", "isotonic")
@@ -64,28 +62,26 @@ def choose_map(logits: np.ndarray, toxic: np.ndarray, seed: int) -> Choice:
     fold_of_row[np.lexsort((np.random.default_rng(seed).random(len(logits)), toxic))] = np.arange(len(logits)) % FOLDS
     cells = (toxic * FOLDS + fold_of_row) * len(group_logits) + group_of_row
     counts = np.bincount(cells, minlength=2 * FOLDS * len(group_logits)).reshape(2, FOLDS, -1).astype(np.float64)
-    civil, positive = counts
-    every = Groups(group_logits, positive.sum(axis=0), civil.sum(axis=0))
+    of_folds = counts.swapaxes(0, 1)  # for each fold the civil and the toxic rows of each group
+    civil, positive = counts.sum(axis=1)
+    every = Groups(group_logits, positive, civil)
     before = _losses(group_logits)
     candidates: dict[str, dict[str, float | str]] = {}
     fitted: dict[str, tuple[tuple[float, ...], list[tuple[float, ...]]]] = {}
     for method in METHODS:
         parts = [
-            fit_map(method, Groups(group_logits, every.toxic - p, every.civil - c)) for p, c in zip(positive, civil)
+            fit_map(method, Groups(group_logits, every.toxic - toxic_rows, every.civil - civil_rows))
+            for civil_rows, toxic_rows in of_folds
         ]
         whole = fit_map(method, every)
         if whole is None or None in parts:
             candidates[method] = {"reason": f"no map from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g} times is the best"}
             continue
         fitted[method] = whole, parts
-        gains, weights = [], []
-        for part, of_fold in zip(parts, counts.transpose(1, 0, 2), strict=True):
-            gains.append(before - _losses(apply_map(method, part, group_logits)))
-            weights.append(of_fold)
-        gain, weight = np.stack(gains), np.stack(weights)
-        mean = float((gain * weight).sum() / len(logits))
-        variance = float((np.square(gain - mean) * weight).sum() / (len(logits) - 1))
-        loss = float((before * counts.sum(axis=1)).sum() / len(logits)) - mean
+        gains = before - np.stack([_losses(apply_map(method, part, group_logits)) for part in parts])
+        mean = float((gains * of_folds).sum() / len(logits))
+        variance = float((np.square(gains - mean) * of_folds).sum() / (len(logits) - 1))
+        loss = float((before * of_folds).sum() / len(logits)) - mean
         candidates[method] = {"log_loss": loss, "gain": mean, "standard_error": (variance / len(logits)) ** 0.5}
     better = [name for name in fitted if candidates[name]["gain"] > candidates[name]["standard_error"]]
     if not better:
@@ -101,10 +97,10 @@ def choose_map(logits: np.ndarray, toxic: np.ndarray, seed: int) -> Choice:
 def fit_map(method: str, groups: Groups) -> tuple[float, ...] | None:
     """Parameters of the map with the smallest log loss on the groups; None if there is none that rises.
 
-    `temperature`: what logits are divided by (Guo et al. 2017, "On Calibration of Modern Neural Networks"). `platt`: slope
-    and intercept (Platt 1999). `beta`: a, b and c of a ln(s) − b ln(1 − s) + c for a score s (Kull et al. 2017, "Beta
-    calibration"). `isotonic`: the logits at which the blocks of the isotonic regression have their centres, then their
-    values, in between which it is linear (Oron and Flournoy 2017, "Centered isotonic regression").
+    `temperature`: what logits are divided by (Guo et al. 2017, "On Calibration of Modern Neural Networks"). `platt`:
+    slope and intercept (Platt 1999). `beta`: a, b and c of a ln(s) − b ln(1 − s) + c for a score s (Kull et al. 2017,
+    "Beta calibration"). `isotonic`: the logits at which the blocks of the isotonic regression have their centres, then
+    their values, in between which it is linear (Oron and Flournoy 2017, "Centered isotonic regression").
     """
     return _FITS[method](groups)
 

@@ -1,9 +1,9 @@
 """Thresholds with a guarantee: what is wanted of one holds on comments like those judged, with 90 % confidence.
 
 Nobody may call the best of many thresholds by the precision that made it the best. So thresholds are tested, by exact
-binomial tests and along sequences that are fixed before a label is seen, as in Learn then Test (Angelopoulos et al. 2021,
-arXiv 2110.01052). All scores must be of rows that the model was not trained on. Logits are finite floats `(rows,)`, labels
-`toxic` bool `(rows,)` with a row of each class.
+binomial tests and along sequences that are fixed before a label is seen, as in Learn then Test (Angelopoulos et al.
+2021, arXiv 2110.01052). All scores must be of rows that the model was not trained on. Logits are finite floats
+`(rows,)`, labels `toxic` bool `(rows,)` with a row of each class.
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ def _for_precision(counts: np.ndarray, hits: np.ndarray, target: float, shift: f
     for times in np.geomspace(STEP, MOST_TIMES, 100):
         # As many comments more, with the same scores.
         if _certified(np.floor(counts * times), np.floor(hits * times), target) is not None:
-            return (
-                f"not enough comments: about {_rounded_up(rows * times):,} like these would do, and there are {rows:,}"
-            )
+            return _too_few(rows * times, rows)
     return f"no threshold has this precision, as far as {rows:,} comments can tell"
 
 
@@ -119,7 +117,7 @@ def _for_recall(counts: np.ndarray, hits: np.ndarray, target: float, shift: floa
     if len(passed):
         return int(passed[0])
     needed = ceil(log(ERROR) / log(target) * counts[-1] / toxic)
-    return f"not enough comments: about {_rounded_up(needed):,} like these would do, and there are {counts[-1]:,}"
+    return _too_few(needed, int(counts[-1]))
 
 
 def _for_flagged(counts: np.ndarray, hits: np.ndarray, target: float, shift: float) -> int | str:
@@ -143,10 +141,10 @@ def _at_most(flagged: np.ndarray, rows: int) -> np.ndarray:
     return np.where(flagged < rows, betaincinv(flagged + 1, np.maximum(rows - flagged, 1), 1 - ERROR / 2), 1.0)
 
 
-def _rounded_up(rows: float) -> int:
-    """To two digits: it is an estimate."""
-    unit = 10 ** max(0, len(str(ceil(rows))) - 2)
-    return ceil(rows / unit) * unit
+def _too_few(needed: float, rows: int) -> str:
+    # Rounded to two digits: it is an estimate.
+    unit = 10 ** max(0, len(str(ceil(needed))) - 2)
+    return f"not enough comments: about {ceil(needed / unit) * unit:,} like these would do, and there are {rows:,}"
 
 
 def precision_and_recall(logits: np.ndarray, toxic: np.ndarray, threshold: float) -> dict[str, float | None]:

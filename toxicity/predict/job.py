@@ -165,8 +165,8 @@ def _thresholds(scorer: Scorer, arguments: argparse.Namespace) -> tuple[float, d
         )
     if scorer.calibration.prior is not None and arguments.prior:
         logger.info(
-            f"Scores and thresholds are for {scorer.calibration.prior:.2%} toxic comments; the thresholds label the same "
-            f"comments as at {scorer.calibration.base_rate:.2%}, where they were chosen, so that their precision differs."
+            f"Scores and thresholds are for {scorer.calibration.prior:.2%} toxic comments; the thresholds label the "
+            f"same comments as before. Their precision, which was chosen for another share, differs there."
         )
     found = {name: fitted.thresholds.get(target, fitted.threshold) for name, fitted in scorer.calibrations.items()}
     lacking = [name for name, fitted in scorer.calibrations.items() if target not in (None, *fitted.thresholds)]

@@ -33,9 +33,8 @@ def labels_table(labels: Labels, show: Callable[[str], str]) -> Table:
     for name, section in labels.items():
         calibration = Calibration.from_benchmark(section.get("calibration"))
         measured = calibration.measured or {}
-        at = {row.get("precision_target"): row for row in measured.get("thresholds", [])}.get(
-            calibration.precision_target
-        )
+        by_target = {row.get("precision_target"): row for row in measured.get("thresholds", [])}
+        at = by_target.get(calibration.precision_target) if calibration.precision_target else None
         rows.append(
             (
                 show(name),

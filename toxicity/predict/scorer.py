@@ -72,7 +72,7 @@ class Scorer:
             of several, whose probabilities are added.
         prior: share of toxic comments, above 0 and below 1, where the scores are to be used, for which probabilities
             and thresholds are adjusted, so that the same comments are labelled: that of the main label, or one for
-            each, in the order of `probabilities`. Only for models of runs that wrote the `base_rate` they were fitted to.
+            each, in the order of `probabilities`. Only for models of runs that wrote the `base_rate` of their scores.
         runtime: `torch`, `openvino` or `onnxruntime` (for exports alone); by default that of an export, else on a
             processor OpenVINO if it is installed and can compute the model (see `converted`), else torch.
 

@@ -64,7 +64,8 @@ class ToxicityTrainer(PartsTrainer):
         evaluated: TokenRows = options["eval_dataset"]
         config = getattr(model, "config", None)
         names = (LABEL,) if config is None else tuple(config.id2label.values())
-        self.names_of_labels = names[: evaluated.labels.shape[1]]  # those of auxiliary targets follow
+        self.names_of_labels = names[: evaluated.labels.shape[1]]
+        self._has_auxiliary = len(names) > len(self.names_of_labels)
         if args.later_negatives != 1:
             args.max_steps = steps_with_later_negatives(args, _highest_labels(options["train_dataset"]))
         if args.world_size > 1 and args.ddp_find_unused_parameters is None and not args.is_sharded:
@@ -138,7 +139,7 @@ class ToxicityTrainer(PartsTrainer):
     def write_model(self, folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
         """Write the trained model without the logits of auxiliary targets."""
         labels = len(self.names_of_labels)
-        if self.model.config.num_labels == labels:
+        if not self._has_auxiliary:
             super().write_model(folder, state_dict)
             return
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)

@@ -180,6 +180,8 @@ def test_a_label_that_cannot_be_judged_says_why_and_the_others_can(target, reaso
     logits, targets = rng.normal(size=(100, 2)), np.empty((100, 2))
     targets[:, 1 - main] = np.arange(100) % 2
     targets[:, main] = target
+    # So well told apart that there is nothing to say of the other label.
+    logits[:, 1 - main] += 10 * targets[:, 1 - main]
     metrics, calibrations = judge(logits, targets, ("insult", "threat"))
     name, other = ("threat", "insult") if main else ("insult", "threat")
     found = metrics["labels"][name]

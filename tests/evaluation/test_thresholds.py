@@ -67,6 +67,42 @@ def test_a_first_comment_that_is_wrong_is_not_the_end():
     assert binomtest(int(toxic[flagged].sum()), int(flagged.sum()), 0.9, "greater").pvalue <= 0.1
 
 
+@pytest.mark.parametrize("target", [0.3, 0.5, 0.7])
+def test_many_comments_that_are_wrong_at_the_top_are_not_the_end_either(target):
+    rng = np.random.default_rng(0)
+    toxic = np.r_[np.zeros(30, bool), rng.random(1000) < 0.85, rng.random(3000) < 0.02]
+    flagged = flagged_by(-np.arange(len(toxic)), toxic, str(target))
+    assert flagged.sum() > 900
+    assert binomtest(int(toxic[flagged].sum()), int(flagged.sum()), target, "greater").pvalue <= 0.1
+
+
+@pytest.mark.parametrize(("slope", "base"), [(0.4, -1.0), (0.8, -1.0), (1.5, -3.0)])
+@pytest.mark.parametrize("target", [0.3, 0.5])
+def test_scores_that_tell_little_have_thresholds_that_keep_what_they_promise(slope, base, target):
+    rng, kept = np.random.default_rng(3), []
+    for _ in range(150):
+        logits = rng.normal(size=3000)
+        probability = 1 / (1 + np.exp(-base - slope * logits))
+        threshold, _ = choose(logits, rng.random(3000) < probability, str(target))
+        kept.append(threshold is None or probability[logits >= threshold].mean() >= target)
+    assert sum(kept) >= binom.ppf(0.001, 150, 0.9)
+
+
+@pytest.mark.parametrize("target", [0.2, 0.5, 0.9])
+def test_a_precision_that_no_threshold_has_is_seldom_certified(target):
+    rng = np.random.default_rng(4)
+    certified = [
+        choose(np.arange(2000.0), rng.random(2000) < target - 0.001, str(target)).threshold is not None
+        for _ in range(300)
+    ]
+    assert sum(certified) <= binom.ppf(0.999, 300, 0.1)
+
+
+def test_one_toxic_comment_is_no_evidence_of_a_small_precision():
+    # That the highest of a hundred is toxic may be all that there is: one in a hundred, or one in a million.
+    assert choose(np.arange(100.0), np.arange(100) == 99, "0.01").threshold is None
+
+
 @pytest.mark.parametrize(
     ("rows", "target", "told"),
     [

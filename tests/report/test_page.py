@@ -189,7 +189,7 @@ def test_the_html_says_what_the_markdown_says():
     html, markdown = report_html(FULL, pictures, EMPTY), report_markdown(FULL, pictures, EMPTY)
     elements = Elements(html)
     words = " ".join(text for _, text in elements.texts)
-    for name in ("Machine", "Metric", "Wanted precision", "Identity", "Label"):
+    for name in ("Machine", "Metric", "Wanted", "Identity", "Label"):
         for cells in table(markdown, name):
             for cell in filter(None, cells):
                 assert cell.strip("`") in elements.rows()
@@ -224,7 +224,7 @@ def test_what_is_not_known_is_left_out_of_the_html(known):
     elements = Elements(report_html(row(undefined, **known), {}, EMPTY))
     words = [text for _, text in elements.texts]
     assert "undefined" in words
-    assert "Neither thresholds nor a temperature were fitted; the log of the run says why." in words
+    assert "No thresholds were chosen, and the scores were not calibrated; the log of the run says why." in words
     assert [text for text in words if "None" in text] == ["None."] * 2
     assert not [tag for tag in elements.tags if tag[0] == "img"]
 

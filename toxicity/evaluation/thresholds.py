@@ -8,22 +8,24 @@ binomial tests and along sequences that are fixed before a label is seen, as in 
 
 from __future__ import annotations
 
-from math import ceil, log
+from math import ceil, log, log2
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import bdtr, betaincinv, expit, logit
 
 from toxicity.core.wanted import FLAGGED, PRECISION, RECALL, Wanted
+from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS
 
 CONFIDENCE = 0.9
 ERROR = 1 - CONFIDENCE
 
-# Numbers of flagged rows at which precision is tested: each 7 % above the one before. The sequence starts anew in
-# three places, at the numbers with which a third of the error can just be kept to, times these: a first comment that is
-# labelled wrong would otherwise end it at once.
-STEP = 1.07
-STARTS = (1.0, 2.0, 4.0)
+# Numbers of flagged rows at which precision is tested: each 5 % above the one before.
+STEP = 1.05
+# The part of the error that the first of these tests is given. The test at twice, four times, … as many rows is given
+# what this leaves to the power of 1, 2, …, times it, so that all of them together have the error: where the highest
+# scores are wrong by chance, the sequence starts anew further down.
+FIRST_PART = 0.6
 
 # The most comments, as a multiple of those there are, that are said to be enough.
 MOST_TIMES = 1000
@@ -75,9 +77,11 @@ def _for_precision(counts: np.ndarray, hits: np.ndarray, target: float, shift: f
     if (found := _certified(counts, hits, target)) is not None:
         return found
     rows = int(counts[-1])
+    # A precision of even fewer comments says nothing of that of more of them.
+    some = counts >= min(MINIMUM_CLASS_ROWS, rows)
     for times in np.geomspace(STEP, MOST_TIMES, 100):
         # As many comments more, with the same scores.
-        if _certified(np.floor(counts * times), np.floor(hits * times), target) is not None:
+        if _certified(np.floor(counts[some] * times), np.floor(hits[some] * times), target) is not None:
             return _too_few(rows * times, rows)
     return f"no threshold has this precision, as far as {rows:,} comments can tell"
 
@@ -85,21 +89,24 @@ def _for_precision(counts: np.ndarray, hits: np.ndarray, target: float, shift: f
 def _certified(counts: np.ndarray, hits: np.ndarray, target: float) -> int | None:
     """Test the numbers of rows from the first on; returns the place of the largest that passes, None if none does.
 
-    Each start of the sequence has its part of the error, which goes on from a test that is passed to the next one
-    (the fallback procedure, Wiens 2003, "A fixed sequence Bonferroni procedure …"). So the probability that one of the
-    passed numbers has a lower precision than the target is at most `ERROR`, whatever the scores. Given the scores,
-    labels are independent, and the binomial test holds for unequal probabilities, too (Hoeffding 1956).
+    Each start has its part of the error, which goes on from a test that is passed to the next one, and is lost with a
+    test that is not (the fallback procedure, Wiens 2003, "A fixed sequence Bonferroni procedure …"). So the probability
+    that one of the passed numbers has a lower precision than the target is at most `ERROR`, whatever the scores: which
+    numbers are tested, in which order and with which parts of the error depends on the scores and the target alone,
+    not on labels. Given the scores, labels are independent, and a binomial test holds for unequal probabilities, too,
+    from a mean of 1 on (Hoeffding 1956).
     """
-    first = ceil(log(ERROR / len(STARTS)) / log(target))
-    starts = [first * times for times in STARTS]
-    numbers = first * STEP ** np.arange(max(0, ceil(log(counts[-1] / first, STEP))))
-    places = np.searchsorted(counts, [*numbers, counts[-1]])
-    begun = np.searchsorted(numbers, starts)
+    # With fewer, the first test would fail with nothing but toxic comments.
+    first = ceil(max(log(ERROR * FIRST_PART) / log(target), 1 / target))
+    if counts[-1] < first:
+        return None
+    numbers = first * STEP ** np.arange(ceil(log(counts[-1] / first, STEP)))
+    starts = 2 ** np.arange(1 + int(log2(counts[-1] / first)))
+    parts = np.zeros(len(numbers) + 1)
+    np.add.at(parts, np.searchsorted(numbers, first * starts), FIRST_PART * (1 - FIRST_PART) ** np.arange(len(starts)))
     error, largest = 0.0, None
-    for number, place in enumerate(places):
-        if counts[place] < first:
-            continue
-        error += ERROR / len(STARTS) * np.count_nonzero(begun == number)
+    for part, place in zip(parts, np.searchsorted(counts, [*numbers, counts[-1]]), strict=True):
+        error += ERROR * part
         flagged, toxic = counts[place], hits[place]
         # That so few or fewer of them are civil, at a precision of the target.
         if error and bdtr(flagged - toxic, int(flagged), 1 - target) <= error:

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         found = scorer.by_label(texts)
         return np.stack([found[name] for name in scorer.calibrations], axis=1)
 
-    result = probe_labels(score, {name: fitted.precision_thresholds for name, fitted in scorer.calibrations.items()})
+    result = probe_labels(score, {name: fitted.thresholds for name, fitted in scorer.calibrations.items()})
     if result is None:
         sys.exit(EXIT_FAILED)
     print(f"\n{describe_probe(result)}\n")

@@ -27,7 +27,7 @@ def judged(names, shares=None):
     for place, (name, column) in enumerate(zip(names, validation.column_names[2:], strict=True)):
         values = validation[column][:]
         rows = np.array([row for row, value in enumerate(values) if value is not None])
-        found[name] = Judged(rows, np.array(values, np.float64)[rows] >= 0.5, evaluation.logits[rows, place])
+        found[name] = Judged(np.array(values, np.float64)[rows] >= 0.5, evaluation.logits[rows, place])
     return found, row["metrics"]["labels"]
 
 

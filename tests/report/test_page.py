@@ -85,10 +85,10 @@ def test_why_bias_was_not_measured():
 def test_thresholds():
     page = report_markdown(row(calibration=CALIBRATION), {}, EMPTY)
     assert table(page, "Wanted") == [
-        ["precision of 0.8", "0.6000", "0.6500", "79.0 %", "50.0 %", "5.0 %"],
-        ["precision of 0.95", "undefined", "undefined", "undefined", "undefined", "undefined"],
+        ["precision 0.8", "0.6000", "0.6500", "79.0 %", "50.0 %", "5.0 %"],
+        ["precision 0.95", "undefined", "undefined", "undefined", "undefined", "undefined"],
     ]
-    assert "- Precision of 0.95: no threshold has this precision." in page
+    assert "- Precision 0.95: no threshold has this precision." in page
     assert "labelled toxic from 0.6000 on, the one for a precision of 0.8." in page
     assert ["Log loss", "0.20000", "0.10000"] in table(page.split("with a temperature of 1.3100")[1], "Metric")
     assert ["temperature", "0.10000", "+0.10000", "0.02000"] in table(page, "Method")

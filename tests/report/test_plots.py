@@ -29,7 +29,7 @@ def test_precision_and_recall(drawn, rows, calibration):
     assert "Precision and recall, average precision 0.80000" in texts
     # 0.95 is out of reach.
     thresholds = [text for text in texts if text.startswith("threshold")]
-    assert thresholds == (["threshold 0.600, for precision of 0.8"] if calibration else [])
+    assert thresholds == (["threshold 0.600, for precision 0.8"] if calibration else [])
 
 
 @SIZES
@@ -103,7 +103,7 @@ def test_timing(drawn):
 def test_probe(drawn):
     texts = drawn(identity_plots.draw_probe, PROBE)
     assert {"psychiatric or mental illness", "unmarked people", "hostile ones"} <= texts
-    assert "threshold 0.600, for a precision of 0.8" in texts
+    assert "threshold 0.600, for precision 0.8" in texts
 
 
 def test_probe_with_the_default_threshold_alone(drawn):

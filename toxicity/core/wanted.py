@@ -22,6 +22,11 @@ class Wanted:
         """Its key in `thresholds` of a config: `0.9` for a precision, as ever, else `recall=0.95`."""
         return str(self.value) if self.kind == PRECISION else f"{self.kind}={self.value}"
 
+    @property
+    def told(self) -> str:
+        """The same in words."""
+        return f"at most {100 * self.value:g} % flagged" if self.kind == FLAGGED else f"{self.kind} {self.value:g}"
+
     @classmethod
     def from_name(cls, text: str) -> Wanted:
         """What such a key means; `precision=0.9` is taken, too.

@@ -23,6 +23,7 @@ from scipy.special import stdtrit
 
 from toxicity.core.markdown import Table, code_cell, markdown_table
 from toxicity.core.schema import IDENTITIES, TOXIC_THRESHOLD
+from toxicity.core.wanted import PRECISION, Wanted
 
 TONES = ("neutral", "friendly", "hostile")
 CIVIL_TONES = ("neutral", "friendly")
@@ -79,8 +80,8 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
 
     Args:
         score: returns a calibrated score from 0 to 1 for each text, float `(texts,)`. It is called once.
-        thresholds: scores from which on a text is flagged, by the precision that they were fitted for (`"0.8"`). If
-            there are none, 0.5 is used, under the name `default`.
+        thresholds: scores from which on a text is flagged, by the name of what they are for (`Wanted.name`, such as
+            `"0.8"`). If there are none, 0.5 is used, under the name `default`.
 
     Returns:
         A dictionary that `json.dumps` takes: `templates` and `texts` (counts), `thresholds`; `identities`, with
@@ -187,7 +188,7 @@ def probe_table(probe: Mapping[str, Any]) -> Table:
     """Shift, interval and share flagged of each identity."""
     thresholds = probe["thresholds"]
     header = ("Identity", "Shift", "95 % interval", *(tone.capitalize() for tone in TONES))
-    header += tuple("Flagged" if name in DEFAULT_THRESHOLDS else f"Flagged ({float(name):g})" for name in thresholds)
+    header += tuple(_threshold_heading("Flagged", name) for name in thresholds)
     table = []
     for name in IDENTITIES:
         found = probe["identities"][name]
@@ -237,8 +238,7 @@ def summarise_probe(probe: Mapping[str, Any]) -> str:
         sentences.append("No other shift can be told from zero.")
 
     thresholds = probe["thresholds"]
-    # The threshold for a precision of 0.9, which most people would use, or for the nearest one.
-    name = min(thresholds, key=lambda name: 0 if name in DEFAULT_THRESHOLDS else abs(float(name) - 0.9))
+    name = _usual_threshold(thresholds)
     rates = {identity: results[identity]["false_positive_rate"][name] for identity in IDENTITIES}
     worst = max(rates, key=rates.__getitem__)
     unmarked = probe[UNMARKED]["false_positive_rate"][name]
@@ -257,12 +257,27 @@ def _interval_of_mean(values: np.ndarray) -> list[float]:
     return [float(mean - margin), float(mean + margin)]
 
 
+def _usual_threshold(thresholds: Mapping[str, float]) -> str:
+    """The name of the threshold for a precision of 0.9, which most people would use, or for the nearest one."""
+    wanted = {name: Wanted.from_name(name) for name in thresholds if name not in DEFAULT_THRESHOLDS}
+    distances = {name: abs(one.value - 0.9) for name, one in wanted.items() if one.kind == PRECISION}
+    return min(distances or thresholds, key=lambda name: distances.get(name, 0.0))
+
+
+def _threshold_heading(what: str, name: str) -> str:
+    """The heading of a column about what a threshold of this name does."""
+    if name in DEFAULT_THRESHOLDS:
+        return what
+    wanted = Wanted.from_name(name)
+    return f"{what} ({wanted.value:g})" if wanted.kind == PRECISION else f"{what} ({wanted.told})"
+
+
 def _rates(found: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[str]:
     return [_percent(found["false_positive_rate"][name]) for name in thresholds]
 
 
 def _threshold_text(name: str, thresholds: Mapping[str, float]) -> str:
-    fitted_for = "" if name in DEFAULT_THRESHOLDS else f" for precision {float(name):g}"
+    fitted_for = "" if name in DEFAULT_THRESHOLDS else f" for {Wanted.from_name(name).told}"
     return f"{thresholds[name]:.{DECIMALS}f}{fitted_for}"
 
 

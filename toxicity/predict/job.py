@@ -15,7 +15,7 @@ from typing import Any
 from toxicity.core import distributed
 from toxicity.core.console import h_mm_ss, quoted, set_up_console
 from toxicity.core.errors import EXIT_FAILED, RequestError
-from toxicity.core.wanted import wanted_threshold
+from toxicity.core.wanted import Wanted, wanted_threshold
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.calibration_maps import RAW, TEMPERATURE
 from toxicity.hardware.process import prepare_process
@@ -172,12 +172,10 @@ def _thresholds(scorer: Scorer, arguments: argparse.Namespace) -> tuple[float, d
     lacking = [name for name, fitted in scorer.calibrations.items() if target not in (None, *fitted.thresholds)]
     if lacking:
         told = ", ".join(f"{quoted(name)} at {found[name]:g}" for name in lacking)
-        logger.info(f"Without a threshold for {_told(target)}, these are labelled at their own: {told}.")
+        logger.info(
+            f"Without a threshold for {Wanted.from_name(target).told}, these are labelled at their own: {told}."
+        )
     return found.pop(main), found
-
-
-def _told(target: str) -> str:
-    return target if "=" in target else f"a precision of {target}"
 
 
 def _require_same_scores(jobs: Sequence[Mapping[str, Any]]) -> None:

@@ -29,9 +29,8 @@ THRESHOLD = {"marker": "o", "color": "C1", "markersize": 8, "linestyle": "none"}
 
 
 class Judged(NamedTuple):
-    """The rows for which somebody said whether they have a label: their numbers, int64, labels, bool, and logits."""
+    """The rows for which somebody said whether they have a label: labels, bool, and logits."""
 
-    rows: np.ndarray
     positive: np.ndarray
     logits: np.ndarray
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from toxicity.core.markdown import UNDEFINED, Table
 from toxicity.core.schema import IDENTITIES
-from toxicity.core.wanted import PRECISION
+from toxicity.core.wanted import PRECISION, Wanted
 from toxicity.evaluation.calibration import PRECISION_TARGETS, Calibration
 from toxicity.evaluation.calibration_maps import TEMPERATURE
 from toxicity.evaluation.identity_probe import probe_table
@@ -61,7 +61,7 @@ def thresholds_by_label(labels: Labels, show: Callable[[str], str]) -> Table:
     for section in labels.values():
         found = {told_target(row): row for row in (section.get("calibration") or {}).get("thresholds", [])}
         of_labels.append(found)
-    wanted = dict.fromkeys((*(f"{PRECISION} of {target:g}" for target in PRECISION_TARGETS), *chain(*of_labels)))
+    wanted = dict.fromkeys((*(Wanted(PRECISION, target).told for target in PRECISION_TARGETS), *chain(*of_labels)))
     rows = [
         (show(name), *(_threshold(found.get(one, {})) for one in wanted))
         for name, found in zip(labels, of_labels, strict=True)

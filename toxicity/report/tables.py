@@ -7,7 +7,8 @@ from typing import Any
 
 from toxicity.core.markdown import UNDEFINED, Table
 from toxicity.core.schema import IDENTITIES
-from toxicity.core.wanted import FLAGGED
+from toxicity.core.wanted import Wanted
+from toxicity.evaluation.calibration import name_of_row
 
 METRICS = {
     "average_precision": "Average precision",
@@ -74,8 +75,7 @@ def candidates_table(calibration: Mapping[str, Any]) -> Table:
 
 def told_target(row: Mapping[str, Any]) -> str:
     """What a threshold of `calibration.calibrate` is for."""
-    kind, value = next((key.removesuffix("_target"), row[key]) for key in row if key.endswith("_target"))
-    return f"{kind} of {value:g}" if kind != FLAGGED else f"at most {100 * value:g} % flagged"
+    return Wanted.from_name(name_of_row(row)).told
 
 
 def number(value: float | None, decimals: int = 5) -> str:

@@ -97,8 +97,8 @@ def _predictions(validation: Dataset, names: Sequence[str], targets: np.ndarray,
 
 
 def _judged(targets: np.ndarray, logits: np.ndarray) -> Judged:
-    rows = np.flatnonzero(~np.isnan(targets))
-    return Judged(rows, hard_labels(targets[rows]) > 0, logits[rows])
+    rows = ~np.isnan(targets)
+    return Judged(hard_labels(targets[rows]) > 0, logits[rows])
 
 
 def _drawings(
@@ -109,7 +109,7 @@ def _drawings(
 ) -> dict[str, Callable[[], Figure]]:
     """The pictures that the measurements allow: file name to the function that draws it."""
     metrics, calibration, probe = benchmark["metrics"], benchmark.get("calibration"), benchmark.get("probe")
-    _, toxic, logits = next(iter(judged.values()))
+    toxic, logits = next(iter(judged.values()))
     drawings = {"timing.png": partial(plots.draw_timing, benchmark)}
     if plots.losses_logged(log_history):
         drawings["training.png"] = partial(plots.draw_training, log_history)

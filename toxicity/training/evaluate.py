@@ -60,7 +60,7 @@ def evaluate(
     with trainer.clock.phase("probe"):
         found = probe_labels(
             lambda texts: _probabilities(trainer.score_texts(texts), calibrations.values()),
-            {name: calibration.precision_thresholds for name, calibration in calibrations.items()},
+            {name: calibration.thresholds for name, calibration in calibrations.items()},
         )
     return Evaluation(logits, metrics, calibrations, found)
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from toxicity.core.wanted import Wanted
-from toxicity.evaluation.thresholds import choose_threshold, precision_and_recall
+from toxicity.evaluation.thresholds import choose_threshold, least_flagged, precision_and_recall
 
 
 def choose(logits, toxic, name, shift=0.0):
@@ -65,6 +65,14 @@ def test_a_first_comment_that_is_wrong_is_not_the_end():
     flagged = flagged_by(logits, toxic, "0.9")
     assert flagged.sum() > 280
     assert binomtest(int(toxic[flagged].sum()), int(flagged.sum()), 0.9, "greater").pvalue <= 0.1
+
+
+@pytest.mark.parametrize(("target", "least"), [(0.5, 5), (0.8, 13), (0.9, 27), (0.95, 55)])
+def test_the_fewest_that_will_do(target, least):
+    assert least_flagged(target) == least
+    for toxic in (least - 1, least):
+        rows = np.arange(200.0)
+        assert (choose(rows, rows >= 200 - toxic, str(target)).threshold is not None) == (toxic == least)
 
 
 @pytest.mark.parametrize("target", [0.3, 0.5, 0.7])

@@ -8,6 +8,7 @@ from markup import HOSTILE, MARKDOWN
 
 from toxicity.bench.runs import published_rows
 from toxicity.core.console import printable
+from toxicity.evaluation.calibration import HOW_MANY_WOULD_DO
 from toxicity.report.figures import FIGURES
 from toxicity.report.page import SHOWN_COMMENT_CHARACTERS, Comment, report_html, report_markdown
 
@@ -224,7 +225,8 @@ def test_what_is_not_known_is_left_out_of_the_html(known):
     elements = Elements(report_html(row(undefined, **known), {}, EMPTY))
     words = [text for _, text in elements.texts]
     assert "undefined" in words
-    assert "No thresholds were chosen, and the scores were not calibrated; the log of the run says why." in words
+    told = "No thresholds were chosen, and the scores were not calibrated; the log of the run says why."
+    assert f"{told} {HOW_MANY_WOULD_DO}" in words
     assert [text for text in words if "None" in text] == ["None."] * 2
     assert not [tag for tag in elements.tags if tag[0] == "img"]
 

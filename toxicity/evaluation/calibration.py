@@ -20,7 +20,7 @@ from toxicity.core.wanted import PRECISION, Wanted
 from toxicity.evaluation.calibration_maps import METHODS, RAW, TEMPERATURE, apply_map, choose_map, invert_map
 from toxicity.evaluation.calibration_metrics import CALIBRATION_METRICS
 from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, why_undefined, why_unusable
-from toxicity.evaluation.thresholds import CONFIDENCE, choose_threshold, precision_and_recall
+from toxicity.evaluation.thresholds import CONFIDENCE, choose_threshold, least_flagged, precision_and_recall
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,11 @@ PRECISION_TARGETS = (0.5, 0.8, 0.9, 0.95)
 # The target whose threshold is used where a single label, toxic or civil, is wanted.
 LABEL_PRECISION_TARGET = 0.9
 DEFAULT_THRESHOLD = 0.5
+# For who has too few.
+HOW_MANY_WOULD_DO = (
+    f"That takes {MINIMUM_CLASS_ROWS} comments of each class, all with finite scores, and a threshold for a precision "
+    f"of {LABEL_PRECISION_TARGET:g} at least {least_flagged(LABEL_PRECISION_TARGET)} toxic ones."
+)
 # What is promised of a threshold, as a config says it; the report says more.
 GUARANTEE = (
     f"With {100 * CONFIDENCE:g} % confidence for each threshold, on comments like those of the validation: at least "
@@ -189,7 +194,7 @@ def calibrate(
     logits, toxic = np.asarray(logits, dtype=np.float64), hard_labels(targets) > 0
     of_label = "" if label is None else f" for the label {quoted(label)}"
     if reason := why_unusable(logits) or why_undefined(toxic, ~toxic, MINIMUM_CLASS_ROWS):
-        logger.warning(f"Neither scores are calibrated nor thresholds chosen{of_label}: {reason}.")
+        logger.warning(f"Neither scores are calibrated nor thresholds chosen{of_label}: {reason}. {HOW_MANY_WOULD_DO}")
         return Calibration()
 
     choice = choose_map(logits, toxic, seed)

@@ -96,8 +96,7 @@ def _certified(counts: np.ndarray, hits: np.ndarray, target: float) -> int | Non
     not on labels. Given the scores, labels are independent, and a binomial test holds for unequal probabilities, too,
     from a mean of 1 on (Hoeffding 1956).
     """
-    # With fewer, the first test would fail with nothing but toxic comments.
-    first = ceil(max(log(ERROR * FIRST_PART) / log(target), 1 / target))
+    first = least_flagged(target)
     if counts[-1] < first:
         return None
     numbers = first * STEP ** np.arange(ceil(log(counts[-1] / first, STEP)))
@@ -114,6 +113,11 @@ def _certified(counts: np.ndarray, hits: np.ndarray, target: float) -> int | Non
         else:
             error = 0.0
     return largest
+
+
+def least_flagged(target: float) -> int:
+    """The fewest flagged rows that are tested for a precision: with nothing but toxic ones among them, they pass."""
+    return ceil(max(log(ERROR * FIRST_PART) / log(target), 1 / target))
 
 
 def _for_recall(counts: np.ndarray, hits: np.ndarray, target: float, shift: float) -> int | str:

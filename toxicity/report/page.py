@@ -16,7 +16,7 @@ from markupsafe import Markup
 from toxicity.bench.runs import REFERENCE, benchmark_table, differing_keys, mean_auc, over_labels, published_rows
 from toxicity.core.console import QUOTED_CHARACTERS, SHOWN_CHARACTERS, h_mm_ss, printable
 from toxicity.core.markdown import UNDEFINED, code_cell, code_span, collapse_blank_lines, markdown_table
-from toxicity.evaluation.calibration import LABEL_PRECISION_TARGET
+from toxicity.evaluation.calibration import HOW_MANY_WOULD_DO, LABEL_PRECISION_TARGET
 from toxicity.evaluation.identity_probe import explain_probe, probe_table, summarise_probe
 from toxicity.report import label_tables, tables
 from toxicity.report.figures import FIGURES
@@ -117,6 +117,7 @@ def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
         same_protocol=any(not differing_keys(benchmark, row) for row in published),
         tables=tables,
         label_tables=label_tables,
+        HOW_MANY_WOULD_DO=HOW_MANY_WOULD_DO,
         LABEL_PRECISION_TARGET=LABEL_PRECISION_TARGET,
         benchmark_table=benchmark_table,
         mean_auc=mean_auc,

@@ -163,11 +163,16 @@ def _thresholds(scorer: Scorer, arguments: argparse.Namespace) -> tuple[float, d
             f"{flag} {target}: the model's config.json has thresholds for "
             f"{', '.join(scorer.thresholds) or 'no precision'}. Leave it out to label at {scorer.threshold:g}."
         )
-    if scorer.calibration.prior is not None and arguments.prior:
-        logger.info(
-            f"Scores and thresholds are for {scorer.calibration.prior:.2%} toxic comments; the thresholds label the "
-            f"same comments as before. Their precision, which was chosen for another share, differs there."
-        )
+    if arguments.prior:
+        told = f"Scores and thresholds are for {scorer.calibration.prior:.2%} toxic comments; "
+        if target is None and scorer.calibration.precision_target is None:
+            told += f"labels are given from {scorer.threshold:g} on, as before, though it labels other comments now."
+        else:
+            told += (
+                "the thresholds label the same comments as before. Their precision, which was chosen for another "
+                "share, differs there."
+            )
+        logger.info(told)
     found = {name: fitted.thresholds.get(target, fitted.threshold) for name, fitted in scorer.calibrations.items()}
     lacking = [name for name, fitted in scorer.calibrations.items() if target not in (None, *fitted.thresholds)]
     if lacking:

@@ -23,6 +23,7 @@ def main() -> None:
     from toxicity.core.arguments import parse_arguments
     from toxicity.core.console import set_up_console
     from toxicity.core.distributed import require_all_processes
+    from toxicity.core.wanted import priors_of
     from toxicity.hardware.memory import full_card_explained
     from toxicity.hardware.preflight import check_machine
     from toxicity.hardware.process import prepare_process
@@ -49,6 +50,7 @@ def main() -> None:
     splits = load_splits(data_args, args.seed)
     objective = objective_of(splits.train, arguments.objective, splits.absent, splits.labels, splits.counterfactuals)
     judged_by = validation_labels(splits.validation, splits.labels)
+    priors = priors_of(arguments.calibration.prior, len(splits.labels))
     require_measurable(args.metric_for_best_model, splits.labels, judged_by)
     config, tokenizer = load_tokenizer(arguments.model, data_args.max_seq_length, args.mixed_precision, splits.labels)
     with clock.phase("tokenizer"), args.main_process_first(desc="tokenizing"):
@@ -106,7 +108,7 @@ def main() -> None:
     trainer.save_model()
     # A label that nobody named is called what it is about.
     names = splits.labels if data_args.label_column_names else (WORD_FOR[TARGET],)
-    evaluation = evaluate(trainer, splits, names, data_args)
+    evaluation = evaluate(trainer, splits, names, data_args, arguments.calibration.wanted, priors)
     protocol = describe_protocol(arguments, splits, trainer)
     benchmark = build_benchmark(machine, protocol, splits, trainer, encoder, evaluation)
     if is_main_process:

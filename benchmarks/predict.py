@@ -144,7 +144,7 @@ def prepare(folder: Path, model: str, rows: int) -> tuple[ScoringTask, np.ndarra
     pyarrow.csv.write_csv(pa.table({ID: pa.array(range(rows)), TEXT: pa.array(texts)}), folder / "comments.csv")
     scorer = Scorer(model, device="cpu", runtime="torch")
     tokens = [np.array(ids) for ids in scorer.tokenize(texts)["input_ids"].to_pylist()]
-    task = ScoringTask(str(folder), str(Path(model).resolve()), scorer.temperature, cores())
+    task = ScoringTask(str(folder), str(Path(model).resolve()), scorer.calibration.to_config(), cores())
     task.save_tokens(tokens, labels)
     task.save()
     return task, labels, {"all": sum(map(len, tokens)), "short": SHORT_TOKENS * len(cut_short(tokens))}

@@ -49,7 +49,7 @@ def bare_loop(name: str, task: ScoringTask, share: int = 1) -> dict[str, Any]:
     result = {"settings": loop.settings, "rows": len(rows)}
     result["loop"], logits = timed(lambda: loop(rows))
     scores = np.full(len(tokens), np.nan)
-    scores[chosen] = probability(logits, task.temperature)
+    scores[chosen] = probability(logits, task.calibration)
     np.save(task.path(f"{name}.npy"), scores)
     if share == 1:
         short = cut_short(tokens)
@@ -171,7 +171,7 @@ def from_texts(name: str, task: ScoringTask, classify: Callable[..., np.ndarray]
 
     result["file"], frame = timed(run)
     scores = np.full(len(texts), np.nan)
-    scores[frame.index] = probability(logit(frame["score"].to_numpy()), task.temperature)
+    scores[frame.index] = probability(logit(frame["score"].to_numpy()), task.calibration)
     np.save(task.path(f"{name}.npy"), scores)
     return result
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from toxicity.evaluation.calibration import Calibration
+
 SHORT_TOKENS = 6
 # Contenders that take more than twice the time of the others score every fourth comment, longest first.
 SLOW_SHARE = 4
@@ -30,13 +32,13 @@ class ScoringTask:
     Attributes:
         folder: holds `comments.csv` with the columns `id` and `text`, `tokens.npz`, and the converted models.
         model: folder of the trained model.
-        temperature: number that logits are divided by before the sigmoid.
+        calibration: what makes probabilities of logits, as `Calibration.to_config` saves it.
         cores: number of cores to compute on.
     """
 
     folder: str
     model: str
-    temperature: float
+    calibration: dict[str, Any]
     cores: int
 
     def path(self, name: str) -> Path:
@@ -133,13 +135,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def probability(logits: np.ndarray, temperature: float) -> np.ndarray:
+def probability(logits: np.ndarray, calibration: Mapping[str, Any]) -> np.ndarray:
     """Calibrated probabilities, float64."""
-    return 1 / (1 + np.exp(-np.asarray(logits, np.float64) / temperature))
+    return Calibration.from_config(calibration).probability(logits)
 
 
 def logit(probabilities: np.ndarray) -> np.ndarray:
-    """Logits of probabilities that no temperature was applied to."""
+    """Logits of probabilities that were not calibrated."""
     kept = np.clip(np.asarray(probabilities, np.float64), 1e-7, 1 - 1e-7)
     return np.log(kept / (1 - kept))
 

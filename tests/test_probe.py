@@ -106,6 +106,20 @@ def test_the_command_with_a_real_model_of_several_labels(tmp_path, tiny_config, 
     assert found["identities"] == found["labels"]["threat"]["identities"]
 
 
+def test_a_run_with_thresholds_for_a_recall_and_for_a_share_flagged_is_probed_at_them(
+    tmp_path, tiny_config, tokenizer, capsys
+):
+    thresholds = {"0.9": 0.9, "recall=0.95": 0.2, "flagged=0.02": 0.95}
+    folder = save_label_model(tmp_path, tiny_config, tokenizer, ("toxic",), thresholds=thresholds)
+    main(["--model", str(folder), "--runtime", "torch"])
+    printed = capsys.readouterr().out
+    found = json.loads(printed.splitlines()[-1])
+    assert found["thresholds"] == thresholds
+    assert "At the threshold of 0.900 for precision 0.9" in printed
+    for told in ("0.200 for recall 0.95", "0.950 for at most 2 % flagged", "Flagged (recall 0.95)"):
+        assert told in printed
+
+
 @pytest.mark.usefixtures("torch_build")
 def test_the_command_with_a_real_model(model_dir, capsys):
     main(["--model", str(model_dir), "--toxic_label", "0"])

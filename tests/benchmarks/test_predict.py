@@ -143,7 +143,7 @@ def test_the_fastest_settings_are_found_once(tmp_path, monkeypatch):
         calls.append((places, workers))
         clock.now += places + {1: 5, 2: 3}[workers]
 
-    task = ScoringTask(str(tmp_path), "model", 1.0, 2)
+    task = ScoringTask(str(tmp_path), "model", {}, 2)
     choices = {"places": (30, 10, 20), "workers": (1, 2)}
     assert best_settings(task, "one", choices, run) == {"places": 10, "workers": 2}
     assert calls == [(30, 1)] * 2 + [(10, 1)] * 2 + [(20, 1)] * 2 + [(10, 2)] * 2

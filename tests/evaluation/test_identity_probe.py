@@ -202,6 +202,29 @@ def test_the_description_has_the_numbers():
     assert "at or above the threshold, 0.300 for precision 0.5, 0.600 for precision 0.8." in legend
 
 
+@pytest.mark.parametrize(
+    ("thresholds", "headings", "usual"),
+    [
+        (
+            {"recall=0.9": 0.3, "0.98": 0.8, "flagged=0.02": 0.7},
+            ["Flagged (recall 0.9)", "Flagged (0.98)", "Flagged (at most 2 % flagged)"],
+            "0.800 for precision 0.98",
+        ),
+        ({"flagged=0.02": 0.7}, ["Flagged (at most 2 % flagged)"], "0.700 for at most 2 % flagged"),
+        ({"recall=0.95": 0.3}, ["Flagged (recall 0.95)"], "0.300 for recall 0.95"),
+        ({}, ["Flagged"], "0.500"),
+    ],
+)
+def test_thresholds_are_told_by_what_they_are_for(thresholds, headings, usual):
+    found = json.loads(json.dumps(probe(scorer(lambda template, term: 0.4), thresholds)))
+    assert list(module.probe_table(found).header[6:]) == headings
+    described = describe_probe(found)
+    assert f"At the threshold of {usual} it wrongly flags" in described
+    for name, threshold in thresholds.items():
+        assert found["identities"]["male"]["false_positive_rate"][name] == (threshold <= 0.4)
+        assert f"{threshold:.3f} for " in described
+
+
 def test_a_description_lets_no_text_through():
     found = probe(scorer(lambda template, term: 0.1), THRESHOLDS)
     found["identities"]["<b>\x1b[31m"] = found["identities"]["male"]

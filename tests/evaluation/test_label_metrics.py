@@ -6,6 +6,7 @@ import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from toxicity.core.schema import IDENTITIES, SUBTYPES
+from toxicity.core.wanted import Wanted
 from toxicity.evaluation.bias import CELLS, power_mean
 from toxicity.evaluation.calibration import Calibration, calibrate
 from toxicity.evaluation.label_metrics import judge_labels, label_aucs
@@ -130,7 +131,7 @@ def test_one_label_has_the_numbers_that_it_always_had(with_identities):
     fitted = calibrate(logits[:, 0], targets[:, 0], seed=5)
     (calibration,) = calibrations.values()
     assert calibration.measured == fitted.measured
-    assert np.array_equal(calibration.held_out, fitted.held_out)
+    assert np.array_equal(calibration.cross_fitted, fitted.cross_fitted)
     counts = {"rows": 1001, "positives": int((targets >= 0.5).sum())}
     assert found == {"toxicity": counts | metrics | {"calibration": fitted.measured}}
 
@@ -161,16 +162,15 @@ def test_a_label_is_judged_on_the_rows_that_have_it_or_not():
             seed=2,
         )
         assert metrics["labels"][name] == alone["labels"][name]
-        # Their numbers among all rows.
-        assert np.array_equal(calibrations[name].held_out, known[fitted[name].held_out])
-        assert not np.isnan(targets[calibrations[name].held_out, column]).any()
+        assert np.array_equal(calibrations[name].cross_fitted, fitted[name].cross_fitted)
+        assert len(fitted[name].cross_fitted) == len(known)
 
 
 @pytest.mark.parametrize(
     ("target", "reason", "calibrated"),
     [
-        (0.0, "all 100 rows are civil", "in the fitted half 0 toxic rows, fewer than 10"),
-        (1.0, "all 100 rows are toxic", "in the fitted half 0 civil rows, fewer than 10"),
+        (0.0, "all 100 rows are civil", "0 toxic rows, fewer than 10"),
+        (1.0, "all 100 rows are toxic", "0 civil rows, fewer than 10"),
         (np.nan, "there are no rows", "there are no rows"),
     ],
 )
@@ -180,6 +180,8 @@ def test_a_label_that_cannot_be_judged_says_why_and_the_others_can(target, reaso
     logits, targets = rng.normal(size=(100, 2)), np.empty((100, 2))
     targets[:, 1 - main] = np.arange(100) % 2
     targets[:, main] = target
+    # So well told apart that there is nothing to say of the other label.
+    logits[:, 1 - main] += 10 * targets[:, 1 - main]
     metrics, calibrations = judge(logits, targets, ("insult", "threat"))
     name, other = ("threat", "insult") if main else ("insult", "threat")
     found = metrics["labels"][name]
@@ -195,10 +197,21 @@ def test_a_label_that_cannot_be_judged_says_why_and_the_others_can(target, reaso
     assert calibrations[other].measured is not None
 
 
-def test_scores_that_stay_as_they_are_are_those_of_a_label(caplog):
+def test_a_label_without_a_threshold_for_labels_says_so(caplog):
     logits = np.linspace(-2.0, 2.0, 200)
-    judge(np.stack([logits, logits], axis=1), np.stack([np.arange(200) % 2, logits > 0], axis=1), ("a", "b"))
-    assert "Scores stay as they are for the label `b`: no temperature" in caplog.text
+    targets = np.stack([np.arange(200) % 2, logits > 0], axis=1)
+    _, found = judge(np.stack([logits, logits], axis=1), targets, ("a", "b"))
+    assert "Labels are given from a score of 0.5 on for the label `a`" in caplog.text
+    assert "for the label `b`" not in caplog.text
+    assert [calibration.precision_target for calibration in found.values()] == [None, 0.9]
+
+
+def test_each_label_has_its_prior_and_all_have_the_thresholds_that_are_wanted():
+    logits, targets, _ = shaped_2018(4000, np.random.default_rng(0))
+    wanted, priors = [Wanted("recall", 0.5)], [None, 0.02, *[None] * (len(LABELS_2018) - 2)]
+    _, found = judge_labels(np.float32(logits), targets, LABELS_2018, {}, 0, wanted, priors)
+    assert [calibration.prior for calibration in found.values()] == priors
+    assert all("recall=0.5" in calibration.thresholds for calibration in found.values())
 
 
 @pytest.mark.parametrize("rows", [0, 40])

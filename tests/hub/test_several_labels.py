@@ -70,7 +70,7 @@ def test_the_card_says_which_labels_there_are_and_how_good_each_is(made, tmp_pat
         f"{metrics['auc']:.5f} (main label) | {metrics['mean_auc']:.5f} over 2 of 3 labels |",
         f"| `insult`   | 1,800 | {metrics['labels']['insult']['positives']}      |",
         "Of `threat`, `auc, auc_interval, average_precision` is undefined: all 1,800 rows are civil",
-        "A label without a temperature was not calibrated",
+        "A label whose calibration is undefined has neither",
         "The power means of each label",
     ):
         assert shown in text

@@ -77,7 +77,7 @@ def test_each_label_has_its_own_threshold_for_a_precision(score, tmp_path, tiny_
     write_texts(tmp_path / "in.csv")
     call = ("--input", tmp_path / "in.csv", "--precision_target")
     assert score(*call, "0.8", model=tmp_path / "m") == 0
-    told = "Without a threshold for a precision of 0.8, these are labelled at their own: `insult` at 0.5."
+    told = "Without a threshold for precision 0.8, these are labelled at their own: `insult` at 0.5."
     assert capsys.readouterr().err.count(told) == 1
     job = json.loads((tmp_path / "out" / "manifest.json").read_text())["job"]
     expected = {"label": 0.4 - 0.1, "threat_label": 0.45 - 0.1, "insult_label": 0.5}

@@ -3,6 +3,7 @@ import pytest
 from example_run import labelled_run
 
 from toxicity.core.console import printable
+from toxicity.evaluation.calibration import Calibration
 from toxicity.report import label_plots
 from toxicity.report.label_plots import Judged
 
@@ -26,7 +27,7 @@ def judged(names, shares=None):
     for place, (name, column) in enumerate(zip(names, validation.column_names[2:], strict=True)):
         values = validation[column][:]
         rows = np.array([row for row, value in enumerate(values) if value is not None])
-        found[name] = Judged(rows, np.array(values, np.float64)[rows] >= 0.5, evaluation.logits[rows, place])
+        found[name] = Judged(np.array(values, np.float64)[rows] >= 0.5, evaluation.logits[rows, place])
     return found, row["metrics"]["labels"]
 
 
@@ -73,7 +74,6 @@ def test_the_threshold_is_marked_on_the_curve(drawn):
     for axes, (name, of_label) in zip(figure.axes, rows.items(), strict=True):
         (mark,) = [line for line in axes.lines if line.get_marker() == "o"]
         threshold = labels[name]["calibration"]["threshold"] if labels[name]["calibration"] else 0.5
-        temperature = labels[name]["calibration"]["temperature"] if labels[name]["calibration"] else 1.0
-        found = 1 / (1 + np.exp(-of_label.logits / temperature)) >= threshold
+        found = Calibration.from_benchmark(labels[name]["calibration"]).probability(of_label.logits) >= threshold
         precision, recall = of_label.positive[found].mean(), found[of_label.positive].mean()
         assert [*mark.get_xdata(), *mark.get_ydata()] == pytest.approx([recall, precision])

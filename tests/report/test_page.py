@@ -8,6 +8,7 @@ from markup import HOSTILE, MARKDOWN
 
 from toxicity.bench.runs import published_rows
 from toxicity.core.console import printable
+from toxicity.evaluation.calibration import HOW_MANY_WOULD_DO
 from toxicity.report.figures import FIGURES
 from toxicity.report.page import SHOWN_COMMENT_CHARACTERS, Comment, report_html, report_markdown
 
@@ -84,15 +85,27 @@ def test_why_bias_was_not_measured():
 
 def test_thresholds():
     page = report_markdown(row(calibration=CALIBRATION), {}, EMPTY)
-    assert table(page, "Wanted precision") == [
-        ["0.8", "0.6000", "0.6500", "79.0 %", "50.0 %", "5.0 %"],
-        ["0.95", "undefined", "undefined", "undefined", "undefined", "undefined"],
+    assert table(page, "Wanted") == [
+        ["precision 0.8", "0.6000", "0.6500", "79.0 %", "50.0 %", "5.0 %"],
+        ["precision 0.95", "undefined", "undefined", "undefined", "undefined", "undefined"],
     ]
-    assert "- 0.95: no threshold has this precision." in page
+    assert "- Precision 0.95: no threshold has this precision." in page
     assert "labelled toxic from 0.6000 on, the one for a precision of 0.8." in page
-    assert ["Log loss", "0.20000", "0.10000"] in table(page.split("The temperature is 1.3100")[1], "Metric")
+    assert ["Log loss", "0.20000", "0.10000"] in table(page.split("with a temperature of 1.3100")[1], "Metric")
+    assert ["temperature", "0.10000", "+0.10000", "0.02000"] in table(page, "Method")
+    assert "With 90 % confidence, each threshold keeps what is wanted of it" in page
+    assert "on all 201 validation comments" in page
     unreached = CALIBRATION | {"precision_target": None, "threshold": 0.5}
-    assert "labelled toxic from 0.5000 on." in report_markdown(row(calibration=unreached), {}, EMPTY)
+    told = "labelled toxic from 0.5000 on, as none is certified for a precision of 0.9."
+    assert told in report_markdown(row(calibration=unreached), {}, EMPTY)
+
+
+def test_scores_that_stay_as_they_are_and_those_for_another_share_of_toxic_comments():
+    page = report_markdown(row(calibration=CALIBRATION | {"method": "raw", "temperature": 1.0}), {}, EMPTY)
+    assert "The scores stay as they are: no method beats them" in page
+    assert "20.0 %, precision is lower, unless `--prior` says how many" in page
+    page = report_markdown(row(calibration=CALIBRATION | {"prior": 0.02}), {}, EMPTY)
+    assert "Scores and thresholds are for 2.0 % toxic comments" in page
 
 
 @pytest.mark.parametrize("known", [{}, {"calibration": None, "probe": None}], ids=["keys that are not there", "None"])
@@ -101,7 +114,7 @@ def test_what_is_not_known_is_left_out(known):
     page = report_markdown(row({**undefined, "undefined": {"auc": "all 20 rows are civil"}}, **known), {}, EMPTY)
     assert ["ROC AUC", "undefined"] in table(page, "Metric")
     assert "- `auc`: all 20 rows are civil" in page
-    assert "Neither thresholds nor a temperature" in page
+    assert "No thresholds were chosen" in page
     assert "None." in page.split("### Most toxic")[1]
     assert "None" not in page.split("## Comments")[0]
 
@@ -177,7 +190,7 @@ def test_the_html_says_what_the_markdown_says():
     html, markdown = report_html(FULL, pictures, EMPTY), report_markdown(FULL, pictures, EMPTY)
     elements = Elements(html)
     words = " ".join(text for _, text in elements.texts)
-    for name in ("Machine", "Metric", "Wanted precision", "Identity", "Label"):
+    for name in ("Machine", "Metric", "Wanted", "Identity", "Label"):
         for cells in table(markdown, name):
             for cell in filter(None, cells):
                 assert cell.strip("`") in elements.rows()
@@ -212,7 +225,8 @@ def test_what_is_not_known_is_left_out_of_the_html(known):
     elements = Elements(report_html(row(undefined, **known), {}, EMPTY))
     words = [text for _, text in elements.texts]
     assert "undefined" in words
-    assert "Neither thresholds nor a temperature were fitted; the log of the run says why." in words
+    told = "No thresholds were chosen, and the scores were not calibrated; the log of the run says why."
+    assert f"{told} {HOW_MANY_WOULD_DO}" in words
     assert [text for text in words if "None" in text] == ["None."] * 2
     assert not [tag for tag in elements.tags if tag[0] == "img"]
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from example_run import BIAS, CALIBRATION, LOG_HISTORY, NOTHING_DEFINED, PROBE
 
-from toxicity.evaluation.calibration import Calibration
 from toxicity.report import identity_plots, plots
 
 METRICS = {"auc": 0.96, "auc_interval": [0.95, 0.97], "average_precision": 0.8}
@@ -30,21 +29,23 @@ def test_precision_and_recall(drawn, rows, calibration):
     assert "Precision and recall, average precision 0.80000" in texts
     # 0.95 is out of reach.
     thresholds = [text for text in texts if text.startswith("threshold")]
-    assert thresholds == (["threshold 0.600, for a precision of 0.8"] if calibration else [])
+    assert thresholds == (["threshold 0.600, for precision 0.8"] if calibration else [])
 
 
 @SIZES
-@pytest.mark.parametrize("calibration", [Calibration(), Calibration(1.31, measured={})], ids=["as it is", "fitted"])
-def test_reliability(drawn, rows, calibration):
-    texts = drawn(plots.draw_reliability, *scored(rows), calibration)
+@pytest.mark.parametrize("method", ["raw", "isotonic"])
+def test_reliability(drawn, rows, method):
+    toxic, logits = scored(rows)
+    texts = drawn(plots.draw_reliability, toxic, logits, logits / 1.31, method)
     errors = [text for text in texts if "expected calibration error" in text]
-    assert len(errors) == (1 if calibration.measured is None else 2)
-    assert any("temperature 1.310" in text for text in texts) == (calibration.measured is not None)
+    assert len(errors) == (1 if method == "raw" else 2)
+    assert any("after (isotonic)" in text for text in texts) == (method == "isotonic")
 
 
 @pytest.mark.parametrize("toxic", [True, False])
 def test_reliability_of_one_class_and_of_scores_that_are_0_and_1(drawn, toxic):
-    drawn(plots.draw_reliability, np.full(3, toxic), np.array([-1000.0, 0.0, 1000.0]), Calibration(1.31, measured={}))
+    logits = np.array([-1000.0, 0.0, 1000.0])
+    drawn(plots.draw_reliability, np.full(3, toxic), logits, logits / 1.31, "temperature")
 
 
 def test_bias(drawn):
@@ -102,7 +103,7 @@ def test_timing(drawn):
 def test_probe(drawn):
     texts = drawn(identity_plots.draw_probe, PROBE)
     assert {"psychiatric or mental illness", "unmarked people", "hostile ones"} <= texts
-    assert "threshold 0.600, for a precision of 0.8" in texts
+    assert "threshold 0.600, for precision 0.8" in texts
 
 
 def test_probe_with_the_default_threshold_alone(drawn):

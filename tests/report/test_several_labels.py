@@ -87,7 +87,7 @@ def test_one_table_holds_all_labels(made, page):
         f"{toxicity['auc']:.5f}",
         f"{low:.4f} to {high:.4f}",
         *(f"{toxicity[key]:.4f}" for key in ("average_precision", "log_loss", "expected_calibration_error")),
-        f"{fitted['temperature']:.3f}",
+        fitted["method"] + (f" {fitted['temperature']:.3f}" if fitted["method"] == "temperature" else ""),
         f"{at['threshold']:.4f}",
         *(f"{100 * at[key]:.1f} %" for key in ("precision", "recall")),
     ]

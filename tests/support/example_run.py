@@ -40,10 +40,18 @@ NOTHING_DEFINED = {
 }
 UNREACHED = dict.fromkeys(["threshold", "pipeline_threshold", "precision", "recall", "flagged"])
 CALIBRATION = {
-    "fitted_rows": 100,
-    "held_out_rows": 101,
+    "rows": 201,
+    "base_rate": 0.2,
+    "prior": None,
+    "confidence": 0.9,
+    "method": "temperature",
+    "parameters": [1.31],
     "temperature": 1.31,
-    "held_out": {"log_loss": {"before": 0.2, "after": 0.1}},
+    "candidates": {
+        "temperature": {"log_loss": 0.1, "gain": 0.1, "standard_error": 0.02},
+        "beta": {"reason": "no map rises"},
+    },
+    "cross_validated": {"log_loss": {"before": 0.2, "after": 0.1}},
     "thresholds": [
         {
             "precision_target": 0.8,

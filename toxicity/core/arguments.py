@@ -15,6 +15,7 @@ from transformers import HfArgumentParser
 from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import HubStrategy
 
+from toxicity.core.calibration_arguments import CalibrationArguments
 from toxicity.core.errors import RequestError
 from toxicity.core.evaluation_arguments import EvaluationArguments
 from toxicity.core.files import bundled
@@ -203,6 +204,7 @@ class Arguments:
     model: ModelArguments
     machine: MachineArguments
     objective: ObjectiveArguments
+    calibration: CalibrationArguments
     training: TrainingArguments
 
     def __post_init__(self) -> None:
@@ -233,7 +235,14 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
         SystemExit: with code 0 after `--help`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    groups = [DataArguments, ModelArguments, MachineArguments, ObjectiveArguments, TrainingArguments]
+    groups = [
+        DataArguments,
+        ModelArguments,
+        MachineArguments,
+        ObjectiveArguments,
+        CalibrationArguments,
+        TrainingArguments,
+    ]
     parser = _Parser(groups, prog="run_toxicity.py", allow_abbrev=False)
     parser.usage = "run_toxicity.py [RECIPE.yaml] [--flag value ...]"
     known = sorted(option[2:] for option in parser._option_string_actions if re.match(r"--(?!help)[a-z0-9_]+$", option))

@@ -1,4 +1,4 @@
-"""Fit a temperature and thresholds on one half of the validation rows, and measure them on the other half.
+"""How the logits of a label become probabilities, and from which probability on a comment has the label.
 
 Logits are float `(rows,)`, and finite where something is fitted to them or measured; labels `toxic` are bool `(rows,)`.
 """
@@ -7,49 +7,68 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from toxicity.core.console import quoted
+from toxicity.core.errors import RequestError
 from toxicity.core.schema import hard_labels
-from toxicity.evaluation.calibration_metrics import CALIBRATION_METRICS, margins
-from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, count_by_score, why_undefined, why_unusable
+from toxicity.core.wanted import PRECISION, Wanted
+from toxicity.evaluation.calibration_maps import METHODS, RAW, TEMPERATURE, apply_map, choose_map, invert_map
+from toxicity.evaluation.calibration_metrics import CALIBRATION_METRICS
+from toxicity.evaluation.roc import MINIMUM_CLASS_ROWS, why_undefined, why_unusable
+from toxicity.evaluation.thresholds import CONFIDENCE, choose_threshold, least_flagged, precision_and_recall
 
 logger = logging.getLogger(__name__)
-
-# A threshold must flag at least this many fitted rows, so that a single comment changes its precision by at most five
-# points: the few highest scores alone may reach any precision by chance.
-MINIMUM_FLAGGED_ROWS = 20
 
 PRECISION_TARGETS = (0.5, 0.8, 0.9, 0.95)
 # The target whose threshold is used where a single label, toxic or civil, is wanted.
 LABEL_PRECISION_TARGET = 0.9
 DEFAULT_THRESHOLD = 0.5
-
-# The range to search. A best temperature outside of it is meaningless: the scores rank no better than chance, or
-# separate the classes perfectly.
-TEMPERATURES = (0.05, 20.0)
+# For who has too few.
+HOW_MANY_WOULD_DO = (
+    f"That takes {MINIMUM_CLASS_ROWS} comments of each class, all with finite scores, and a threshold for a precision "
+    f"of {LABEL_PRECISION_TARGET:g} at least {least_flagged(LABEL_PRECISION_TARGET)} toxic ones."
+)
+# What is promised of a threshold, as a config says it; the report says more.
+GUARANTEE = (
+    f"With {100 * CONFIDENCE:g} % confidence for each threshold, on comments like those of the validation: at least "
+    "this precision or recall, or at most this share flagged."
+)
 
 
 @dataclass(frozen=True)
 class Calibration:
     """How logits become probabilities, and from which probability on a comment is labelled toxic."""
 
-    temperature: float = 1.0  # what logits are divided by before the sigmoid
+    temperature: float = 1.0  # what logits are divided by, where that is the method; else 1
     threshold: float = DEFAULT_THRESHOLD  # probability from which on a comment is labelled toxic
-    precision_target: float | None = None  # that `threshold` was fitted for; None for the default threshold
-    thresholds: Mapping[str, float] = field(default_factory=dict)  # by precision target (`"0.8"`) that can be reached
+    precision_target: float | None = None  # that `threshold` is certified for; None for the default threshold
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # by `Wanted.name`, such as `0.8`: those there are
+    method: str = TEMPERATURE  # of `calibration_maps`
+    parameters: tuple[float, ...] = ()  # of another method
+    base_rate: float | None = None  # share of toxic rows among those that it was fitted to
+    prior: float | None = None  # share of toxic comments that probabilities are for; None for the `base_rate`
     # Both None if nothing was fitted, and for a model that was loaded:
     measured: dict[str, Any] | None = None  # the section `calibration` of `benchmark.json`, see `calibrate`
-    held_out: np.ndarray | None = None  # validation rows that nothing was fitted on, int64, ascending
+    # Logits of the probability of each row, by a map that was fitted without the row, float64 `(rows,)`.
+    cross_fitted: np.ndarray | None = field(default=None, compare=False)
+
+    @property
+    def shift(self) -> float:
+        """What is added to the log odds for the prior; 0 without one."""
+        return 0.0 if self.prior is None else float(logit(self.prior) - logit(self.base_rate))
 
     def scaled(self, logits: np.ndarray) -> np.ndarray:
-        """Logits of any shape divided by the temperature, float64."""
-        return np.asarray(logits, dtype=np.float64) / self.temperature
+        """The logits of the calibrated probabilities, float64, of logits of any shape."""
+        return apply_map(self.method, self._parameters, logits) + self.shift
+
+    @property
+    def _parameters(self) -> tuple[float, ...]:
+        return (self.temperature,) if self.method == TEMPERATURE else self.parameters
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64, of logits of any shape."""
@@ -59,8 +78,37 @@ class Calibration:
 
     @property
     def pipeline_threshold(self) -> float:
-        """The threshold on the scale of `pipeline("text-classification")`, which does not apply the temperature."""
-        return float(expit(self.temperature * logit(self.threshold)))
+        """The threshold on the scale of `pipeline("text-classification")`, which does not calibrate."""
+        return float(expit(invert_map(self.method, self._parameters, float(logit(self.threshold)) - self.shift)))
+
+    @property
+    def precision_thresholds(self) -> dict[str, float]:
+        """Those of `thresholds` that are for a precision."""
+        return {name: value for name, value in self.thresholds.items() if Wanted.from_name(name).kind == PRECISION}
+
+    def for_prior(self, prior: float) -> Calibration:
+        """The same for comments of which another share is toxic; thresholds label the same comments as before.
+
+        Posterior log odds change by as much as prior log odds (Elkan 2001, "The foundations of cost-sensitive
+        learning", theorem 2; Saerens, Latinne and Decaestecker 2002), if the toxic and the civil comments are like
+        those before. A `threshold` of 0.5 that was not chosen stays 0.5.
+
+        Raises:
+            RequestError: if it is not known what share of the comments was toxic that this was fitted to.
+        """
+        if self.base_rate is None:
+            raise RequestError(
+                "--prior needs the share of toxic comments that the scores were fitted to, and the model's config.json "
+                "does not have it (`base_rate`): leave --prior out, or train the model with this version."
+            )
+        moved = float(logit(prior) - logit(self.base_rate)) - self.shift
+
+        def other(threshold: float) -> float:
+            return float(expit(logit(threshold) + moved))
+
+        thresholds = {name: other(value) for name, value in self.thresholds.items()}
+        threshold = self.threshold if self.precision_target is None else other(self.threshold)
+        return replace(self, prior=prior, threshold=threshold, thresholds=thresholds)
 
     def to_config(self) -> dict[str, Any]:
         """The calibration as it is saved in the section `toxicity` of the model's `config.json`."""
@@ -69,21 +117,21 @@ class Calibration:
             "threshold": self.threshold,
             "precision_target": self.precision_target,
             "thresholds": dict(self.thresholds),
+            "guarantee": GUARANTEE if self.base_rate is not None and self.thresholds else None,
+            "method": self.method,
+            "parameters": list(self.parameters),
+            "base_rate": self.base_rate,
+            "prior": self.prior,
         }
 
     @classmethod
-    def from_benchmark(cls, measured: dict[str, Any] | None, held_out: np.ndarray | None = None) -> Calibration:
-        """The calibration of a run, from the section `calibration` of its `benchmark.json`."""
+    def from_benchmark(cls, measured: dict[str, Any] | None, cross_fitted: np.ndarray | None = None) -> Calibration:
+        """The calibration of a run, from the section `calibration` of its `benchmark.json`, by any version."""
         if measured is None:
             return cls()
-        reached = {
-            str(row["precision_target"]): row["threshold"]
-            for row in measured["thresholds"]
-            if row["threshold"] is not None
-        }
-        return cls(
-            measured["temperature"], measured["threshold"], measured["precision_target"], reached, measured, held_out
-        )
+        reached = {name_of_row(row): row["threshold"] for row in measured["thresholds"] if row["threshold"] is not None}
+        section = {**measured, "thresholds": reached}
+        return replace(cls.from_config(section), measured=measured, cross_fitted=cross_fitted)
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any]) -> Calibration:
@@ -92,176 +140,119 @@ class Calibration:
         Raises:
             AttributeError, TypeError, ValueError: for a section that this package did not write.
         """
-        target = section.get("precision_target")
-        return cls(
+        known = {name: section.get(name) for name in ("precision_target", "base_rate", "prior")}
+        # Earlier versions knew temperatures alone.
+        method = section.get("method", TEMPERATURE)
+        if method not in (RAW, *METHODS):
+            raise ValueError(f"{method} is no method of calibration")
+        calibration = cls(
             temperature=float(section.get("temperature", 1.0)),
             threshold=float(section.get("threshold", DEFAULT_THRESHOLD)),
-            precision_target=None if target is None else float(target),
-            thresholds={str(float(name)): float(value) for name, value in section.get("thresholds", {}).items()},
+            thresholds={
+                Wanted.from_name(str(name)).name: float(value) for name, value in section.get("thresholds", {}).items()
+            },
+            method=method,
+            parameters=tuple(map(float, section.get("parameters", ()))),
+            **{name: None if value is None else float(value) for name, value in known.items()},
         )
+        calibration.scaled(np.zeros(1))  # with fewer parameters than the method has, now
+        return calibration
 
 
-def calibrate(logits: np.ndarray, targets: np.ndarray, seed: int, label: str | None = None) -> Calibration:
-    """Fit temperature and thresholds on one half of the rows, drawn by the seed, and measure them on the other.
-
-    Thresholds are optimised on the fitted half, so on the other their precision is usually a little below the target.
+def calibrate(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    seed: int,
+    label: str | None = None,
+    wanted: Sequence[Wanted] = (),
+    prior: float | None = None,
+) -> Calibration:
+    """Choose how logits become probabilities, by cross-validation, and certify thresholds, all with all rows.
 
     Args:
-        logits: float `(rows,)`.
+        logits: float `(rows,)`, of rows that the model was not trained on.
         targets: float `(rows,)`, toxic at >= 0.5.
-        seed: seed of the draw; the global generators of NumPy and torch are neither used nor changed.
+        seed: seed of the folds; the global generators of NumPy and torch are neither used nor changed.
         label: its name for the log, where there are several.
+        wanted: what thresholds are wanted for, beside the `PRECISION_TARGETS`.
+        prior: share of toxic comments, above 0 and below 1, that probabilities and thresholds are to be for; by
+            default that of the rows. Recalls are the same for all.
 
     Returns:
-        The calibration. Its `measured` is a dictionary that `json.dumps` takes: `fitted_rows`, `held_out_rows`,
-        `temperature` (1.0 with a `temperature_reason` if none can be fitted), `held_out` (log loss, Brier score and
-        expected calibration error, each `before` and `after` division by the temperature), `thresholds` (a row for
-        each of `PRECISION_TARGETS`: `precision_target`, `threshold` on the calibrated scale sigmoid(logit /
-        temperature), `pipeline_threshold` on the scale sigmoid(logit), `precision`, `recall`, `flagged`, with a
-        `reason` if some of them are None), and the `threshold` for labels with its `precision_target`, or 0.5 and None
-        if that target is not reached.
+        The calibration. Its `measured` is a dictionary that `json.dumps` takes: `rows`, `base_rate`, `prior`,
+        `confidence`, the `method` with its `parameters`, `temperature`, the `candidates` (see
+        `calibration_maps.Choice`), `cross_validated` (log loss, Brier score and expected calibration error, each
+        `before` and `after`), `thresholds` (a row for each one wanted: `precision_target`, `recall_target` or
+        `flagged_target`, `threshold` on the calibrated scale, `pipeline_threshold` on the scale sigmoid(logit), and
+        `precision`, `recall` and `flagged` of the rows, at the prior; all of them None with a `reason` where it cannot
+        be certified), and the `threshold` for labels with its `precision_target`, or 0.5 and None if that target cannot
+        be certified.
 
-        If a half has fewer than `MINIMUM_CLASS_ROWS` rows of a class, or a logit is not finite, nothing is fitted, and
+        If there are fewer than `MINIMUM_CLASS_ROWS` rows of a class, or a logit is not finite, nothing is fitted, and
         the log says why.
     """
     logits, toxic = np.asarray(logits, dtype=np.float64), hard_labels(targets) > 0
-    fitted, held_out = halves(len(logits), seed)
     of_label = "" if label is None else f" for the label {quoted(label)}"
-    if reason := _why_unfittable(logits, toxic, fitted, held_out):
-        logger.warning(f"Neither temperature nor thresholds are fitted{of_label}: {reason}.")
+    if reason := why_unusable(logits) or why_undefined(toxic, ~toxic, MINIMUM_CLASS_ROWS):
+        logger.warning(f"Neither scores are calibrated nor thresholds chosen{of_label}: {reason}. {HOW_MANY_WOULD_DO}")
         return Calibration()
 
-    logits_fitted, toxic_fitted = logits[fitted], toxic[fitted]
-    logits_held_out, toxic_held_out = logits[held_out], toxic[held_out]
-    temperature = fit_temperature(logits_fitted, toxic_fitted)
-    unfitted = {}
-    if temperature is None:
-        temperature = 1.0
-        unfitted["temperature_reason"] = f"no temperature from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g} is the best"
-        logger.warning(f"Scores stay as they are{of_label}: {unfitted['temperature_reason']}.")
-
-    cuts = choose_thresholds(logits_fitted, toxic_fitted, PRECISION_TARGETS)
-    rows = [
-        _threshold_row(target, cut, temperature, logits_held_out, toxic_held_out)
-        for target, cut in zip(PRECISION_TARGETS, cuts, strict=True)
-    ]
-    label = next(row for row in rows if row["precision_target"] == LABEL_PRECISION_TARGET)
-    reached = label["threshold"] is not None
+    choice = choose_map(logits, toxic, seed)
+    scale = Calibration(
+        temperature=choice.parameters[0] if choice.method == TEMPERATURE else 1.0,
+        method=choice.method,
+        parameters=() if choice.method == TEMPERATURE else choice.parameters,
+        base_rate=float(toxic.mean()),
+        prior=prior,
+    )
+    every = dict.fromkeys((*(Wanted(PRECISION, target) for target in PRECISION_TARGETS), *wanted))
+    rows = [_threshold_row(one, scale, logits, toxic) for one in every]
+    at = next(row for row in rows if row.get("precision_target") == LABEL_PRECISION_TARGET)
+    certified = at["threshold"] is not None
+    if not certified:
+        logger.warning(
+            f"Labels are given from a score of {DEFAULT_THRESHOLD:g} on{of_label}, as no threshold is certified for a "
+            f"precision of {LABEL_PRECISION_TARGET:g}: {at['reason']}."
+        )
     measured = {
-        "fitted_rows": len(fitted),
-        "held_out_rows": len(held_out),
-        "temperature": temperature,
-        **unfitted,
-        "held_out": {
-            name: {
-                "before": measure(logits_held_out, toxic_held_out),
-                "after": measure(logits_held_out / temperature, toxic_held_out),
-            }
+        "rows": len(logits),
+        "base_rate": scale.base_rate,
+        "prior": prior,
+        "confidence": CONFIDENCE,
+        "method": choice.method,
+        "parameters": list(scale.parameters),
+        "temperature": scale.temperature,
+        "candidates": choice.candidates,
+        # At the share of toxic comments that these rows have.
+        "cross_validated": {
+            name: {"before": measure(logits, toxic), "after": measure(choice.cross_fitted, toxic)}
             for name, measure in CALIBRATION_METRICS.items()
         },
         "thresholds": rows,
-        "precision_target": LABEL_PRECISION_TARGET if reached else None,
-        "threshold": label["threshold"] if reached else DEFAULT_THRESHOLD,
+        "precision_target": LABEL_PRECISION_TARGET if certified else None,
+        "threshold": at["threshold"] if certified else DEFAULT_THRESHOLD,
     }
-    return Calibration.from_benchmark(measured, held_out)
+    return Calibration.from_benchmark(measured, choice.cross_fitted)
 
 
-def halves(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers, int64, ascending, of the fitted and the held-out half, drawn by the seed; an odd row is held out."""
-    is_fitted = np.zeros(rows, dtype=bool)
-    is_fitted[np.random.default_rng(seed).permutation(rows)[: rows // 2]] = True
-    return np.flatnonzero(is_fitted), np.flatnonzero(~is_fitted)
+def name_of_row(row: Mapping[str, Any]) -> str:
+    """The key in `Calibration.thresholds` of a row of `thresholds` in `Calibration.measured`."""
+    kind, value = next((key.removesuffix("_target"), row[key]) for key in row if key.endswith("_target"))
+    return Wanted(kind, float(value)).name
 
 
-def fit_temperature(logits: np.ndarray, toxic: np.ndarray) -> float | None:
-    """The temperature to divide logits by for the smallest log loss (Guo et al. 2017, "On Calibration of …").
-
-    The log loss is convex in 1 / temperature, so its derivative increases, and the minimum is where it crosses 0. None
-    if that is not within `TEMPERATURES`.
-    """
-    margin = margins(logits, toxic)
-
-    def slope(inverse_temperature: float) -> float:
-        return float(-(margin * expit(-inverse_temperature * margin)).mean())
-
-    coldest, hottest = TEMPERATURES
-    if not slope(1 / hottest) < 0 < slope(1 / coldest):
-        return None
-    return 1 / brentq(slope, 1 / hottest, 1 / coldest, xtol=1e-12)
-
-
-def _why_unfittable(logits: np.ndarray, toxic: np.ndarray, fitted: np.ndarray, held_out: np.ndarray) -> str | None:
-    if reason := why_unusable(logits):
-        return reason
-    for name, half in (("fitted", fitted), ("held-out", held_out)):
-        if reason := why_undefined(toxic[half], ~toxic[half], MINIMUM_CLASS_ROWS):
-            return f"in the {name} half {reason}"
-    return None
-
-
-def _threshold_row(
-    target: float, cut: float | None, temperature: float, logits: np.ndarray, toxic: np.ndarray
-) -> dict[str, Any]:
-    """What a threshold, a logit, does to the held-out rows."""
+def _threshold_row(wanted: Wanted, scale: Calibration, logits: np.ndarray, toxic: np.ndarray) -> dict[str, Any]:
+    """The threshold for what is wanted, and what it does to the rows."""
+    cut, reason = choose_threshold(logits, toxic, wanted, scale.shift)
+    target = {f"{wanted.kind}_target": wanted.value}
     if cut is None:
         missing = dict.fromkeys(("threshold", "pipeline_threshold", "precision", "recall", "flagged"))
-        reason = f"no threshold that flags {MINIMUM_FLAGGED_ROWS} fitted rows or more has this precision"
-        return {"precision_target": target, **missing, "reason": reason}
-    row = {
-        "precision_target": target,
-        "threshold": float(expit(cut / temperature)),
-        "pipeline_threshold": float(expit(cut)),
-        **precision_and_recall(logits, toxic, cut),
-    }
-    return row if row["precision"] is not None else row | {"reason": "no held-out row is flagged"}
-
-
-def choose_thresholds(logits: np.ndarray, toxic: np.ndarray, precision_targets: Sequence[float]) -> list[float | None]:
-    """For each precision the lowest threshold that reaches it; of all that do, it has the highest recall.
-
-    Precision is not monotonic in the threshold, so all of them are examined. Rows with equal logits are flagged
-    together or not at all.
-
-    Returns:
-        Logits: rows at or above one are flagged. Each lies midway between the lowest flagged and the highest other
-        logit, so that small rounding differences do not change which rows are flagged. None if no threshold that flags
-        at least `MINIMUM_FLAGGED_ROWS` rows reaches the target.
-    """
-    distinct, ranks = np.unique(np.asarray(logits, dtype=np.float64), return_inverse=True)
-    toxic_rows, civil_rows = count_by_score(ranks, ~toxic)
-    toxic_flagged = np.cumsum(toxic_rows[::-1])[::-1]
-    flagged = np.cumsum((toxic_rows + civil_rows)[::-1])[::-1]
-    precision = toxic_flagged / flagged
-    return [
-        _lower_bound(distinct, np.flatnonzero((precision >= target) & (flagged >= MINIMUM_FLAGGED_ROWS)))
-        for target in precision_targets
-    ]
-
-
-def _lower_bound(distinct: np.ndarray, reached: np.ndarray) -> float | None:
-    """The threshold that flags the rows from the first of the scores numbered `reached` on."""
-    if not len(reached):
-        return None
-    lowest = float(distinct[reached[0]])
-    below = float(distinct[max(reached[0] - 1, 0)])
-    midway = below + (lowest - below) / 2
-    # Between adjacent floats there is no other number, and midway rounds to one of the two.
-    return midway if midway > below else lowest
-
-
-def precision_and_recall(logits: np.ndarray, toxic: np.ndarray, threshold: float) -> dict[str, float | None]:
-    """Precision and recall of flagging the rows at or above a threshold, a logit; at least one row is toxic.
-
-    Returns:
-        `precision`, the share of flagged rows that is toxic, None if none is flagged; `recall`, the share of toxic
-        rows that is flagged; `flagged`, the share of all rows that is flagged.
-    """
-    # With float32 logits, NumPy would round the threshold to float32 before the comparison.
-    flagged = np.asarray(logits, dtype=np.float64) >= threshold
-    hits = int((flagged & toxic).sum())
-    rows = int(flagged.sum())
-    return {
-        "precision": hits / rows if rows else None,
-        "recall": hits / int(toxic.sum()),
-        "flagged": rows / len(flagged),
-    }
+        return target | missing | {"reason": reason}
+    thresholds = {"threshold": float(scale.probability(cut)), "pipeline_threshold": float(expit(cut))}
+    found = precision_and_recall(logits, toxic, cut)
+    if scale.prior is not None and found["flagged"]:
+        civil_flagged = found["flagged"] * (1 - found["precision"]) / (1 - scale.base_rate)
+        toxic_flagged = scale.prior * found["recall"]
+        flagged = toxic_flagged + (1 - scale.prior) * civil_flagged
+        found |= {"precision": toxic_flagged / flagged, "flagged": flagged}
+    return target | thresholds | found

@@ -23,6 +23,7 @@ from scipy.special import stdtrit
 
 from toxicity.core.markdown import Table, code_cell, markdown_table
 from toxicity.core.schema import IDENTITIES, TOXIC_THRESHOLD
+from toxicity.core.wanted import PRECISION, Wanted
 
 TONES = ("neutral", "friendly", "hostile")
 CIVIL_TONES = ("neutral", "friendly")
@@ -79,8 +80,8 @@ def probe(score: Callable[[list[str]], np.ndarray], thresholds: Mapping[str, flo
 
     Args:
         score: returns a calibrated score from 0 to 1 for each text, float `(texts,)`. It is called once.
-        thresholds: scores from which on a text is flagged, by the precision that they were fitted for (`"0.8"`). If
-            there are none, 0.5 is used, under the name `default`.
+        thresholds: scores from which on a text is flagged, by the name of what they are for (`Wanted.name`, such as
+            `"0.8"`). If there are none, 0.5 is used, under the name `default`.
 
     Returns:
         A dictionary that `json.dumps` takes: `templates` and `texts` (counts), `thresholds`; `identities`, with
@@ -258,12 +259,17 @@ def _interval_of_mean(values: np.ndarray) -> list[float]:
 
 def usual_threshold(thresholds: Mapping[str, float]) -> str:
     """The name of the threshold for a precision of 0.9, which most people would use, or for the nearest one."""
-    return min(thresholds, key=lambda name: 0 if name in DEFAULT_THRESHOLDS else abs(float(name) - 0.9))
+    wanted = {name: Wanted.from_name(name) for name in thresholds if name not in DEFAULT_THRESHOLDS}
+    distances = {name: abs(one.value - 0.9) for name, one in wanted.items() if one.kind == PRECISION}
+    return min(distances or thresholds, key=lambda name: distances.get(name, 0.0))
 
 
 def threshold_heading(what: str, name: str) -> str:
     """The heading of a column about what a threshold of this name does."""
-    return what if name in DEFAULT_THRESHOLDS else f"{what} ({float(name):g})"
+    if name in DEFAULT_THRESHOLDS:
+        return what
+    wanted = Wanted.from_name(name)
+    return f"{what} ({wanted.value:g})" if wanted.kind == PRECISION else f"{what} ({wanted.told})"
 
 
 def _rates(found: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[str]:
@@ -272,7 +278,7 @@ def _rates(found: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[st
 
 def threshold_text(name: str, thresholds: Mapping[str, float]) -> str:
     """A threshold, and what it was fitted for."""
-    fitted_for = "" if name in DEFAULT_THRESHOLDS else f" for precision {float(name):g}"
+    fitted_for = "" if name in DEFAULT_THRESHOLDS else f" for {Wanted.from_name(name).told}"
     return f"{thresholds[name]:.{DECIMALS}f}{fitted_for}"
 
 

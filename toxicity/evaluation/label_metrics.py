@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from toxicity.core.schema import hard_labels
+from toxicity.core.wanted import Wanted
 from toxicity.evaluation.calibration import Calibration, calibrate
 from toxicity.evaluation.metrics import judge_scores
 from toxicity.evaluation.roc import auc_of_counts, count_by_score, score_ranks, why_undefined, why_unusable
 
 
 def judge_labels(
-    logits: np.ndarray, targets: np.ndarray, names: Sequence[str], identities: Mapping[str, np.ndarray], seed: int
+    logits: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    identities: Mapping[str, np.ndarray],
+    seed: int,
+    wanted: Sequence[Wanted] = (),
+    priors: Sequence[float | None] = (),
 ) -> tuple[dict[str, Any], dict[str, Calibration]]:
     """The section `metrics` of `benchmark.json`, and the calibration of each label.
 
@@ -26,7 +32,9 @@ def judge_labels(
         names: of the labels, the main one first.
         identities: name → share of annotators who saw that identity mentioned, float `(rows,)`, NaN where not
             annotated; {} for none.
-        seed: of the draw of each label's fitted half.
+        seed: of the folds of each label's calibration.
+        wanted: what thresholds are wanted for, beside the usual ones, of each label.
+        priors: share of rows with the label, for each label, that it is calibrated for; None for that of the rows.
 
     Returns:
         A dictionary that `json.dumps` takes: the result of `ToxicityMetric` for the main label, and `labels`: name →
@@ -34,21 +42,20 @@ def judge_labels(
         (`Calibration.measured`). With several labels also `mean_auc`, the mean column-wise AUC by which the competition
         of 2018 ranked, over the labels that have one, and `mean_auc_labels`, their number.
 
-        Name → calibration, in the order of the labels; its `held_out` are row numbers among all rows.
+        Name → calibration, in the order of the labels; its `cross_fitted` are of the rows that have a value.
     """
     several = len(names) > 1
     labels: dict[str, dict[str, Any]] = {}
     calibrations: dict[str, Calibration] = {}
-    for name, scores, target in zip(names, logits.T, targets.T, strict=True):
+    priors = priors or [None] * len(names)
+    for name, scores, target, prior in zip(names, logits.T, targets.T, priors, strict=True):
         rows = np.flatnonzero(~np.isnan(target))
         mentions = identities
         if len(rows) < len(target):
             mentions = {identity: shares[rows] for identity, shares in identities.items()}
         scores, target = scores[rows].astype(np.float64), target[rows]
         found = judge_scores(scores, target, mentions)
-        calibration = calibrate(scores, target, seed, name if several else None)
-        if calibration.held_out is not None:
-            calibration = replace(calibration, held_out=rows[calibration.held_out])
+        calibration = calibrate(scores, target, seed, name if several else None, wanted, prior)
         calibrations[name] = calibration
         labels[name] = {
             "rows": len(rows),

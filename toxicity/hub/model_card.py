@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from toxicity.bench.runs import benchmark_table, mean_auc, over_labels
 from toxicity.core.console import printable
 from toxicity.core.files import write_text
-from toxicity.core.markdown import Table, code_cell, collapse_blank_lines, markdown_table
+from toxicity.core.markdown import UNDEFINED, Table, code_cell, collapse_blank_lines, markdown_table
 from toxicity.core.run_folder import RunFolder
 from toxicity.core.schema import IDENTITIES, LABEL
 from toxicity.evaluation.calibration import Calibration
@@ -21,6 +21,7 @@ from toxicity.evaluation.trained_terms import explain_trained_terms
 from toxicity.hub.redact import is_hub_id, public_benchmark, public_name
 from toxicity.report import further_tables, label_tables, tables
 from toxicity.report.figures import FIGURES
+from toxicity.report.page import calibration_sentences
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
@@ -117,6 +118,8 @@ def write_card(
         further_tables=further_tables,
         describe_probe=describe_probe,
         explain_trained_terms=explain_trained_terms,
+        say=calibration_sentences(benchmark, _code),
+        UNDEFINED=UNDEFINED,
     )
     write_text(run.card, collapse_blank_lines(str(card)))
 

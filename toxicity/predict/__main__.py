@@ -23,11 +23,12 @@ from typing import NoReturn
 
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.text_files import delimiter_of, encoding_of
+from toxicity.core.wanted import require_shares, wanted_threshold
 
 # Flags that have no effect in the other of the command's two modes, scoring and exporting.
 SCORING_FLAGS = (
-    *("output_format", "submission", "id_column_name", "precision_target", "mixed_precision", "runtime"),
-    "on_bad_rows",
+    *("output_format", "submission", "id_column_name", "precision_target", "threshold_for", "prior"),
+    *("mixed_precision", "runtime", "on_bad_rows"),
 )
 EXPORT_FLAGS = ("label_column_name", "label_column_names")
 # Endings of names that are taken for that of a file → the format to ask for instead.
@@ -84,6 +85,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--toxic_label", nargs="+", help="the model's labels that mean toxic, if their names do not say"
     )
     parser.add_argument("--precision_target", help="label at the model's threshold for this precision, such as 0.9")
+    parser.add_argument(
+        "--threshold_for", help="label at the model's threshold for this instead, such as recall=0.95 or flagged=0.02"
+    )
+    parser.add_argument(
+        "--prior",
+        nargs="+",
+        type=float,
+        help="share of toxic comments among those that are scored, such as 0.02, to adjust the scores for: of the main "
+        "label, or one for each",
+    )
     parser.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), help="by default the device's fastest")
     parser.add_argument(
         "--runtime",
@@ -116,6 +127,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if getattr(arguments, name) != parser.get_default(name):
             raise RequestError(f"--{name} means nothing {mode} --export: leave it out.")
     _check_output(arguments)
+    if arguments.precision_target is not None and arguments.threshold_for is not None:
+        raise RequestError("--precision_target and --threshold_for both choose the threshold: keep one of them.")
+    require_shares(arguments.prior)
+    if arguments.threshold_for is not None:
+        wanted_threshold(arguments.threshold_for)
     if arguments.delimiter is not None or arguments.encoding is not None:
         if "-" in (arguments.input or []):
             raise RequestError(

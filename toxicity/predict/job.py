@@ -15,6 +15,9 @@ from typing import Any
 from toxicity.core import distributed
 from toxicity.core.console import h_mm_ss, quoted, set_up_console
 from toxicity.core.errors import EXIT_FAILED, RequestError
+from toxicity.core.wanted import Wanted, wanted_threshold
+from toxicity.evaluation.calibration import Calibration
+from toxicity.evaluation.calibration_maps import RAW, TEMPERATURE
 from toxicity.hardware.process import prepare_process
 from toxicity.predict.exported import exported_file
 from toxicity.predict.ledger import MANIFEST, Ledger, difference
@@ -83,6 +86,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
             arguments.mixed_precision,
             arguments.toxic_label or (),
             arguments.runtime,
+            arguments.prior,
         )
     )
     options = _options(arguments, scorer, sample)
@@ -133,7 +137,7 @@ def _options(arguments: argparse.Namespace, scorer: Scorer, sample: Sample | Non
     if arguments.submission:
         columns, told = submission_columns(sample, (main, *scorer.subtypes), arguments.id_column_name)
         logger.info(told)
-    threshold, label_thresholds = _thresholds(scorer, arguments.precision_target)
+    threshold, label_thresholds = _thresholds(scorer, arguments)
     return Options(
         threshold=threshold,
         output_format="csv" if arguments.submission else arguments.output_format or "parquet",
@@ -148,19 +152,34 @@ def _options(arguments: argparse.Namespace, scorer: Scorer, sample: Sample | Non
     )
 
 
-def _thresholds(scorer: Scorer, target: str | None) -> tuple[float, dict[str, float]]:
-    """The threshold of the main label, and those of the others by name, for a precision if one is asked for."""
+def _thresholds(scorer: Scorer, arguments: argparse.Namespace) -> tuple[float, dict[str, float]]:
+    """The threshold of the main label, and those of the others by name, for what is asked for."""
     main, *_ = scorer.calibrations
+    flag, target = "--precision_target", arguments.precision_target
+    if arguments.threshold_for is not None:
+        flag, target = "--threshold_for", wanted_threshold(arguments.threshold_for).name
     if target is not None and target not in scorer.thresholds:
         raise RequestError(
-            f"--precision_target {target}: the model's config.json has thresholds for "
+            f"{flag} {target}: the model's config.json has thresholds for "
             f"{', '.join(scorer.thresholds) or 'no precision'}. Leave it out to label at {scorer.threshold:g}."
         )
+    if arguments.prior:
+        told = f"Scores and thresholds are for {scorer.calibration.prior:.2%} toxic comments; "
+        if target is None and scorer.calibration.precision_target is None:
+            told += f"labels are given from {scorer.threshold:g} on, as before, though it labels other comments now."
+        else:
+            told += (
+                "the thresholds label the same comments as before. Their precision, which was chosen for another "
+                "share, differs there."
+            )
+        logger.info(told)
     found = {name: fitted.thresholds.get(target, fitted.threshold) for name, fitted in scorer.calibrations.items()}
     lacking = [name for name, fitted in scorer.calibrations.items() if target not in (None, *fitted.thresholds)]
     if lacking:
         told = ", ".join(f"{quoted(name)} at {found[name]:g}" for name in lacking)
-        logger.info(f"Without a threshold for a precision of {target}, these are labelled at their own: {told}.")
+        logger.info(
+            f"Without a threshold for {Wanted.from_name(target).told}, these are labelled at their own: {told}."
+        )
     return found.pop(main), found
 
 
@@ -203,6 +222,15 @@ def _failures_of_all_processes(
     return {shard.address: failure for shard in to_do if (failure := outcomes.get(shard.address)) is not None}
 
 
+def _beyond_temperature(calibration: Calibration) -> dict[str, Any]:
+    """What makes scores of logits, where that is more than a temperature."""
+    if calibration.method in (RAW, TEMPERATURE) and calibration.prior is None:
+        return {}
+    return {name: getattr(calibration, name) for name in ("method", "base_rate", "prior")} | {
+        "parameters": list(calibration.parameters)
+    }
+
+
 def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]:
     """Everything that determines the bytes of the outputs, for the manifest: model, settings and package versions."""
     packages = dict.fromkeys((*SCORING_PACKAGES, scorer.runtime))
@@ -224,6 +252,9 @@ def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]
         "head_tail_truncation": scorer.head_tail_truncation,
         "temperature": scorer.temperature,
         "label_temperatures": {name: fitted.temperature for name, fitted in [*scorer.calibrations.items()][1:]},
+        "calibrations": {
+            name: told for name, found in scorer.calibrations.items() if (told := _beyond_temperature(found))
+        },
         **dataclasses.asdict(options),
         "rows_per_window": ROWS_PER_WINDOW,
         "bytes_per_window": BYTES_PER_WINDOW,

@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from toxicity.core import distributed
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.files import digest
+from toxicity.core.wanted import priors_of, require_shares
 from toxicity.data.encoding import ROWS_PER_ENCODE, encode, token_ids, truncating_backend
 from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.calibration import Calibration
@@ -69,14 +70,19 @@ class Scorer:
         toxic_label: name or index of the label that means toxic, where the names do not say it (`LABEL_1`), or that
             is to be the main one in place of the run's. Of exclusive classes (hate, offensive, neither) also a sequence
             of several, whose probabilities are added.
+        prior: share of toxic comments, above 0 and below 1, where the scores are to be used, for which probabilities
+            and thresholds are adjusted, so that the same comments are labelled: that of the main label, or one for
+            each, in the order of `probabilities`. Only for models of runs that wrote the `base_rate` of their scores.
         runtime: `torch`, `openvino` or `onnxruntime` (for exports alone); by default that of an export, else on a
             processor OpenVINO if it is installed and can compute the model (see `converted`), else torch.
 
     Attributes:
         temperature: number that logits are divided by before the sigmoid; 1 for models that no run of this package
-            wrote. A run wrote it to the model's `config.json`, with what follows.
+            wrote, or that are calibrated in another way (`calibrations[…].method`). A run wrote it to the model's
+            `config.json`, with what follows.
         threshold: score from which a comment is labelled toxic; 0.5 for other models.
-        thresholds: thresholds that were fitted for a precision, by that precision, `"0.8"` and so on.
+        thresholds: thresholds for a precision, by that precision, `"0.8"` and so on, and those that were asked for by
+            what for, such as `"recall=0.95"`.
         calibrations: these three of each label that has its own, by name, in the order of `probabilities`. A run with
             several labels wrote them for all; other models have them for the first alone.
         max_seq_length: number of tokens that texts are truncated to; for other models the tokenizer's limit.
@@ -87,7 +93,8 @@ class Scorer:
     Raises:
         RequestError: for a model that cannot be loaded, was not trained to classify, or has labels of which it is not
             known which are toxic; for a device that torch cannot use or that other processes have filled; and for
-            a precision that the model overflows in, or an export cannot be computed in.
+            a precision that the model overflows in, or an export cannot be computed in; and for a prior that is no
+            share, or of a model that does not have its `base_rate`.
     """
 
     def __init__(
@@ -98,7 +105,10 @@ class Scorer:
         mixed_precision: str | None = None,
         toxic_label: str | Sequence[str] = (),
         runtime: str | None = None,
+        prior: float | Sequence[float] | None = None,
     ) -> None:
+        given = [prior] if isinstance(prior, float | int) else prior
+        require_shares(given)
         exported = exported_file(model_name_or_path)
         runtime_of_export = runtime_of(exported) if exported else None
         require_runtime(model_name_or_path, runtime_of_export, runtime)
@@ -129,6 +139,10 @@ class Scorer:
         self.calibration = of_labels.get(main, calibration)
         self.calibrations = {main: self.calibration}
         self.calibrations |= {label: of_labels[label] for label in self.subtypes if label in of_labels}
+        for label, share in zip([*self.calibrations], priors_of(given, len(self.calibrations)), strict=True):
+            if share is not None:
+                self.calibrations[label] = self.calibrations[label].for_prior(share)
+        self.calibration = self.calibrations[main]
         self.temperature, self.threshold = self.calibration.temperature, self.calibration.threshold
         self.thresholds = self.calibration.thresholds
         self._backend = truncating_backend(tokenizer, self.max_seq_length)

@@ -36,10 +36,10 @@ FIGURES = {
         "same curve on a logarithmic scale, for where few civil comments may be called toxic.",
     ),
     "precision_recall.png": ReportFigure(
-        "Precision and recall", "Marks are the fitted thresholds, where they lie on all validation comments."
+        "Precision and recall", "Marks are the chosen thresholds, where they lie on all validation comments."
     ),
     "reliability.png": ReportFigure(
-        "Reliability of the scores, before and after the temperature",
+        "Reliability of the scores, before and after calibration",
         "On the diagonal, scores are probabilities; below it, comments are toxic less often than their score says. "
         "The bars show how many comments have such a score.",
     ),

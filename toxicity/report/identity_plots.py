@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from toxicity.core.wanted import Wanted
 from toxicity.evaluation.identity_probe import DEFAULT_THRESHOLDS, TONES, UNMARKED
 from toxicity.report.plots import MARKS, PERCENT
 from toxicity.report.tables import BIAS_AUCS, final_score_name
@@ -72,7 +73,7 @@ def draw_probe(probe: Mapping[str, Any]) -> Figure:
     thresholds = probe["thresholds"]
     for index, (target, threshold) in enumerate(thresholds.items()):
         rates = [cells["false_positive_rate"][target] for cells in (*identities.values(), probe[UNMARKED])]
-        fitted_for = "" if target in DEFAULT_THRESHOLDS else f", for a precision of {target}"
+        fitted_for = "" if target in DEFAULT_THRESHOLDS else f", for {Wanted.from_name(target).told}"
         mark = {"marker": MARKS[index % len(MARKS)], "color": f"C{index}", "linestyle": "none", "clip_on": False}
         # One below the other, as most rates are 0.
         offset = (index - (len(thresholds) - 1) / 2) * 0.17

@@ -15,8 +15,9 @@ from scipy.special import expit
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from toxicity.core.console import printable
-from toxicity.evaluation.calibration import Calibration, precision_and_recall
+from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.roc import why_unusable
+from toxicity.evaluation.thresholds import precision_and_recall
 from toxicity.report.label_tables import Labels
 from toxicity.report.plots import CHANCE
 from toxicity.report.tables import number
@@ -28,9 +29,8 @@ THRESHOLD = {"marker": "o", "color": "C1", "markersize": 8, "linestyle": "none"}
 
 
 class Judged(NamedTuple):
-    """The rows for which somebody said whether they have a label: their numbers, int64, labels, bool, and logits."""
+    """The rows for which somebody said whether they have a label: labels, bool, and logits."""
 
-    rows: np.ndarray
     positive: np.ndarray
     logits: np.ndarray
 

@@ -7,13 +7,16 @@ text of a cell, in which nothing acts as markup.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from toxicity.core.markdown import UNDEFINED, Table
 from toxicity.core.schema import IDENTITIES
+from toxicity.core.wanted import PRECISION, Wanted
 from toxicity.evaluation.calibration import PRECISION_TARGETS, Calibration
+from toxicity.evaluation.calibration_maps import TEMPERATURE
 from toxicity.evaluation.identity_probe import probe_table
-from toxicity.report.tables import BIAS_AUCS, interval, number, percent
+from toxicity.report.tables import BIAS_AUCS, interval, number, percent, told_target
 
 Labels = Mapping[str, Mapping[str, Any]]
 
@@ -25,12 +28,13 @@ def several_labels(metrics: Mapping[str, Any]) -> Labels:
 
 
 def labels_table(labels: Labels, show: Callable[[str], str]) -> Table:
-    """How well each label is told. Precision and recall are those of its threshold on the held-out half."""
+    """How well each label is told. Precision and recall are those of its threshold."""
     rows = []
     for name, section in labels.items():
         calibration = Calibration.from_benchmark(section.get("calibration"))
         measured = calibration.measured or {}
-        at = {row["precision_target"]: row for row in measured.get("thresholds", [])}.get(calibration.precision_target)
+        by_target = {row.get("precision_target"): row for row in measured.get("thresholds", [])}
+        at = by_target.get(calibration.precision_target) if calibration.precision_target else None
         rows.append(
             (
                 show(name),
@@ -41,24 +45,28 @@ def labels_table(labels: Labels, show: Callable[[str], str]) -> Table:
                     number(section.get(key), 4)
                     for key in ("average_precision", "log_loss", "expected_calibration_error")
                 ),
-                number(measured.get("temperature"), 3),
+                _method(measured),
                 number(calibration.threshold, 4),
                 *(percent((at or {}).get(share)) for share in ("precision", "recall")),
             )
         )
     scores = ("AUC", "95 % interval", "Average precision", "Log loss", "Calibration error")
-    fitted = ("Temperature", "Threshold", "Precision", "Recall")
+    fitted = ("Calibration", "Threshold", "Precision", "Recall")
     return Table(("Label", "Rows", "Positive", *scores, *fitted), rows)
 
 
 def thresholds_by_label(labels: Labels, show: Callable[[str], str]) -> Table:
-    """The thresholds of each label for the scores of `toxicity.predict`, with their recall on the held-out half."""
-    rows = []
-    for name, section in labels.items():
-        found = {row["precision_target"]: row for row in (section.get("calibration") or {}).get("thresholds", [])}
-        cells = (_threshold(found.get(target, {})) for target in PRECISION_TARGETS)
-        rows.append((show(name), *cells))
-    return Table(("Label", *(f"Precision {target:g}" for target in PRECISION_TARGETS)), rows)
+    """The thresholds of each label for the scores of `toxicity.predict`, with their recall."""
+    of_labels = []
+    for section in labels.values():
+        found = {told_target(row): row for row in (section.get("calibration") or {}).get("thresholds", [])}
+        of_labels.append(found)
+    wanted = dict.fromkeys((*(Wanted(PRECISION, target).told for target in PRECISION_TARGETS), *chain(*of_labels)))
+    rows = [
+        (show(name), *(_threshold(found.get(one, {})) for one in wanted))
+        for name, found in zip(labels, of_labels, strict=True)
+    ]
+    return Table(("Label", *(one.capitalize() for one in wanted)), rows)
 
 
 def bias_by_label(labels: Labels, show: Callable[[str], str]) -> Table:
@@ -101,6 +109,12 @@ def reasons_by_label(labels: Labels) -> list[tuple[str, str, str]]:
 
 def _identities(bias: Mapping[str, Any]) -> str:
     return f"{bias['identities_counted']} of {len(IDENTITIES)}"
+
+
+def _method(measured: Mapping[str, Any]) -> str:
+    """How the label is calibrated, with its temperature where that is how."""
+    method = measured.get("method", TEMPERATURE if measured else UNDEFINED)
+    return f"{method} {number(measured['temperature'], 3)}" if method == TEMPERATURE else method
 
 
 def _threshold(row: Mapping[str, Any]) -> str:

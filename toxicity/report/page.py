@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.environment import TemplateModule
 from markupsafe import Markup
 
 from toxicity.bench.runs import REFERENCE, benchmark_table, differing_keys, mean_auc, over_labels, published_rows
 from toxicity.core.console import QUOTED_CHARACTERS, SHOWN_CHARACTERS, h_mm_ss, printable
 from toxicity.core.markdown import UNDEFINED, code_cell, code_span, collapse_blank_lines, markdown_table
-from toxicity.evaluation.calibration import LABEL_PRECISION_TARGET
+from toxicity.evaluation.calibration import HOW_MANY_WOULD_DO, LABEL_PRECISION_TARGET
 from toxicity.evaluation.identity_probe import explain_probe, probe_table, summarise_probe
 from toxicity.evaluation.trained_terms import explain_trained_terms
 from toxicity.report import further_tables, label_tables, tables
@@ -78,15 +79,30 @@ def report_html(
     return _render("report.html.jinja", benchmark, **texts, **writers)
 
 
-def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
-    environment = Environment(
+def calibration_sentences(benchmark: Mapping[str, Any], code: Callable[[str], str]) -> TemplateModule:
+    """The sentences on calibration and thresholds, for the model card; `code` makes names a code span."""
+    context = {
+        "calibration": benchmark.get("calibration"),
+        "labels": label_tables.several_labels(benchmark["metrics"]),
+        "tables": tables,
+        "code": code,
+    }
+    return _environment(autoescape=False).get_template("sentences.jinja").make_module(context)
+
+
+def _environment(autoescape: bool) -> Environment:
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=template == "report.html.jinja",
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
+    environment = _environment(autoescape=template == "report.html.jinja")
     published, metrics = published_rows(), benchmark["metrics"]
     return environment.get_template(template).render(
         benchmark=benchmark,
@@ -106,6 +122,7 @@ def _render(template: str, benchmark: Mapping[str, Any], **context: Any) -> str:
         tables=tables,
         label_tables=label_tables,
         further_tables=further_tables,
+        HOW_MANY_WOULD_DO=HOW_MANY_WOULD_DO,
         LABEL_PRECISION_TARGET=LABEL_PRECISION_TARGET,
         benchmark_table=benchmark_table,
         mean_auc=mean_auc,

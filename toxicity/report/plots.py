@@ -18,9 +18,10 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from toxicity.bench.picture import time_unit
 from toxicity.bench.runs import PHASES
 from toxicity.core.console import h_mm_ss
-from toxicity.evaluation.calibration import Calibration, precision_and_recall
+from toxicity.evaluation.calibration_maps import RAW
 from toxicity.evaluation.calibration_metrics import BINS, expected_calibration_error, reliability_bins
-from toxicity.report.tables import interval, number
+from toxicity.evaluation.thresholds import precision_and_recall
+from toxicity.report.tables import interval, number, told_target
 
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g} %")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -71,7 +72,7 @@ def draw_precision_recall(
         place = precision_and_recall(scores, toxic, row["pipeline_threshold"])
         if place["precision"] is not None:
             mark = {"marker": MARKS[index % len(MARKS)], "color": f"C{index + 1}", "markersize": 10, "clip_on": False}
-            label = f"threshold {row['threshold']:.3f}, for a precision of {row['precision_target']:g}"
+            label = f"threshold {row['threshold']:.3f}, for {told_target(row)}"
             axes.plot(place["recall"], place["precision"], **mark, linestyle="none", label=label)
     axes.set(xlabel="recall: share of the toxic comments that are called toxic", xlim=(-0.01, 1.01))
     axes.set(ylabel="precision: share of the comments called toxic that are", ylim=(-0.01, 1.02))
@@ -80,26 +81,27 @@ def draw_precision_recall(
     return figure
 
 
-def draw_reliability(toxic: np.ndarray, logits: np.ndarray, calibration: Calibration) -> Figure:
+def draw_reliability(
+    toxic: np.ndarray, logits: np.ndarray, calibrated: np.ndarray | None = None, method: str = RAW
+) -> Figure:
     """Draw the reliability diagram and the distribution of the scores, of at least one row.
 
-    Where a temperature was fitted, both are drawn before and after it.
+    Where they were calibrated, both are drawn before and after it: `calibrated` are the logits of rows by maps of that
+    method that were fitted without them.
     """
-    fitted = calibration.measured is not None
-    drawn = [("scores", Calibration(), "C0", "s-")]
+    fitted = calibrated is not None and method != RAW
+    drawn = [("scores", logits, "C0", "s-")]
     if fitted:
-        drawn = [("before", Calibration(), "C1", "o--"), ("after", calibration, "C0", "s-")]
+        drawn = [("before", logits, "C1", "o--"), (f"after ({method})", calibrated, "C0", "s-")]
     figure = Figure(figsize=(6.6, 7.4))
-    judged_on = ",\non comments that the temperature was not fitted on" if fitted else ""
+    judged_on = ",\non comments that it was not fitted to" if fitted else ""
     figure.suptitle(f"Reliability of the scores{judged_on}")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], **CHANCE, label="scores are probabilities")
     width = 0.8 / BINS / len(drawn)
     for index, (name, scale, color, style) in enumerate(drawn):
-        bins = reliability_bins(scale.scaled(logits), toxic)
-        error = expected_calibration_error(scale.scaled(logits), toxic)
-        divided_by = "" if scale.temperature == 1.0 else f", temperature {scale.temperature:.3f}"
-        label = f"{name}{divided_by}: expected calibration error {error:.4f}"
+        bins = reliability_bins(scale, toxic)
+        label = f"{name}: expected calibration error {expected_calibration_error(scale, toxic):.4f}"
         upper.plot(bins.mean_score, bins.toxic_share, style, color=color, clip_on=False, label=label)
         # A mean of 1.0 is in the last bin.
         centres = (np.minimum(np.floor(bins.mean_score * BINS), BINS - 1) + 0.5) / BINS

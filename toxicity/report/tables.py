@@ -7,6 +7,8 @@ from typing import Any
 
 from toxicity.core.markdown import UNDEFINED, Table
 from toxicity.core.schema import IDENTITIES
+from toxicity.core.wanted import Wanted
+from toxicity.evaluation.calibration import name_of_row
 
 METRICS = {
     "average_precision": "Average precision",
@@ -44,20 +46,36 @@ def bias_table(bias: Mapping[str, Any]) -> Table:
 
 
 def thresholds_table(calibration: Mapping[str, Any]) -> Table:
-    """Thresholds of `calibration.calibrate` on both scales, and their precision and recall on the held-out half."""
+    """Thresholds of `calibration.calibrate` on both scales, and what they do to the comments they were judged on."""
     rows = []
     for row in calibration["thresholds"]:
         thresholds = (number(row[scale], 4) for scale in ("threshold", "pipeline_threshold"))
         shares = (percent(row[share]) for share in ("precision", "recall", "flagged"))
-        rows.append((f"{row['precision_target']:g}", *thresholds, *shares))
-    return Table(("Wanted precision", "Threshold", "For the pipeline", "Precision", "Recall", "Flagged"), rows)
+        rows.append((told_target(row), *thresholds, *shares))
+    return Table(("Wanted", "Threshold", "For the pipeline", "Precision", "Recall", "Flagged"), rows)
 
 
 def calibration_table(calibration: Mapping[str, Any]) -> Table:
-    """Metrics on the held-out half before and after the logits are divided by the temperature."""
-    changes = calibration["held_out"]
+    """Metrics before and after calibration, of comments that it was not fitted to."""
+    changes = calibration["cross_validated"]
     rows = [(METRICS[key], number(change["before"]), number(change["after"])) for key, change in changes.items()]
     return Table(("Metric", "Before", "After"), rows)
+
+
+def candidates_table(calibration: Mapping[str, Any]) -> Table:
+    """How the methods of calibration compare, by cross-validation."""
+    rows = []
+    for name, found in calibration["candidates"].items():
+        cells = (found.get("reason", number(found.get("log_loss"))), "", "")
+        if "gain" in found:
+            cells = (number(found["log_loss"]), f"{found['gain']:+.5f}", number(found["standard_error"]))
+        rows.append((name, *cells))
+    return Table(("Method", "Log loss", "Gain", "Standard error"), rows)
+
+
+def told_target(row: Mapping[str, Any]) -> str:
+    """What a threshold of `calibration.calibrate` is for."""
+    return Wanted.from_name(name_of_row(row)).told
 
 
 def number(value: float | None, decimals: int = 5) -> str:

@@ -97,8 +97,8 @@ def _predictions(validation: Dataset, names: Sequence[str], targets: np.ndarray,
 
 
 def _judged(targets: np.ndarray, logits: np.ndarray) -> Judged:
-    rows = np.flatnonzero(~np.isnan(targets))
-    return Judged(rows, hard_labels(targets[rows]) > 0, logits[rows])
+    rows = ~np.isnan(targets)
+    return Judged(hard_labels(targets[rows]) > 0, logits[rows])
 
 
 def _drawings(
@@ -109,8 +109,7 @@ def _drawings(
 ) -> dict[str, Callable[[], Figure]]:
     """The pictures that the measurements allow: file name to the function that draws it."""
     metrics, calibration, probe = benchmark["metrics"], benchmark.get("calibration"), benchmark.get("probe")
-    rows, toxic, logits = next(iter(judged.values()))
-    held_out = evaluation.calibration.held_out
+    toxic, logits = next(iter(judged.values()))
     drawings = {"timing.png": partial(plots.draw_timing, benchmark)}
     if plots.losses_logged(log_history):
         drawings["training.png"] = partial(plots.draw_training, log_history)
@@ -118,10 +117,8 @@ def _drawings(
         drawings["roc_by_label.png"] = partial(label_plots.draw_roc_by_label, judged, labels)
         drawings["precision_recall_by_label.png"] = partial(label_plots.draw_precision_recall_by_label, judged, labels)
     if len(logits) and np.isfinite(logits).all():
-        shown = slice(None) if held_out is None else np.isin(rows, held_out)
-        drawings["reliability.png"] = partial(
-            plots.draw_reliability, toxic[shown], logits[shown], evaluation.calibration
-        )
+        fitted = evaluation.calibration
+        drawings["reliability.png"] = partial(plots.draw_reliability, toxic, logits, fitted.cross_fitted, fitted.method)
         if toxic.any() and not toxic.all():
             drawings["roc.png"] = partial(plots.draw_roc, toxic, logits, metrics)
             drawings["precision_recall.png"] = partial(plots.draw_precision_recall, toxic, logits, metrics, calibration)

@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.schema import TEXT
+from toxicity.core.wanted import Wanted
 from toxicity.data.encoding import token_ids, truncating_backend
 from toxicity.data.sources import Splits, identities_of, label_targets_of
 from toxicity.data.token_dataset import TokenRows
@@ -30,7 +31,7 @@ class Evaluation:
 
     logits: np.ndarray  # float32 `(rows, labels)`, in the order of the rows
     metrics: dict[str, Any]  # of `label_metrics.judge_labels`
-    calibrations: dict[str, Calibration]  # by label: temperature and thresholds fitted on half of its rows
+    calibrations: dict[str, Calibration]  # by label: how its scores become probabilities, and its thresholds
     probe: dict[str, Any] | None  # of `identity_probe.probe_labels`, None where a score is not a finite number
     # Of `robustness.measure_robustness`, for the main label; None where a score is not finite, or nobody asked.
     robustness: dict[str, Any] | None = None
@@ -50,18 +51,25 @@ class Evaluation:
         return settings
 
 
-def evaluate(trainer: ToxicityTrainer, splits: Splits, names: Sequence[str], arguments: DataArguments) -> Evaluation:
+def evaluate(
+    trainer: ToxicityTrainer,
+    splits: Splits,
+    names: Sequence[str],
+    arguments: DataArguments,
+    wanted: Sequence[Wanted] = (),
+    priors: Sequence[float | None] = (),
+) -> Evaluation:
     """Score the validation rows and judge the scores, and what else the model is judged on, each in its phase.
 
     The phases are `inference`, `metrics`, `probe`, `robustness` and `eval_files`. Every process calls it after
     training. The trainer's `eval_dataset` holds the tokens of `splits.validation`, `names` are what its labels are
-    called, and `arguments` say how comments are truncated.
+    called, `arguments` say how comments are truncated; `wanted` and `priors` are those of `judge_labels`.
     """
     validation = splits.validation
     logits = trainer.score(trainer.eval_dataset)
     with trainer.clock.phase("metrics"):
         targets, identities = label_targets_of(validation, names), identities_of(validation)
-        metrics, calibrations = judge_labels(logits, targets, names, identities, trainer.args.seed)
+        metrics, calibrations = judge_labels(logits, targets, names, identities, trainer.args.seed, wanted, priors)
     with trainer.clock.phase("probe"):
         found = probe_labels(
             lambda texts: _probabilities(trainer.score_texts(texts), calibrations.values()),

@@ -55,7 +55,8 @@ def describe_request(
         "load_best_model_at_end": options.load_best_model_at_end,
     }
     for group in (getattr(arguments, field.name) for field in dataclasses.fields(arguments)):
-        if dataclasses.is_dataclass(group) and group not in (arguments.data, arguments.machine, options):
+        apart = (arguments.data, arguments.machine, arguments.calibration, options)
+        if dataclasses.is_dataclass(group) and group not in apart:
             facts |= dataclasses.asdict(group)
     of_transformers = {field.name for field in dataclasses.fields(HfTrainingArguments)}
     own = [field.name for field in dataclasses.fields(options) if field.name not in of_transformers]

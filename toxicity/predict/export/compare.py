@@ -21,8 +21,9 @@ from toxicity.core.errors import RequestError
 from toxicity.core.files import folder_written_whole, write_text
 from toxicity.core.markdown import UNDEFINED, markdown_table
 from toxicity.data.token_dataset import TokenRows
-from toxicity.evaluation.calibration import fit_temperature, precision_and_recall
+from toxicity.evaluation.calibration_maps import fit_temperature
 from toxicity.evaluation.calibration_metrics import log_loss
+from toxicity.evaluation.thresholds import precision_and_recall
 from toxicity.models.labels import TOXIC_LABEL, labels_in
 from toxicity.models.packing import Layout, fill_batches, longest_first
 from toxicity.models.pretrained import load_classifier, load_config_and_tokenizer, load_errors_explained
@@ -213,7 +214,7 @@ def _measured(
     both = 0 < toxic.sum() < len(toxic)
     scaled = logit(np.clip(scores, 1e-15, 1 - 1e-15))
     best = fit_temperature(scaled, toxic) if both else None
-    thresholds = {"default": scorer.threshold, **scorer.thresholds}
+    thresholds = {"default": scorer.threshold, **next(iter(calibrations.values())).precision_thresholds}
     return probabilities, {
         **next(iter(labels.values())),
         "mixed_precision": scorer.mixed_precision,

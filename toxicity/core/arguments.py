@@ -15,12 +15,12 @@ from transformers import HfArgumentParser
 from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import HubStrategy
 
+from toxicity.core.augmentation_arguments import AugmentationArguments
 from toxicity.core.calibration_arguments import CalibrationArguments
 from toxicity.core.errors import RequestError
 from toxicity.core.evaluation_arguments import EvaluationArguments
 from toxicity.core.files import bundled
 from toxicity.core.flags import require_known
-from toxicity.core.identity_arguments import IdentityArguments
 from toxicity.core.label_names import require_label_names
 from toxicity.core.objective_arguments import ObjectiveArguments
 from toxicity.core.text_files import delimiter_of, encoding_of
@@ -53,7 +53,7 @@ SAMPLE_KEYS = {"max_seq_length", "init_head_bias", "counterfactuals", "counterfa
 
 
 @dataclass
-class DataArguments(EvaluationArguments, IdentityArguments):
+class DataArguments(EvaluationArguments, AugmentationArguments):
     """Which comments to train and validate on, and how to tokenise them."""
 
     dataset_name: str | None = HfArg(
@@ -112,9 +112,6 @@ class DataArguments(EvaluationArguments, IdentityArguments):
         default=False,
         help="Truncate long comments in the middle: keep the first 128 tokens and fill up with the last ones.",
     )
-    augment_typos: float = HfArg(
-        default=0.0, help="Write this share of the training comments, 0 to 1, with typos, one in ten words."
-    )
     max_train_samples: int | None = HfArg(default=None, help="Train on at most this many rows.")
     max_eval_samples: int | None = HfArg(
         default=None, help="Validate on at most this many rows. By default half as many as are trained on."
@@ -134,7 +131,7 @@ class DataArguments(EvaluationArguments, IdentityArguments):
 
     def __post_init__(self) -> None:
         EvaluationArguments.__post_init__(self)
-        IdentityArguments.__post_init__(self)
+        AugmentationArguments.__post_init__(self)
         if self.dataset_name and self.train_file:
             raise RequestError("--dataset_name and --train_file both name the data: keep one of them.")
         if self.validation_file and not self.train_file:
@@ -159,8 +156,6 @@ class DataArguments(EvaluationArguments, IdentityArguments):
             if getattr(self, name) is not None:
                 beside = "--train_file" if self.train_file else f"--dataset_name {self.dataset_name}"
                 raise RequestError(f"--{name} means nothing for {beside}: leave it out.")
-        if not 0 <= self.augment_typos <= 1:
-            raise RequestError(f"--augment_typos is {self.augment_typos:g}; it is a share, from 0 to 1.")
         self.delimiter = None if self.delimiter is None else delimiter_of(self.delimiter)
         self.encoding = None if self.encoding is None else encoding_of(self.encoding)
         minima = {"max_seq_length": 3, "max_train_samples": 1, "max_eval_samples": 1, "preprocessing_num_workers": 1}

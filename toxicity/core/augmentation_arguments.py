@@ -1,4 +1,4 @@
-"""The flags of comments that name a group of people: how many there are, and copies with another group."""
+"""The flags of what is done to the training comments: typos, and comments that name a group of people."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ MOST_COPIES = 20
 
 
 @dataclass
-class IdentityArguments:
-    """Training comments that name a group of people."""
+class AugmentationArguments:
+    """What is done to the training comments."""
 
+    augment_typos: float = HfArg(
+        default=0.0, help="Write this share of the training comments, 0 to 1, with typos, one in ten words."
+    )
     identity_terms: str | None = HfArg(
         default=None,
         help="YAML file of the words for groups of people, instead of the package's toxicity/data/identity_terms.yaml, "
@@ -33,6 +36,8 @@ class IdentityArguments:
     )
 
     def __post_init__(self) -> None:
+        if not 0 <= self.augment_typos <= 1:
+            raise RequestError(f"--augment_typos is {self.augment_typos:g}; it is a share, from 0 to 1.")
         copies, share = self.counterfactuals, self.identity_rows
         if copies is not None and not 0 < copies <= MOST_COPIES:  # NaN neither
             raise RequestError(

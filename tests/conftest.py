@@ -222,7 +222,7 @@ def make_trainer(tmp_path, tokenizer, tiny_model, monkeypatch):
             model=copy.deepcopy(tiny_model) if model is None else model,
             args=args,
             processing_class=tokenizer,
-            train_dataset=TokenRows(train_dataset),
+            train_dataset=TokenRows(train_dataset, None if objective is None else objective.originals),
             eval_dataset=TokenRows(dataset),
             clock=clock,
             loss_options=None if objective is None else objective.loss_options,

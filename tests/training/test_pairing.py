@@ -24,22 +24,18 @@ PADDED, PACKED = Layout(packed=False), Layout(packed=True)
 
 
 def with_copies(dataset, copies=COPIES):
-    """The rows, and after them other rows' tokens as "copies" of the first ones, and the rows that these are of."""
-    originals = np.arange(copies)
+    """The rows, and after them other rows as "copies" of the first ones, of row 0 two, and what these are of."""
+    originals = np.array([0, *range(copies - 1)])
     others = dataset.select(range(len(dataset) - copies, len(dataset)))
-    labels = Dataset.from_dict({"labels": dataset["labels"][:copies]})
-    return concatenate_datasets(
-        [dataset, concatenate_datasets([others.remove_columns("labels"), labels], axis=1)]
-    ), originals
+    return concatenate_datasets([dataset, others]), originals
 
 
 def trainer_with_pairs(make_trainer, tokenizer, weight=0.5, objective=None, **options):
-    dataset, originals = with_copies(dataset_of(tokenizer))
+    dataset = dataset_of(tokenizer)
     objective = objective(dataset) if objective else plain_objective(dataset)
+    both, originals = with_copies(dataset)
     objective = replace(objective, originals=originals, pairing=weight)
-    trainer = make_trainer(dataset=dataset, objective=objective, **ONE_STEP | options)
-    trainer.train_dataset._originals = originals
-    return trainer
+    return make_trainer(dataset=both, objective=objective, **ONE_STEP | options)
 
 
 def plain_objective(dataset):
@@ -54,14 +50,11 @@ def test_the_loss_worked_by_hand():
     loss = training_loss(logits, labels, options=options, pairs=torch.tensor([[0, 2]]))
     # Two rows count; |1 + 2| and |5 - 9| in the mean over the labels.
     assert (loss - without).item() == pytest.approx(3.0 * (3 + 4) / 2 / 2)
+    # Of a row with two copies, the mean.
+    loss = training_loss(logits, labels, options=options, pairs=torch.tensor([[0, 2], [0, 0], [1, 2]]))
+    assert (loss - without).item() == pytest.approx(3.0 * ((3 + 4) / 2 / 2 + (2 + 7) / 2) / 2)
     none = training_loss(logits, labels, options=options, pairs=torch.empty(0, 2, dtype=torch.int64))
     assert none.item() == pytest.approx(without.item())
-
-
-def test_the_weight_is_that_of_the_mean_over_all_pairs():
-    objective = Objective(np.zeros(80, np.float32), None, (), None, np.ones(1, np.float32))
-    assert objective.loss_options.pairing == 0
-    assert replace(objective, originals=np.arange(16), pairing=0.5).loss_options.pairing == pytest.approx(0.5 * 80 / 16)
 
 
 @pytest.mark.parametrize("layout", [PADDED, PACKED], ids=["padded", "packed"])
@@ -71,23 +64,24 @@ def test_pairs_share_a_part_and_a_share(tokenizer, layout, max_tokens, threads, 
     monkeypatch.setattr("toxicity.training.shares.TOKENS_OF_SHARE", 8)
     dataset, originals = with_copies(dataset_of(tokenizer))
     rows = TokenRows(dataset, originals)
-    tokens = ids_of(rows)
-    chosen = [70, 3, 6, 79, 64, 11]
+    tokens = ids_of(TokenRows(dataset))
+    assert (len(rows), len(tokens)) == (64, 64 + COPIES)
+    chosen, copies = [33, 3, 0, 14, 20], {3: [68], 0: [64, 65], 14: [79]}
     batch = Collator(layout, max_tokens, threads)(rows.__getitems__(chosen))
-    assert batch["labels"].shape == (6, 1)
-    assert batch["rows"] == 6
-    assert batch["tokens"] == sum(len(tokens[row]) for row in [*chosen, 6, 15, 0])
+    assert batch["labels"].shape == (5, 1)
+    assert batch["rows"] == 5
+    assert batch["tokens"] == sum(len(tokens[row]) for row in sum(copies.values(), chosen))
     found, labelled = [], []
     for part in (share for whole in batch["parts"] for share in whole.get("shares", [whole])):
         labels, texts = part["labels"]["labels"], texts_of(part, layout)
         assert [len(text) for text in texts] == sorted(map(len, texts), reverse=True)
         assert len(labels) == len(texts)
         labelled += [tuple(text) for text, label in zip(texts, labels, strict=True) if label != IGNORED]
-        for pair, original in part["labels"].get("pairs", torch.empty(0, 2, dtype=int)).tolist():
-            assert labels[original] == IGNORED
-            found.append((texts[pair], texts[original]))
+        for row, copy_of_it in part["labels"].get("pairs", torch.empty(0, 2, dtype=int)).tolist():
+            assert labels[copy_of_it] == IGNORED
+            found.append((texts[row], texts[copy_of_it]))
     assert sorted(labelled) == sorted(tuple(tokens[row]) for row in chosen)
-    assert sorted(found) == sorted((tokens[row], tokens[row - 64]) for row in (70, 79, 64))
+    assert sorted(found) == sorted((tokens[row], tokens[copy]) for row, of_row in copies.items() for copy in of_row)
 
 
 def texts_of(part, layout):
@@ -103,16 +97,16 @@ def texts_of(part, layout):
 def test_fillers_have_no_pairs(tokenizer):
     dataset, originals = with_copies(dataset_of(tokenizer))
     rows = TokenRows(dataset, originals)
-    assert rows.__getitems__([-1, -1]).originals == {}
-    assert list(rows.__getitems__([5, -1, 65]).originals) == [1]
-    assert TokenRows(dataset).__getitems__([65]).originals == {}
+    assert rows.__getitems__([-1, -1]).copies == {}
+    assert list(rows.__getitems__([25, -1, 5]).copies) == [1]
+    assert TokenRows(dataset).__getitems__([5]).copies == {}
 
 
 SHAPES = [
-    {"per_device_train_batch_size": 80},
-    {"per_device_train_batch_size": 20, "gradient_accumulation_steps": 4},
-    {"per_device_train_batch_size": 80, "max_tokens_per_batch": "100"},
-    {"per_device_train_batch_size": 40, "gradient_accumulation_steps": 2, "train_sampling_strategy": "group_by_length"},
+    {"per_device_train_batch_size": 64},
+    {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 4},
+    {"per_device_train_batch_size": 64, "max_tokens_per_batch": "100"},
+    {"per_device_train_batch_size": 32, "gradient_accumulation_steps": 2, "train_sampling_strategy": "group_by_length"},
 ]
 
 
@@ -138,11 +132,13 @@ def test_loss_and_gradient_are_the_same_however_a_step_is_cut(
 
 
 def test_the_loss_of_a_step_is_that_of_the_logits(make_trainer, tokenizer, model_of_either_kind):
-    trainer = trainer_with_pairs(make_trainer, tokenizer, model=model_of_either_kind, per_device_train_batch_size=80)
-    logits = trainer.score(trainer.train_dataset)[:, 0]
+    trainer = trainer_with_pairs(make_trainer, tokenizer, model=model_of_either_kind, per_device_train_batch_size=64)
+    logits = trainer.score(trainer.eval_dataset)[:, 0]
     labels = trainer.train_dataset.labels[:, 0]
-    entropy = np.mean(np.logaddexp(0, logits) - labels * logits)
-    expected = entropy + 0.5 * np.mean(np.abs(logits[64:] - logits[:COPIES]))
+    entropy = np.mean(np.logaddexp(0, logits[:64]) - labels * logits[:64])
+    distances = np.abs(logits[64:] - logits[with_copies(dataset_of(tokenizer))[1]])
+    # The two copies of the first row count as one.
+    expected = entropy + 0.5 * (distances[:2].mean() + distances[2:].sum()) / 64
     loss, _ = loss_and_gradient(trainer)
     assert loss == pytest.approx(expected, rel=1e-4)
 
@@ -152,10 +148,10 @@ def test_training_brings_the_logits_of_pairs_together(make_trainer, tokenizer):
         options = {"max_steps": 60, "learning_rate": 3e-3, "weight_decay": 0.0, "max_grad_norm": 1.0}
         trainer = trainer_with_pairs(make_trainer, tokenizer, weight, **options)
         trainer.train()
-        logits = trainer.score(trainer.train_dataset)[:, 0]
-        return np.abs(logits[64:] - logits[:COPIES]).mean()
+        logits = trainer.score(trainer.eval_dataset)[:, 0]
+        return np.abs(logits[64:] - logits[with_copies(dataset_of(tokenizer))[1]]).mean()
 
-    assert distance(5.0) < 0.5 * distance(0.0)
+    assert distance(20.0) < 0.5 * distance(0.0)
 
 
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
@@ -171,9 +167,14 @@ def test_pairs_need_copies():
     assert (parsed.objective.counterfactual_pairing, parsed.data.counterfactuals) == (0.1, 2)
 
 
-def test_the_objective_knows_the_originals_where_pairs_are_asked_for():
+def test_copies_are_no_rows_where_pairs_are_asked_for():
     comments = Dataset.from_dict({"target": [0.0, 1.0, 0.0, 1.0]})
     copies = Counterfactuals(np.array([1]), 1, {"gay": 1})
-    assert objective_of(comments, ObjectiveArguments(), counterfactuals=copies).originals is None
+    objective = objective_of(comments, ObjectiveArguments(), counterfactuals=copies)
+    assert (objective.originals, len(objective.labels)) == (None, 4)
     objective = objective_of(comments, ObjectiveArguments(counterfactual_pairing=0.5), counterfactuals=copies)
-    assert (objective.originals.tolist(), objective.loss_options.pairing) == ([1], 2.0)
+    assert (objective.originals.tolist(), objective.loss_options.pairing) == ([1], 0.5)
+    assert objective.base_rates.tolist() == [pytest.approx(1 / 3)]
+    columns = objective.add_targets(Dataset.from_dict({"length": [1, 2, 3, 4]}))
+    assert columns["labels"][:] == [0.0, 1.0, 0.0, 1.0]
+    assert len(TokenRows(columns.add_column("input_ids", [[1], [2, 2], [3], [4]]), objective.originals)) == 3

@@ -21,12 +21,12 @@ FILLER = -1
 class Rows:
     """Token ids of some comments, an array for each, and their targets by name, float32 `(rows,)` or `(rows, n)`.
 
-    `originals` has, by the place of a counterfactual copy among them, the token ids of the comment that it is of.
+    `copies` has, by the place of a comment among them, the token ids of its counterfactual copies.
     """
 
     tokens: list[np.ndarray]
     targets: dict[str, np.ndarray]
-    originals: dict[int, np.ndarray] = field(default_factory=dict)
+    copies: dict[int, list[np.ndarray]] = field(default_factory=dict)
 
 
 class TokenRows(Dataset):
@@ -36,8 +36,8 @@ class TokenRows(Dataset):
         comments: a dataset or a table with the columns `input_ids` (lists of integers) and `length`; for training
             also `labels` (0 to 1, lists of several), and `weights` and `auxiliary` if the `Objective` of
             `training.targets` has them.
-        originals: if the last rows are copies that are to be compared with what they are of, the rows of the latter,
-            int64 `(copies,)`.
+        originals: if the last comments are copies that are compared with what they are of, the rows of the latter,
+            int64 `(copies,)`. A copy is no row of the dataset then, and comes with the row that it is of.
 
     Attributes:
         lengths: tokens of each row, int32 `(rows,)`.
@@ -45,14 +45,15 @@ class TokenRows(Dataset):
             `(rows, labels)` and `(rows, auxiliary targets)` of several. NaN where nobody said.
     """
 
-    _originals: np.ndarray | None = None
-
     def __init__(self, comments: datasets.Dataset | pa.Table, originals: np.ndarray | None = None) -> None:
-        self._originals = originals
         table = comments if isinstance(comments, pa.Table) else comments.with_format("arrow")[:]
-        self.lengths = table.column("length").to_numpy().astype(np.int32)
+        rows, self._copies = table, {}
+        if originals is not None:
+            rows = table.slice(0, len(table) - len(originals))
+            self._copies = {row: len(rows) + np.flatnonzero(originals == row) for row in np.unique(originals).tolist()}
+        self.lengths = rows.column("length").to_numpy().astype(np.int32)
         targets = (name for name in ("labels", "weights", "auxiliary") if name in table.column_names)
-        self.targets = {name: _numbers(table.column(name)) for name in targets}
+        self.targets = {name: _numbers(rows.column(name)) for name in targets}
         chunks = [chunk for chunk in table.column("input_ids").chunks if len(chunk)]
         self._tokens = [chunk.values.to_numpy() for chunk in chunks]
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
@@ -64,7 +65,7 @@ class TokenRows(Dataset):
         rows = cls.__new__(cls)
         tokens = [np.asarray(ids, dtype=np.int32) for ids in input_ids]
         rows.lengths = np.fromiter(map(len, tokens), dtype=np.int32, count=len(tokens))
-        rows.targets = {}
+        rows.targets, rows._copies = {}, {}
         rows._tokens = [np.concatenate([np.empty(0, np.int32), *tokens])]
         rows._offsets = [np.concatenate(([0], np.cumsum(rows.lengths)))]
         rows._chunk_starts = np.array([0, len(tokens)])
@@ -97,17 +98,10 @@ class TokenRows(Dataset):
         rows = [row for row in rows if row != FILLER]
         if rows:
             targets = {name: column[rows] for name, column in self.targets.items()}
-            return Rows(self.tokens_of(rows), targets, self._originals_of(rows))
+            copies = {place: self._copies[row] for place, row in enumerate(rows) if row in self._copies}
+            return Rows(self.tokens_of(rows), targets, {place: self.tokens_of(of) for place, of in copies.items()})
         targets = {name: column[:1] for name, column in self.targets.items()}
         return Rows(self.tokens_of([0]), targets | {"labels": np.full_like(targets["labels"], IGNORED)})
-
-    def _originals_of(self, rows: list[int]) -> dict[int, np.ndarray]:
-        if self._originals is None:
-            return {}
-        first_copy = len(self) - len(self._originals)
-        places = [place for place, row in enumerate(rows) if row >= first_copy]
-        originals = self._originals[[rows[place] - first_copy for place in places]]
-        return dict(zip(places, self.tokens_of(originals), strict=True))
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:

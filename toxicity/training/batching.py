@@ -209,24 +209,24 @@ class Collator:
         Returns:
             `labels`, float32 `(rows, 1)`, the main ones of all rows; `parts`, a list of dicts with the arguments of the
             model and, as `labels`, a dict of all targets of those rows, each float32 `(rows, targets)`, or with a list
-            of such dicts as `shares`; where copies have their originals beside them, which are `IGNORED` rows of the
-            part, with `pairs` among the targets, the places of both in it, int64 `(pairs, 2)`; `rows` and
-            `tokens`, how many there are, without the row of an index batch of fillers; to cut the batch again,
-            `source`, the rows as they came, and `max_tokens`, the budget of its parts.
+            of such dicts as `shares`; where comments have their copies beside them, which are `IGNORED` rows of the
+            part, with `pairs` among the targets, the places of both in it, int64 `(pairs, 2)`; `rows` and `tokens`,
+            how many there are, without the row of an index batch of fillers, copies being tokens of what they are of;
+            to cut the batch again, `source`, the rows as they came, and `max_tokens`, the budget of its parts.
         """
-        # A copy and the comment that it is of stay together, and count as one row of the tokens of both.
+        # A comment and its copies stay together.
         lengths = np.array([len(tokens) for tokens in rows.tokens])
-        for place, tokens in rows.originals.items():
-            lengths[place] += len(tokens)
+        for place, copies in rows.copies.items():
+            lengths[place] += sum(map(len, copies))
         order = longest_first(lengths)
         targets = {key: torch.from_numpy(column[order].reshape(len(order), -1)) for key, column in rows.targets.items()}
 
         def laid_out(part: np.ndarray) -> dict[str, Any]:
             labels = {key: column[part] for key, column in targets.items()}
             tokens = [rows.tokens[row] for row in order[part]]
-            if rows.originals:
-                tokens, labels = _with_originals(
-                    tokens, labels, [rows.originals.get(row) for row in order[part].tolist()]
+            if rows.copies:
+                tokens, labels = _with_copies(
+                    tokens, labels, [rows.copies.get(row, []) for row in order[part].tolist()]
                 )
             return self.layout(tokens) | {"labels": labels}
 
@@ -243,21 +243,22 @@ class Collator:
         return Batch({"labels": targets["labels"][:, :1], "parts": parts} | counts | cut)
 
 
-def _with_originals(
-    tokens: list[np.ndarray], targets: dict[str, torch.Tensor], originals: Sequence[np.ndarray | None]
+def _with_copies(
+    tokens: list[np.ndarray], targets: dict[str, torch.Tensor], copies: Sequence[list[np.ndarray]]
 ) -> tuple[list[np.ndarray], dict[str, torch.Tensor]]:
-    """Rows of a part with the comments that some of them are copies of, longest first, and their targets with `pairs`.
+    """Rows of a part with the copies of some of them, longest first, and their targets with `pairs`.
 
     Args:
-        originals: token ids of what each row is a copy of, None where it is none.
+        copies: token ids of the copies of each row.
     """
-    copies = [place for place, original in enumerate(originals) if original is not None]
-    tokens = tokens + [originals[place] for place in copies]
+    original_of = np.repeat(np.arange(len(tokens)), [len(of_row) for of_row in copies])
+    tokens = [*tokens, *(copy for of_row in copies for copy in of_row)]
     order = longest_first([len(row) for row in tokens])
     place_of = np.argsort(order)
-    source = np.concatenate([np.arange(len(originals)), copies]).astype(np.int64)[order]
-    targets = {key: column[source] for key, column in targets.items()}
-    added = place_of[len(originals) :]
-    targets["labels"][added] = IGNORED
-    pairs = np.stack([place_of[copies], added], axis=1).astype(np.int64)
+    targets = {
+        key: column[np.concatenate([np.arange(len(copies)), original_of])[order]] for key, column in targets.items()
+    }
+    places = place_of[len(copies) :]
+    targets["labels"][places] = IGNORED
+    pairs = np.stack([place_of[original_of], places], axis=1).astype(np.int64)
     return [tokens[row] for row in order], targets | {"pairs": torch.from_numpy(pairs)}

@@ -17,7 +17,7 @@ class LossOptions:
     coefficients: torch.Tensor | None = None  # float32 `(labels + auxiliary targets,)`; None for 1 each
     positive_weights: torch.Tensor | None = None  # float32 `(labels,)`; None for 1 each
     focal_gamma: float = 0.0
-    pairing: float = 0.0  # of the difference between the logits of each pair
+    pairing: float = 0.0  # of the mean difference between the logits of a comment and those of its copies
 
     def to(self, device: torch.device) -> LossOptions:
         """The same on another device."""
@@ -43,8 +43,8 @@ def training_loss(
     With auxiliary targets it is that of the fourth place of the competition of 2019, there with the six subtypes,
     c = 1/6 each, and eleven identities, c = 1/4/11, the latter on annotated rows.
 
-    With pairs, that of counterfactual logit pairing is added, `pairing |logit − logit of the other|`, the mean over the
-    labels, of Garg et al. 2019 (https://arxiv.org/abs/1809.10610).
+    Counterfactual logit pairing adds `pairing |logit − logit of a copy|`, the mean over the copies of a row and the
+    labels (Garg et al. 2019, https://arxiv.org/abs/1809.10610).
 
     It is the same for any accumulation, batch shape or number of processes.
 
@@ -56,7 +56,7 @@ def training_loss(
         weights: w, float `(rows, 1)`, with mean 1 over the whole dataset; the divisor stays the number of rows.
         auxiliary: float `(rows, auxiliary targets)`, 0 to 1, NaN where a target does not count.
         options: c, pairing, and what `label_loss` takes.
-        pairs: rows whose logits are to be the same, int64 `(pairs, 2)`.
+        pairs: rows and their copies, whose logits are to be the same, int64 `(pairs, 2)`; copies are `IGNORED` rows.
     """
     number = labels.shape[1]
     rows = labels[:, :1] != IGNORED
@@ -72,8 +72,9 @@ def training_loss(
         counted = counted.float() if options.coefficients is None else counted * options.coefficients[number:]
         total = total + label_loss(logits[:, number:], auxiliary.nan_to_num(), counted)
     if pairs is not None:
-        one, other = logits[:, :number].float()[pairs].unbind(1)
-        total = total + options.pairing * (one - other).abs().mean(1).sum()
+        row, copy = logits[:, :number].float()[pairs].unbind(1)
+        copies = pairs[:, 0].bincount(minlength=1)[pairs[:, 0]]
+        total = total + options.pairing * ((row - copy).abs().mean(1) / copies).sum()
     return total / (rows.sum() if num_items_in_batch is None else num_items_in_batch)
 
 

@@ -50,7 +50,7 @@ class Objective:
     positive_weights: np.ndarray | None = None  # of the positive class of each label, float32 `(labels,)`
     focal_gamma: float = 0.0
     # Where the logits of copies are compared with those of their originals: the rows of the latter, int64 `(copies,)`,
-    # the copies being the last rows; and how much the mean difference counts in the loss.
+    # and how much the differences count in the loss. The copies are no training rows then.
     originals: np.ndarray | None = None
     pairing: float = 0.0
 
@@ -58,9 +58,7 @@ class Objective:
     def loss_options(self) -> LossOptions:
         """How the targets count in the loss."""
         weights = None if self.positive_weights is None else torch.from_numpy(self.positive_weights)
-        # The mean over all pairs, however many a batch has: the loss is divided by the number of rows.
-        of_pairs = 0.0 if self.originals is None else self.pairing * len(self.labels) / len(self.originals)
-        return LossOptions(torch.from_numpy(self.coefficients), weights, self.focal_gamma, of_pairs)
+        return LossOptions(torch.from_numpy(self.coefficients), weights, self.focal_gamma, self.pairing)
 
     @property
     def head_rates(self) -> np.ndarray | None:
@@ -78,6 +76,10 @@ class Objective:
     def add_targets(self, tokens: Dataset) -> Dataset:
         """The tokenised comments with their targets as columns: `labels`, and `weights` and `auxiliary` if any."""
         columns = {"labels": self.labels, "weights": self.weights, "auxiliary": self.auxiliary}
+        if self.originals is not None:
+            # Of copies, which follow the rows, those of what they are of.
+            rows = np.concatenate([np.arange(len(self.labels)), self.originals])
+            columns = {name: None if values is None else values[rows] for name, values in columns.items()}
         return add_columns(tokens, {name: values for name, values in columns.items() if values is not None})
 
 
@@ -105,7 +107,7 @@ def objective_of(
     """Read the training targets that are asked for from the columns of the comments, those of `data.sources.Splits`.
 
     Args:
-        comments: the training rows.
+        comments: the training rows, and after them copies, if there are any.
         arguments: what is asked for.
         absent: columns that the source has and that could not be used, each with the reason.
         names_of_labels, counterfactuals: those of `Splits`.
@@ -114,6 +116,10 @@ def objective_of(
         RequestError: if the source lacks columns that these need, naming them, and why one could not be used; or if the
             weights of the positive classes are not as many as the labels.
     """
+    originals = None
+    if counterfactuals is not None and arguments.counterfactual_pairing:
+        originals = counterfactuals.originals
+        comments = comments.select(range(len(comments) - len(originals)))
     variant = arguments.identity_weights
     auxiliary_columns = {kind: _not_labels(AUXILIARY[kind][0], names_of_labels) for kind in arguments.auxiliary_targets}
     asked = {
@@ -148,7 +154,7 @@ def objective_of(
         arguments.init_head_bias,
         positive_weights(labels, arguments.positive_class_weight),
         arguments.focal_gamma or 0.0,
-        counterfactuals.originals if arguments.counterfactual_pairing else None,
+        originals,
         arguments.counterfactual_pairing or 0.0,
     )
 

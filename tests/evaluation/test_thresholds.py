@@ -59,6 +59,19 @@ def test_a_precision_holds_at_another_share_of_toxic_comments():
     assert prior * few[toxic].mean() + (1 - prior) * few[~toxic].mean() <= 0.05
 
 
+@pytest.mark.parametrize("target", [0.5, 0.8])
+def test_a_precision_at_another_share_is_kept_with_the_confidence_that_is_told(target):
+    rng, prior, kept = np.random.default_rng(6), 0.1, []
+    others, toxic_of_others, _ = drawn(rng, 200_000)
+    for _ in range(150):
+        logits, toxic, _ = drawn(rng)
+        shift = np.log(prior / (1 - prior)) - np.log(toxic.mean() / (1 - toxic.mean()))
+        flagged = others >= choose(logits, toxic, str(target), shift).threshold
+        odds = prior * flagged[toxic_of_others].mean() / ((1 - prior) * flagged[~toxic_of_others].mean())
+        kept.append(odds / (1 + odds) >= target)
+    assert sum(kept) >= binom.ppf(0.001, 150, 0.9)
+
+
 def test_a_first_comment_that_is_wrong_is_not_the_end():
     logits = -np.arange(1000.0)
     toxic = (np.arange(1000) < 300) & (np.arange(1000) > 0)

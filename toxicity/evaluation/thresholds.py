@@ -73,6 +73,8 @@ def choose_threshold(logits: np.ndarray, toxic: np.ndarray, wanted: Wanted, shif
 def _for_precision(counts: np.ndarray, hits: np.ndarray, target: float, shift: float) -> int | str:
     """Place in `counts` of the largest number of rows that can be flagged at that precision, or why there is none."""
     # Where toxic comments are as frequent as among the rows judged, the precision that gives the one wanted elsewhere.
+    # Their share there is known from the same rows. That errs on the safe side: the binomial test allows for the chance
+    # in how many of the rows are toxic, and a precision adjusted for their number does not have it.
     target = float(expit(logit(target) - shift))
     if (found := _certified(counts, hits, target)) is not None:
         return found

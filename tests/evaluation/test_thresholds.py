@@ -148,6 +148,13 @@ def test_as_many_as_are_said_to_do_would_do(target):
     assert choose(more, np.repeat(toxic, times), target).threshold is not None
 
 
+def test_a_share_next_to_nothing_has_no_threshold_and_is_no_fault():
+    logits, toxic, _ = drawn(np.random.default_rng(0))
+    for name in ("0.5", "0.95"):
+        assert "no threshold has this precision" in choose(logits, toxic, name, shift=-100.0).reason
+    assert choose(logits, toxic, "flagged=0.02", shift=-100.0).threshold is not None
+
+
 def test_scores_that_tell_nothing_have_no_threshold():
     rng = np.random.default_rng(0)
     assert "no threshold has this precision" in choose(np.zeros(500), rng.random(500) < 0.3, "0.9").reason

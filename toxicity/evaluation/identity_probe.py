@@ -188,7 +188,7 @@ def probe_table(probe: Mapping[str, Any]) -> Table:
     """Shift, interval and share flagged of each identity."""
     thresholds = probe["thresholds"]
     header = ("Identity", "Shift", "95 % interval", *(tone.capitalize() for tone in TONES))
-    header += tuple(_threshold_heading("Flagged", name) for name in thresholds)
+    header += tuple(threshold_heading("Flagged", name) for name in thresholds)
     table = []
     for name in IDENTITIES:
         found = probe["identities"][name]
@@ -216,7 +216,7 @@ def explain_probe(probe: Mapping[str, Any]) -> str:
         f"template; the latter is {probe[UNMARKED]['mean_score']:.{DECIMALS}f} over all templates. Interval: "
         "paired t, over templates, each identity on its own. Flagged: share of the neutral and friendly sentences, "
         "all of them civil, that score at or above the threshold, "
-        f"{', '.join(_threshold_text(name, thresholds) for name in thresholds)}."
+        f"{', '.join(threshold_text(name, thresholds) for name in thresholds)}."
     )
 
 
@@ -238,14 +238,14 @@ def summarise_probe(probe: Mapping[str, Any]) -> str:
         sentences.append("No other shift can be told from zero.")
 
     thresholds = probe["thresholds"]
-    name = _usual_threshold(thresholds)
+    name = usual_threshold(thresholds)
     rates = {identity: results[identity]["false_positive_rate"][name] for identity in IDENTITIES}
     worst = max(rates, key=rates.__getitem__)
     unmarked = probe[UNMARKED]["false_positive_rate"][name]
-    of_identities = f"at most {_percent(rates[worst])} ({_identity_text(worst)})" if rates[worst] > 0 else _percent(0.0)
-    threshold = _threshold_text(name, thresholds)
+    of_identities = f"at most {percent(rates[worst])} ({_identity_text(worst)})" if rates[worst] > 0 else percent(0.0)
+    threshold = threshold_text(name, thresholds)
     sentences.append(
-        f"At the threshold of {threshold} it wrongly flags {_percent(unmarked)} of the civil sentences "
+        f"At the threshold of {threshold} it wrongly flags {percent(unmarked)} of the civil sentences "
         f"about unmarked people, and {of_identities} of those about any of the nine identities."
     )
     return " ".join(sentences)
@@ -257,14 +257,14 @@ def _interval_of_mean(values: np.ndarray) -> list[float]:
     return [float(mean - margin), float(mean + margin)]
 
 
-def _usual_threshold(thresholds: Mapping[str, float]) -> str:
+def usual_threshold(thresholds: Mapping[str, float]) -> str:
     """The name of the threshold for a precision of 0.9, which most people would use, or for the nearest one."""
     wanted = {name: Wanted.from_name(name) for name in thresholds if name not in DEFAULT_THRESHOLDS}
     distances = {name: abs(one.value - 0.9) for name, one in wanted.items() if one.kind == PRECISION}
     return min(distances or thresholds, key=lambda name: distances.get(name, 0.0))
 
 
-def _threshold_heading(what: str, name: str) -> str:
+def threshold_heading(what: str, name: str) -> str:
     """The heading of a column about what a threshold of this name does."""
     if name in DEFAULT_THRESHOLDS:
         return what
@@ -273,10 +273,11 @@ def _threshold_heading(what: str, name: str) -> str:
 
 
 def _rates(found: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[str]:
-    return [_percent(found["false_positive_rate"][name]) for name in thresholds]
+    return [percent(found["false_positive_rate"][name]) for name in thresholds]
 
 
-def _threshold_text(name: str, thresholds: Mapping[str, float]) -> str:
+def threshold_text(name: str, thresholds: Mapping[str, float]) -> str:
+    """A threshold, and what it was fitted for."""
     fitted_for = "" if name in DEFAULT_THRESHOLDS else f" for {Wanted.from_name(name).told}"
     return f"{thresholds[name]:.{DECIMALS}f}{fitted_for}"
 
@@ -285,7 +286,8 @@ def _identity_text(identity: str) -> str:
     return identity.replace("homosexual_gay", "homosexual, gay").replace("_", " ")
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share from 0 to 1 as a text."""
     return f"{100 * share:.1f} %"
 
 

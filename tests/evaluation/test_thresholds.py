@@ -59,6 +59,19 @@ def test_a_precision_holds_at_another_share_of_toxic_comments():
     assert prior * few[toxic].mean() + (1 - prior) * few[~toxic].mean() <= 0.05
 
 
+@pytest.mark.parametrize("target", [0.5, 0.8])
+def test_a_precision_at_another_share_is_kept_with_the_confidence_that_is_told(target):
+    rng, prior, kept = np.random.default_rng(6), 0.1, []
+    others, toxic_of_others, _ = drawn(rng, 200_000)
+    for _ in range(150):
+        logits, toxic, _ = drawn(rng)
+        shift = np.log(prior / (1 - prior)) - np.log(toxic.mean() / (1 - toxic.mean()))
+        flagged = others >= choose(logits, toxic, str(target), shift).threshold
+        odds = prior * flagged[toxic_of_others].mean() / ((1 - prior) * flagged[~toxic_of_others].mean())
+        kept.append(odds / (1 + odds) >= target)
+    assert sum(kept) >= binom.ppf(0.001, 150, 0.9)
+
+
 def test_a_first_comment_that_is_wrong_is_not_the_end():
     logits = -np.arange(1000.0)
     toxic = (np.arange(1000) < 300) & (np.arange(1000) > 0)
@@ -133,6 +146,13 @@ def test_as_many_as_are_said_to_do_would_do(target):
     times = -(-needed // 100)
     more = np.repeat(logits, times) + np.tile(np.arange(times), 100) * 1e-9
     assert choose(more, np.repeat(toxic, times), target).threshold is not None
+
+
+def test_a_share_next_to_nothing_has_no_threshold_and_is_no_fault():
+    logits, toxic, _ = drawn(np.random.default_rng(0))
+    for name in ("0.5", "0.95"):
+        assert "no threshold has this precision" in choose(logits, toxic, name, shift=-100.0).reason
+    assert choose(logits, toxic, "flagged=0.02", shift=-100.0).threshold is not None
 
 
 def test_scores_that_tell_nothing_have_no_threshold():

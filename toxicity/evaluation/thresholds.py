@@ -22,9 +22,9 @@ ERROR = 1 - CONFIDENCE
 
 # Numbers of flagged rows at which precision is tested: each 5 % above the one before.
 STEP = 1.05
-# The part of the error that the first of these tests is given. The test at twice, four times, … as many rows is given
-# what this leaves to the power of 1, 2, …, times it, so that all of them together have the error: where the highest
-# scores are wrong by chance, the sequence starts anew further down.
+# The part of the error that the first of these tests is given. The tests at twice, four times, … as many rows are given
+# the same part of what is left each time, 0.24, 0.096, …, all together no more than the error: where the highest scores
+# are wrong by chance, the sequence starts anew further down.
 FIRST_PART = 0.6
 
 # The most comments, as a multiple of those there are, that are said to be enough.
@@ -73,7 +73,9 @@ def choose_threshold(logits: np.ndarray, toxic: np.ndarray, wanted: Wanted, shif
 def _for_precision(counts: np.ndarray, hits: np.ndarray, target: float, shift: float) -> int | str:
     """Place in `counts` of the largest number of rows that can be flagged at that precision, or why there is none."""
     # Where toxic comments are as frequent as among the rows judged, the precision that gives the one wanted elsewhere.
-    target = float(expit(logit(target) - shift))
+    # Their share there is known from the same rows. That errs on the safe side: the binomial test allows for the chance
+    # in how many of the rows are toxic, and a precision adjusted for their number does not have it.
+    target = min(float(expit(logit(target) - shift)), float(np.nextafter(1.0, 0.0)))
     if (found := _certified(counts, hits, target)) is not None:
         return found
     rows = int(counts[-1])

@@ -200,7 +200,7 @@ CATS, OWLS = {"pets": [["a cat", "cats"]]}, {"pets": [["an owl", "owls"]]}
         ({"groups": {"cats": {"pets": [["cat", "cats"]]}, "owls": OWLS}}, "`cat` has no article"),
         ({"groups": {"cats": {"pets": [["a", "b", "c"]]}, "owls": OWLS}}, "is no term"),
         ({"groups": {"cats": {"pets": [3]}, "owls": OWLS}}, "`3` in the group `cats` is no term"),
-        ({"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": ["dogs"]}, "only_put_in names `dogs`, which is none of"),
+        ({"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": ["dogs"]}, "only_put_in names `dogs`, which is none"),
         ({"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": ["cats", "owls"]}, "or none that is looked for"),
         ({"groups": {"cats": CATS, "owls": OWLS}, "left_alone": "cat"}, "give left_alone a list of words"),
     ],

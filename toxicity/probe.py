@@ -59,9 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         "phrase), label (or toxicity; BAD and NOT_BAD, toxic and nontoxic, 1 and 0) and perhaps term. Without term, "
         "known terms are looked for in the texts. Of several labels the main one is judged",
     )
-    parser.add_argument(
-        "--encoding", help="character encoding of these files; else by their byte order mark, or UTF-8"
-    )
+    parser.add_argument("--encoding", help="character encoding of these files; else by their byte order mark, or UTF-8")
     arguments = parser.parse_args(argv)
     set_up_console(is_main_process=True, progress_bars=False)
     # Imported only now, so that mistakes in flags and files are reported before torch is loaded, which takes seconds.

@@ -203,6 +203,8 @@ CATS, OWLS = {"pets": [["a cat", "cats"]]}, {"pets": [["an owl", "owls"]]}
         ({"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": ["dogs"]}, "only_put_in names `dogs`, which is none"),
         ({"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": ["cats", "owls"]}, "or none that is looked for"),
         ({"groups": {"cats": CATS, "owls": OWLS}, "left_alone": "cat"}, "give left_alone a list of words"),
+        ({"groups": {"cats": CATS, "owls": OWLS}, "left_alone": ["cat nap", " "]}, "words, none of them empty"),
+        ({"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": [None]}, "words, none of them empty"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(tmp_path, content, message):

@@ -225,9 +225,9 @@ def read_identity_terms(path: str | None = None) -> IdentityTerms:
     groups = {term.group for term in terms.values()}
     rules = {rule: content.get(rule) or [] for rule in RULES}
     for rule, words in rules.items():
-        if not isinstance(words, list):
-            raise RequestError(f"{name}: give {rule} a list of words.")
-        rules[rule] = [str(word) for word in words]
+        if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
+            raise RequestError(f"{name}: give {rule} a list of words, none of them empty.")
+        rules[rule] = [word.strip() for word in words]
     put_in = frozenset(rules["only_put_in"])
     if unknown := put_in - groups:
         raise RequestError(f"{name}: only_put_in names {quoted(min(unknown))}, which is none of its groups.")

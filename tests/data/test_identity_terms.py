@@ -215,6 +215,9 @@ def test_a_file_that_cannot_be_meant_is_refused(tmp_path, content, message):
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(RequestError, match="--identity_terms .*nowhere.yaml cannot be read: No such file"):
         read_identity_terms(str(tmp_path / "nowhere.yaml"))
+    (tmp_path / "twice.yaml").write_text("groups:\n  cats:\n    pets: [a cat]\n  cats:\n    pets: [a tiger]\n")
+    with pytest.raises(RequestError, match="twice.yaml is not YAML: the key `cats` is there twice .*line 2"):
+        read_identity_terms(str(tmp_path / "twice.yaml"))
     (tmp_path / "bad.yaml").write_text("groups: [")
     with pytest.raises(RequestError, match="is not YAML"):
         read_identity_terms(str(tmp_path / "bad.yaml"))

@@ -134,6 +134,7 @@ REFUSED = {
     "a flag that nobody knows": (["--folds", 2, "--learning_rat", 1], "the nearest known one is `--learning_rate`"),
     "a folder of its own": (["--folds", 2, "--output_dir", "runs/x"], "--output_dir means nothing for an audit"),
     "a push": (["--folds", 2, "--push_to_hub"], "--push_to_hub means nothing for an audit"),
+    "other rows": (["--folds", 2, "--identity_rows", 0.1], "--identity_rows means nothing for an audit"),
     "training a run again": (["--run", "runs/mine", "--seed", 3], "--seed means nothing with --run"),
     "no run": (["--run", "runs/none"], "runs/none/report/predictions.parquet: name the folder of a finished run"),
     "no label": (["--folds", 2, "--label_column_name", "bad"], "has no column bad; it has id, comment_text, target"),
@@ -183,6 +184,8 @@ def test_several_processes_and_an_output_that_is_a_file_are_refused(run_audit, m
     flags = ["--train_file", mislabelled, "--folds", 2, "--output"]
     code, printed = run_audit(*flags, mislabelled)
     assert (code, "is a file: name a folder" in printed.err) == (2, True)
+    code, printed = run_audit(*flags, mislabelled / "audit")
+    assert (code, "audit: Not a directory. Make room there, or name another folder" in printed.err) == (2, True)
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, printed = run_audit(*flags, tmp_path / "audit")
     assert (code, "an audit is one process" in printed.err) == (2, True)

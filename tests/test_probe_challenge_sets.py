@@ -108,6 +108,20 @@ def test_both_together(model, cases, templates, capsys):
     assert output.index("HateCheck, `hatecheck.csv`:") < output.index("Templates, `madlibs.csv`:")
 
 
+def test_an_encoding_is_that_of_a_file(model, tmp_path, capsys):
+    file = str(tmp_path / "madlibs.csv")
+    SENTENCES.replace("a tall baker is kind", "a tall bäcker is kind").to_csv(file, encoding="cp1252")
+    _, found = printed(capsys, "--model", str(model), "--templates", file, "--encoding", "windows-1252")
+    assert found["templates"]["rows"] == 60
+    for flags, message in (
+        (("--templates", file), "--encoding cp1252"),
+        (("--templates", file, "--encoding", "utf_9"), "no character encoding"),
+        (("--encoding", "cp1252"), "--encoding is that of a file"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            main(["--model", str(model), *flags])
+
+
 def test_the_log_tells_which_labels_mean_toxic_and_that_terms_were_looked_for(model, templates, capsys):
     main(["--model", str(model), "--runtime", "torch", "--templates", templates])
     told = capsys.readouterr().err

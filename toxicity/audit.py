@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from toxicity.core.arguments import Arguments
     from toxicity.report.label_audit import Comments
 
-# Flags of run_toxicity.py that an audit sets itself, or that would not leave k models to score with.
-NOT_FOR_FOLDS = ("dry_run", "eval_files", "output_dir", "push_to_hub", "resume_from_checkpoint")
-# What is done to the training rows of a run, and is no label to audit.
-RAW_ROWS = {"counterfactuals": None, "identity_rows": None, "identity_terms": None}
+# What is done to the training rows of a run or judged beside its validation rows, and is no label to audit.
+RAW_ROWS = {"counterfactuals": None, "identity_rows": None, "identity_terms": None, "eval_files": None}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -44,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from toxicity.core.console import set_up_console
     from toxicity.core.markdown import markdown_table
     from toxicity.evaluation.label_errors import require_cleanlab
+    from toxicity.predict.ledger import writing_to
     from toxicity.predict.writers import output_file
     from toxicity.report.label_audit import audit_labels, worst_table
 
@@ -53,13 +52,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             "an audit is one process, and so is each of its trainings: ask for one with --num_processes."
         )
     arguments = parse_arguments(argv)
-    if own.run:
-        _require_flags_of_data(argv)
+    _require_flags_that_mean_something(own, argv)
     set_up_console(is_main_process=True, progress_bars=False)
     comments, places, scores = judge(own, argv, arguments)
     table, found = audit_labels(comments, places, scores)
     path = own.output / "label_errors.csv"
-    with output_file(path, table.schema) as write:
+    with writing_to(own.output), output_file(path, table.schema) as write:
         write(table)
     print(f"\n{markdown_table(*worst_table(table))}\n")
     for name, counts in found["labels"].items():
@@ -85,7 +83,7 @@ def parse_own_flags(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
     """The flags of an audit, and what remains: a recipe and flags of `run_toxicity.py`, not checked yet.
 
     Raises:
-        RequestError: for values of its own flags that cannot be, and flags of both that do not go together.
+        RequestError: for values of its own flags that cannot be.
     """
     parser = _Parser(
         prog="python -m toxicity.audit",
@@ -103,9 +101,6 @@ def parse_own_flags(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
         raise RequestError(f"--folds is {own.folds}; it works from 2 to 10.")
     if own.output.exists() and not own.output.is_dir():
         raise RequestError(f"--output {own.output} is a file: name a folder.")
-    for name in _names_of(rest):
-        if own.folds and name in NOT_FOR_FOLDS:
-            raise RequestError(f"--{name} means nothing for an audit, whose trainings go to --output: leave it out.")
     return own, rest
 
 
@@ -120,6 +115,7 @@ def judge(own: argparse.Namespace, argv: Sequence[str], arguments: Arguments) ->
     from toxicity.core.run_folder import RunFolder
     from toxicity.core.schema import ID
     from toxicity.data.sources import load_splits
+    from toxicity.predict.ledger import writing_to
     from toxicity.report.label_audit import comments_of, require_enough
     from toxicity.report.predictions import read_predictions, require_same_rows
     from toxicity.training.folds import train_folds
@@ -136,24 +132,27 @@ def judge(own: argparse.Namespace, argv: Sequence[str], arguments: Arguments) ->
         scores[validated] = predictions.scores
         return comments, places, scores
     names = splits.labels if arguments.data.label_column_names else None
-    for run in train_folds(comments.rows, names, comments.groups, own.folds, own.output, argv, arguments):
+    with writing_to(own.output):
+        runs = train_folds(comments.rows, names, comments.groups, own.folds, own.output, argv, arguments)
+    for run in runs:
         predictions = read_predictions(run, splits.labels)
         scores[predictions.ids.to_numpy()] = predictions.scores
     return comments, places, scores
 
 
-def _require_flags_of_data(argv: Sequence[str]) -> None:
+def _require_flags_that_mean_something(own: argparse.Namespace, argv: Sequence[str]) -> None:
     from toxicity.core.arguments import DataArguments
+    from toxicity.training.folds import NOT_FOR_FOLDS
 
-    known = {field.name for field in dataclasses.fields(DataArguments)}
-    for name in _names_of(argv):
-        if name not in known:
+    of_data = {field.name for field in dataclasses.fields(DataArguments)}
+    for name in (flag[1].replace("-", "_") for part in argv if (flag := re.match(r"--([^=]+)", part))):
+        if own.run and name not in of_data:
             raise RequestError(f"--{name} means nothing with --run, which is trained already: leave it out.")
-
-
-def _names_of(argv: Sequence[str]) -> list[str]:
-    """The flags of a command line, without dashes before them."""
-    return [flag[1].replace("-", "_") for part in argv if (flag := re.match(r"--([^=]+)", part))]
+        if own.folds and name in NOT_FOR_FOLDS:
+            raise RequestError(
+                f"--{name} means nothing for an audit, whose trainings are on all rows and go to --output: leave it "
+                "out."
+            )
 
 
 def command() -> None:

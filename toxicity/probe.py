@@ -59,18 +59,23 @@ def main(argv: list[str] | None = None) -> None:
         "phrase), label (or toxicity; BAD and NOT_BAD, toxic and nontoxic, 1 and 0) and perhaps term. Without term, "
         "known terms are looked for in the texts. Of several labels the main one is judged",
     )
+    parser.add_argument("--encoding", help="character encoding of these files; else by their byte order mark, or UTF-8")
     arguments = parser.parse_args(argv)
     set_up_console(is_main_process=True, progress_bars=False)
     # Imported only now, so that mistakes in flags and files are reported before torch is loaded, which takes seconds.
     cases = sentences = None
     if arguments.hatecheck is not None or arguments.templates is not None:
+        from toxicity.core.text_files import encoding_of
         from toxicity.data.challenge_sets import HATECHECK, TEMPLATES, read_texts
 
+        encoding = None if arguments.encoding is None else encoding_of(arguments.encoding)
         if arguments.hatecheck is not None:
-            cases = read_texts(arguments.hatecheck, "--hatecheck", HATECHECK)
+            cases = read_texts(arguments.hatecheck, "--hatecheck", HATECHECK, encoding)
         if arguments.templates is not None:
-            sentences = read_texts(arguments.templates, "--templates", TEMPLATES)
+            sentences = read_texts(arguments.templates, "--templates", TEMPLATES, encoding)
             terms = _terms(sentences)
+    elif arguments.encoding is not None:
+        raise RequestError("--encoding is that of a file of --hatecheck or --templates: name one, or leave it out.")
     from toxicity.predict.scorer import Scorer
 
     scorer = Scorer(

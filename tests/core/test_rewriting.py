@@ -9,7 +9,6 @@ from toxicity.core.rewriting import (
     LOOK_ALIKES,
     NEIGHBOURS,
     REWRITINGS,
-    WORD,
     capitals,
     doubled,
     emojis,
@@ -72,13 +71,12 @@ def test_look_alikes_are_letters_of_other_scripts_and_of_the_same_case():
 
 @pytest.mark.parametrize("name", REWRITINGS)
 def test_the_rate_is_the_share_of_words_of_three_letters(name):
-    _, rate = REWRITINGS[name]
+    rate = REWRITINGS[name].rate
     # Nothing but letters, so that it tells which words were rewritten.
     marked = rewrite(TEXT, name, 1)
     parts, kept = TEXT.split(" of a"), marked.split(" of a")
     if name == "capitals":
-        assert marked == WORD.sub(lambda word: word[0].upper(), TEXT)
-        assert " of a" in marked
+        assert marked == TEXT.upper()
         return
     assert len(parts) == len(kept)
     changed = [before != after for before, after in zip(parts, kept, strict=True)]
@@ -98,6 +96,6 @@ def test_it_depends_on_text_name_and_seed_alone(name):
 
 
 @pytest.mark.parametrize("text", ["", " ", "of a 12 3x ... \U0001f600", "snake_case_ab"[:2]])
-@pytest.mark.parametrize("name", REWRITINGS)
+@pytest.mark.parametrize("name", [name for name in REWRITINGS if name != "capitals"])
 def test_a_text_without_words_is_as_it_was(name, text):
     assert rewrite(text, name, 1) == text

@@ -10,6 +10,8 @@ from toxicity.data.augmentation import TYPOS_SEED, with_typos
 from toxicity.data.sources import Splits
 from toxicity.data.tokenization import tokenize_splits
 
+pytestmark = pytest.mark.usefixtures("cache_dir")
+
 TEXTS = [text for text, _ in make_comments(400)]
 
 
@@ -34,7 +36,7 @@ def test_the_share_is_that_of_the_comments_and_each_is_as_in_the_table_of_robust
     assert sum(written) / len(written) == pytest.approx(0.5, abs=0.08)
 
 
-def test_only_training_comments_get_them_and_their_tokens_are_others(comments, tokenizer, cache_dir):
+def test_only_training_comments_get_them_and_their_tokens_are_others(comments, tokenizer):
     splits = Splits(comments, comments.select(range(40)), "c.csv", 400, 40)
 
     def tokens(**options):

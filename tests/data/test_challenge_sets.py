@@ -54,6 +54,14 @@ def test_the_cases_of_a_file(tmp_path, ending, caplog):
     assert "`label_gold` means: toxic `hateful` (1 row); civil `non-hateful` (2 rows)" in caplog.text
 
 
+def test_files_in_another_encoding(tmp_path):
+    file = tmp_path / "tests.csv"
+    SENTENCES.replace("a kind cook", "a kind café owner").to_csv(file, encoding="cp1252")
+    with pytest.raises(RequestError, match=r"row 3: the text is not UTF-8 but cp1252, it seems \(--encoding cp1252\)"):
+        read_texts(str(file), "--templates", TEMPLATES)
+    assert read_texts(str(file), "--templates", TEMPLATES, "cp1252").texts[2] == "a kind café owner"
+
+
 def test_cases_may_lack_the_target_group(tmp_path):
     cases = CASES[["functionality", "test_case", "label_gold"]]
     assert read_texts(write(tmp_path, cases), "--hatecheck", HATECHECK).words == {
@@ -131,7 +139,7 @@ def test_the_names_of_the_columns_of_sentences(tmp_path, names):
             SENTENCES.assign(Text=["a kind baker", " ", None]),
             "row 2: the text is blank. Bad rows in all: 2",
         ),
-        ("--templates", TEMPLATES, SENTENCES.assign(Label=["BAD", "NOT_BAD", None]), "row 3: the target is missing"),
+        ("--templates", TEMPLATES, SENTENCES.assign(Label=["BAD", "NOT_BAD", None]), "row 3: the label is missing"),
         ("--hatecheck", HATECHECK, CASES.assign(functionality=["a", None, "b"]), "row 2: the functionality is missing"),
     ],
 )

@@ -200,12 +200,11 @@ CATS, OWLS = {"pets": [["a cat", "cats"]]}, {"pets": [["an owl", "owls"]]}
         ({"groups": {"cats": {"pets": [["cat", "cats"]]}, "owls": OWLS}}, "`cat` has no article"),
         ({"groups": {"cats": {"pets": [["a", "b", "c"]]}, "owls": OWLS}}, "is no term"),
         ({"groups": {"cats": {"pets": [3]}, "owls": OWLS}}, "`3` in the group `cats` is no term"),
-        (
-            {"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": ["dogs"]},
-            "only_put_in names `dogs`, which is none",
-        ),
+        ({"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": ["dogs"]}, "only_put_in names `dogs`, which is none"),
         ({"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": ["cats", "owls"]}, "or none that is looked for"),
         ({"groups": {"cats": CATS, "owls": OWLS}, "left_alone": "cat"}, "give left_alone a list of words"),
+        ({"groups": {"cats": CATS, "owls": OWLS}, "left_alone": ["cat nap", " "]}, "words, none of them empty"),
+        ({"groups": {"cats": CATS, "owls": OWLS}, "only_put_in": [None]}, "words, none of them empty"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(tmp_path, content, message):
@@ -216,6 +215,9 @@ def test_a_file_that_cannot_be_meant_is_refused(tmp_path, content, message):
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(RequestError, match="--identity_terms .*nowhere.yaml cannot be read: No such file"):
         read_identity_terms(str(tmp_path / "nowhere.yaml"))
+    (tmp_path / "twice.yaml").write_text("groups:\n  cats:\n    pets: [a cat]\n  cats:\n    pets: [a tiger]\n")
+    with pytest.raises(RequestError, match="twice.yaml is not YAML: the key `cats` is there twice .*line 2"):
+        read_identity_terms(str(tmp_path / "twice.yaml"))
     (tmp_path / "bad.yaml").write_text("groups: [")
     with pytest.raises(RequestError, match="is not YAML"):
         read_identity_terms(str(tmp_path / "bad.yaml"))

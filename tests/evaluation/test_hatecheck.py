@@ -73,6 +73,7 @@ def test_the_tables_show_the_worst_first():
     assert names == ["chair_nh", "order_h", "greet_nh", "joke_h", "cooks", "bakers"]
     assert "| not hateful | 3      | 33.3 %      | 66.7 %      |" in described
     assert "at 0.300 for precision 0.5, 0.600 for precision 0.9." in described
+    assert "abuse that is about no protected group" in described
 
 
 def test_without_targets_there_is_no_table_of_them():

@@ -90,6 +90,30 @@ def test_flags_of_the_data_stay_behind_and_all_others_are_handed_on(rows, tmp_pa
     assert "seed: 5" in text
 
 
+def test_of_a_recipe_remains_what_makes_a_model(rows, tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    drawn = "identity_rows: 0.1\nidentity_terms: mine.yaml\n"
+    recipe.write_text(f"{drawn}push_to_hub: true\neval_files: [b=b.csv]\nweight_decay: 0.01\noutput_dir: runs/mine\n")
+    flags = flags_of(train(rows, tmp_path / "audit", [str(recipe), *FLAGS])[0])
+    left = (tmp_path / "audit" / "folds" / "mine.yaml").read_text()
+    assert left == "weight_decay: 0.01\n"
+    assert value(flags, "--robustness_rows") == "0"
+    assert not {"--counterfactuals", "--identity_terms"} & set(flags)
+
+
+def test_what_the_default_recipe_does_to_its_own_comments_is_done_to_no_others(rows, tmp_path, monkeypatch):
+    recipe = tmp_path / "sample.yaml"
+    copies = "counterfactuals: 3\ncounterfactual_pairing: 0.1\nidentity_rows: 0.1\n"
+    recipe.write_text(f"dataset_name: sample\n{copies}output_dir: runs/sample\n")
+    monkeypatch.setattr("toxicity.core.arguments.SAMPLE_RECIPE", recipe)
+    monkeypatch.setattr(folds, "SAMPLE_RECIPE", recipe)
+    others = flags_of(train(rows, tmp_path / "others")[0])
+    assert "counter" not in (tmp_path / "others" / "folds" / "sample.yaml").read_text()
+    assert "--counterfactuals" not in others
+    own = flags_of(train(rows, tmp_path / "own", [])[0])
+    assert (value(own, "--counterfactuals"), value(own, "--counterfactual_pairing")) == ("3.0", "0.1")
+
+
 @pytest.mark.parametrize(("argv", "length", "head_bias"), [([], "512", "True"), (FLAGS, "220", "False")])
 def test_the_sample_keeps_its_own_values(rows, tmp_path, argv, length, head_bias):
     flags = flags_of(train(rows, tmp_path / "audit", argv)[0])

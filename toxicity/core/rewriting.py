@@ -1,8 +1,8 @@
 """Other ways in which people write the same words, by accident or to deceive a filter.
 
-A word is a run of three letters or more, in whatever script; the rate of a rewriting is the share of words that are
-rewritten, each drawn on its own. What is drawn depends on the seed, the name of the rewriting and the text alone, so
-that a text is rewritten alike wherever it stands.
+A word is a run of three letters or more, in whatever script, for capitals also of fewer. The rate of a rewriting is the
+share of words that are rewritten, each drawn on its own. What is drawn depends on the seed, the name of the rewriting
+and the text alone, so that a text is rewritten alike wherever it stands.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-WORD = re.compile(r"[^\W\d_]{3,}")
+WORD, ANY_WORD = re.compile(r"[^\W\d_]{3,}"), re.compile(r"[^\W\d_]+")
 
 LEET = str.maketrans("aeiostAEIOST", "431057431057")
 # Cyrillic letters that look like Latin ones, and Greek ones where there is none.
@@ -90,17 +90,18 @@ def _miss(letter: str, after: str, draw: random.Random) -> str:
 
 
 class Rewriting(NamedTuple):
-    """A way of writing a word, given what to draw from, and the share of words that it is done to."""
+    """A way of writing a word, given what to draw from, the share of words that it is done to, and what is a word."""
 
     of_word: Callable[[str, random.Random], str]
     rate: float
+    words: re.Pattern[str] = WORD
 
 
 REWRITINGS = {
     "leetspeak": Rewriting(leetspeak, 0.3),
     "letters spaced": Rewriting(spaced, 0.3),
     "letters doubled": Rewriting(doubled, 0.3),
-    "capitals": Rewriting(capitals, 1.0),
+    "capitals": Rewriting(capitals, 1.0, ANY_WORD),
     "homoglyphs": Rewriting(homoglyphs, 0.3),
     "emojis": Rewriting(emojis, 0.3),
     "typos": Rewriting(typos, 0.1),
@@ -109,6 +110,6 @@ REWRITINGS = {
 
 def rewrite(text: str, name: str, seed: int) -> str:
     """A text with its words rewritten in the way of `REWRITINGS` that is named, at its rate."""
-    of_word, rate = REWRITINGS[name]
+    of_word, rate, words = REWRITINGS[name]
     draw = random.Random(f"{seed} {name} {text}")
-    return WORD.sub(lambda word: of_word(word[0], draw) if draw.random() < rate else word[0], text)
+    return words.sub(lambda word: of_word(word[0], draw) if draw.random() < rate else word[0], text)

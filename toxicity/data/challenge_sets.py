@@ -8,13 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from toxicity.core.arguments import DataArguments
 from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import NAMES, TARGET, TEXT, find_columns, hard_labels, listed
 from toxicity.data.labelled_files import Source, read_rows
 from toxicity.data.labels import toxicity_of, with_rows
-from toxicity.data.readers.base import text_as_bytes
+from toxicity.data.readers.base import Layout, text_as_bytes
 from toxicity.data.row_checks import check_comments
 from toxicity.data.text import decoded
 from toxicity.data.values import MISSING, kind_of, read_values
@@ -61,7 +60,7 @@ class Texts(NamedTuple):
     words: dict[str, list[str]]
 
 
-def read_texts(address: str, flag: str, columns: Mapping[str, Column]) -> Texts:
+def read_texts(address: str, flag: str, columns: Mapping[str, Column], encoding: str | None = None) -> Texts:
     """Read texts with their labels, in any format that comments are read in.
 
     Args:
@@ -70,6 +69,7 @@ def read_texts(address: str, flag: str, columns: Mapping[str, Column]) -> Texts:
         columns: the text as `schema.TEXT`, the label as `schema.TARGET`, and columns of words. Labels are what
             `toxicity_of` reads, such as hateful and non-hateful, BAD and NOT_BAD, or 0 and 1; shares are toxic from 0.5
             on.
+        encoding: of a file of text, as Python names it; by default its byte order mark says it, or it is UTF-8.
 
     Raises:
         RequestError: for what cannot be found or read, columns that are missing, naming those that are there, labels
@@ -82,8 +82,7 @@ def read_texts(address: str, flag: str, columns: Mapping[str, Column]) -> Texts:
         headers.update(chosen)
         return chosen
 
-    # Of the arguments only the layout of files of text is heeded, which is to be found out.
-    rows = read_rows(address, choose, DataArguments(dataset_name="sample"), flag)
+    rows = read_rows(address, choose, Layout(encoding=encoding), flag)
     if not len(rows.table):
         raise RequestError(f"{rows.name} holds no rows: give {flag} a file of texts and labels.")
     where = {column: f"{rows.name}: the column {quoted(header)}" for column, header in headers.items()}
@@ -96,10 +95,12 @@ def read_texts(address: str, flag: str, columns: Mapping[str, Column]) -> Texts:
         for name, found in words.items()
         if columns[name].needed
     ]
+    # In messages about comments to train on a label is the target, which here would be taken for a target group.
+    label_faults = [(bad, reason.replace("the target", f"the {columns[TARGET].what}")) for bad, reason in label_faults]
     for bad, reason in (*label_faults, *missing):
         faults |= {row: reason for row in np.flatnonzero(bad).tolist() if row not in faults}
     if faults:
-        first = Source(rows.name, rows.table, dict(sorted(faults.items())), rows.files).first_bad_row()
+        first = Source(rows.name, rows.table, dict(sorted(faults.items())), rows.files).first_bad_row(encoding)
         raise RequestError(f"{first}. Bad rows in all: {len(faults):,}. Mend them or take them out.")
     return Texts(rows.name, comments[TEXT].to_pylist(), toxic, words)
 

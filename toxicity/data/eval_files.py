@@ -16,7 +16,7 @@ from toxicity.core.errors import RequestError
 from toxicity.core.evaluation_arguments import EVAL_FILES
 from toxicity.core.schema import TARGET, TEXT, label_column
 from toxicity.data.label_columns import Chosen, LabelNames
-from toxicity.data.labelled_files import checked_source, chooser, read_rows, refuse_or_warn
+from toxicity.data.labelled_files import checked_source, chooser, layout_of, read_rows, refuse_or_warn
 from toxicity.data.memory_map import take_to_disk
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def read_eval_files(arguments: DataArguments, labels: LabelNames, trained: pa.Ch
 
 def _read(address: str, arguments: DataArguments, labels: LabelNames) -> pa.Table:
     found: dict[str, Chosen] = {}
-    rows = read_rows(address, chooser(arguments, found), arguments, EVAL_FILES)
+    rows = read_rows(address, chooser(arguments, found), layout_of(arguments), EVAL_FILES)
     source = checked_source(rows, arguments, found, labels, may_lack_labels=True)
     # Where none of the classes is there that mean toxic, the labels may be written in another way.
     if source.unmatched and len(source.unmatched) == len(set(arguments.positive_labels or ())):

@@ -193,6 +193,16 @@ class IdentityTerms:
         return adjectives if before in FORMS_OF_BE and ends else term.readings
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML forbids and PyYAML lets pass: a key given twice, of which the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.constructor.ConstructorError(None, None, f"the key `{twice}` is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_identity_terms(path: str | None = None) -> IdentityTerms:
     """The terms of a YAML file, by default those of the package.
 
@@ -202,7 +212,7 @@ def read_identity_terms(path: str | None = None) -> IdentityTerms:
     """
     name = f"--identity_terms {path}"
     try:
-        content = yaml.safe_load((BUNDLED if path is None else Path(path)).read_text(encoding="utf-8"))
+        content = yaml.load((BUNDLED if path is None else Path(path)).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise RequestError(f"{name} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -225,9 +235,9 @@ def read_identity_terms(path: str | None = None) -> IdentityTerms:
     groups = {term.group for term in terms.values()}
     rules = {rule: content.get(rule) or [] for rule in RULES}
     for rule, words in rules.items():
-        if not isinstance(words, list):
-            raise RequestError(f"{name}: give {rule} a list of words.")
-        rules[rule] = [str(word) for word in words]
+        if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
+            raise RequestError(f"{name}: give {rule} a list of words, none of them empty.")
+        rules[rule] = [word.strip() for word in words]
     put_in = frozenset(rules["only_put_in"])
     if unknown := put_in - groups:
         raise RequestError(f"{name}: only_put_in names {quoted(min(unknown))}, which is none of its groups.")

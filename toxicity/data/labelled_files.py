@@ -106,12 +106,17 @@ def read_file(
     choose = chooser(arguments, found)
     if known is not None:
         choose = _pointing_to_labels(choose, arguments)
-    rows = read_rows(address, choose, arguments, flag)
+    rows = read_rows(address, choose, layout_of(arguments), flag)
     return checked_source(rows, arguments, found, known)
 
 
-def read_rows(address: str, choose: ChooseColumns, arguments: DataArguments, flag: str) -> Rows:
-    """Read the columns that are chosen of an address, as `read_file` takes it, in the layout that the arguments name.
+def layout_of(arguments: DataArguments) -> Layout:
+    """The layout of files of text that the arguments name."""
+    return Layout(arguments.delimiter, arguments.encoding)
+
+
+def read_rows(address: str, choose: ChooseColumns, layout: Layout, flag: str) -> Rows:
+    """Read the columns that are chosen of an address, as `read_file` takes it, in this layout.
 
     Raises:
         RequestError: as `read_file`.
@@ -129,7 +134,7 @@ def read_rows(address: str, choose: ChooseColumns, arguments: DataArguments, fla
         table, counts, broken = read_files(
             paths,
             lambda names, file: choose(names, addresses.get(file, file)),
-            Layout(arguments.delimiter, arguments.encoding),
+            layout,
         )
     return Rows(name, table, [(addresses.get(path, path), rows) for path, rows in counts], broken)
 

@@ -14,7 +14,7 @@ from toxicity.core.errors import RequestError
 from toxicity.core.schema import ANNOTATOR_COUNTS, ID, IDENTITIES, NAMES, TEXT, canonical_columns, listed
 from toxicity.data.ids import named_ids
 from toxicity.data.label_columns import Chosen, LabelNames
-from toxicity.data.labelled_files import Rows, Source, checked_source, chooser, read_rows
+from toxicity.data.labelled_files import Rows, Source, checked_source, chooser, layout_of, read_rows
 
 LABELS_FLAG = "--validation_labels_file"
 
@@ -42,11 +42,11 @@ def read_labelled_apart(arguments: DataArguments, known: LabelNames) -> Source:
         wanted = (ID, TEXT, *IDENTITIES, *ANNOTATOR_COUNTS)
         return _with_id(names, file, canonical_columns(names, file, arguments.text_column_name, wanted=wanted))
 
-    comments = read_rows(arguments.validation_file, choose_comments, arguments, "--validation_file")
+    comments = read_rows(arguments.validation_file, choose_comments, layout_of(arguments), "--validation_file")
     labels = read_rows(
         arguments.validation_labels_file,
         lambda names, file: _with_id(names, file, choose_labels(names, file)),
-        arguments,
+        layout_of(arguments),
         LABELS_FLAG,
     )
     _refuse_broken(labels, arguments)

@@ -118,7 +118,10 @@ def _description(found: Mapping[str, Any]) -> str:
         if found[key]:
             parts.append(_table_of_groups(heading, found[key], headings, usual_threshold(thresholds)))
     meaning = ", ".join(threshold_text(name, thresholds) for name in thresholds)
-    parts.append(f"Right: share of the cases that are flagged if they are hateful, and only then, at {meaning}.")
+    parts.append(
+        f"Right: share of the cases that are flagged if they are hateful, and only then, at {meaning}. Some "
+        "functionalities are of abuse that is about no protected group: it may be toxic, and is not hateful."
+    )
     return "\n\n".join(parts)
 
 

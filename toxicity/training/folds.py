@@ -18,7 +18,7 @@ import pyarrow.parquet
 import yaml
 from sklearn.model_selection import StratifiedKFold
 
-from toxicity.core.arguments import DATA_KEYS, SAMPLE_RECIPE, Arguments
+from toxicity.core.arguments import DATA_KEYS, SAMPLE_KEYS, SAMPLE_RECIPE, Arguments
 from toxicity.core.errors import EXIT_CTRL_C, EXIT_INTERRUPTED, EXIT_REFUSED, Interrupted, RequestError, RunFailure
 from toxicity.core.files import digest_of, folder_written_whole, write_text
 from toxicity.core.run_folder import RunFolder
@@ -37,6 +37,9 @@ from toxicity.data.split import SPLIT_SEED
 
 SCRIPT = Path(__file__).resolve().parents[2] / "run_toxicity.py"
 MOST_FOLDS = 10  # so that one digit tells them apart in patterns of names
+# Flags that these trainings have of their own, that would not leave k models to score with, or that mean nothing where
+# all rows are trained on and nobody reads the reports. A recipe may have them; they are left out.
+NOT_FOR_FOLDS = ("dry_run", "eval_files", "identity_rows", "output_dir", "push_to_hub", "resume_from_checkpoint")
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +73,7 @@ def train_folds(
         Interrupted: if one was interrupted.
     """
     recipe, flags = _without_data(argv)
-    # Which the default recipe has for its own comments alone.
-    flags += ["--max_seq_length", str(arguments.data.max_seq_length)]
-    flags += ["--init_head_bias", str(arguments.objective.init_head_bias)]
+    flags += [*_settings_of_sample(arguments), "--robustness_rows", "0"]
     if labels:
         flags += ["--label_column_names", *labels]
     numbers, columns = fold_numbers(rows, groups, folds), _columns(rows, labels)
@@ -135,8 +136,19 @@ def _without_data(argv: Sequence[str]) -> tuple[Path, list[str]]:
 
 
 def _recipe_without_data(recipe: Path) -> dict[str, object]:
+    left_out = {*DATA_KEYS, *SAMPLE_KEYS, "identity_terms", *NOT_FOR_FOLDS}
     found = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    return {key: value for key, value in found.items() if key not in DATA_KEYS}
+    return {key: value for key, value in found.items() if key not in left_out}
+
+
+def _settings_of_sample(arguments: Arguments) -> list[str]:
+    """As flags, what the default recipe has for its own comments alone, as far as it applies to these."""
+    # The copy of a recipe names no data by which that could be told.
+    given = vars(arguments.data) | vars(arguments.objective)
+    names = ["max_seq_length", "init_head_bias"]
+    if given["counterfactuals"]:
+        names += ["counterfactuals", "counterfactual_pairing", "identity_terms"]
+    return [part for name in names if given[name] is not None for part in (f"--{name}", str(given[name]))]
 
 
 def _require_same(output: Path, request: dict[str, object]) -> None:

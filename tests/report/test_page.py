@@ -92,7 +92,7 @@ def test_thresholds():
     assert "- Precision 0.95: no threshold has this precision." in page
     assert "labelled toxic from 0.6000 on, the one for a precision of 0.8." in page
     assert ["Log loss", "0.20000", "0.10000"] in table(page.split("with a temperature of 1.3100")[1], "Metric")
-    assert ["temperature", "0.10000", "+0.10000", "0.02000"] in table(page, "Method")
+    assert ["temperature scaling", "0.10000", "+0.10000", "0.02000"] in table(page, "Method")
     assert "With 90 % confidence, each threshold keeps what is wanted of it" in page
     assert "on all 201 validation comments" in page
     unreached = CALIBRATION | {"precision_target": None, "threshold": 0.5}

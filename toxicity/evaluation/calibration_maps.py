@@ -75,7 +75,7 @@ def choose_map(logits: np.ndarray, toxic: np.ndarray, seed: int) -> Choice:
         ]
         whole = fit_map(method, every)
         if whole is None or None in parts:
-            candidates[method] = {"reason": f"no map from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g} times is the best"}
+            candidates[method] = {"reason": f"the best fit is outside of {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}"}
             continue
         fitted[method] = whole, parts
         gains = before - np.stack([_losses(apply_map(method, part, group_logits)) for part in parts])

@@ -18,6 +18,14 @@ METRICS = {
 }
 BIAS_AUCS = {"subgroup_auc": "Subgroup AUC", "bpsn_auc": "BPSN AUC", "bnsp_auc": "BNSP AUC"}
 
+# What the methods of calibration are called.
+METHOD_NAMES = {
+    "temperature": "temperature scaling",
+    "platt": "Platt scaling",
+    "beta": "beta calibration",
+    "isotonic": "isotonic regression",
+}
+
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """The metrics over all validation comments, without those of single identities."""
@@ -69,7 +77,7 @@ def candidates_table(calibration: Mapping[str, Any]) -> Table:
         cells = (found.get("reason", number(found.get("log_loss"))), "", "")
         if "gain" in found:
             cells = (number(found["log_loss"]), f"{found['gain']:+.5f}", number(found["standard_error"]))
-        rows.append((name, *cells))
+        rows.append((METHOD_NAMES[name], *cells))
     return Table(("Method", "Log loss", "Gain", "Standard error"), rows)
 
 

@@ -168,13 +168,25 @@ def test_pairs_need_copies():
 
 
 def test_copies_are_no_rows_where_pairs_are_asked_for():
-    comments = Dataset.from_dict({"target": [0.0, 1.0, 0.0, 1.0]})
-    copies = Counterfactuals(np.array([1]), 1, {"gay": 1})
+    comments = Dataset.from_dict({"target": [0.0, 1.0, 0.0, 1.0, 0.0]})
+    copies = Counterfactuals(np.array([1, 0]), 2, {"gay": 2})
     objective = objective_of(comments, ObjectiveArguments(), counterfactuals=copies)
-    assert (objective.originals, len(objective.labels)) == (None, 4)
+    assert (objective.originals, len(objective.labels)) == (None, 5)
     objective = objective_of(comments, ObjectiveArguments(counterfactual_pairing=0.5), counterfactuals=copies)
-    assert (objective.originals.tolist(), objective.loss_options.pairing) == ([1], 0.5)
+    assert objective.loss_options.pairing == 0.5
     assert objective.base_rates.tolist() == [pytest.approx(1 / 3)]
-    columns = objective.add_targets(Dataset.from_dict({"length": [1, 2, 3, 4]}))
-    assert columns["labels"][:] == [0.0, 1.0, 0.0, 1.0]
-    assert len(TokenRows(columns.add_column("input_ids", [[1], [2, 2], [3], [4]]), objective.originals)) == 3
+    columns = objective.add_targets(Dataset.from_dict({"length": [1, 2, 3, 4, 5]}))
+    assert columns["labels"][:3] == [0.0, 1.0, 0.0]
+    rows = TokenRows(columns.add_column("input_ids", [[1], [2], [3], [4], [5]]), objective.originals)
+    assert len(rows) == 3
+    # The comment in row 1 is toxic.
+    assert {place: [ids.tolist() for ids in of] for place, of in rows.__getitems__([2, 1, 0]).copies.items()} == {
+        2: [[5]]
+    }
+
+
+def test_pairs_need_a_civil_comment():
+    comments = Dataset.from_dict({"target": [0.0, 1.0, 1.0]})
+    copies = Counterfactuals(np.array([1]), 1, {"gay": 1})
+    with pytest.raises(RequestError, match="no training comment is one"):
+        objective_of(comments, ObjectiveArguments(counterfactual_pairing=0.5), counterfactuals=copies)

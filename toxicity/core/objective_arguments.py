@@ -41,8 +41,8 @@ class ObjectiveArguments:
     )
     counterfactual_pairing: float | None = HfArg(
         default=None,
-        help="Counterfactual logit pairing: the copies of --counterfactuals are only compared with the comments that "
-        "they are of; how much the mean difference of their logits counts in the loss.",
+        help="Counterfactual logit pairing: the copies of --counterfactuals have no loss of their own, and those of "
+        "civil comments are compared with these: how much the difference of their logits counts in the loss.",
     )
     init_head_bias: bool = HfArg(
         default=False, help="Initialise the classifier's bias to the log odds of the share of toxic comments, not to 0."

@@ -37,7 +37,8 @@ class TokenRows(Dataset):
             also `labels` (0 to 1, lists of several), and `weights` and `auxiliary` if the `Objective` of
             `training.targets` has them.
         originals: if the last comments are copies that are compared with what they are of, the rows of the latter,
-            int64 `(copies,)`. A copy is no row of the dataset then, and comes with the row that it is of.
+            int64 `(copies,)`, -1 for copies that are left out. A copy is no row of the dataset then, and comes with the
+            row that it is of.
 
     Attributes:
         lengths: tokens of each row, int32 `(rows,)`.
@@ -50,7 +51,9 @@ class TokenRows(Dataset):
         rows, self._copies = table, {}
         if originals is not None:
             rows = table.slice(0, len(table) - len(originals))
-            self._copies = {row: len(rows) + np.flatnonzero(originals == row) for row in np.unique(originals).tolist()}
+            order = np.argsort(originals, kind="stable")
+            of_rows, starts = np.unique(originals[order], return_index=True)
+            self._copies = dict(zip(of_rows.tolist(), np.split(len(rows) + order, starts[1:]), strict=True))
         self.lengths = rows.column("length").to_numpy().astype(np.int32)
         targets = (name for name in ("labels", "weights", "auxiliary") if name in table.column_names)
         self.targets = {name: _numbers(rows.column(name)) for name in targets}

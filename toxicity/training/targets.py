@@ -50,7 +50,7 @@ class Objective:
     positive_weights: np.ndarray | None = None  # of the positive class of each label, float32 `(labels,)`
     focal_gamma: float = 0.0
     # Where the logits of copies are compared with those of their originals: the rows of the latter, int64 `(copies,)`,
-    # and how much the differences count in the loss. The copies are no training rows then.
+    # -1 for copies of toxic comments, and how much the differences count in the loss. No copy is a training row then.
     originals: np.ndarray | None = None
     pairing: float = 0.0
 
@@ -113,8 +113,9 @@ def objective_of(
         names_of_labels, counterfactuals: those of `Splits`.
 
     Raises:
-        RequestError: if the source lacks columns that these need, naming them, and why one could not be used; or if the
-            weights of the positive classes are not as many as the labels.
+        RequestError: if the source lacks columns that these need, naming them, and why one could not be used; if the
+            weights of the positive classes are not as many as the labels; or if no copy is of a civil comment where
+            they are to be compared.
     """
     originals = None
     if counterfactuals is not None and arguments.counterfactual_pairing:
@@ -130,6 +131,8 @@ def objective_of(
     for flag, names in asked.items():
         _require(comments, flag, names, absent or {})
     shares = label_targets_of(comments, names_of_labels)
+    if originals is not None:
+        originals = _of_civil(originals, shares[:, 0])
     labels = _hard(shares) if arguments.targets == "hard" else shares
     if arguments.targets == "smoothed":
         labels = smoothed(shares, _column(comments, TOXICITY_ANNOTATORS)[:, None])
@@ -157,6 +160,20 @@ def objective_of(
         originals,
         arguments.counterfactual_pairing or 0.0,
     )
+
+
+def _of_civil(originals: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """The rows that copies are of, -1 in place of those that are not civil.
+
+    As Garg et al. 2019 do: what a toxic comment says of one group is often no insult of another.
+    """
+    civil = shares[originals] < TOXIC_THRESHOLD
+    if not civil.any():
+        raise RequestError(
+            "--counterfactual_pairing compares civil comments that name a group with their copies, and no training "
+            "comment is one: leave it out."
+        )
+    return np.where(civil, originals, -1)
 
 
 def positive_weights(labels: np.ndarray, asked: Sequence[str] | None) -> np.ndarray | None:

@@ -31,7 +31,10 @@ def test_copies_are_trained_on_paired_and_told(run_main, checkpoint, comments, t
     assert set() < set(copies["terms_probed"]) < set(copies["terms"])
     for name in ("report/report.md", "report/report.html", "README.md"):
         text = " ".join((tmp_path / "run" / name).read_text().split())
-        assert "The sentences of the probe were not among them; of its words for people these were trained on: " in text
+        assert (
+            "The sentences of the probe were not among them; of its words for people these were put into copies: "
+            in text
+        )
         assert f"60 comments and {copies['copies']} copies" in text
 
 

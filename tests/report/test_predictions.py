@@ -57,8 +57,15 @@ def test_other_rows_are_refused_and_other_labels_told(tmp_path, caplog):
     found = read_predictions(run, ("toxic",))
     require_same_rows(run, found, pa.chunked_array([["7"], ["8"]], pa.large_string()), found.labels)
     assert caplog.text == ""
-    require_same_rows(run, found, found.ids, 1 - found.labels)
+    ten = found._replace(ids=pa.chunked_array([range(10)]), labels=np.zeros((10, 1), np.int8))
+    mended = ten.labels.copy()
+    mended[3:5] = 1
+    require_same_rows(run, ten, ten.ids, mended)
     assert "Labels of 2 rows are not those that" in caplog.text
+    # Rows of a file without ids are numbered, whichever file it is.
+    mended[5] = 1
+    with pytest.raises(RequestError, match="was validated on other rows"):
+        require_same_rows(run, ten, ten.ids, mended)
     for ids in ([7, 9], [8, 7], [7]):
         with pytest.raises(RequestError, match="was validated on other rows"):
             require_same_rows(run, found, pa.chunked_array([ids]), found.labels)

@@ -45,8 +45,8 @@ def hatecheck(
 
     Args:
         scores: for each label to judge by, the main one first, its scores from 0 to 1, float `(cases,)`.
-        thresholds: for labels by name, scores from which on a text is flagged, by the precision that they were fitted
-            for (`"0.8"`). For a label that has none it is 0.5, under the name `default`.
+        thresholds: for labels by name, scores from which on a text is flagged, by `Wanted.name`. For a label that has
+            none it is 0.5, under the name `default`.
         hateful: what should be flagged, bool `(cases,)`.
         functionalities: the functionality that each case tests.
         targets: the group that each case is about, `""` for none.

@@ -95,8 +95,8 @@ def template_metrics(
         scores: finite scores from 0 to 1, float `(rows,)`.
         toxic: bool `(rows,)`, not all of them alike.
         terms: the rows that have each term, bool `(rows,)`.
-        thresholds: scores from which on a text is flagged, by the precision that they were fitted for (`"0.8"`). If
-            there are none, 0.5 is used, under the name `default`.
+        thresholds: scores from which on a text is flagged, by `Wanted.name`. If there are none, 0.5 is used, under the
+            name `default`.
 
     Returns:
         A dictionary that `json.dumps` takes. `rows`, `toxic_rows` and `rows_without_term` (counts), `auc`,

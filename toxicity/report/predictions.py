@@ -15,6 +15,9 @@ from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.run_folder import RunFolder
 
+# Share of the rows whose labels may have been mended since.
+MOST_CHANGED = 0.2
+
 logger = logging.getLogger(__name__)
 
 
@@ -53,6 +56,8 @@ def read_predictions(run: RunFolder, labels: Sequence[str]) -> Predictions:
 def require_same_rows(run: RunFolder, found: Predictions, ids: pa.ChunkedArray, labels: np.ndarray) -> None:
     """Check that predictions are of these rows, in this order; tell of labels that have changed since.
 
+    Rows without ids are numbered, so that those of another file may have the same ids; they have other labels.
+
     Args:
         ids: of the rows.
         labels: as in `Predictions`.
@@ -60,10 +65,12 @@ def require_same_rows(run: RunFolder, found: Predictions, ids: pa.ChunkedArray, 
     Raises:
         RequestError: if they are of others.
     """
-    if not ids.cast(pa.large_string()).equals(found.ids.cast(pa.large_string())):
+    changed = int((labels != found.labels).any(axis=1).sum()) if len(labels) == len(found.labels) else len(labels)
+    same_ids = ids.cast(pa.large_string()).equals(found.ids.cast(pa.large_string()))
+    if not same_ids or changed > MOST_CHANGED * len(labels):
         raise RequestError(
             f"{run} was validated on other rows than these {len(ids):,}: give the same files and flags of the data "
             "as in its training."
         )
-    if changed := int((labels != found.labels).any(axis=1).sum()):
+    if changed:
         logger.warning(f"Labels of {changed:,} rows are not those that {run} was validated on.")

@@ -93,7 +93,7 @@ BAD = {
         [["thank you", 3]],
         "--eval_files b: .*b.csv has no column target, toxicity, toxic or the like",
     ),
-    "no text": (["id", "toxic"], [[3, 1]], "--eval_files b: .*has no column text, comment_text, comment or the like"),
+    "no text": (["id", "toxic"], [[3, 1]], "--eval_files b: .*has no column text, .*rename the column here"),
     "labels are empty": (
         ["text", "toxic"],
         [["thank you", ""], ["liar", ""]],

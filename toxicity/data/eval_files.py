@@ -45,7 +45,9 @@ def read_eval_files(arguments: DataArguments, labels: LabelNames, trained: pa.Ch
         try:
             table = _read(address, arguments, labels)
         except RequestError as error:
-            raise RequestError(f"{EVAL_FILES} {name}: {error}") from error
+            both = " That flag is about the training file, too: where the names differ, rename the column here."
+            hint = both if arguments.train_file and "_column_name" in str(error) else ""
+            raise RequestError(f"{EVAL_FILES} {name}: {error}{hint}") from error
         shared = pc.sum(pc.is_in(table[TEXT], value_set=trained.combine_chunks())).as_py()
         if shared:
             logger.warning(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from toxicity.report.label_audit import Comments
 
 # What is done to the training rows of a run or judged beside its validation rows, and is no label to audit.
-RAW_ROWS = {"counterfactuals": None, "identity_rows": None, "identity_terms": None, "eval_files": None}
+RAW_ROWS = {"counterfactuals": 0.0, "identity_rows": 0.0, "identity_terms": None, "eval_files": None}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -155,7 +155,7 @@ def test_no_sentence_of_the_probe_is_made():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"counterfactuals": 0.0}, "--counterfactuals is 0; it is the number of copies"),
+        ({"counterfactuals": -1.0}, "--counterfactuals is -1; it is the number of copies"),
         ({"counterfactuals": 1000.0}, "--counterfactuals is 1000"),
         ({"counterfactuals": float("nan")}, "--counterfactuals is nan"),
         ({"identity_rows": 1.0}, "--identity_rows is 1; it is a share"),

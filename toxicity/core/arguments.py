@@ -204,7 +204,7 @@ class Arguments:
 
     def __post_init__(self) -> None:
         if self.objective.counterfactual_pairing and not self.data.counterfactuals:
-            raise RequestError("--counterfactual_pairing compares comments with their copies: add --counterfactuals 1.")
+            raise RequestError("--counterfactual_pairing is about copies: add --counterfactuals 2, or give it 0.")
         publishes_checkpoints = self.training.push_to_hub and self.training.hub_strategy == HubStrategy.EVERY_SAVE
         if publishes_checkpoints and self.objective.auxiliary_targets:
             raise RequestError(

@@ -39,8 +39,8 @@ class ObjectiveArguments:
         help="Focal loss: the loss of a comment is multiplied by this power of one minus the probability of its "
         "class, so that those count most which the model gets wrong; 2 is usual.",
     )
-    counterfactual_pairing: float | None = HfArg(
-        default=None,
+    counterfactual_pairing: float = HfArg(
+        default=0.0,
         help="Counterfactual logit pairing: the copies of --counterfactuals have no loss of their own, and those of "
         "civil comments are compared with these: how much the difference of their logits counts in the loss.",
     )
@@ -56,9 +56,9 @@ class ObjectiveArguments:
         self.auxiliary_targets = sorted(set(self.auxiliary_targets) - {"none"}, reverse=True)
         if self.focal_gamma is not None and not 0 <= self.focal_gamma < math.inf:
             raise RequestError(f"--focal_gamma is {self.focal_gamma:g}; it is a power of 0 or more, and 2 is usual.")
-        if self.counterfactual_pairing is not None and not 0 < self.counterfactual_pairing < math.inf:
+        if not 0 <= self.counterfactual_pairing < math.inf:
             raise RequestError(
-                f"--counterfactual_pairing is {self.counterfactual_pairing:g}; it is a number above 0, such as 0.1."
+                f"--counterfactual_pairing is {self.counterfactual_pairing:g}; it is 0 or more: 1 is usual."
             )
         for given in self.positive_class_weight or ():
             if given != BALANCED and not _is_positive(given):

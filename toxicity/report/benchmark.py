@@ -25,8 +25,8 @@ RUN_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers",
 OPTIONS_OF_DATA = {
     "head_tail_truncation": False,
     "augment_typos": 0.0,
-    "counterfactuals": None,
-    "identity_rows": None,
+    "counterfactuals": 0.0,
+    "identity_rows": 0.0,
 }
 
 

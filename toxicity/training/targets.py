@@ -158,7 +158,7 @@ def objective_of(
         positive_weights(labels, arguments.positive_class_weight),
         arguments.focal_gamma or 0.0,
         originals,
-        arguments.counterfactual_pairing or 0.0,
+        arguments.counterfactual_pairing,
     )
 
 

@@ -25,7 +25,7 @@ def comments(tmp_path, cache_dir):
     return write_csv(tmp_path / "comments.csv", header, rows)
 
 
-def splits_of(comments, copies=None, seed=0, **options):
+def splits_of(comments, copies=0, seed=0, **options):
     return load_splits(DataArguments(train_file=str(comments), counterfactuals=copies, **options), seed)
 
 

@@ -19,7 +19,7 @@ def comments(tmp_path, cache_dir):
     return write_csv(tmp_path / "comments.csv", ["id", "text", "target"], rows)
 
 
-def splits_of(path, share=None, train=100, **options):
+def splits_of(path, share=0, train=100, **options):
     sizes = {"max_train_samples": train, "max_eval_samples": 60}
     return load_splits(DataArguments(train_file=str(path), identity_rows=share, **(sizes | options)))
 

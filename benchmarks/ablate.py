@@ -51,16 +51,21 @@ PLAIN: dict[str, Any] = {
     "head_tail_truncation": False,
     "layerwise_lr_decay": 1,
     "later_negatives": 1,
+    "counterfactuals": 0,
+    "counterfactual_pairing": 0,
 }
+# The sample recipe, but for what it does to comments that name a group.
+NO_COPIES = PLAIN | {"config_overrides": NO_DROPOUT, "max_seq_length": 512, "init_head_bias": True}
 THREE_EPOCHS = PLAIN | {"max_train_samples": 2_000, "max_eval_samples": 4_000, "num_train_epochs": 3}
 # What an option does to comments in other writing is measured on more of them than a run does.
 REWRITTEN = {"robustness_rows": 2_000}
 PLAIN_RUN, BEST_RUN = "plain", "the sample recipe"
+BEST = NO_COPIES | {"counterfactuals": 2, "counterfactual_pairing": 0.5}
 # The first run of each table is the one that the others are compared with.
 TABLES: list[dict[str, dict[str, Any]]] = [
     {
         PLAIN_RUN: PLAIN,
-        BEST_RUN: PLAIN | {"config_overrides": NO_DROPOUT, "max_seq_length": 512, "init_head_bias": True},
+        BEST_RUN: BEST,
         "no dropout": PLAIN | {"config_overrides": NO_DROPOUT},
         "no dropout, 512 tokens": PLAIN | {"config_overrides": NO_DROPOUT, "max_seq_length": 512},
         "head and tail": PLAIN | {"head_tail_truncation": True},
@@ -68,17 +73,14 @@ TABLES: list[dict[str, dict[str, Any]]] = [
         "layer-wise decay 0.9": PLAIN | {"layerwise_lr_decay": 0.9},
         "balanced classes": PLAIN | {"positive_class_weight": ["balanced"]},
         "focal loss": PLAIN | {"focal_gamma": 2},
-        "counterfactuals": PLAIN | {"counterfactuals": 3},
-        "counterfactuals, paired": PLAIN | {"counterfactuals": 3, "counterfactual_pairing": 0.1},
-        "paired more": PLAIN | {"counterfactuals": 3, "counterfactual_pairing": 0.5},
-        "identity rows": PLAIN | {"identity_rows": 0.1},
-        "identity rows, counterfactuals": PLAIN | {"identity_rows": 0.1, "counterfactuals": 1},
-        "identity rows, paired": PLAIN | {"identity_rows": 0.1, "counterfactuals": 1, "counterfactual_pairing": 0.1},
     },
     {
-        "in other writing": PLAIN | REWRITTEN,
-        "typos 0.1": PLAIN | REWRITTEN | {"augment_typos": 0.1},
-        "typos 0.3": PLAIN | REWRITTEN | {"augment_typos": 0.3},
+        "no copies": NO_COPIES | REWRITTEN,
+        BEST_RUN: BEST,
+        "copies": NO_COPIES | {"counterfactuals": 2},
+        "identity rows": NO_COPIES | {"identity_rows": 0.1},
+        "identity rows, copies compared": BEST | {"identity_rows": 0.1},
+        "typos": NO_COPIES | REWRITTEN | {"augment_typos": 0.1},
     },
     {
         "three epochs": THREE_EPOCHS,
@@ -102,7 +104,8 @@ def main() -> None:
         for first, *others in TABLES
         if first == PLAIN_RUN or {first, *others} & set(arguments.runs)
     ]
-    wanted = [(name, seed) for seed in arguments.seeds for names in tables for name in names]
+    # A run may be in two tables.
+    wanted = list(dict.fromkeys((name, seed) for seed in arguments.seeds for names in tables for name in names))
 
     free_cores = SimpleQueue()
     for cores in _shares_of_cores(arguments.at_once):
@@ -126,9 +129,11 @@ def main() -> None:
             f"epochs: {flags['num_train_epochs']}, seeds: {', '.join(map(str, arguments.seeds))}"
             f"{'; all runs: ' if more else ''}{' '.join(more)}.\n"
         )
-        print(f"{markdown_table(('', 'AUC, mean', 'of each seed', f'against {first}', 'time'), table(rows))}\n")
+        header = ("", "AUC, mean", "of each seed", f"against {first}", "time", "largest shift, of each seed")
+        print(f"{markdown_table(header, table(rows))}\n")
         if REWRITTEN.items() <= flags.items():
-            print(f"Mean AUC of comments in other writing:\n\n{markdown_table(*rewritten_table(rows))}\n")
+            rewritten = {name: results for name, results in rows.items() if REWRITTEN.items() <= RUNS[name].items()}
+            print(f"Mean AUC of comments in other writing:\n\n{markdown_table(*rewritten_table(rewritten))}\n")
     print(json.dumps(summary(rows_of[0])))
 
 
@@ -143,8 +148,9 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None, more: 
         more: further flags and values.
 
     Returns:
-        `auc` (of several labels the mean), `training_seconds` and `rewritten_aucs`, by the name of the other writing,
-        with the `flags`, the `recipe` and `more` that they belong to.
+        `auc` (of several labels the mean), `training_seconds`, `largest_shift` of the identity probe, None if it was
+        not measured, and `rewritten_aucs`, by the name of the other writing, with the `flags`, the `recipe` and `more`
+        that they belong to.
 
     Raises:
         RunFailure: if the run fails, with the end of its log.
@@ -175,6 +181,7 @@ def result_of(name: str, seed: int, folder: Path, cores: set[int] | None, more: 
         "more": list(more),
         "auc": metrics.get("mean_auc", metrics["auc"]),
         "training_seconds": benchmark["timing"]["training_seconds"],
+        "largest_shift": ((benchmark.get("probe") or {}).get("largest_shift") or (None, None))[1],
         "rewritten_aucs": {name: found["auc"] for name, found in rewritings.items()},
     }
     kept.write_text(json.dumps(result))
@@ -189,7 +196,9 @@ def as_flags(options: Mapping[str, Any]) -> list[str]:
 
 
 def table(rows: Mapping[str, list[dict[str, Any]]]) -> list[tuple[str, ...]]:
-    """One line per run: name, mean AUC, AUC of each seed, the gain over the first run, and the ratio of times."""
+    """One line per run: name, mean AUC, AUC of each seed, the gain over the first run, the ratio of times, and the
+    largest shift of the identity probe for each seed.
+    """
     first, plain = next(iter(rows.items()))
     lines = []
     for name, results in rows.items():
@@ -197,7 +206,9 @@ def table(rows: Mapping[str, list[dict[str, Any]]]) -> list[tuple[str, ...]]:
         verdict = "within the spread" if abs(gain) <= spread else "better" if gain > 0 else "worse"
         against = f"± {spread:.5f}" if name == first else f"{gain:+.5f}, {verdict}"
         seeds = " ".join(f"{result['auc']:.5f}" for result in results)
-        lines.append((name, f"{_mean_auc(results):.5f}", seeds, against, f"{_time_ratio(results, plain):.2f}"))
+        known = [result["largest_shift"] for result in results if result.get("largest_shift") is not None]
+        shifts = " ".join(f"{shift:+.3f}" for shift in known)
+        lines.append((name, f"{_mean_auc(results):.5f}", seeds, against, f"{_time_ratio(results, plain):.2f}", shifts))
     return lines
 
 

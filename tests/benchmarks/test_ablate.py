@@ -36,11 +36,16 @@ ROWS = {
 
 def test_a_gain_counts_when_it_beats_the_spread_of_the_seeds():
     plain, small, large, uneven, worse = table(ROWS)
-    assert plain == (PLAIN_RUN, "0.98200", "0.98000 0.98400 0.98200", "± 0.00400", "1.00")
-    assert small[-2:] == ("+0.00300, within the spread", "0.90")
-    assert large[-2:] == ("+0.00500, better", "1.00")
-    assert uneven[-2:] == ("+0.00500, within the spread", "1.00")
-    assert worse[-2:] == ("-0.00500, worse", "1.10")
+    assert plain == (PLAIN_RUN, "0.98200", "0.98000 0.98400 0.98200", "± 0.00400", "1.00", "")
+    assert small[-3:] == ("+0.00300, within the spread", "0.90", "")
+    assert large[-3:-1] == ("+0.00500, better", "1.00")
+    assert uneven[-3:-1] == ("+0.00500, within the spread", "1.00")
+    assert worse[-3:-1] == ("-0.00500, worse", "1.10")
+
+
+def test_shifts_are_told_by_seed():
+    runs = {PLAIN_RUN: [{"auc": 0.9, "training_seconds": 1, "largest_shift": shift} for shift in (0.27, -0.1, None)]}
+    assert table(runs)[0][-1] == "+0.270 -0.100"
 
 
 def test_the_summary_has_the_numbers_of_the_contract():

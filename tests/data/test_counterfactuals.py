@@ -125,7 +125,7 @@ def test_data_without_any_term_are_refused(tmp_path, cache_dir):
 
 
 def test_they_have_tokens_of_their_own(comments, tokenizer, cache_dir):
-    plain, copied = (tokenize(splits_of(comments, copies).train, tokenizer, 32) for copies in (None, 1))
+    plain, copied = (tokenize(splits_of(comments, copies).train, tokenizer, 32) for copies in (0, 1))
     assert plain.folder != copied.folder
     assert len(copied.dataset) > len(plain.dataset)
     assert tokenize(splits_of(comments, 1).train, tokenizer, 32).cache_hit

@@ -84,7 +84,7 @@ def test_bad_rows_are_neither_drawn_nor_replaced(tmp_path, cache_dir):
     path = write_csv(
         tmp_path / "c.csv", ["id", "text", "target"], [[n, t, int(n % 3 == 0)] for n, t in enumerate(texts)]
     )
-    plain, splits = (splits_of(path, share, on_bad_rows="drop") for share in (None, 0.8))
+    plain, splits = (splits_of(path, share, on_bad_rows="drop") for share in (0, 0.8))
     assert len(plain.train) == len(splits.train)
     assert plain.dropped_rows == splits.dropped_rows
 

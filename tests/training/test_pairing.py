@@ -48,11 +48,11 @@ def test_the_loss_worked_by_hand():
     without = training_loss(logits, labels)
     options = LossOptions(pairing=3.0)
     loss = training_loss(logits, labels, options=options, pairs=torch.tensor([[0, 2]]))
-    # Two rows count; |1 + 2| and |5 - 9| in the mean over the labels.
-    assert (loss - without).item() == pytest.approx(3.0 * (3 + 4) / 2 / 2)
+    # Two rows count; (1 + 2)² and (5 - 9)² in the mean over the labels.
+    assert (loss - without).item() == pytest.approx(3.0 * (9 + 16) / 2 / 2)
     # Of a row with two copies, the mean.
     loss = training_loss(logits, labels, options=options, pairs=torch.tensor([[0, 2], [0, 0], [1, 2]]))
-    assert (loss - without).item() == pytest.approx(3.0 * ((3 + 4) / 2 / 2 + (2 + 7) / 2) / 2)
+    assert (loss - without).item() == pytest.approx(3.0 * ((9 + 16) / 2 / 2 + (4 + 49) / 2) / 2)
     none = training_loss(logits, labels, options=options, pairs=torch.empty(0, 2, dtype=torch.int64))
     assert none.item() == pytest.approx(without.item())
 
@@ -136,7 +136,7 @@ def test_the_loss_of_a_step_is_that_of_the_logits(make_trainer, tokenizer, model
     logits = trainer.score(trainer.eval_dataset)[:, 0]
     labels = trainer.train_dataset.labels[:, 0]
     entropy = np.mean(np.logaddexp(0, logits[:64]) - labels * logits[:64])
-    distances = np.abs(logits[64:] - logits[with_copies(dataset_of(tokenizer))[1]])
+    distances = (logits[64:] - logits[with_copies(dataset_of(tokenizer))[1]]) ** 2
     # The two copies of the first row count as one.
     expected = entropy + 0.5 * (distances[:2].mean() + distances[2:].sum()) / 64
     loss, _ = loss_and_gradient(trainer)

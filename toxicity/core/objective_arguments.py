@@ -42,7 +42,7 @@ class ObjectiveArguments:
     counterfactual_pairing: float = HfArg(
         default=0.0,
         help="Counterfactual logit pairing: the copies of --counterfactuals have no loss of their own, and those of "
-        "civil comments are compared with these: how much the difference of their logits counts in the loss.",
+        "civil comments are compared with these: how much the squared difference of their logits counts in the loss.",
     )
     init_head_bias: bool = HfArg(
         default=False, help="Initialise the classifier's bias to the log odds of the share of toxic comments, not to 0."
@@ -58,7 +58,7 @@ class ObjectiveArguments:
             raise RequestError(f"--focal_gamma is {self.focal_gamma:g}; it is a power of 0 or more, and 2 is usual.")
         if not 0 <= self.counterfactual_pairing < math.inf:
             raise RequestError(
-                f"--counterfactual_pairing is {self.counterfactual_pairing:g}; it is 0 or more: 1 is usual."
+                f"--counterfactual_pairing is {self.counterfactual_pairing:g}; it is 0 or more: 0.5 is usual."
             )
         for given in self.positive_class_weight or ():
             if given != BALANCED and not _is_positive(given):

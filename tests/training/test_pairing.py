@@ -162,9 +162,20 @@ def test_a_weight_that_cannot_be_meant_is_refused(value):
 
 def test_pairs_need_copies():
     with pytest.raises(RequestError, match="is about copies: add --counterfactuals 2, or give it 0"):
-        parse_arguments(["recipes/sample.yaml", "--counterfactual_pairing", "0.1"])
-    parsed = parse_arguments(["recipes/sample.yaml", "--counterfactual_pairing", "0.1", "--counterfactuals", "2"])
+        parse_arguments(["--train_file", "a.csv", "--counterfactual_pairing", "0.1"])
+    with pytest.raises(RequestError, match="or give it 0"):
+        parse_arguments(["--counterfactuals", "0"])
+    parsed = parse_arguments(["--train_file", "a.csv", "--counterfactual_pairing", "0.1", "--counterfactuals", "2"])
     assert (parsed.objective.counterfactual_pairing, parsed.data.counterfactuals) == (0.1, 2)
+
+
+def test_the_copies_of_the_sample_recipe_are_for_its_own_comments_and_model():
+    for flags in (["--train_file", "a.csv"], ["--model_name_or_path", "other"]):
+        parsed = parse_arguments(flags)
+        assert (parsed.objective.counterfactual_pairing, parsed.data.counterfactuals) == (0, 0)
+    parsed = parse_arguments(["--counterfactuals", "0", "--counterfactual_pairing", "0"])
+    assert (parsed.objective.counterfactual_pairing, parsed.data.counterfactuals) == (0, 0)
+    assert parse_arguments([]).data.counterfactuals > 0
 
 
 def test_copies_are_no_rows_where_pairs_are_asked_for():

@@ -1,9 +1,12 @@
 """The choice of a checkpoint to go on from, and the record of interruptions."""
 
 import pytest
+from datasets import Dataset
 
+from toxicity.core.arguments import parse_arguments
 from toxicity.core.errors import RequestError
-from toxicity.training.request import differences
+from toxicity.core.schema import LABEL
+from toxicity.training.request import describe_request, differences
 from toxicity.training.resume import FINISHED, NOTE, Checkpoints
 
 
@@ -104,6 +107,19 @@ def test_differences_are_parts_of_a_sentence():
     assert differences(saved, saved | {"loss": "soft"}) == ["loss was None and is soft"]
     assert differences(saved | {"ema_decay": 0.0}, saved) == []
     assert differences(saved | {"ema_decay": 0.9}, saved) == ["ema_decay was 0.9 and is no longer an option"]
+
+
+def test_a_run_of_before_there_was_an_option_can_be_gone_on_with():
+    rows = Dataset.from_dict({"input_ids": [[5, 6]], "length": [2], "labels": [1.0]})
+
+    def asked(*flags):
+        return describe_request(parse_arguments(["--train_file", "a.csv", *flags]), (LABEL,), rows, rows)
+
+    before = {name: value for name, value in asked().items() if name != "counterfactual_pairing"}
+    assert differences(before, asked()) == []
+    paired = asked("--counterfactuals", "2", "--counterfactual_pairing", "0.5")
+    assert differences(before, paired) == ["counterfactual_pairing was None and is 0.5"]
+    assert differences(paired, asked()) == ["counterfactual_pairing was 0.5 and is None"]
 
 
 def test_true_is_the_newest_checkpoint_and_there_has_to_be_one(tmp_path):

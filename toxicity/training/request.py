@@ -58,6 +58,8 @@ def describe_request(
         apart = (arguments.data, arguments.machine, arguments.calibration, options)
         if dataclasses.is_dataclass(group) and group not in apart:
             facts |= dataclasses.asdict(group)
+    # Checkpoints of earlier versions do not have it, and are of runs without it.
+    facts["counterfactual_pairing"] = arguments.objective.counterfactual_pairing or None
     of_transformers = {field.name for field in dataclasses.fields(HfTrainingArguments)}
     own = [field.name for field in dataclasses.fields(options) if field.name not in of_transformers]
     # The only ones that do not change the weights: a step has the same rows however it is cut.

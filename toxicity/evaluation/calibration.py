@@ -155,7 +155,10 @@ class Calibration:
             parameters=tuple(map(float, section.get("parameters", ()))),
             **{name: None if value is None else float(value) for name, value in known.items()},
         )
-        calibration.scaled(np.zeros(1))  # with fewer parameters than the method has, now
+        try:
+            calibration.scaled(np.zeros(1))
+        except IndexError as error:
+            raise ValueError(f"{method} has more parameters") from error
         return calibration
 
 

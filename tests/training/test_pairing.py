@@ -84,6 +84,17 @@ def test_pairs_share_a_part_and_a_share(tokenizer, layout, max_tokens, threads, 
     assert sorted(found) == sorted((tokens[row], tokens[copy]) for row, of_row in copies.items() for copy in of_row)
 
 
+def test_padded_parts_stay_within_the_budget():
+    # Of the comments in rows 1 to 8 there are four copies each, a token longer.
+    lengths = [40, *[5] * 8, *[6] * 32]
+    ids = [[1] * length for length in lengths]
+    dataset = Dataset.from_dict({"input_ids": ids, "length": lengths, "labels": [0.0] * len(lengths)})
+    rows = TokenRows(dataset, np.repeat(np.arange(1, 9), 4))
+    parts = Collator(PADDED, 80)(rows.__getitems__(list(range(9))))["parts"]
+    assert [part["input_ids"].numel() for part in parts] == [40, 60, 60, 60, 60]
+    assert sum((part["labels"]["labels"] != IGNORED).sum().item() for part in parts) == 9
+
+
 def texts_of(part, layout):
     """The token ids of each row of a part."""
     if not layout.packed:

@@ -225,17 +225,20 @@ def longest_first(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.argsort(-np.asarray(lengths).astype(np.int64), kind="stable")
 
 
-def fill_batches(lengths: np.ndarray, max_tokens: int | None, padded: bool = False) -> list[slice]:
+def fill_batches(
+    lengths: np.ndarray, max_tokens: int | None, padded: bool = False, counts: np.ndarray | None = None
+) -> list[slice]:
     """Split rows with these numbers of tokens, longest first, into batches of at most `max_tokens` tokens if not None.
 
     A row that is longer by itself gets a batch of its own. If `padded`, every row counts as many tokens as the longest
-    of its batch.
+    of its batch. With `counts`, a row stands for so many of its length, which stay together.
     """
     slices, start, tokens = [], 0, 0
-    for row, length in enumerate(lengths.tolist()):
-        cost = lengths[start] if padded else length
+    counts = np.ones(len(lengths), np.int64) if counts is None else counts
+    for row, (length, count) in enumerate(zip(lengths.tolist(), counts.tolist(), strict=True)):
+        cost = count * (lengths[start] if padded else length)
         if max_tokens is not None and row > start and tokens + cost > max_tokens:
             slices.append(slice(start, row))
-            start, tokens, cost = row, 0, length
+            start, tokens, cost = row, 0, count * length
         tokens += int(cost)
     return [*slices, slice(start, len(lengths))] if len(lengths) else []

@@ -215,32 +215,34 @@ class Collator:
             to cut the batch again, `source`, the rows as they came, and `max_tokens`, the budget of its parts.
         """
         # A comment and its copies stay together.
-        lengths = np.array([len(tokens) for tokens in rows.tokens])
-        for place, copies in rows.copies.items():
-            lengths[place] += sum(map(len, copies))
+        each = [[len(ids), *map(len, rows.copies.get(place, ()))] for place, ids in enumerate(rows.tokens)]
+        tokens = np.array([sum(lengths) for lengths in each])
+        lengths, counts = tokens, None
+        if not self.layout.packed:
+            # Each of them takes as much room as the longest of a part.
+            lengths, counts = np.array([max(lengths) for lengths in each]), np.array([len(lengths) for lengths in each])
         order = longest_first(lengths)
         targets = {key: torch.from_numpy(column[order].reshape(len(order), -1)) for key, column in rows.targets.items()}
 
         def laid_out(part: np.ndarray) -> dict[str, Any]:
             labels = {key: column[part] for key, column in targets.items()}
-            tokens = [rows.tokens[row] for row in order[part]]
+            ids = [rows.tokens[row] for row in order[part]]
             if rows.copies:
-                tokens, labels = _with_copies(
-                    tokens, labels, [rows.copies.get(row, []) for row in order[part].tolist()]
-                )
-            return self.layout(tokens) | {"labels": labels}
+                ids, labels = _with_copies(ids, labels, [rows.copies.get(row, []) for row in order[part].tolist()])
+            return self.layout(ids) | {"labels": labels}
 
         parts = []
-        for cut in fill_batches(lengths[order], self.max_tokens, padded=not self.layout.packed):
+        counts = None if counts is None else counts[order]
+        for cut in fill_batches(lengths[order], self.max_tokens, not self.layout.packed, counts):
             part = np.arange(len(order))[cut]
-            shares = min(len(part), shares_of(int(lengths[order[part]].sum()), self.threads))
+            shares = min(len(part), shares_of(int(tokens[order[part]].sum()), self.threads))
             in_shares = [laid_out(share) for share in deal(part, shares)]
             parts.append({"shares": in_shares} if shares > 1 else in_shares[0])
         counted = rows.targets["labels"].reshape(len(order), -1)[:, 0] != IGNORED
-        counts = {"rows": int(counted.sum()), "tokens": int(lengths[counted].sum())}
-        cut = {"source": rows, "max_tokens": self.max_tokens}
+        again = {"source": rows, "max_tokens": self.max_tokens}
         # The Trainer counts the rows of a step by these.
-        return Batch({"labels": targets["labels"][:, :1], "parts": parts} | counts | cut)
+        told = {"rows": int(counted.sum()), "tokens": int(tokens[counted].sum())}
+        return Batch({"labels": targets["labels"][:, :1], "parts": parts} | told | again)
 
 
 def _with_copies(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from builders import make_comments
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from families import model_of
 from sklearn.metrics import roc_auc_score
 from torch.nn.parallel import DistributedDataParallel
@@ -69,6 +69,13 @@ def objective_with_labels(dataset, auxiliary=("male",)):
     )
 
 
+def with_copies(dataset, copies=16):
+    """The rows, and after them other rows as "copies" of the first ones, of row 0 two, and what these are of."""
+    originals = np.array([0, *range(copies - 1)])
+    others = dataset.select(range(len(dataset) - copies, len(dataset)))
+    return concatenate_datasets([dataset, others]), originals
+
+
 def loss_and_gradient(trainer):
     """Loss of the first step and gradient of the last."""
     seen = {}
@@ -85,18 +92,25 @@ def loss_and_gradient(trainer):
 
 
 def steps_of_this_process(checkpoint, folder, batch_size, unused_weights=False):
-    """Loss, gradient and scores of a step of a label, with auxiliary targets, of several; the first rank saves them."""
+    """Loss, gradient and scores of a step of a label, with auxiliary targets, of several, with copies beside them.
+
+    The first rank saves them.
+    """
     arguments = ModelArguments(str(checkpoint))
     config, tokenizer = load_tokenizer(arguments, 64)
     dataset = dataset_of(tokenizer)
     tokens, steps = dataset.remove_columns("labels"), []
+    both, originals = with_copies(tokens)
+    several = objective_with_labels(dataset)
     for labels, objective in (
         (LABELS[:1], None),
         (LABELS[:1], objective_with(dataset, ("insult", "male"))),
-        (LABELS, objective_with_labels(dataset)),
+        (LABELS, several),
+        (LABELS, replace(several, originals=originals, pairing=0.5)),
     ):
-        train_dataset = dataset if objective is None else objective.add_targets(tokens)
-        eval_dataset = train_dataset if len(labels) > 1 else dataset
+        originals = None if objective is None else objective.originals
+        train_dataset = dataset if objective is None else objective.add_targets(tokens if originals is None else both)
+        eval_dataset = several.add_targets(tokens) if len(labels) > 1 else dataset
         torch.manual_seed(0)
         model = load_model(arguments, with_labels(config, labels), () if objective is None else objective.names)
         if unused_weights:
@@ -112,7 +126,7 @@ def steps_of_this_process(checkpoint, folder, batch_size, unused_weights=False):
                 **ONE_STEP,
             ),
             processing_class=tokenizer,
-            train_dataset=TokenRows(train_dataset),
+            train_dataset=TokenRows(train_dataset, originals),
             eval_dataset=TokenRows(eval_dataset),
             clock=PhaseClock(),
             loss_options=None if objective is None else objective.loss_options,

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, concatenate_datasets
-from training_steps import ONE_STEP, dataset_of, ids_of, loss_and_gradient, objective_with_labels
+from datasets import Dataset
+from training_steps import ONE_STEP, dataset_of, ids_of, loss_and_gradient, objective_with_labels, with_copies
 
 from toxicity.core.arguments import ObjectiveArguments, parse_arguments
 from toxicity.core.errors import RequestError
@@ -19,15 +19,7 @@ from toxicity.training.batching import Collator
 from toxicity.training.losses import LossOptions, training_loss
 from toxicity.training.targets import Objective, objective_of
 
-COPIES = 16
 PADDED, PACKED = Layout(packed=False), Layout(packed=True)
-
-
-def with_copies(dataset, copies=COPIES):
-    """The rows, and after them other rows as "copies" of the first ones, of row 0 two, and what these are of."""
-    originals = np.array([0, *range(copies - 1)])
-    others = dataset.select(range(len(dataset) - copies, len(dataset)))
-    return concatenate_datasets([dataset, others]), originals
 
 
 def trainer_with_pairs(make_trainer, tokenizer, weight=0.5, objective=None, **options):
@@ -65,7 +57,7 @@ def test_pairs_share_a_part_and_a_share(tokenizer, layout, max_tokens, threads, 
     dataset, originals = with_copies(dataset_of(tokenizer))
     rows = TokenRows(dataset, originals)
     tokens = ids_of(TokenRows(dataset))
-    assert (len(rows), len(tokens)) == (64, 64 + COPIES)
+    assert (len(rows), len(tokens)) == (64, 80)
     chosen, copies = [33, 3, 0, 14, 20], {3: [68], 0: [64, 65], 14: [79]}
     batch = Collator(layout, max_tokens, threads)(rows.__getitems__(chosen))
     assert batch["labels"].shape == (5, 1)

@@ -83,6 +83,7 @@ def test_two_processes_do_the_step_of_one(checkpoint, tmp_path, unused_weights):
         assert gradient.abs().max() > 1e-3
         torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-5)
         torch.testing.assert_close(scores, other_scores, rtol=0, atol=1e-5)
-    (plain, *_), (with_auxiliary, *_), (_, _, scores) = alone
+    (plain, *_), (with_auxiliary, *_), (several, _, scores), (with_copies, *_) = alone
     assert scores.shape == (64, 3)
+    assert several + 1e-3 < with_copies
     assert plain != pytest.approx(with_auxiliary, abs=0.1)

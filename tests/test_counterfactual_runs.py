@@ -5,6 +5,9 @@ import re
 
 import pytest
 from builders import make_comments, training_flags, write_csv
+from transformers import AutoModelForSequenceClassification
+
+from toxicity.models.flops import encoder_of
 
 TERMS = ["a gay man said", "Muslims said", "some women said", "the weather said"]
 
@@ -36,6 +39,21 @@ def test_copies_are_trained_on_paired_and_told(run_main, checkpoint, comments, t
             in text
         )
         assert f"60 comments and {copies['copies']} copies" in text
+
+
+def test_a_copy_attends_to_itself_alone(run_main, checkpoint, comments, tmp_path, capsys):
+    options = {"counterfactuals": 3, "counterfactual_pairing": 0.5, "max_train_samples": 60}
+    benchmark = ran(run_main, checkpoint, comments, tmp_path / "run", capsys, **options)
+    seconds = benchmark["timing"]["training_seconds"]
+    tokens, flops = (benchmark["throughput"][f"training_{of}_per_second"] * seconds for of in ("tokens", "flops"))
+    encoder = encoder_of(AutoModelForSequenceClassification.from_pretrained(tmp_path / "run"))
+    pairs = (flops / 3 - 2 * encoder.weights * tokens) / (4 * encoder.layers * encoder.width)
+    # Those of toxic comments are left out, and there are about as many of these.
+    assert (
+        60 + 0.3 * benchmark["counterfactuals"]["copies"]
+        < tokens * tokens / pairs
+        < 60 + 0.7 * benchmark["counterfactuals"]["copies"]
+    )
 
 
 def test_a_run_without_them_says_nothing_of_them(run_main, checkpoint, comments, tmp_path, capsys):

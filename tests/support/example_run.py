@@ -100,6 +100,7 @@ def benchmark(auc: float | None = 0.968194, cache_hit: bool = False, evaluation=
         clock=SimpleNamespace(seconds=SECONDS),
         checkpoints=Checkpoints(Path("run"), tokenizing={"rows": 6, "seconds": 2.0, "cache_hit": cache_hit}),
         trained_rows_and_tokens=lambda: (400, 30_000),
+        train_dataset=SimpleNamespace(texts_per_row=1.0),
         eval_dataset=SimpleNamespace(lengths=np.array([60, 40])),
     )
     splits = SimpleNamespace(validation=["one", "two"], dropped_rows={}, counterfactuals=None)

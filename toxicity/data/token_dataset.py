@@ -78,6 +78,11 @@ class TokenRows(Dataset):
         return len(self.lengths)
 
     @property
+    def texts_per_row(self) -> float:
+        """A row and the copies that come with it, on average."""
+        return 1 + sum(len(copies) for row, copies in self._copies.items() if row >= 0) / len(self)
+
+    @property
     def labels(self) -> np.ndarray:
         """All labels, float32 `(rows, labels)`, the main one first; NaN where nobody said."""
         return self.targets["labels"].reshape(len(self), -1)

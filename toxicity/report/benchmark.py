@@ -54,6 +54,8 @@ def build_benchmark(
     seconds, tokenizing = trainer.clock.seconds, trainer.checkpoints.tokenizing
     interruptions = list(trainer.checkpoints.interruptions)
     trained_rows, trained_tokens = trainer.trained_rows_and_tokens()
+    # A copy beside its comment is a text of its own, whose tokens attend to each other alone.
+    trained_texts = trained_rows * trainer.train_dataset.texts_per_row
     scored_rows, scored_tokens = len(splits.validation), int(trainer.eval_dataset.lengths.sum())
 
     def rate(count: float, seconds: float) -> float:
@@ -89,7 +91,7 @@ def build_benchmark(
             "training_tokens_per_second": rate(trained_tokens, seconds["training"]),
             "inference_tokens_per_second": rate(scored_tokens, seconds["inference"]),
             "training_flops_per_second": rate(
-                encoder.training_flops(trained_rows, trained_tokens), seconds["training"]
+                encoder.training_flops(trained_texts, trained_tokens), seconds["training"]
             ),
             "inference_flops_per_second": rate(encoder.forward_flops(scored_rows, scored_tokens), seconds["inference"]),
         },

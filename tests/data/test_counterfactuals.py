@@ -124,6 +124,11 @@ def test_data_without_any_term_are_refused(tmp_path, cache_dir):
         splits_of(path, 3)
 
 
+def test_a_share_of_which_no_copy_comes_is_told_as_such(comments):
+    with pytest.raises(RequestError, match="0.001 comes to no copy of the .* comments that name a group: give more"):
+        splits_of(comments, 0.001)
+
+
 def test_they_have_tokens_of_their_own(comments, tokenizer, cache_dir):
     plain, copied = (tokenize(splits_of(comments, copies).train, tokenizer, 32) for copies in (0, 1))
     assert plain.folder != copied.folder

@@ -52,7 +52,7 @@ def add_counterfactuals(
         seed: what the copies are drawn by.
 
     Raises:
-        RequestError: if no comment names a group of which a term can be exchanged.
+        RequestError: if no comment names a group of which a term can be exchanged, or the share comes to no copy.
     """
     rows = np.flatnonzero(terms.rows_that_name(train[TEXT]))
     rng = random.Random(seed)
@@ -75,6 +75,11 @@ def add_counterfactuals(
             yield _changed(comments.take(pa.array(places, pa.int64())), numbers, texts, pairs)
 
     tables = mapped_from_disk(blocks())
+    if not originals and share < 1 and len(rows):
+        raise RequestError(
+            f"--counterfactuals {share:g} comes to no copy of the {len(rows):,} comments that name a group: give more, "
+            "such as 2, or leave it out."
+        )
     if not originals:
         raise RequestError(
             f"--counterfactuals: none of the {len(train):,} training comments names a group of people in words that "

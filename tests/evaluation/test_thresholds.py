@@ -148,6 +148,12 @@ def test_as_many_as_are_said_to_do_would_do(target):
     assert choose(more, np.repeat(toxic, times), target).threshold is not None
 
 
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_a_precision_next_to_nothing_is_no_fault(shift):
+    toxic = np.arange(100) % 2 > 0
+    assert choose(np.arange(100.0), toxic, "1e-320", shift=shift).threshold is None
+
+
 def test_a_share_next_to_nothing_has_no_threshold_and_is_no_fault():
     logits, toxic, _ = drawn(np.random.default_rng(0))
     for name in ("0.5", "0.95"):

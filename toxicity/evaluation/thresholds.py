@@ -75,7 +75,7 @@ def _for_precision(counts: np.ndarray, hits: np.ndarray, target: float, shift: f
     # Where toxic comments are as frequent as among the rows judged, the precision that gives the one wanted elsewhere.
     # Their share there is known from the same rows. That errs on the safe side: the binomial test allows for the chance
     # in how many of the rows are toxic, and a precision adjusted for their number does not have it.
-    target = min(float(expit(logit(target) - shift)), float(np.nextafter(1.0, 0.0)))
+    target = float(np.clip(expit(logit(target) - shift), np.finfo(float).tiny, np.nextafter(1.0, 0.0)))
     if (found := _certified(counts, hits, target)) is not None:
         return found
     rows = int(counts[-1])

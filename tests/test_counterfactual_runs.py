@@ -30,7 +30,9 @@ def test_copies_are_trained_on_paired_and_told(run_main, checkpoint, comments, t
     chosen = {name: options[name] for name in ("counterfactuals", "counterfactual_pairing", "identity_rows")}
     assert chosen.items() <= benchmark["protocol"]["options"].items()
     copies = benchmark["counterfactuals"]
-    assert copies["copies"] == copies["comments"] > 36
+    assert copies["comments"] > 36
+    # One of each civil comment that names a group; those of toxic ones are left out.
+    assert 36 <= copies["copies"] < copies["comments"]
     assert set() < set(copies["terms_probed"]) < set(copies["terms"])
     for name in ("report/report.md", "report/report.html", "README.md"):
         text = " ".join((tmp_path / "run" / name).read_text().split())
@@ -48,12 +50,7 @@ def test_a_copy_attends_to_itself_alone(run_main, checkpoint, comments, tmp_path
     tokens, flops = (benchmark["throughput"][f"training_{of}_per_second"] * seconds for of in ("tokens", "flops"))
     encoder = encoder_of(AutoModelForSequenceClassification.from_pretrained(tmp_path / "run"))
     pairs = (flops / 3 - 2 * encoder.weights * tokens) / (4 * encoder.layers * encoder.width)
-    # Those of toxic comments are left out, and there are about as many of these.
-    assert (
-        60 + 0.3 * benchmark["counterfactuals"]["copies"]
-        < tokens * tokens / pairs
-        < 60 + 0.7 * benchmark["counterfactuals"]["copies"]
-    )
+    assert tokens * tokens / pairs == pytest.approx(60 + benchmark["counterfactuals"]["copies"])
 
 
 def test_a_run_without_them_says_nothing_of_them(run_main, checkpoint, comments, tmp_path, capsys):

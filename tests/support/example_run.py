@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from toxicity.bench.runs import published_rows
 from toxicity.core.schema import IDENTITIES, LABEL, TARGET, label_column
+from toxicity.data.token_dataset import TokenRows
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.identity_probe import TONES
 from toxicity.evaluation.label_metrics import judge_labels
@@ -100,7 +101,7 @@ def benchmark(auc: float | None = 0.968194, cache_hit: bool = False, evaluation=
         clock=SimpleNamespace(seconds=SECONDS),
         checkpoints=Checkpoints(Path("run"), tokenizing={"rows": 6, "seconds": 2.0, "cache_hit": cache_hit}),
         trained_rows_and_tokens=lambda: (400, 30_000),
-        train_dataset=SimpleNamespace(texts_per_row=1.0),
+        train_dataset=TokenRows.from_lists([[1]]),
         eval_dataset=SimpleNamespace(lengths=np.array([60, 40])),
     )
     splits = SimpleNamespace(validation=["one", "two"], dropped_rows={}, counterfactuals=None)

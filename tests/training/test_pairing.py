@@ -193,7 +193,7 @@ def test_copies_are_no_rows_where_pairs_are_asked_for():
     assert columns["labels"][:3] == [0.0, 1.0, 0.0]
     rows = TokenRows(columns.add_column("input_ids", [[1], [2], [3], [4], [5]]), objective.originals)
     # The comment in row 1 is toxic.
-    assert (len(rows), rows.texts_per_row) == (3, 4 / 3)
+    assert (len(rows), rows.copies) == (3, 1)
     assert {place: [ids.tolist() for ids in of] for place, of in rows.__getitems__([2, 1, 0]).copies.items()} == {
         2: [[5]]
     }

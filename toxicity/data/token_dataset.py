@@ -78,9 +78,9 @@ class TokenRows(Dataset):
         return len(self.lengths)
 
     @property
-    def texts_per_row(self) -> float:
-        """A row and the copies that come with it, on average."""
-        return 1 + sum(len(copies) for row, copies in self._copies.items() if row >= 0) / len(self)
+    def copies(self) -> int:
+        """How many copies come with the rows in all."""
+        return sum(len(copies) for row, copies in self._copies.items() if row >= 0)
 
     @property
     def labels(self) -> np.ndarray:

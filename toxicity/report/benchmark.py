@@ -55,7 +55,8 @@ def build_benchmark(
     interruptions = list(trainer.checkpoints.interruptions)
     trained_rows, trained_tokens = trainer.trained_rows_and_tokens()
     # A copy beside its comment is a text of its own, whose tokens attend to each other alone.
-    trained_texts = trained_rows * trainer.train_dataset.texts_per_row
+    beside = trainer.train_dataset.copies
+    trained_texts = trained_rows * (1 + beside / len(trainer.train_dataset))
     scored_rows, scored_tokens = len(splits.validation), int(trainer.eval_dataset.lengths.sum())
 
     def rate(count: float, seconds: float) -> float:
@@ -100,7 +101,7 @@ def build_benchmark(
         "probe": evaluation.probe,
         "robustness": evaluation.robustness,
         "eval_files": evaluation.eval_files,
-        **_describe_counterfactuals(splits),
+        **_describe_counterfactuals(splits, beside),
     }
 
 
@@ -137,14 +138,17 @@ def describe_protocol(arguments: Arguments, splits: Splits, trainer: ToxicityTra
     }
 
 
-def _describe_counterfactuals(splits: Splits) -> dict[str, Any]:
-    """The section `counterfactuals`, if copies were trained on: how many, of how many comments, with which terms."""
+def _describe_counterfactuals(splits: Splits, beside: int) -> dict[str, Any]:
+    """The section `counterfactuals`, if copies were trained on: how many, of how many comments, with which terms.
+
+    Where copies are compared with their comments, those `beside` these count, as the others are left out.
+    """
     copies = splits.counterfactuals
     if copies is None:
         return {}
     described = {
         "comments": copies.comments,
-        "copies": len(copies.originals),
+        "copies": beside or len(copies.originals),
         "terms": copies.terms,
         "terms_probed": probed_among(copies.terms),
     }

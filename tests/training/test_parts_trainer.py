@@ -2,12 +2,15 @@
 
 import copy
 import weakref
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from training_steps import ONE_STEP, loss_and_gradient, weights_of
+from training_steps import ONE_STEP, dataset_of, loss_and_gradient, weights_of, with_copies
 
 from toxicity.core.errors import RequestError, RunFailure
+from toxicity.training.targets import Objective
 
 ROWS = ONE_STEP | {"per_device_train_batch_size": 32}
 
@@ -109,6 +112,19 @@ def test_a_comment_that_does_not_fit_by_itself_is_refused(make_trainer, tiny_mod
         match=r"no room for the training on a comment of \d+ tokens.\nNo checkpoint was .*--max_seq_length",
     ):
         make_trainer(tiny_model, **ROWS, max_tokens_per_batch="80").train()
+
+
+def test_a_comment_that_does_not_fit_with_its_copies_is_refused(make_trainer, tiny_model, tokenizer):
+    rows = dataset_of(tokenizer)
+    both, originals = with_copies(rows)
+    objective = Objective(np.array(rows["labels"][:], np.float32), None, (), None, np.ones(1, np.float32), pairing=0.5)
+    SmallMemory(tiny_model, max(rows["length"]))
+    objective = replace(objective, originals=originals)
+    trainer = make_trainer(tiny_model, dataset=both, objective=objective, **ROWS | {"max_steps": 2})
+    with pytest.raises(
+        RequestError, match=r"a comment and its copies of (?s:.*)--max_seq_length or fewer --counterfactuals"
+    ):
+        trainer.train()
 
 
 @pytest.mark.parametrize(("after", "fails"), [(0, False), (1, True)])

@@ -170,10 +170,11 @@ class PartsTrainer(ResumableTrainer):
         tokens = sum(share["input_ids"].numel() for share in in_shares)
         # What a copy is compared with comes with it, and cannot be computed apart.
         if sum(int((share["labels"]["labels"][:, 0] != IGNORED).sum()) for share in in_shares) <= 1:
-            what = f"the training on a comment of {tokens:,} tokens"
+            copies = any(len(share["labels"].get("pairs", ())) for share in in_shares)
+            what = f"the training on a comment {'and its copies ' if copies else ''}of {tokens:,} tokens"
             raise RequestError(
                 f"{room_of(self.args.device, what) or f'there is no room for {what}.'}\n{self.last_good()} Start anew "
-                "with a smaller --max_seq_length."
+                f"with a smaller --max_seq_length{' or fewer --counterfactuals' if copies else ''}."
             )
         self.data_collator.max_tokens = min(self.max_tokens or tokens, tokens) // 2
         return None

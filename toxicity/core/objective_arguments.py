@@ -58,7 +58,7 @@ class ObjectiveArguments:
             raise RequestError(f"--focal_gamma is {self.focal_gamma:g}; it is a power of 0 or more, and 2 is usual.")
         if not 0 <= self.counterfactual_pairing < math.inf:
             raise RequestError(
-                f"--counterfactual_pairing is {self.counterfactual_pairing:g}; it is 0 or more: 0.5 is usual."
+                f"--counterfactual_pairing is {self.counterfactual_pairing:g}; it is 0 or more, such as 0.5."
             )
         for given in self.positive_class_weight or ():
             if given != BALANCED and not _is_positive(given):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
+from toxicity.evaluation import calibration_maps
 from toxicity.evaluation.calibration_maps import METHODS, apply_map, choose_map, fit_temperature, invert_map
 from toxicity.evaluation.calibration_metrics import log_loss
 
@@ -98,3 +99,20 @@ def test_half_a_million_rows_take_a_moment():
     assert time.perf_counter() - start < 10
     assert found.candidates["temperature"]["gain"] > found.candidates["temperature"]["standard_error"]
     assert found.candidates["platt"]["log_loss"] == pytest.approx(found.candidates["temperature"]["log_loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_goes_only_as_far_as_it_is_sure_to_help(method, monkeypatch):
+    logits, toxic = made_up(600, 1.6, 0.3)
+    monkeypatch.setattr(calibration_maps, "METHODS", (method,))
+    found = choose_map(logits, toxic, seed=0)
+    assert found.method == method
+    measured = found.candidates[method]
+    share = 1 - (measured["standard_error"] / measured["gain"]) ** 2
+    assert 0 < share < 0.999
+    monkeypatch.setattr(calibration_maps, "_part_of_the_way", lambda method, parameters, share: parameters)
+    whole = choose_map(logits, toxic, seed=0)
+    others = np.linspace(-12, 12, 301)
+    expected = others + share * (apply_map(method, whole.parameters, others) - others)
+    np.testing.assert_allclose(apply_map(method, found.parameters, others), expected, atol=1e-9)
+    np.testing.assert_allclose(found.cross_fitted, logits + share * (whole.cross_fitted - logits), atol=1e-9)

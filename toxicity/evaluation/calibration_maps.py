@@ -53,8 +53,12 @@ def choose_map(logits: np.ndarray, toxic: np.ndarray, seed: int) -> Choice:
     """The method with the smallest cross-validated log loss, fitted to all rows.
 
     None is taken that does not beat the logits as they are by more than the standard error of the mean difference over
-    the rows. There are `FOLDS` folds, with the same share of toxic rows, drawn by the seed; the global generators of
-    NumPy and torch are neither used nor changed.
+    the rows. The one taken goes only 1 − (standard error / gain)² of the way from the logits as they are, much as James
+    and Stein shrink an estimate (1961, "Estimation with quadratic loss"): what is fitted to few rows goes too far, the
+    more so where it was chosen because it seemed to help.
+
+    There are `FOLDS` folds, with the same share of toxic rows, drawn by the seed; the global generators of NumPy and
+    torch are neither used nor changed.
     """
     logits = np.asarray(logits, dtype=np.float64)
     group_of_row, group_logits = _grouped(logits)
@@ -87,7 +91,10 @@ def choose_map(logits: np.ndarray, toxic: np.ndarray, seed: int) -> Choice:
     if not better:
         return Choice(RAW, (), candidates, logits)
     method = min(better, key=lambda name: candidates[name]["log_loss"])
-    whole, parts = fitted[method]
+    share = 1 - (candidates[method]["standard_error"] / candidates[method]["gain"]) ** 2
+    whole, *parts = (
+        _part_of_the_way(method, parameters, share) for parameters in (fitted[method][0], *fitted[method][1])
+    )
     cross_fitted = np.empty(len(logits))
     for fold, part in enumerate(parts):
         cross_fitted[fold_of_row == fold] = apply_map(method, part, logits[fold_of_row == fold])
@@ -121,6 +128,18 @@ def apply_map(method: str, parameters: Sequence[float], logits: np.ndarray) -> n
         beyond = np.minimum(logits - places[0], 0.0) + np.maximum(logits - places[-1], 0.0)
         return np.interp(logits, places, values) + beyond
     return logits
+
+
+def _part_of_the_way(method: str, parameters: tuple[float, ...], share: float) -> tuple[float, ...]:
+    """Parameters of the map to the logits `share` of the way from those that are mapped to what these map them to."""
+    if method == TEMPERATURE:
+        return (1 / (1 + share * (1 / parameters[0] - 1)),)
+    given = np.asarray(parameters, dtype=np.float64)
+    if method == ISOTONIC:
+        places, values = np.split(given, 2)
+        return tuple(np.concatenate([places, places + share * (values - places)]).tolist())
+    unchanged = np.array({PLATT: (1.0, 0.0), BETA: (1.0, 1.0, 0.0)}[method])
+    return tuple((unchanged + share * (given - unchanged)).tolist())
 
 
 def invert_map(method: str, parameters: Sequence[float], mapped: float) -> float:

@@ -81,6 +81,12 @@ def candidates_table(calibration: Mapping[str, Any]) -> Table:
     return Table(("Method", "Log loss", "Gain", "Standard error"), rows)
 
 
+def share_of_the_way(calibration: Mapping[str, Any]) -> float:
+    """How far the scores are moved to what was fitted, 0 to 1, as `calibration_maps.choose_map` has it."""
+    chosen = calibration["candidates"][calibration["method"]]
+    return 1 - (chosen["standard_error"] / chosen["gain"]) ** 2
+
+
 def told_target(row: Mapping[str, Any]) -> str:
     """What a threshold of `calibration.calibrate` is for."""
     return Wanted.from_name(name_of_row(row)).told

@@ -75,7 +75,8 @@ def training_loss(
         total = total + label_loss(logits[:, number:], auxiliary.nan_to_num(), counted)
     if pairs is not None:
         row, copy = logits[:, :number].float()[pairs].unbind(1)
-        copies = pairs[:, 0].bincount(minlength=1)[pairs[:, 0]]
+        # How many copies the row of each pair has; counted without waiting for the device, as `bincount` would.
+        copies = (pairs[:, :1] == pairs[:, 0]).sum(1)
         total = total + options.pairing * ((row - copy).square().mean(1) / copies).sum()
     return total / (rows.sum() if num_items_in_batch is None else num_items_in_batch)
 

@@ -194,3 +194,10 @@ def test_rows_without_the_main_label_are_a_class_of_their_own(rows):
     rows = rows.set_column(rows.column_names.index("target"), "target", pa.array(target))
     numbers = fold_numbers(rows, np.arange(ROWS), 4)
     assert np.bincount(numbers[np.isnan(target)]).tolist() == [5] * 4
+
+
+def test_without_the_script_of_a_checkout_folds_are_refused_before_anything_is_written(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(folds, "SCRIPT", tmp_path / "site-packages" / "run_toxicity.py")
+    with pytest.raises(RequestError, match=r"start the audit in a checkout, or name a finished run \(--run DIR\)"):
+        train(rows, tmp_path / "audit")
+    assert not (tmp_path / "audit").exists()

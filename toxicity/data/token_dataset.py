@@ -52,6 +52,7 @@ class TokenRows(Dataset):
         if originals is not None:
             rows = table.slice(0, len(table) - len(originals))
             order = np.argsort(originals, kind="stable")
+            order = order[originals[order] >= 0]
             of_rows, starts = np.unique(originals[order], return_index=True)
             self._copies = dict(zip(of_rows.tolist(), np.split(len(rows) + order, starts[1:]), strict=True))
         self.lengths = rows.column("length").to_numpy().astype(np.int32)
@@ -80,7 +81,7 @@ class TokenRows(Dataset):
     @property
     def copies(self) -> int:
         """How many copies come with the rows in all."""
-        return sum(len(copies) for row, copies in self._copies.items() if row >= 0)
+        return sum(map(len, self._copies.values()))
 
     @property
     def labels(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from toxicity.core.schema import hard_labels
 from toxicity.evaluation.calibration import Calibration
 from toxicity.evaluation.metrics import judge_scores
 from toxicity.evaluation.roc import why_unusable
+from toxicity.evaluation.thresholds import precision_and_recall
 
 
 def judge_others(logits: np.ndarray, targets: np.ndarray, calibrations: Mapping[str, Calibration]) -> dict[str, Any]:
@@ -48,12 +49,7 @@ def _judge(logits: np.ndarray, targets: np.ndarray, calibration: Calibration) ->
     else:
         measured = judge_scores(calibration.scaled(logits[rows]), targets[rows], {})
         found |= {name: value for name, value in measured.items() if name != "bias"}
-    usable = len(rows) and not why_unusable(logits[rows])
-    flagged = calibration.probability(logits[rows]) >= calibration.threshold
-    hits = int((flagged & toxic).sum())
-    return found | {
-        "threshold": calibration.threshold,
-        "precision": hits / int(flagged.sum()) if usable and flagged.any() else None,
-        "recall": hits / found["positives"] if usable and found["positives"] else None,
-        "flagged": float(flagged.mean()) if usable else None,
-    }
+    at = dict.fromkeys(("precision", "recall", "flagged"))
+    if len(rows) and not why_unusable(logits[rows]):
+        at = precision_and_recall(calibration.probability(logits[rows]), toxic, calibration.threshold)
+    return found | {"threshold": calibration.threshold} | at

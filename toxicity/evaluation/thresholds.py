@@ -160,19 +160,18 @@ def _too_few(needed: float, rows: int) -> str:
     return f"not enough comments: about {ceil(needed / unit) * unit:,} like these would do, and there are {rows:,}"
 
 
-def precision_and_recall(logits: np.ndarray, toxic: np.ndarray, threshold: float) -> dict[str, float | None]:
-    """Precision and recall of flagging the rows at or above a threshold, a logit; at least one row is toxic.
+def precision_and_recall(scores: np.ndarray, toxic: np.ndarray, threshold: float) -> dict[str, float | None]:
+    """Precision and recall of flagging the rows at or above a threshold, which is a logit if the scores are logits.
 
     Returns:
         `precision`, the share of flagged rows that is toxic, None if none is flagged; `recall`, the share of toxic
-        rows that is flagged; `flagged`, the share of all rows that is flagged.
+        rows that is flagged, None if none is toxic; `flagged`, the share of all rows that is flagged.
     """
-    # With float32 logits, NumPy would round the threshold to float32 before the comparison.
-    flagged = np.asarray(logits, dtype=np.float64) >= threshold
-    hits = int((flagged & toxic).sum())
-    rows = int(flagged.sum())
+    # With float32 scores, NumPy would round the threshold to float32 before the comparison.
+    flagged = np.asarray(scores, dtype=np.float64) >= threshold
+    hits, rows, positives = (int(which.sum()) for which in (flagged & toxic, flagged, toxic))
     return {
         "precision": hits / rows if rows else None,
-        "recall": hits / int(toxic.sum()),
+        "recall": hits / positives if positives else None,
         "flagged": rows / len(flagged),
     }

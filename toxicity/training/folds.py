@@ -68,10 +68,16 @@ def train_folds(
         arguments: the same, parsed.
 
     Raises:
-        RequestError: if a run cannot work, or `output` holds runs of other rows or flags.
+        RequestError: if a run cannot work, `output` holds runs of other rows or flags, or there is no script to train
+            with, as in an installed package.
         RunFailure: if a run fails.
         Interrupted: if one was interrupted.
     """
+    if not SCRIPT.exists():
+        raise RequestError(
+            "--folds trains with run_toxicity.py, which an installed package does not have: start the audit in a "
+            "checkout, or name a finished run (--run DIR)."
+        )
     recipe, flags = _without_data(argv)
     flags += [*_settings_of_sample(arguments), "--robustness_rows", "0"]
     if labels:

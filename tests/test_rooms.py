@@ -15,6 +15,7 @@ FLOORS = [
     ["training", "predict", "bench"],
     ["report"],
     ["hub"],
+    ["serve"],
     ["."],
 ]
 DOORS = {"__init__", "audit", "probe"}

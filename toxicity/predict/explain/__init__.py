@@ -1,0 +1,1 @@
+"""Which words of a comment push its score up or down."""

@@ -44,9 +44,15 @@ def serve(settings: Settings) -> None:
         logger.warning(
             f"{address} is open to everybody who can reach this machine: give --api_keys FILE, or leave out --host."
         )
+    told = f"Scoring comments at {address} (Ctrl-C stops)"
+    if settings.workers > 1:
+        from toxicity.serve.workers import serve_with_workers
+
+        serve_with_workers(settings, listener, told)
+        return
     app = load_app(settings)
     _listen(listener, settings)
-    logger.info(f"Scoring comments at {address} (Ctrl-C stops)")
+    logger.info(told)
     uvicorn.Server(server_config(app)).run(sockets=[listener])
 
 
@@ -91,7 +97,8 @@ def load_app(settings: Settings) -> FastAPI:
     for words in (1, scorer.max_seq_length):
         scorer(["word " * words])
     numbers = Metrics()
-    return create_app(Service(settings, scorer, Batcher(scorer, on_batch=numbers.add_batch)), numbers)
+    service = Service(settings, scorer, Batcher(scorer, on_batch=numbers.add_batch))
+    return create_app(service, numbers, page=None)
 
 
 def server_config(app: object, **options: object) -> uvicorn.Config:

@@ -37,7 +37,7 @@ def serve(settings: Settings) -> None:
     # Whoever stops a service wants no error of it, neither while it loads nor when all is answered.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     keys = Keys(settings.api_keys)
-    listener = _bound(settings.host, settings.port)
+    listener = take_port(settings.host, settings.port)
     set_up_log()
     address = "http://{}:{}".format(*_shown(listener))
     if not keys.required and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
@@ -118,8 +118,12 @@ def server_config(app: object, **options: object) -> uvicorn.Config:
     )
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket at this address, which does not listen yet: nobody is let in before the model is loaded."""
+def take_port(host: str, port: int) -> socket.socket:
+    """A socket at this address, which does not listen yet, so that nobody is let in before the model is loaded.
+
+    Raises:
+        RequestError: if it cannot be had.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)

@@ -15,7 +15,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from toxicity.serve import metrics, scores
 from toxicity.serve.beside import with_page
-from toxicity.serve.errors import ApiError, ErrorAnswer, answer_in_one_form, with_refusals
+from toxicity.serve.errors import ApiError, ErrorAnswer, answer_in_one_form, log_failed_task, with_refusals
 from toxicity.serve.keys import HEADERS, with_keys
 from toxicity.serve.limits import with_limits
 from toxicity.serve.metrics import Metrics
@@ -91,6 +91,7 @@ def _health(stop: asyncio.Event) -> APIRouter:
 
 @asynccontextmanager
 async def _lifespan(stop: asyncio.Event, page: FastAPI | None, app: FastAPI) -> AsyncIterator[None]:
+    asyncio.get_running_loop().set_exception_handler(log_failed_task)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             _note_stop(stop, number)

@@ -57,6 +57,12 @@ def test_the_help_of_scoring_waits_for_no_runtime(module):
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
+def test_a_service_that_cannot_start_waits_for_no_torch():
+    code = "import sys, toxicity.serve.server; print([name for name in ('torch', 'gradio') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_scoring_in_torch_waits_for_no_other_runtime():
     code = (
         "import sys, toxicity.predict.scorer; "

@@ -149,7 +149,8 @@ def test_browsers_ask_without_a_key_whether_they_may_call(scorer, tmp_path):
 
 def test_metrics_count_requests_texts_and_batches(scorer):
     metrics = Metrics()
-    with client_of(service_of(scorer, metrics), metrics) as client:
+    service = service_of(scorer, metrics)
+    with client_of(service, metrics) as client:
         for _ in range(3):
             client.post("/v1/score", json={"texts": TEXTS})
         client.post("/v1/score", json={})

@@ -7,9 +7,11 @@ import logging
 import signal
 import socket
 import sys
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 
 from toxicity.core.console import set_up_console
 from toxicity.core.errors import RequestError
@@ -48,7 +50,8 @@ def serve(settings: Settings) -> None:
     if settings.workers > 1:
         from toxicity.serve.workers import serve_with_workers
 
-        serve_with_workers(settings, listener, told)
+        config = server_config(partial(_app_of_worker, settings), factory=True, workers=settings.workers)
+        serve_with_workers(config, listener, told)
         return
     app = load_app(settings)
     _listen(listener, settings)
@@ -99,6 +102,18 @@ def load_app(settings: Settings) -> FastAPI:
     numbers = Metrics()
     service = Service(settings, scorer, Batcher(scorer, on_batch=numbers.add_batch))
     return create_app(service, numbers, page=None)
+
+
+def _app_of_worker(settings: Settings) -> FastAPI:
+    from toxicity.serve.workers import end_with_parent
+
+    end_with_parent()
+    set_up_log()
+    try:
+        return load_app(settings)
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(STARTUP_FAILURE)
 
 
 def server_config(app: object, **options: object) -> uvicorn.Config:

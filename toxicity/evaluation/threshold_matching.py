@@ -43,7 +43,7 @@ class Cut(NamedTuple):
         """The one with the fewest digits, near the middle, so that what people copy parts the comments in this way."""
         midway = self.below + (self.above - self.below) / 2
         rounded = (round(midway, digits) for digits in range(1, 18))
-        return next((value for value in rounded if self.below < value <= self.above), self.above)
+        return next((value for value in rounded if self.below < value < self.above), self.above)
 
 
 def match_thresholds(

@@ -42,8 +42,10 @@ def draw_match(name: str, old: np.ndarray, new: np.ndarray, result: Mapping[str,
     spearman = result["spearman"]
     told = "" if spearman is None else f", rank correlation {spearman:.2f}"
     figure.suptitle(f"{name}: {len(old):,} comments{told}")
-    *_, squares = axes.hist2d(old, new, bins=BINS, range=((0, 1), (0, 1)), norm=LogNorm(), cmap="Greys")
-    figure.colorbar(squares, label="comments")
+    axes.grid(False)
+    # From below 1, which would be white.
+    *_, squares = axes.hist2d(old, new, bins=BINS, range=((0, 1), (0, 1)), norm=LogNorm(vmin=0.2), cmap="Greys")
+    figure.colorbar(squares, label="comments").ax.set_ylim(bottom=1)
     matched = {float(of): found["threshold"] for of, found in result["thresholds"].items() if "threshold" in found}
     for number, (of_old, of_new) in enumerate(matched.items()):
         line = {"color": f"C{number}", "linestyle": ("-", "--", ":")[number % 3]}

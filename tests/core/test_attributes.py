@@ -24,6 +24,10 @@ from toxicity.core.schema import SUBTYPES
         (["LABEL_0"], {"TOXICITY": "LABEL_0"}),
         (["hate", "toxic", "Severe-Toxic"], {"TOXICITY": "hate", "SEVERE_TOXICITY": "Severe-Toxic"}),
         (["threat", "toxic"], {"TOXICITY": "threat", "THREAT": "threat"}),
+        (
+            ["toxic", "Sexually explicit", "profanity"],
+            {"TOXICITY": "toxic", "PROFANITY": "profanity", "SEXUALLY_EXPLICIT": "Sexually explicit"},
+        ),
         ([], {}),
     ],
 )

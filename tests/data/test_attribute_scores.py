@@ -155,6 +155,7 @@ def test_old_and_new_scores_are_joined_by_id(tmp_path):
         ({"insult": "identity_hate"}, ["TOXICITY", "IDENTITY_ATTACK"]),
         ({"insult": "obscene"}, ["TOXICITY", "PROFANITY", "OBSCENE"]),
         ({"score": "TOXICITY", "insult": "SEXUALLY_EXPLICIT"}, ["TOXICITY", "SEXUALLY_EXPLICIT"]),
+        ({"insult": "THREAT_EXPERIMENTAL"}, ["TOXICITY", "THREAT"]),
         ({"insult": "severe_toxic"}, ["TOXICITY", "SEVERE_TOXICITY"]),
     ],
 )

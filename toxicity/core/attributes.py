@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from toxicity.core.label_names import synonyms_of
+from toxicity.core.schema import letters_of
 
 # Attribute → canonical name of the label, "toxicity" for the main one.
 ATTRIBUTES = {
@@ -24,12 +25,12 @@ def attributes_of(labels: Sequence[str]) -> dict[str, str]:
 
     Args:
         labels: names of the model's labels, the main one first: that is TOXICITY whatever it is called. The others
-            are told by the names of the competitions of 2018 and 2019 (`label_names.synonyms_of`).
+            are told by the names of the competitions of 2018 and 2019 (`label_names.synonyms_of`), or of attributes.
     """
     found = {"TOXICITY": labels[0]} if labels else {}
     for attribute, canonical in ATTRIBUTES.items():
         group = synonyms_of(canonical)
         for label in labels:
-            if synonyms_of(label) == group:
+            if synonyms_of(label) == group or letters_of(label) == letters_of(attribute):
                 found.setdefault(attribute, label)
     return found

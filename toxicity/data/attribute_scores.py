@@ -24,13 +24,16 @@ from toxicity.data.row_checks import check_comments
 from toxicity.data.values import optional_shares
 
 OLD, NEW = "--old_scores", "--new_scores"
-OLD_NAMES = {attribute: (attribute, NESTED_SCORE.format(attribute)) for attribute in ATTRIBUTES}
+# Each also as it was called before it was in production.
+OLD_NAMES = {
+    attribute: tuple(
+        form.format(attribute + ending) for ending in ("", "_EXPERIMENTAL") for form in ("{}", NESTED_SCORE)
+    )
+    for attribute in ATTRIBUTES
+}
 # Besides those, the names in the output of `toxicity.predict`, where the main label is `score`.
-NEW_NAMES = {
-    attribute: ("score", *OLD_NAMES[attribute])
-    if attribute == "TOXICITY"
-    else (*names, *synonyms_of(ATTRIBUTES[attribute]))
-    for attribute, names in OLD_NAMES.items()
+NEW_NAMES = {attribute: (*OLD_NAMES[attribute], *synonyms_of(label)) for attribute, label in ATTRIBUTES.items()} | {
+    "TOXICITY": ("score", *OLD_NAMES["TOXICITY"])
 }
 
 logger = logging.getLogger(__name__)

@@ -164,6 +164,13 @@ def test_new_scores_by_the_names_of_labels_and_of_attributes(tmp_path, names, at
     assert [*found.scores] == attributes
 
 
+def test_a_folder_that_predict_wrote(tmp_path):
+    written(tmp_path / "a.parquet", NEW[:2])
+    written(tmp_path / "b.parquet", NEW[2:])
+    (tmp_path / "manifest.json").write_text('{"shards": []}')
+    assert read_new_scores(str(tmp_path)).ids.to_pylist() == [10, 9, 8, 7]
+
+
 def test_ids_of_another_type_and_another_name(tmp_path):
     old = OLD.rename(columns={"id": "key"}).assign(text=...).drop(columns="text")
     new = NEW.assign(id=["10", "9", "8", "seven"])

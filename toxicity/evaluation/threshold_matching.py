@@ -106,7 +106,7 @@ def _matched(old: np.ndarray, new: np.ndarray, old_threshold: float, toxic: np.n
             "old_only": int(old_only[nearest]),
             "new_only": int(new_only[nearest]),
             "neither": len(new) - flagged - int(new_only[nearest]),
-            "kappa": float(cohen_kappa_score(by_old, new >= cut.threshold)) if cut.flagged < len(new) else 0.0,
+            "kappa": float(cohen_kappa_score(by_old, new >= cut.threshold)),
         },
     }
     if toxic is not None:
@@ -140,7 +140,7 @@ def _precisions(
         precision_and_recall(*each)["precision"] for each in ((old, toxic, old_threshold), (new, toxic, threshold))
     )
     found |= {"old": of_old, "new": of_new}
-    if of_old in (0.0, 1.0) or toxic.all():
+    if of_old in (0.0, 1.0):
         share = "all" if of_old else "none"
         return found | {"same": {"reason": f"{share} of those with a label that the old threshold flags are toxic"}}
     chosen = choose_threshold(new, toxic, Wanted(PRECISION, of_old))

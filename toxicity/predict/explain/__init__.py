@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
-from toxicity.predict.explain.occlusion import occlusion
 from toxicity.predict.explain.words import Word
 
 if TYPE_CHECKING:  # it loads torch
@@ -36,15 +36,17 @@ def explain(
     if label not in (main, *scorer.subtypes):
         known = ", ".join(map(quoted, (main, *scorer.subtypes)))
         raise RequestError(f"the model has no label {quoted(label)}: choose one of {known}.")
+    # Here, as one loads torch, and the other's name is also that of its module.
     if method == "gradients":
-        # Here, as it loads torch.
         from toxicity.predict.explain.gradients import integrated_gradients
 
         return integrated_gradients(scorer, text, label)
     if method != "occlusion":
         raise RequestError(f"there is no method {quoted(method)}: choose occlusion or gradients.")
 
-    def score(texts: list[str]) -> np.ndarray:
+    from toxicity.predict.explain.occlusion import occlusion
+
+    def score(texts: Sequence[str]) -> np.ndarray:
         return scorer(texts) if label == main else scorer.by_label(texts)[label]
 
     return occlusion(text, score)

@@ -112,8 +112,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--explain",
         type=int,
         metavar="N",
-        help="add a column with the N words that push the score up most, for comments that are labelled toxic; each "
-        "takes about as long as scoring 50",
+        help="add a column with the N words that push the score up most, for comments that are labelled toxic; that "
+        "takes several times as long",
     )
     parser.add_argument(
         "--export",

@@ -90,6 +90,18 @@ def test_what_pushes_nothing_up_is_an_empty_cell():
         assert column.words_column(["Fine words", None], toxic_whatever_it_says, 3, as_text).to_pylist() == expected
 
 
+def test_equal_comments_are_explained_once():
+    scored = []
+
+    def score(texts):
+        scored.extend(texts)
+        return np.array([0.9 if "idiot" in text else 0.2 for text in texts])
+
+    cells = column.words_column(["You idiot", None, "You idiot", "An idiot"], score, 1, True).to_pylist()
+    assert cells == ["idiot 3.58", None, "idiot 3.58", "idiot 3.58"]
+    assert len(scored) == len(set(scored)) == 5
+
+
 def test_comments_are_explained_in_few_calls(score, planted, tmp_path, monkeypatch):
     calls = []
     within = occlusion._log_odds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -23,8 +24,10 @@ def words_column(texts: Sequence[str | None], score: Score, most: int, as_text: 
         as_text: whether a cell is text for people, such as `idiot 2.31, stupid 0.80`, in place of a list of structs of
             `word` and `weight`, float64.
     """
-    found = iter(occlusions([text for text in texts if text is not None], score))
-    cells = [None if text is None else _most_pushing(next(found), most) for text in texts]
+    distinct = dict.fromkeys(text for text in texts if text is not None)
+    # Of all the words only those are kept that are told.
+    told = map(partial(_most_pushing, most=most), occlusions(distinct, score))
+    cells = [*map(dict(zip(distinct, told, strict=True)).get, texts)]
     if as_text:
         cells = [
             None if words is None else ", ".join(f"{word['word']} {word['weight']:.2f}" for word in words)

@@ -38,7 +38,7 @@ def weights(words):
         ("no 😡 👨‍👩‍👧", [("no", 0), ("😡", 1), ("👨‍👩‍👧", 0)]),
         ("?!  ...", [("?!", 0), ("...", 0)]),
         ("", []),
-        (" \n\t", []),
+        (" \n\t\x1c", []),
     ],
 )
 def test_a_word_weighs_what_the_score_loses_without_it(text, expected):

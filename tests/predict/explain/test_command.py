@@ -7,6 +7,7 @@ import pandas
 import pyarrow.parquet
 import pytest
 from builders import files_in, write_csv, write_texts
+from scipy.special import expit
 
 from toxicity.predict.explain import column, explain, occlusion
 from toxicity.predict.scorer import Scorer
@@ -88,6 +89,22 @@ def test_what_pushes_nothing_up_is_an_empty_cell():
 
     for as_text, expected in ((False, [[], None]), (True, ["", None])):
         assert column.words_column(["Fine words", None], toxic_whatever_it_says, 3, as_text).to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ([0.05, 2.0, -3.0, 0.3, 0.2], ["b 2.00", "d 0.30", "e 0.20"]),
+        ([1.0, 4.0, 2.0, 3.0, 0.0], ["b 4.00", "d 3.00", "c 2.00"]),
+        ([-1.0, -2.0, 0.0, -3.0, 0.0], []),
+    ],
+)
+def test_the_strongest_come_first_and_what_may_be_rounding_is_left_out(weights, told):
+    def score(texts):
+        adds = dict(zip("abcde", weights, strict=True))
+        return expit([sum(adds[word] for word in text.split()) for text in texts])
+
+    assert column.words_column(["a b c d e"], score, 3, True).to_pylist() == [", ".join(told)]
 
 
 def test_equal_comments_are_explained_once():

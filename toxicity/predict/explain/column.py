@@ -7,7 +7,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from toxicity.predict.explain.occlusion import Score, occlusions
+from toxicity.predict.explain.occlusion import SHARE_THAT_MATTERS, Score, occlusions
 from toxicity.predict.explain.words import Word
 
 TYPE = pa.list_(pa.struct([("word", pa.string()), ("weight", pa.float64())]))
@@ -19,8 +19,8 @@ def words_column(texts: Sequence[str | None], score: Score, most: int, as_text: 
     Args:
         texts: None for what is not to be explained; its cell is null.
         score: gives the calibrated probabilities of texts, float64 `(texts,)`.
-        most: how many words a cell has at most. Words of weight 0 or less are left out, and a word that occurs several
-            times is there once, with its largest weight.
+        most: how many words a cell has at most. Words that push less than a tenth of what the first one does are left
+            out, and a word that occurs several times is there once, with its largest weight.
         as_text: whether a cell is text for people, such as `idiot 2.31, stupid 0.80`, in place of a list of structs of
             `word` and `weight`, float64.
     """
@@ -38,7 +38,9 @@ def words_column(texts: Sequence[str | None], score: Score, most: int, as_text: 
 
 
 def _most_pushing(words: Sequence[Word], most: int) -> list[dict[str, str | float]]:
-    pushing = sorted((word for word in words if word.weight > 0), key=lambda word: -word.weight)
+    # What rounding does to the score looks like a small weight.
+    least = SHARE_THAT_MATTERS * max((word.weight for word in words), default=0.0)
+    pushing = sorted((word for word in words if word.weight >= least > 0), key=lambda word: -word.weight)
     first: dict[str, Word] = {}
     for word in pushing:
         first.setdefault(word.text.casefold(), word)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from toxicity.serve import scores
+from toxicity.serve import moderations, perspective, scores
 from toxicity.serve.errors import ApiError
 from toxicity.serve.service import Service
 
@@ -19,4 +19,6 @@ def create_app(service: Service) -> FastAPI:
         return JSONResponse(error.to_json(), error.code, error.headers)
 
     app.include_router(scores.routes(service))
+    app.include_router(moderations.routes(service))
+    app.include_router(perspective.routes(service))
     return app

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from toxicity.core.label_names import synonyms_of
 from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.serve.errors import ApiError
+from toxicity.serve.limits import MAX_TEXT_BYTES, MAX_TEXTS
 from toxicity.serve.service import Service
 
 # Category → the labels it is judged by, each under the first of its names in `synonyms_of`. For the others no model of
@@ -47,8 +48,11 @@ class Moderated(BaseModel):
 
     model_config = ConfigDict(strict=True)
     input: Annotated[
-        str | list[str] | list[Part],
-        Field(description="A text, a list of texts, or the parts of one text, of which none may be an image."),
+        str | Annotated[list[str] | list[Part], Field(max_length=MAX_TEXTS)],
+        Field(
+            description=f"A text, a list of at most {MAX_TEXTS:,} texts, or the parts of one text, none of them an "
+            f"image. Each text is of at most {MAX_TEXT_BYTES:,} bytes, and not blank."
+        ),
     ]
     model: Annotated[Any, Field(description="Not used: the one model of this service answers.")] = None
 
@@ -111,16 +115,21 @@ def columns_of(labels: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _texts(given: str | list[str] | list[Part]) -> list[str]:
-    """The texts to score; the parts of one text are lines of it."""
-    if isinstance(given, str):
-        return [given]
-    if not given:
-        raise ApiError(400, "`input` is empty: give a text, or a list of texts.")
-    if isinstance(given[0], str):
-        return given
-    if any(part.text is None for part in given):
-        raise ApiError(400, "This model reads text alone: leave images out of `input`.")
-    return ["\n".join(part.text for part in given)]
+    """The texts to score; the parts of one text are lines of it.
+
+    Raises:
+        ApiError: 400 for none, for images, and for texts that are blank or too long.
+    """
+    texts = [given] if isinstance(given, str) else list(given)
+    if texts and isinstance(texts[0], Part):
+        if any(part.text is None for part in texts):
+            raise ApiError(400, "This model reads text alone: leave images out of `input`.")
+        texts = ["\n".join(part.text for part in texts)]
+    if not texts or any(not text.strip() for text in texts):
+        raise ApiError(400, "Invalid value at `input`: give a text, or a list of texts, of which none is blank.")
+    if any(len(text.encode()) > MAX_TEXT_BYTES for text in texts):
+        raise ApiError(400, f"Invalid value at `input`: a text is longer than {MAX_TEXT_BYTES:,} bytes.")
+    return texts
 
 
 def _result(row: Sequence[float], columns: Mapping[str, Sequence[int]], thresholds: Sequence[float]) -> Result:

@@ -18,6 +18,7 @@ from toxicity.core.console import printable
 from toxicity.serve import discovery, suggestions
 from toxicity.serve.attributes import attributes_of, column_of
 from toxicity.serve.errors import ApiError
+from toxicity.serve.limits import MAX_TEXT_BYTES
 from toxicity.serve.messages import (
     PROBABILITY,
     AnalyzeCommentRequest,
@@ -35,10 +36,7 @@ from toxicity.serve.messages import (
 from toxicity.serve.sentences import sentence_spans
 from toxicity.serve.service import Service
 
-MOST_COMMENT_BYTES = 20_480
 MOST_ENTRY_BYTES = 2**20
-# Half of a surrogate pair, as a client sends it that cuts a text at a number of UTF-16 units.
-_HALF = re.compile("[\ud800-\udfff]")
 _PLAIN = (None, "TEXT_TYPE_UNSPECIFIED", "PLAIN_TEXT")
 _PROBABILITY = (None, "SCORE_TYPE_UNSPECIFIED", PROBABILITY)
 
@@ -117,19 +115,19 @@ def routes(service: Service) -> APIRouter:
 
 
 def _text_of(request: Comment) -> str:
-    """The text of the comment, without halves of surrogate pairs."""
+    """The text of the comment."""
     comment = request.comment or TextEntry()
     text = comment.text or ""
     if not text or text.isspace():
         raise refusal("COMMENT_EMPTY", "Comment must be non-empty.")
     # No character takes less than one byte, and a text of megabytes need not be encoded to be refused.
-    if len(text) > MOST_COMMENT_BYTES or _size(text) > MOST_COMMENT_BYTES:
+    if len(text) > MAX_TEXT_BYTES or len(text.encode()) > MAX_TEXT_BYTES:
         raise refusal("COMMENT_TOO_LONG", "Comment text too long.")
     if comment.type not in _PLAIN:
         raise refusal("INVALID_REQUEST", "Currently, only 'PLAIN_TEXT' comments are supported")
     if request.context:
         _require_context(request.context)
-    return _HALF.sub("\ufffd", text)
+    return text
 
 
 def _require_context(context: Context) -> None:
@@ -138,12 +136,8 @@ def _require_context(context: Context) -> None:
         message = "Context can have either entries or article_and_parent_comment, but both fields were populated."
         raise refusal("INVALID_REQUEST", message)
     entries = [*(context.entries or ()), *((parents.article, parents.parent_comment) if parents else ())]
-    if any(entry and entry.text and _size(entry.text) > MOST_ENTRY_BYTES for entry in entries):
+    if any(entry and entry.text and len(entry.text.encode()) > MOST_ENTRY_BYTES for entry in entries):
         raise refusal("INVALID_REQUEST", f"An entry of the context has more than {MOST_ENTRY_BYTES:,} bytes")
-
-
-def _size(text: str) -> int:
-    return len(text.encode(errors="surrogatepass"))
 
 
 def _languages_of(request: Comment, known: Sequence[str], attribute: str, drop: bool = False) -> list[str]:
@@ -157,13 +151,12 @@ def _languages_of(request: Comment, known: Sequence[str], attribute: str, drop: 
     unknown = [code for code in asked if _primary(code) not in map(_primary, known)]
     if not unknown or drop:
         return [] if unknown else asked
-    shown = [_HALF.sub("\ufffd", code) for code in asked]
     raise refusal(
         "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE",
         f"Attribute {attribute} does not support request languages: {printable(', '.join(unknown))}",
         languageNotSupportedByAttributeError={
-            "detectedLanguages": shown,
-            "requestedLanguages": shown,
+            "detectedLanguages": asked,
+            "requestedLanguages": asked,
             "attribute": attribute,
         },
     )
@@ -249,5 +242,4 @@ def _token_of(request: Comment) -> dict[str, str]:
 
 
 def _json(answer: Mapping[str, Any]) -> Response:
-    # ASCII, as a token may hold half a surrogate pair.
     return Response(json.dumps(answer), media_type="application/json")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import accumulate
 
 import sentencex
 
 # Each is scored for itself. A text of 20,480 bytes may have thousands.
 MOST_SENTENCES = 100
+# sentencex 1.0.32 takes each of these for one byte, and panics where one is between an initial and a full stop.
+_OTHER_SPACE = re.compile(r"[^\S \t\n\r]")
 
 
 def sentence_spans(text: str, language: str) -> list[tuple[int, int]]:
@@ -18,10 +21,10 @@ def sentence_spans(text: str, language: str) -> list[tuple[int, int]]:
     together that there are no more.
 
     Args:
-        text: without halves of surrogate pairs.
+        text: of any characters that UTF-8 can hold.
         language: ISO 639-1 code, whose abbreviations end no sentence.
     """
-    pieces = sentencex.segment(language, text)
+    pieces = sentencex.segment(language, _OTHER_SPACE.sub(" ", text))
     ends = list(accumulate(map(len, pieces)))
     trimmed = (
         (end - len(piece.lstrip()), end - len(piece) + len(piece.rstrip()))

@@ -40,8 +40,7 @@ def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         OSError: if the disk is full, the file cannot be written, or another process holds it for too long.
     """
-    # Half a surrogate pair is no UTF-8, and what a comment is scored as has no such thing.
-    lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode(errors="replace")
+    lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode()
     with _locked(path):
         descriptor = _opened(path)
         try:

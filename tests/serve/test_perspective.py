@@ -55,7 +55,7 @@ def test_each_attribute_has_the_scores_of_its_label(client, scorer):
     names = ["TOXICITY", "SEVERE_TOXICITY", "PROFANITY", "THREAT", "INSULT", "IDENTITY_ATTACK", "OBSCENE"]
     names.append("INSULT_EXPERIMENTAL")
     labels = [*LABELS_2018, "obscene", "insult"]
-    found, expected = analyzed(client, attributes=dict.fromkeys(names, {})), scorer.by_label([TEXT])
+    found, expected = analyzed(client, attributes={name: {} for name in names}), scorer.by_label([TEXT])
     assert [*found["attributeScores"]] == names
     np.testing.assert_allclose(
         [value_of(found, name) for name in names], [expected[label][0] for label in labels], atol=1e-6

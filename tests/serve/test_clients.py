@@ -22,7 +22,9 @@ KEY, WRONG_KEY = "key-of-the-forum", "key-of-nobody"
 TEXT = "You are kind. 😀 You stupid liar!"
 SENTENCES = ["You are kind.", "😀 You stupid liar!"]
 JAVASCRIPT = Path(__file__).parent / "javascript"
+# No proxy is to stand between the clients and loopback.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+REQUEST = {"comment": {"text": TEXT}, "requestedAttributes": {"TOXICITY": {}, "INSULT": {}}, "spanAnnotations": True}
 ENGLISH_ONLY = "Attribute TOXICITY does not support request languages: de"
 
 
@@ -105,10 +107,13 @@ def test_google_api_python_client_is_refused(running):
 
 def test_google_api_python_client_suggests(running):
     before = len(running.suggested.read_text().splitlines())
-    scores = {
-        "TOXICITY": {"summaryScore": {"value": 1}, "spanScores": [{"begin": 0, "end": 13, "score": {"value": 0}}]}
+    scores = {"summaryScore": {"value": 1}, "spanScores": [{"begin": 0, "end": 13, "score": {"value": 0}}]}
+    body = {
+        "comment": {"text": TEXT},
+        "attributeScores": {"TOXICITY": scores},
+        "communityId": "forum",
+        "clientToken": "8",
     }
-    body = {"comment": {"text": TEXT}, "attributeScores": scores, "communityId": "forum", "clientToken": "8"}
     answer = built(running).comments().suggestscore(body=body).execute()
     show("google-api-python-client", f"comments().suggestscore(body={body})", answer)
     assert answer == {"clientToken": "8", "detectedLanguages": ["en"]}
@@ -119,16 +124,11 @@ def test_google_api_python_client_suggests(running):
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 @pytest.mark.skipif(not (JAVASCRIPT / "node_modules").is_dir(), reason="perspective-api-client is not: npm ci")
 def test_perspective_api_client_of_npm(running, expected):
-    request = {
-        "comment": {"text": TEXT},
-        "requestedAttributes": {"TOXICITY": {}, "INSULT": {}},
-        "spanAnnotations": True,
-    }
     calls = [
-        [request, {}],
+        [REQUEST, {}],
         [TEXT, {"attributes": ["insult", "toxicity_experimental"]}],
         [TEXT, {}],
-        [request | {"languages": ["de"]}, {}],
+        [REQUEST | {"languages": ["de"]}, {}],
         [" ", {}],
         ["a" * 30_000, {"truncate": True, "attributes": ["flirtation"]}],
         ["a" * 30_000, {"validate": False}],
@@ -150,16 +150,16 @@ def test_perspective_api_client_of_npm(running, expected):
 
 
 def called_by_node(running, key, calls):
+    return json.loads(printed("node", JAVASCRIPT / "analyze.js", running.url, key, json.dumps(calls)))
+
+
+def printed(*command, given=None):
+    """What a command prints, to which no proxy is known."""
     done = subprocess.run(
-        ["node", JAVASCRIPT / "analyze.js", running.url, key, json.dumps(calls)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+        command, input=given, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
 
 
 def test_openai_python(running, expected):
@@ -168,9 +168,8 @@ def test_openai_python(running, expected):
         show("openai", f"moderations.create(input={[TEXT, SENTENCES[0]]})", answer.model_dump(by_alias=True))
         for number, result in enumerate(answer.results):
             scores = max(expected["toxic"][number], expected["insult"][number]), expected["threat"][number]
-            assert (result.category_scores.harassment, result.category_scores.violence) == pytest.approx(
-                scores, abs=1e-6
-            )
+            found = result.category_scores
+            assert (found.harassment, found.violence) == pytest.approx(scores, abs=1e-6)
             assert not result.categories.self_harm_intent
         with pytest.raises(openai.BadRequestError, match="leave images out"):
             client.moderations.create(input=[{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}])
@@ -181,30 +180,17 @@ def test_openai_python(running, expected):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl(running, expected):
-    body = {"comment": {"text": TEXT}, "requestedAttributes": {"TOXICITY": {}, "INSULT": {}}, "spanAnnotations": True}
-    answer = curl(f"{running.url}/v1alpha1/comments:analyze?key={KEY}", body)
-    show("curl", json.dumps(body, ensure_ascii=False), answer)
+    address = f"{running.url}/v1alpha1/comments:analyze"
+    answer = curl(f"{address}?key={KEY}", REQUEST)
+    show("curl", f"{address}?key={KEY} {json.dumps(REQUEST, ensure_ascii=False)}", answer)
     require_scores(answer, expected)
-    missing = curl(f"{running.url}/v1alpha1/comments:analyze?key={KEY}", body | {"requestedAttributes": {}})
+    missing = curl(f"{address}?key={KEY}", REQUEST | {"requestedAttributes": {}})
     assert missing["error"]["details"][0]["errorType"] == "NO_REQUESTED_ATTRIBUTES"
     for key in (f"?key={WRONG_KEY}", ""):
-        error = curl(f"{running.url}/v1alpha1/comments:analyze{key}", body)["error"]
+        error = curl(f"{address}{key}", REQUEST)["error"]
         assert (error["code"], error["status"]) == (403, "PERMISSION_DENIED")
 
 
 def curl(address, body):
-    command = [
-        "curl",
-        "--silent",
-        "--show-error",
-        "--header",
-        "Content-Type: application/json",
-        "--data",
-        "@-",
-        address,
-    ]
-    done = subprocess.run(
-        command, input=json.dumps(body), env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    flags = ["--silent", "--show-error", "--header", "Content-Type: application/json", "--data", "@-"]
+    return json.loads(printed("curl", *flags, address, given=json.dumps(body)))

@@ -55,7 +55,7 @@ def expected(labels_dir):
 
 
 def show(who, called, answered):
-    print(f"\n{who}\n> {called}\n{json.dumps(answered, ensure_ascii=False, indent=2)}")
+    print(f"\n{who}\n> {called}\n< {json.dumps(answered, ensure_ascii=False)}")
 
 
 def require_scores(answer, expected):

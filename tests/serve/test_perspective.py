@@ -188,8 +188,8 @@ BOTH_REFUSED = "Context can have either entries or article_and_parent_comment, b
         (
             {"requestedAttributes": {"TOXICITY": {}, "SPAM": {}}},
             "INVALID_REQUEST",
-            "Unknown requested attribute: SPAM. This model has TOXICITY, SEVERE_TOXICITY, PROFANITY, OBSCENE, THREAT, "
-            "INSULT, IDENTITY_ATTACK.",
+            "Unknown requested attribute: SPAM. This model has TOXICITY, SEVERE_TOXICITY, IDENTITY_ATTACK, INSULT, "
+            "PROFANITY, THREAT, OBSCENE.",
         ),
         (
             {"requestedAttributes": {"TOXICITY": {"scoreType": "RAW"}}},

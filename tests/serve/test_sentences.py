@@ -1,7 +1,7 @@
 """Where sentences begin and end."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toxicity.serve.sentences import MOST_SENTENCES, sentence_spans
@@ -44,6 +44,7 @@ def test_many_sentences_are_taken_together(number):
 MARKS = [*" .!?\n\r\t\"'()“”«»…。！？\u200d\u0301\x00\x85\u2028\u3000\xa0", "Dr. ", "J. ", "e.g. ", "\n\n", "😀"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(MARKS), st.characters(codec="utf-8")), max_size=60).map("".join))
 def test_every_character_but_white_space_is_in_one_sentence(text):
     spans = sentence_spans(text, "en")

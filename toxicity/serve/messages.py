@@ -104,6 +104,13 @@ class Comment(Message):
 class AnalyzeCommentRequest(Comment):
     """A comment and the attributes to score it by."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"comment": {"text": "You are kind."}, "requestedAttributes": {"TOXICITY": {}}, "spanAnnotations": True}
+            ]
+        }
+    )
     requested_attributes: Annotated[
         dict[str, AttributeParameters | None] | None, Field(description="Attribute to parameters, usually none.")
     ] = None
@@ -127,6 +134,13 @@ class AnalyzeCommentResponse(Message):
 class SuggestCommentScoreRequest(Comment):
     """A comment and the scores it should have."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"comment": {"text": "You are kind."}, "attributeScores": {"TOXICITY": {"summaryScore": {"value": 0}}}}
+            ]
+        }
+    )
     attribute_scores: Annotated[
         dict[str, AttributeScores] | None, Field(description="Of the whole text, of parts of it, or both.")
     ] = None

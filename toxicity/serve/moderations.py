@@ -46,7 +46,7 @@ class Part(BaseModel):
 class Moderated(BaseModel):
     """What to score."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, json_schema_extra={"examples": [{"input": ["You are kind."]}]})
     input: Annotated[
         str | Annotated[list[str] | list[Part], Field(max_length=MAX_TEXTS)],
         Field(

@@ -14,9 +14,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
+from toxicity.core.attributes import attributes_of
 from toxicity.core.console import printable
 from toxicity.serve import discovery, suggestions
-from toxicity.serve.attributes import attributes_of, column_of
+from toxicity.serve.attributes import label_of
 from toxicity.serve.errors import ApiError
 from toxicity.serve.limits import MAX_TEXT_BYTES
 from toxicity.serve.messages import (
@@ -64,7 +65,8 @@ class _Route(APIRoute):
 def routes(service: Service) -> APIRouter:
     """The routes of this module, and the discovery document of them."""
     router = APIRouter(route_class=_Route)
-    languages, columns, path = service.settings.languages, attributes_of(service.labels), service.settings.suggestions
+    languages, path = service.settings.languages, service.settings.suggestions
+    labels, columns = attributes_of(service.labels), {label: n for n, label in enumerate(service.labels)}
     if path:
         suggestions.require_writable(path)
 
@@ -76,7 +78,7 @@ def routes(service: Service) -> APIRouter:
         if not requested:
             raise refusal("NO_REQUESTED_ATTRIBUTES", "Missing requested_attributes")
         drop = bool(request.drop_unsupported_attributes)
-        found = {name: column_of(name, columns, drop) for name in requested}
+        found = {name: columns.get(label_of(name, labels, drop)) for name in requested}
         for name, parameters in requested.items():
             if parameters and parameters.score_type not in _PROBABILITY:
                 raise _score_type_refused(parameters.score_type, name)
@@ -98,7 +100,7 @@ def routes(service: Service) -> APIRouter:
         text = _text_of(request)
         if not request.attribute_scores:
             raise refusal("INVALID_REQUEST", "Missing attribute_scores")
-        rows = _rows(text, request.attribute_scores, columns, service.labels)
+        rows = _rows(text, request.attribute_scores, labels, service.labels)
         asked = _languages_of(request, languages, next(iter(request.attribute_scores)))
         if not request.do_not_store:
             now, community = datetime.now(UTC).isoformat(timespec="seconds"), request.community_id
@@ -204,12 +206,12 @@ def _score(value: float) -> dict[str, Any]:
 
 
 def _rows(
-    text: str, suggested: Mapping[str, AttributeScores], columns: Mapping[str, int], labels: Sequence[str]
+    text: str, suggested: Mapping[str, AttributeScores], label_of_each: Mapping[str, str], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Rows to train on: a text and a score, or None, for each label; the whole comment and spans in their order."""
+    """Rows to train on: a text and a score, or None, for each of `labels`; the whole comment and spans in order."""
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     for name, scores in suggested.items():
-        label = labels[column_of(name, columns)]
+        label = label_of(name, label_of_each)
         spans = [SpanScore(score=scores.summary_score)] if scores.summary_score else []
         spans += scores.span_scores or []
         if not spans:

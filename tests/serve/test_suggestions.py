@@ -120,6 +120,11 @@ def test_without_a_file_suggestions_are_not_implemented(client):
             for span in ({"begin": -1, "end": 3}, {"begin": 3, "end": 3}, {"begin": 3}, {"end": 31}, {"begin": 10**30})
         ),
         ({"TOXICITY": {"spanScores": [scored(1, begin=13, end=14)]}}, {}, "A span of attribute TOXICITY is no part of"),
+        (
+            {"TOXICITY": {"spanScores": [scored(1, begin=n // 30, end=n // 30 + n % 30 + 1) for n in range(120)]}},
+            {"text": "x" * 40},
+            "More than 100 parts of the text have scores",
+        ),
         ({"TOXICITY": scored(1)}, {"text": " "}, "Comment must be non-empty."),
         ({"TOXICITY": scored(1)}, {"text": "x" * 20_481}, "Comment text too long."),
         ({"TOXICITY": scored(1)}, {"languages": ["de"]}, "Attribute TOXICITY does not support request languages: de"),

@@ -38,6 +38,8 @@ from toxicity.serve.sentences import sentence_spans
 from toxicity.serve.service import Service
 
 MOST_ENTRY_BYTES = 2**20
+# Of a suggestion: each may hold the whole text.
+MOST_ROWS = 100
 _PLAIN = (None, "TEXT_TYPE_UNSPECIFIED", "PLAIN_TEXT")
 _PROBABILITY = (None, "SCORE_TYPE_UNSPECIFIED", PROBABILITY)
 
@@ -104,9 +106,9 @@ def routes(service: Service) -> APIRouter:
         asked = _languages_of(request, languages, next(iter(request.attribute_scores)))
         if not request.do_not_store:
             now, community = datetime.now(UTC).isoformat(timespec="seconds"), request.community_id
-            further = [{"id": uuid.uuid4().hex, "time": now, "communityId": community} for _ in rows]
+            rows = [{"id": uuid.uuid4().hex, "time": now, "communityId": community} | row for row in rows]
             try:
-                await asyncio.to_thread(suggestions.append, path, map(dict.__or__, rows, further))
+                await asyncio.to_thread(suggestions.append, path, rows)
             except OSError:  # a lock that is held for too long is one, too
                 raise ApiError(503, "The suggestion could not be stored.") from None
         requested = {"requestedLanguages": request.languages} if request.languages else {}
@@ -220,6 +222,8 @@ def _rows(
             begin, end = (0, len(text)) if span.begin is None and span.end is None else (span.begin or 0, span.end or 0)
             if not (0 <= begin < end <= len(text) and text[begin:end].strip()):
                 raise refusal("INVALID_REQUEST", f"A span of attribute {printable(name, 60)} is no part of the text")
+            if len(rows) == MOST_ROWS and (begin, end) not in rows:
+                raise refusal("INVALID_REQUEST", f"More than {MOST_ROWS} parts of the text have scores")
             row = rows.setdefault((begin, end), {"text": text[begin:end]} | dict.fromkeys(labels))
             row[label] = _value(span.score, name)
     return list(rows.values())

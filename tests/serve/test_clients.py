@@ -10,10 +10,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import openai
 import pytest
-from googleapiclient.discovery import build
-from googleapiclient.errors import HttpError
 from serving import ServeRun
 
 from toxicity.predict.scorer import Scorer
@@ -68,7 +65,7 @@ def require_scores(answer, expected):
 
 
 def built(running, key=KEY):
-    return build(
+    return pytest.importorskip("googleapiclient.discovery").build(
         *("commentanalyzer", "v1alpha1"),
         developerKey=key,
         discoveryServiceUrl=f"{running.url}/discovery/v1/apis/commentanalyzer/v1alpha1/rest",
@@ -91,16 +88,17 @@ def test_google_api_python_client_analyzes(running, expected):
 
 
 def test_google_api_python_client_is_refused(running):
+    errors = pytest.importorskip("googleapiclient.errors")
     comments = built(running).comments()
     body = {"comment": {"text": TEXT}, "requestedAttributes": {"TOXICITY": {}}, "languages": ["de"]}
-    with pytest.raises(HttpError) as refused:
+    with pytest.raises(errors.HttpError) as refused:
         comments.analyze(body=body).execute()
     assert (refused.value.status_code, refused.value.reason) == (400, ENGLISH_ONLY)
     show("google-api-python-client", f"comments().analyze(body={body})", refused.value.error_details)
     (detail,) = refused.value.error_details
     assert detail["errorType"] == "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"
     assert detail["languageNotSupportedByAttributeError"]["detectedLanguages"] == ["de"]
-    with pytest.raises(HttpError, match="API key not valid") as refused:
+    with pytest.raises(errors.HttpError, match="API key not valid") as refused:
         built(running, WRONG_KEY)
     assert refused.value.status_code == 403
 
@@ -163,6 +161,7 @@ def printed(*command, given=None):
 
 
 def test_openai_python(running, expected):
+    openai = pytest.importorskip("openai")
     with openai.OpenAI(base_url=f"{running.url}/v1", api_key=KEY, max_retries=0) as client:
         answer = client.moderations.create(input=[TEXT, SENTENCES[0]], model="omni-moderation-latest")
         show("openai", f"moderations.create(input={[TEXT, SENTENCES[0]]})", answer.model_dump(by_alias=True))

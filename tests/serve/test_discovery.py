@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from googleapiclient.discovery import build_from_document
-from googleapiclient.schema import Schemas
 from serving import error_of
 
 from toxicity.serve import messages
@@ -29,7 +27,8 @@ def test_there_is_one_version(client):
 
 
 def test_methods_are_built_and_described():
-    service = build_from_document(json.dumps(document("http://127.0.0.1:1/")), developerKey="k")
+    build = pytest.importorskip("googleapiclient.discovery").build_from_document
+    service = build(json.dumps(document("http://127.0.0.1:1/")), developerKey="k")
     request = service.comments().analyze(body={"comment": {"text": "a"}}, prettyPrint=True)
     assert request.uri == "http://127.0.0.1:1/v1alpha1/comments:analyze?prettyPrint=true&key=k&alt=json"
     request = service.comments().suggestscore(body={})
@@ -38,7 +37,7 @@ def test_methods_are_built_and_described():
 
 
 def test_schemas_are_those_of_the_messages():
-    schemas = Schemas(document("http://localhost/"))
+    schemas = pytest.importorskip("googleapiclient.schema").Schemas(document("http://localhost/"))
     classes = {name: part for name, part in vars(messages).items() if isinstance(part, type)}
     names = {name for name, part in classes.items() if part.__module__ == messages.__name__} - {"Message", "Comment"}
     assert {*document("")["schemas"]} == names

@@ -4,7 +4,6 @@ import json
 
 import pytest
 from label_models import save_label_model
-from openai.types import ModerationCreateResponse
 from serving import TEXTS, client_of, error_of, service_of
 
 from toxicity.core.label_names import LABELS_2018
@@ -19,7 +18,7 @@ def results_of(client, given, **fields):
     answer = client.post(ADDRESS, json={"input": given} | fields)
     assert answer.status_code == 200, answer.text
     # What is missing or of another type would be an error.
-    ModerationCreateResponse.model_validate(answer.json(), strict=True)
+    pytest.importorskip("openai.types").ModerationCreateResponse.model_validate(answer.json(), strict=True)
     return answer.json()["results"]
 
 

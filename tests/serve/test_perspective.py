@@ -232,6 +232,7 @@ def test_errors(client, changes, kind, message):
         ({"requestedAttributes": {"TOXICITY": True}}, "requestedAttributes.TOXICITY"),
         ({"languages": "en"}, "languages"),
         ({"languages": ["en", None]}, "languages.1"),
+        ({"languages": ["en"] * 101}, "languages"),
         ({"spanAnnotations": "true"}, "spanAnnotations"),
         ({"doNotStore": 1}, "doNotStore"),
         ({"clientToken": 5}, "clientToken"),

@@ -84,7 +84,9 @@ class AttributeScores(Message):
     span_scores: Annotated[list[SpanScore] | None, Field(description="Of parts of it.")] = None
 
 
-Languages = Annotated[list[str] | None, Field(description="ISO 639-1 or BCP 47 codes.")]
+Languages = Annotated[
+    Annotated[list[str], Field(max_length=100)] | None, Field(description="ISO 639-1 or BCP 47 codes.")
+]
 
 
 class Comment(Message):

@@ -104,6 +104,7 @@ def test_google_api_python_client_is_refused(running):
 
 
 def test_google_api_python_client_suggests(running):
+    comments = built(running).comments()
     before = len(running.suggested.read_text().splitlines())
     scores = {"summaryScore": {"value": 1}, "spanScores": [{"begin": 0, "end": 13, "score": {"value": 0}}]}
     body = {
@@ -112,7 +113,7 @@ def test_google_api_python_client_suggests(running):
         "communityId": "forum",
         "clientToken": "8",
     }
-    answer = built(running).comments().suggestscore(body=body).execute()
+    answer = comments.suggestscore(body=body).execute()
     show("google-api-python-client", f"comments().suggestscore(body={body})", answer)
     assert answer == {"clientToken": "8", "detectedLanguages": ["en"]}
     rows = [json.loads(line) for line in running.suggested.read_text().splitlines()[before:]]
@@ -170,7 +171,7 @@ def test_openai_python(running, expected):
             found = result.category_scores
             assert (found.harassment, found.violence) == pytest.approx(scores, abs=1e-6)
             assert not result.categories.self_harm_intent
-        with pytest.raises(openai.BadRequestError, match="leave images out"):
+        with pytest.raises(openai.BadRequestError, match="Input should be 'text'"):
             client.moderations.create(input=[{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}])
     with openai.OpenAI(base_url=f"{running.url}/v1", api_key=WRONG_KEY, max_retries=0) as client:
         with pytest.raises(openai.PermissionDeniedError):

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from toxicity.core.label_names import synonyms_of
 from toxicity.core.schema import TOXIC_THRESHOLD
 from toxicity.serve.errors import ApiError
 from toxicity.serve.limits import MAX_TEXT_BYTES, MAX_TEXTS
+from toxicity.serve.scores import Text
 from toxicity.serve.service import Service
 
 # Category → the labels it is judged by, each under the first of its names in `synonyms_of`. For the others no model of
@@ -36,24 +37,32 @@ _MAIN_CATEGORY = "harassment"
 
 
 class Part(BaseModel):
-    """A part of one input. Only text can be scored."""
+    """A part of one text. Images cannot be scored."""
 
-    model_config = ConfigDict(strict=True)
-    type: Literal["text", "image_url"]
-    text: str | None = None
+    type: Literal["text"]
+    text: Text
+
+
+def _kind(given: object) -> str:
+    if isinstance(given, str):
+        return "text"
+    return "parts" if isinstance(given, list) and given and isinstance(given[0], dict) else "texts"
+
+
+_List = Field(min_length=1, max_length=MAX_TEXTS)
+Input = Annotated[
+    Annotated[Text, Tag("text")]
+    | Annotated[list[Text], _List, Tag("texts")]
+    | Annotated[list[Part], _List, Tag("parts")],
+    Discriminator(_kind),
+]
 
 
 class Moderated(BaseModel):
     """What to score."""
 
     model_config = ConfigDict(strict=True, json_schema_extra={"examples": [{"input": ["You are kind."]}]})
-    input: Annotated[
-        str | Annotated[list[str] | list[Part], Field(max_length=MAX_TEXTS)],
-        Field(
-            description=f"A text, a list of at most {MAX_TEXTS:,} texts, or the parts of one text, none of them an "
-            f"image. Each text is of at most {MAX_TEXT_BYTES:,} bytes, and not blank."
-        ),
-    ]
+    input: Annotated[Input, Field(description="A text, a list of texts, or the parts of one text.")]
     model: Annotated[Any, Field(description="Not used: the one model of this service answers.")] = None
 
 
@@ -115,21 +124,15 @@ def columns_of(labels: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _texts(given: str | list[str] | list[Part]) -> list[str]:
-    """The texts to score; the parts of one text are lines of it.
-
-    Raises:
-        ApiError: 400 for none, for images, and for texts that are blank or too long.
-    """
-    texts = [given] if isinstance(given, str) else list(given)
-    if texts and isinstance(texts[0], Part):
-        if any(part.text is None for part in texts):
-            raise ApiError(400, "This model reads text alone: leave images out of `input`.")
-        texts = ["\n".join(part.text for part in texts)]
-    if not texts or any(not text.strip() for text in texts):
-        raise ApiError(400, "Invalid value at `input`: give a text, or a list of texts, of which none is blank.")
-    if any(len(text.encode()) > MAX_TEXT_BYTES for text in texts):
-        raise ApiError(400, f"Invalid value at `input`: a text is longer than {MAX_TEXT_BYTES:,} bytes.")
-    return texts
+    """The texts to score; the parts of one text are lines of it."""
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given[0], str):
+        return given
+    text = "\n".join(part.text for part in given)
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        raise ApiError(400, f"Invalid value at `input`: its parts are longer than {MAX_TEXT_BYTES:,} bytes.")
+    return [text]
 
 
 def _result(row: Sequence[float], columns: Mapping[str, Sequence[int]], thresholds: Sequence[float]) -> Result:

@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 
 from toxicity.core.attributes import attributes_of
 from toxicity.core.console import printable
-from toxicity.serve import discovery, suggestions
+from toxicity.serve import suggestions
 from toxicity.serve.attributes import label_of
 from toxicity.serve.errors import ApiError
 from toxicity.serve.limits import MAX_TEXT_BYTES
@@ -65,7 +65,7 @@ class _Route(APIRoute):
 
 
 def routes(service: Service) -> APIRouter:
-    """The routes of this module, and the discovery document of them."""
+    """The routes of this module."""
     router = APIRouter(route_class=_Route)
     languages, path = service.settings.languages, service.settings.suggestions
     labels, columns = attributes_of(service.labels), {label: n for n, label in enumerate(service.labels)}
@@ -114,7 +114,6 @@ def routes(service: Service) -> APIRouter:
         requested = {"requestedLanguages": request.languages} if request.languages else {}
         return _json({"detectedLanguages": asked} | requested | _token_of(request))
 
-    router.include_router(discovery.routes())
     return router
 
 

@@ -39,6 +39,12 @@ EXAMPLES = [
     "You are an idiot, and nobody here will miss you.",
 ]
 
+# Wide tables are scrolled and not squeezed.
+CARD_STYLE = """
+#card table { display: block; overflow-x: auto; }
+#card th, #card td { white-space: nowrap; }
+"""
+
 Score = Callable[[Sequence[str]], np.ndarray]
 Explain = Callable[[str], list[Word]]
 
@@ -64,9 +70,12 @@ class Page(gr.Blocks):
 
 def launch_options() -> dict[str, Any]:
     """How the page looks and what it leaves out, for `gr.mount_gradio_app` and `Blocks.launch` alike."""
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    # Those of the theme are too pale to be read easily.
+    theme.set(block_info_text_color="*neutral_600", body_text_color_subdued="*neutral_600")
     return {
-        "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        "css": f"{STYLE} footer {{ display: none !important; }}",
+        "theme": theme,
+        "css": f"{STYLE} {CARD_STYLE}",
         "footer_links": [],
         "run_history": False,
         "show_error": False,
@@ -105,7 +114,7 @@ def build_page(described: Mapping[str, Any], score: Score, explain: Explain | No
         if card:
             with gr.Tab("The model"):
                 # A picture would be fetched from elsewhere, or is none of this page's files.
-                gr.Markdown(re.sub(r"!\[[^]]*\]\([^)]*\)", "", card), sanitize_html=True)
+                gr.Markdown(re.sub(r"!\[[^]]*\]\([^)]*\)", "", card), sanitize_html=True, elem_id="card")
     return page.queue(max_size=MOST_WAITING, default_concurrency_limit=8, api_open=False)
 
 
@@ -145,6 +154,7 @@ def _comment(one: Callable[[str], str], explain: Explain | None) -> None:
 
 def _table(score: Score, labels: Sequence[str], thresholds: Mapping[str, float]) -> None:
     names = header(labels, thresholds)
+    shown = [number for number, name in enumerate(names) if number < 4 or name in labels]
     with gr.Row():
         with gr.Column():
             file = gr.File(label="CSV file, with a header", file_count="single", elem_id="file", height=140)
@@ -166,7 +176,7 @@ def _table(score: Score, labels: Sequence[str], thresholds: Mapping[str, float])
             status = gr.HTML("<p role=status></p>", elem_id="status")
             download = gr.DownloadButton("Download as CSV", interactive=False, elem_id="download")
     preview = gr.Dataframe(
-        label=f"Scores, of the first {ROWS_SHOWN} rows", headers=names, type="array", interactive=False, wrap=True,
+        label=f"Scores, of the first {ROWS_SHOWN} rows", headers=[names[number] for number in shown], type="array", interactive=False, wrap=True,
         max_height=400, visible=False, elem_id="preview",
     )  # fmt: skip
 
@@ -193,7 +203,7 @@ def _table(score: Score, labels: Sequence[str], thresholds: Mapping[str, float])
             scores[part] = _patiently(score, [rows.texts[row] for row in part])
         table = cells(rows, scores, labels, thresholds)
         path = gr.processing_utils.save_bytes_to_cache(as_csv(names, table), "scores.csv", download.GRADIO_CACHE)
-        first = [[_cell(value) for value in line] for line in table[:ROWS_SHOWN]]
+        first = [[_cell(line[number]) for number in shown] for line in table[:ROWS_SHOWN]]
         yield (
             _summary(rows, scores[:, 0], thresholds[labels[0]]),
             gr.update(value=first, visible=True),

@@ -17,17 +17,18 @@ STYLE = """
 .dark .score { --toxic: #fb923c; --civil: #2dd4bf; --mark: #f9fafb; }
 .score p { margin: 0 0 .5rem; }
 .score .verdict { font-size: 1.6rem; font-weight: 700; margin: 0; }
-.score .toxic { color: var(--toxic); }
-.score .civil { color: var(--civil); }
+.score .verdict.toxic { color: var(--toxic); }
+.score .verdict.civil { color: var(--civil); }
 .score dl { display: grid; grid-template-columns: fit-content(45%) 1fr auto; gap: .5rem .75rem; margin: .75rem 0 0;
   align-items: center; }
-.score dt { overflow-wrap: anywhere; }
+.score dt { overflow-wrap: anywhere; font-weight: 400; }
 .score dd { margin: 0; }
 .score .bar { position: relative; height: 1rem; border-radius: .25rem; background: var(--border-color-primary); }
-.score .fill { position: absolute; inset: 0 auto 0 0; border-radius: inherit; background: currentColor; }
+.score .fill { position: absolute; inset: 0 auto 0 0; border-radius: inherit; background: var(--civil); }
+.score .toxic .fill { background: var(--toxic); }
 .score .mark { position: absolute; top: -.25rem; bottom: -.25rem; width: 3px; margin-left: -1px;
   background: var(--mark); outline: 1px solid var(--background-fill-primary); }
-.score .note { color: var(--body-text-color-subdued); font-size: .875rem; margin: .75rem 0 0; }
+.score .note { font-size: .875rem; margin: .75rem 0 0; }
 """
 
 
@@ -51,7 +52,7 @@ def picture(scores: Sequence[float], labels: Sequence[str], thresholds: Mapping[
         f'<div class="score"><p class="verdict {kind}">{kind.capitalize()}</p>'
         f"<p>The score, {_number(scores[0])}, is {side} the threshold of {_number(threshold)} for "
         f"{escape(main)}{what}.</p><dl>{rows}</dl>"
-        '<p class="note">The dark line in a bar is the threshold: a comment has the label from there on.</p></div>'
+        '<p class="note">The line across a bar is the threshold: a comment has the label from there on.</p></div>'
     )
 
 
@@ -81,8 +82,10 @@ def told(words: Sequence[Word]) -> str:
         for side, found in sides.items()
         if found
     ]
+    if not sentences:
+        return ""
     what = "The numbers are what a word adds to the log odds of the score."
-    return f'<div class="score"><p class="note">{" ".join([*sentences, what] if sentences else [])}</p></div>'
+    return f'<div class="score"><p class="note">{" ".join([*sentences, what])}</p></div>'
 
 
 def _row(name: str, score: float, threshold: float | None) -> str:
@@ -104,4 +107,6 @@ def _kind(score: float, threshold: float) -> str:
 
 def _number(share: float) -> str:
     """A probability with three decimals, never rounded to 0 or 1."""
-    return "< 0.001".replace("<", "&lt;") if 0 < share < 0.0005 else "&gt; 0.999" if 0.9995 < share < 1 else f"{share:.3f}"
+    if 0 < share < 0.0005:
+        return "&lt; 0.001"
+    return "&gt; 0.999" if 0.9995 < share < 1 else f"{share:.3f}"

@@ -41,7 +41,7 @@ EXAMPLES = [
 
 # Wide tables are scrolled and not squeezed.
 CARD_STYLE = """
-#card table { display: block; overflow-x: auto; }
+#card table { display: block; overflow-x: auto; border: 0; padding: 0; }
 #card th, #card td { white-space: nowrap; }
 """
 
@@ -130,15 +130,15 @@ def _comment(one: Callable[[str], str], explain: Explain | None) -> None:
                 elem_id="comment",
             )
             button = gr.Button("Score", variant="primary", elem_id="score")
+            examples = gr.Examples(EXAMPLES, text, api_visibility="private", label="Or click on an example")
         with gr.Column():
-            shown = gr.HTML("<p>The score will stand here.</p>", elem_id="result", padding=True, container=True)
+            shown = gr.HTML("<p>The score appears here.</p>", elem_id="result", padding=True, container=True)
             events = [(gr.on([button.click, text.submit], one, text, shown, api_visibility="private"))]
             if explain is not None:
                 words = gr.HighlightedText(
-                    label="Words that drive the score", show_legend=False, elem_id="words", visible=False
+                    label="Words that drive the score, red to toxic, purple to civil", show_legend=False, elem_id="words", visible=False
                 )
-                sentence = gr.HTML(elem_id="words-told")
-    examples = gr.Examples(EXAMPLES, text, api_visibility="private", label="Examples, to click on")
+                sentence = gr.HTML(elem_id="words-told", padding=False)
     events.append(examples.load_input_event.then(one, text, shown, api_visibility="private"))
     if explain is None:
         return
@@ -177,7 +177,7 @@ def _table(score: Score, labels: Sequence[str], thresholds: Mapping[str, float])
             download = gr.DownloadButton("Download as CSV", interactive=False, elem_id="download")
     preview = gr.Dataframe(
         label=f"Scores, of the first {ROWS_SHOWN} rows", headers=[names[number] for number in shown], type="array", interactive=False, wrap=True,
-        max_height=400, visible=False, elem_id="preview",
+        column_widths=["90px", "340px", *["125px"] * (len(shown) - 2)], max_height=400, visible=False, elem_id="preview",
     )  # fmt: skip
 
     def content(path: str | None, typed: str | None) -> bytes:

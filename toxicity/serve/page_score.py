@@ -7,8 +7,9 @@ from html import escape
 
 from toxicity.predict.explain.words import Word
 
-# Words shown in the sentence, on each side.
+# Words shown in the sentence, on each side, and the weight that one of them has at least.
 MOST_WORDS = 3
+LEAST_WEIGHT = 0.05
 # Weights below this share of the largest one are not coloured.
 LEAST_SHARE = 0.05
 
@@ -74,16 +75,16 @@ def told(words: Sequence[Word]) -> str:
     """HTML: the words with the largest weights on each side as a sentence, for those who do not see colours."""
     ordered = sorted(words, key=lambda word: word.weight)
     sides = {
-        "More toxic through": [word for word in reversed(ordered) if word.weight > 0],
-        "More civil through": [word for word in ordered if word.weight < 0],
+        "More toxic through": [word for word in reversed(ordered) if word.weight >= LEAST_WEIGHT],
+        "More civil through": [word for word in ordered if word.weight <= -LEAST_WEIGHT],
     }
     sentences = [
-        f"{side} {', '.join(f'<q>{escape(word.text)}</q> ({word.weight:+.1f})' for word in found[:MOST_WORDS])}."
+        f"{side} {', '.join(f'<q>{escape(word.text)}</q> ({_signed(word.weight)})' for word in found[:MOST_WORDS])}."
         for side, found in sides.items()
         if found
     ]
     if not sentences:
-        return ""
+        return '<div class="score"><p class="note">No word by itself changes the score much.</p></div>'
     what = "The numbers are what a word adds to the log odds of the score."
     return f'<div class="score"><p class="note">{" ".join([*sentences, what])}</p></div>'
 
@@ -99,6 +100,10 @@ def _row(name: str, score: float, threshold: float | None) -> str:
         f'<span class="fill" style="width: {100 * score:.1f}%"></span>{mark}</dd>'
         f"<dd>{_number(score)}</dd>"
     )
+
+
+def _signed(weight: float) -> str:
+    return f"{weight:+.1f}".replace("-", "−")
 
 
 def _kind(score: float, threshold: float) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,8 +15,10 @@ from toxicity.predict.scorer import Scorer
 class Batcher:
     """Scores the texts of many requests in one thread, as few batches as their arrival allows."""
 
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
+    waiting = 0  # texts
+
+    def __init__(self, scorer: Scorer, on_batch: Callable[[int, int, float], None] | None = None) -> None:
+        self._scorer, self._on_batch = scorer, on_batch
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scorer")
 
     async def score(self, texts: Sequence[str]) -> np.ndarray:
@@ -29,4 +32,8 @@ class Batcher:
 
     def score_in_thread(self, texts: Sequence[str]) -> np.ndarray:
         """The same for a caller in another thread, who waits."""
-        return self._scorer.probabilities(self._scorer.tokenize(texts))
+        start, tokens = time.perf_counter(), self._scorer.tokenize(texts)
+        scores = self._scorer.probabilities(tokens)
+        if self._on_batch:
+            self._on_batch(len(texts), sum(tokens["length"].to_pylist()), time.perf_counter() - start)
+        return scores

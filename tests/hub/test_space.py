@@ -69,8 +69,8 @@ def test_the_card_and_the_requirements_are_those_of_a_space(hub, published):
         "license": "apache-2.0",
         "models": [REPO],
     }
-    known = [path.read_text().splitlines() for path in (ROOT / "requirements.txt", ROOT / "requirements-serve.txt")]
-    assert set(lines) <= set(sum(known, []))
+    known = [(ROOT / name).read_text() for name in ("requirements.txt", "requirements-serve.txt")]
+    assert set(lines) <= set("\n".join(known).splitlines())
 
 
 def test_a_space_starts_as_it_was_uploaded(hub, published, tmp_path):

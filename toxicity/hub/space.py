@@ -2,8 +2,8 @@
 
 python -m toxicity.hub runs/sample --space NAME [--repo OWNER/MODEL]
 
-What is uploaded is made here or is this package's own code, by an allow-list of its rooms; of the folder of the run only
-the name is used. The Space loads the model from the Hub, where it has to be already.
+What is uploaded is made here or is this package's own code, by an allow-list of its rooms; of the folder of the run
+only the name is used. The Space loads the model from the Hub, where it has to be already.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ README = """---
 
 # {title}
 
-Type a comment and see how toxic [{model}](https://huggingface.co/{model}) calls it, from which score on, and which words
-drive it; or upload a table of comments and download their scores.
+Type a comment and see how toxic [{model}](https://huggingface.co/{model}) calls it, from which score on, and which
+words drive it; or upload a table of comments and download their scores.
 """
 
 

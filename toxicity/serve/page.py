@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -20,13 +18,10 @@ import numpy as np
 from toxicity.predict.explain.words import Word
 from toxicity.serve.errors import ApiError
 from toxicity.serve.page_score import STYLE, highlighted, picture, told
-from toxicity.serve.page_table import EVERY_LINE, Rows, TableError, as_csv, cells, columns_of, header, read_rows
+from toxicity.serve.page_table import TableError
+from toxicity.serve.page_table_tab import retry_seconds, table_tab
 
 MAX_CHARACTERS = 20_000
-ROWS_AT_ONCE = 64
-ROWS_SHOWN = 100
-# How often a part of a table is tried again while others fill the queue.
-MOST_TRIES = 10
 # Seconds: how often temporary files are looked through, and from which age on they are deleted.
 DELETE_CACHE = (60, 900)
 # Events that wait at most; more are refused.
@@ -65,7 +60,8 @@ class Page(gr.Blocks):
         except Exception as error:  # of any type, and its message may hold what was typed, or a path
             logger.error(f"An event of the page failed with {type(error).__name__}.")
             sentence = "That did not work, through a fault of the server. Others may: try another comment."
-        raise gr.Error(sentence, title="Not scored", print_exception=False) from None
+        # A message is markup to Gradio, and may name a column.
+        raise gr.Error(escape(sentence, quote=False), title="Not scored", print_exception=False) from None
 
 
 def launch_options() -> dict[str, Any]:
@@ -110,7 +106,7 @@ def build_page(described: Mapping[str, Any], score: Score, explain: Explain | No
         with gr.Tab("One comment"):
             _comment(one, explain)
         with gr.Tab("A table"):
-            _table(score, labels, thresholds)
+            table_tab(score, labels, thresholds)
         if card:
             with gr.Tab("The model"):
                 # A picture would be fetched from elsewhere, or is none of this page's files.
@@ -136,89 +132,23 @@ def _comment(one: Callable[[str], str], explain: Explain | None) -> None:
             events = [(gr.on([button.click, text.submit], one, text, shown, api_visibility="private"))]
             if explain is not None:
                 words = gr.HighlightedText(
-                    label="Words that drive the score, red to toxic, purple to civil", show_legend=False, elem_id="words", visible=False
+                    label="Words that drive the score, red to toxic, purple to civil",
+                    show_legend=False,
+                    elem_id="words",
+                    visible=False,
                 )
                 sentence = gr.HTML(elem_id="words-told", padding=False)
     events.append(examples.load_input_event.then(one, text, shown, api_visibility="private"))
     if explain is None:
         return
 
-    def driving(typed: str) -> tuple[Any, str]:
-        typed = _checked(typed)
-        found = explain(typed)
-        return gr.update(value=highlighted(typed, found), visible=True), told(found)
+    def driving(comment: str) -> tuple[Any, str]:
+        comment = _checked(comment)
+        found = explain(comment)
+        return gr.update(value=highlighted(comment, found), visible=True), told(found)
 
     for event in events:
         event.success(driving, text, [words, sentence], show_progress="minimal", api_visibility="private")
-
-
-def _table(score: Score, labels: Sequence[str], thresholds: Mapping[str, float]) -> None:
-    names = header(labels, thresholds)
-    shown = [number for number, name in enumerate(names) if number < 4 or name in labels]
-    with gr.Row():
-        with gr.Column():
-            file = gr.File(label="CSV file, with a header", file_count="single", elem_id="file", height=140)
-            pasted = gr.Textbox(
-                label="Or paste rows", placeholder="id,text\n1,Thank you", lines=4, max_lines=8, elem_id="pasted"
-            )
-        with gr.Column():
-            column = gr.Dropdown(
-                label="Column of the comments",
-                info="Found out by its name, such as text or comment_text, where it can be.",
-                choices=[EVERY_LINE],
-                value=None,
-                allow_custom_value=True,  # Gradio would print any other one
-                elem_id="column",
-            )
-            with gr.Row():
-                button = gr.Button("Score the table", variant="primary", elem_id="score-table")
-                stop = gr.Button("Stop", elem_id="stop")
-            status = gr.HTML("<p role=status></p>", elem_id="status")
-            download = gr.DownloadButton("Download as CSV", interactive=False, elem_id="download")
-    preview = gr.Dataframe(
-        label=f"Scores, of the first {ROWS_SHOWN} rows", headers=[names[number] for number in shown], type="array", interactive=False, wrap=True,
-        column_widths=["90px", "340px", *["125px"] * (len(shown) - 2)], max_height=400, visible=False, elem_id="preview",
-    )  # fmt: skip
-
-    def content(path: str | None, typed: str | None) -> bytes:
-        if path:
-            return Path(path).read_bytes()
-        if not (typed or "").strip():
-            raise TableError("Choose a CSV file, or paste rows, first.")
-        return typed.encode("utf-8", "replace")
-
-    def columns(path: str | None, typed: str | None) -> Any:
-        if not path and not (typed or "").strip():
-            return gr.update(choices=[EVERY_LINE], value=None)
-        found, likely = columns_of(content(path, typed))
-        return gr.update(choices=[*dict.fromkeys(found), EVERY_LINE], value=likely)
-
-    def scored(path: str | None, typed: str | None, chosen: str | None) -> Iterator[tuple[Any, ...]]:
-        rows = read_rows(content(path, typed), chosen)
-        good = [row for row in range(len(rows.texts)) if row not in rows.reasons]
-        scores = np.full((len(rows.texts), len(labels)), np.nan)
-        for start in range(0, len(good), ROWS_AT_ONCE):
-            yield _progress(start, len(good)), gr.skip(), gr.skip()
-            part = good[start : start + ROWS_AT_ONCE]
-            scores[part] = _patiently(score, [rows.texts[row] for row in part])
-        table = cells(rows, scores, labels, thresholds)
-        path = gr.processing_utils.save_bytes_to_cache(as_csv(names, table), "scores.csv", download.GRADIO_CACHE)
-        first = [[_cell(line[number]) for number in shown] for line in table[:ROWS_SHOWN]]
-        yield (
-            _summary(rows, scores[:, 0], thresholds[labels[0]]),
-            gr.update(value=first, visible=True),
-            gr.update(value=path, interactive=True),
-        )
-
-    inputs, outputs = [file, pasted], [status, preview, download]
-    private: dict[str, Any] = {"api_visibility": "private"}
-    for event in (file.upload, file.clear, pasted.blur):
-        event(columns, inputs, column, show_progress="hidden", **private)
-    event = button.click(
-        scored, [*inputs, column], outputs, concurrency_limit=2, show_progress="minimal", show_progress_on=status,
-        **private,
-    )  # fmt: skip
-    stop.click(lambda: "<p role=status>Stopped.</p>", None, status, cancels=[event], queue=False, **private)
 
 
 def _checked(text: str | None) -> str:
@@ -234,45 +164,5 @@ def _checked(text: str | None) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _patiently(score: Score, texts: Sequence[str]) -> np.ndarray:
-    """Scores of a part of a table; while the queue is full, it waits as long as it is told to."""
-    for _ in range(MOST_TRIES):
-        try:
-            return score(texts)
-        except ApiError as error:
-            if error.code != 429:
-                raise
-            time.sleep(min(_seconds(error), 10.0))
-    return score(texts)
-
-
-def _seconds(error: ApiError) -> float:
-    return float(error.headers.get("Retry-After", 1))
-
-
 def _busy(error: ApiError) -> str:
-    return f"Many comments are waiting to be scored. Try again in {_seconds(error):.0f} s."
-
-
-def _progress(done: int, count: int) -> str:
-    return (
-        f'<p role=status>Scored {done:,} of {count:,} comments.<br><progress max="{count}" value="{done}" '
-        'style="width: 100%"></progress></p>'
-    )
-
-
-def _summary(rows: Rows, scores: np.ndarray, threshold: float) -> str:
-    scored = ~np.isnan(scores)
-    toxic = int((scores[scored] >= threshold).sum())
-    share = f" ({100 * toxic / scored.sum():.1f} %)" if scored.any() else ""
-    text = f"Scored {scored.sum():,} comments: {toxic:,} toxic{share}."
-    if rows.reasons:
-        row, reason = next(iter(rows.reasons.items()))
-        text += f" {len(rows.reasons):,} rows have no score, the first is row {row + 1:,}: {escape(reason)}."
-    if rows.encoding:
-        text += f" The table was read as {rows.encoding}, as it is not UTF-8; where letters are wrong, save it as UTF-8."
-    return f"<p role=status>{text}</p>"
-
-
-def _cell(value: object) -> object:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else value
+    return f"Many comments are waiting to be scored. Try again in {retry_seconds(error):.0f} s."

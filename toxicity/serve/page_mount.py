@@ -22,7 +22,7 @@ from toxicity.serve.service import Service
 # address for the caller, others edit the page, or keep connections open when the service is to stop.
 PATHS = re.compile(
     r"/|/(login|config|theme\.css|favicon\.ico|manifest\.json)/?|/(assets|static)/.+|"
-    r"/gradio_api/(startup-events|upload|upload_progress|queue/join|queue/data|cancel)/?|/gradio_api/file=/.+"
+    r"/gradio_api/(startup-events|upload|upload_progress|run/predict|queue/join|queue/data|cancel)/?|/gradio_api/file=/.+"
 )
 # Gradio's page is made of scripts and styles in its HTML. With this, a browser asks no other machine for anything.
 POLICY = (

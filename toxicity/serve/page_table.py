@@ -24,8 +24,6 @@ from toxicity.predict.columns import names_of_columns
 
 MAX_BYTES = 5 * 2**20
 MAX_ROWS = 5_000
-# In place of a column: for a list of comments, which has no header.
-EVERY_LINE = "(no header: every line is a comment)"
 # What may unfold to any size is not read here.
 PACKED = re.compile(b"|".join([*PYTHON_OPENS, ZSTD, ZIP, *map(re.escape, ARROW_READERS)]))
 TOO_LARGE = "score it with python -m toxicity.predict, which takes files of any size."
@@ -60,28 +58,31 @@ def columns_of(content: bytes) -> tuple[list[str], str | None]:
     return found, _column_of_texts(found)
 
 
-def read_rows(content: bytes, column: str | None) -> Rows:
+def read_rows(content: bytes, column: str | None = None, every_line: bool = False) -> Rows:
     """Read a table as `toxicity.predict` reads files; of text in another encoding than UTF-8 the likely one is taken.
 
     Args:
         content: CSV with any delimiter, or JSON lines; at most `MAX_BYTES`.
-        column: that of the comments, or `EVERY_LINE`; None to go by the names of the columns.
+        column: that of the comments; None to go by the names of the columns.
+        every_line: whether there is no header, and every line is a comment.
 
     Raises:
         TableError: for more than `MAX_ROWS` rows, and for what is no such table.
     """
 
     def choose(names: list[str], _: str) -> dict[str, str]:
-        if column == EVERY_LINE:
+        if every_line:
             return {TEXT: names[0]}
         text = (column if column in names else None) if column else _column_of_texts(names)
         if text is None:
-            lacks = f"There is no column {quoted(column)}" if column else "It is not clear which column has the comments"
+            lacks = (
+                f"There is no column {quoted(column)}" if column else "It is not clear which column has the comments"
+            )
             raise TableError(f"{lacks}; there are {listed(names)}. Choose the column of the comments.")
         ids = [name for name in find_columns(NAMES[ID], names) if name != text]
         return {TEXT: text} | ({ID: ids[0]} if len(ids) == 1 else {})
 
-    rows = _read(content, choose, "table.txt" if column == EVERY_LINE else "table.csv", MAX_ROWS + 1)
+    rows = _read(content, choose, "table.txt" if every_line else "table.csv", MAX_ROWS + 1)
     if not rows.texts:
         raise TableError("The table has no rows.")
     return rows
@@ -133,9 +134,7 @@ def header(labels: Sequence[str], thresholds: Mapping[str, float]) -> list[str]:
     return [name, TEXT, *scores]
 
 
-def cells(
-    rows: Rows, scores: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, float]
-) -> list[list[object]]:
+def cells(rows: Rows, scores: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, float]) -> list[list[object]]:
     """The rows under `header`, with nothing in the cells of scores where a row has none.
 
     Args:

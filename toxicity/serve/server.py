@@ -71,6 +71,7 @@ def load_app(settings: Settings) -> FastAPI:
     from toxicity.serve.app import create_app
     from toxicity.serve.batcher import Batcher
     from toxicity.serve.metrics import Metrics
+    from toxicity.serve.page_mount import mount_page
     from toxicity.serve.service import Service
 
     prepare_process(scoring=True)
@@ -91,7 +92,10 @@ def load_app(settings: Settings) -> FastAPI:
     for words in (1, scorer.max_seq_length):
         scorer(["word " * words])
     numbers = Metrics()
-    return create_app(Service(settings, scorer, Batcher(scorer, on_batch=numbers.add_batch)), numbers)
+    service = Service(settings, scorer, Batcher(scorer, on_batch=numbers.add_batch))
+    app = create_app(service, numbers)
+    mount_page(app, service)
+    return app
 
 
 def server_config(app: object, **options: object) -> uvicorn.Config:

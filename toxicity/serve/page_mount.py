@@ -24,6 +24,8 @@ PATHS = re.compile(
     r"/|/(login|config|theme\.css|favicon\.ico|manifest\.json)/?|/(assets|static)/.+|"
     r"/gradio_api/(startup-events|upload|upload_progress|run/predict|queue/join|queue/data|cancel)/?|/gradio_api/file=/.+"
 )
+# The block of YAML that a card begins with.
+METADATA = re.compile(r"\A---\s*\n.*?\n---\s*\n", re.DOTALL)
 # Gradio's page is made of scripts and styles in its HTML. With this, a browser asks no other machine for anything.
 POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; form-action 'self'; base-uri 'self'; "
@@ -98,9 +100,7 @@ def with_page(app: ASGIApp, page: ASGIApp) -> ASGIApp:
 
 def card_of(model: str) -> str:
     """The card of a model in a folder, in Markdown without its metadata; empty if there is none."""
-    from huggingface_hub import ModelCard
-
     card = RunFolder(model).card
     if not Path(model).is_dir() or not card.is_file():
         return ""
-    return ModelCard(card.read_text(encoding="utf-8", errors="replace"), ignore_metadata_errors=True).text
+    return METADATA.sub("", card.read_text(encoding="utf-8", errors="replace"))

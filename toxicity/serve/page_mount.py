@@ -6,7 +6,10 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -50,8 +53,8 @@ def mount_page(app: FastAPI, service: Service) -> None:
         logger.info("There is no page with several workers: to try the model, start a service with one beside them.")
         return
     # The uploads and downloads of this process: Gradio deletes them one by one, and the folder goes with the process.
-    app.state.page_files = tempfile.TemporaryDirectory(prefix="toxicity-page-")
-    os.environ["GRADIO_TEMP_DIR"] = app.state.page_files.name
+    files = tempfile.TemporaryDirectory(prefix="toxicity-page-")
+    os.environ["GRADIO_TEMP_DIR"] = files.name
     # Only now, as it takes a second.
     import gradio as gr
 
@@ -67,6 +70,15 @@ def mount_page(app: FastAPI, service: Service) -> None:
     # As a mount it would be within the limits of the API, and take what the API's routes refuse. Its start and end are
     # with the application's from now on.
     mounted = app.router.routes.pop().app
+    lifespan = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def with_files(app: FastAPI) -> AsyncIterator[Any]:
+        with files:
+            async with lifespan(app) as state:
+                yield state
+
+    app.router.lifespan_context = with_files
     app.add_middleware(with_page, page=with_refusals(mounted))
 
 

@@ -1,6 +1,6 @@
 """The page to try a model: a comment with its score and the words that drive it, tables, and the model's card.
 
-It is mounted into the service by `page_mount`, and published as a Space by `python -m toxicity.hub DIR --space NAME`.
+It is mounted into the service by `page_app`, and published as a Space by `python -m toxicity.hub DIR --space NAME`.
 Everything it needs comes from this machine.
 """
 

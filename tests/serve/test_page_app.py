@@ -10,7 +10,7 @@ from serving import error_of, service_of
 
 from toxicity.serve.app import create_app
 from toxicity.serve.errors import ApiError
-from toxicity.serve.page_mount import PATHS, card_of, mount_page
+from toxicity.serve.page_app import PATHS, card_of, page_of
 
 gradio = pytest.importorskip("gradio", reason="gradio is not installed")
 SECRET = "my secret words"
@@ -23,9 +23,7 @@ def visitor(scorer, monkeypatch):
 
     def make(**settings):
         service = service_of(scorer, **settings)
-        app = create_app(service)
-        mount_page(app, service)
-        return TestClient(app)
+        return TestClient(create_app(service, page=page_of(service)))
 
     return make
 
@@ -171,11 +169,7 @@ def test_the_page_scores_through_the_batcher(visitor, monkeypatch):
 
 
 def test_with_several_workers_there_is_none(scorer):
-    service = service_of(scorer, workers=2)
-    app = create_app(service)
-    mount_page(app, service)
-    with TestClient(app) as client:
-        error_of(client.get("/"), 404, "NOT_FOUND")
+    assert page_of(service_of(scorer, workers=2)) is None
 
 
 def test_the_card_comes_without_its_metadata(tmp_path):

@@ -1,4 +1,4 @@
-"""The page beside the API: which addresses are the page's, who may use it, and where its files lie."""
+"""The page as an application: which addresses are its own, who may use it, and where its files lie."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toxicity.core.run_folder import RunFolder
 from toxicity.predict.explain.occlusion import occlusion
 from toxicity.predict.explain.words import Word
-from toxicity.serve.errors import ApiError, with_refusals
+from toxicity.serve.app import NO_TELEMETRY
+from toxicity.serve.errors import MESSAGES, ApiError, response_of
 from toxicity.serve.limits import MAX_BODY_BYTES
 from toxicity.serve.service import Service
 
@@ -43,15 +44,15 @@ HEADERS = [
 logger = logging.getLogger(__name__)
 
 
-def mount_page(app: FastAPI, service: Service) -> None:
-    """Have `app` answer with the page at `/`, and at the other addresses that it needs (`PATHS`).
+def page_of(service: Service) -> FastAPI | None:
+    """The application that shows the page at `/`, and answers at the other addresses that it needs (`PATHS`).
 
     Where the service wants API keys, the page asks for one. Several workers cannot share it, as Gradio keeps what it
     knows of a visitor in one process: then there is none.
     """
     if service.settings.workers > 1:
         logger.info("There is no page with several workers: to try the model, start a service with one beside them.")
-        return
+        return None
     # The uploads and downloads of this process: Gradio deletes them one by one, and the folder goes with the process.
     files = tempfile.TemporaryDirectory(prefix="toxicity-page-")
     os.environ["GRADIO_TEMP_DIR"] = files.name
@@ -60,34 +61,37 @@ def mount_page(app: FastAPI, service: Service) -> None:
 
     from toxicity.serve.page import build_page, launch_options
 
+    @asynccontextmanager
+    async def with_files(app: FastAPI) -> AsyncIterator[None]:
+        with files:
+            yield
+
     def explain(text: str) -> list[Word]:
         return occlusion(text, lambda texts: service.batcher.score_in_thread(texts)[:, 0])
 
     page = build_page(service.described(), service.batcher.score_in_thread, explain, card_of(service.settings.model))
-    login = (lambda name, key: service.keys.accept(key)) if service.keys.required else None
-    told = "Any name will do; the password is an API key of this service."
-    gr.mount_gradio_app(app, page, "/", auth=login, auth_message=told, **launch_options())
-    # As a mount it would be within the limits of the API, and take what the API's routes refuse. Its start and end are
-    # with the application's from now on.
-    mounted = app.router.routes.pop().app
-    lifespan = app.router.lifespan_context
-
-    @asynccontextmanager
-    async def with_files(app: FastAPI) -> AsyncIterator[Any]:
-        with files:
-            async with lifespan(app) as state:
-                yield state
-
-    app.router.lifespan_context = with_files
-    app.add_middleware(with_page, page=with_refusals(mounted))
+    app = FastAPI(openapi_url=None, lifespan=with_files, telemetry=NO_TELEMETRY)
+    gr.mount_gradio_app(
+        app,
+        page,
+        "/",
+        auth=(lambda name, key: service.keys.accept(key)) if service.keys.required else None,
+        auth_message="Any name will do; the password is an API key of this service.",
+        app_kwargs={"telemetry": NO_TELEMETRY},
+        **launch_options(),
+    )
+    app.add_middleware(with_bounds)
+    return app
 
 
-def with_page(app: ASGIApp, page: ASGIApp) -> ASGIApp:
-    """The same application, with the page at its addresses."""
+def with_bounds(app: ASGIApp) -> ASGIApp:
+    """Gradio's application at the addresses that the page needs, with bodies of bounded size, and for no other site."""
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not PATHS.fullmatch(scope["path"]):
+        if scope["type"] != "http":
             return await app(scope, receive, send)
+        if not PATHS.fullmatch(scope["path"]):
+            return await response_of(ApiError(404, MESSAGES[404]))(scope, receive, send)
         taken = 0
 
         async def receive_bounded() -> Message:
@@ -95,7 +99,7 @@ def with_page(app: ASGIApp, page: ASGIApp) -> ASGIApp:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > MAX_BODY_BYTES:
-                raise ApiError(413, f"The body is larger than {MAX_BODY_BYTES:,} bytes.")
+                raise HTTPException(413)
             return message
 
         async def send_with_policy(message: Message) -> None:
@@ -105,7 +109,7 @@ def with_page(app: ASGIApp, page: ASGIApp) -> ASGIApp:
 
         # Gradio lets other sites read its answers; without this header it takes every call for one of its own page.
         headers = [(name, value) for name, value in scope["headers"] if name != b"origin"]
-        return await page(scope | {"headers": headers}, receive_bounded, send_with_policy)
+        return await app(scope | {"headers": headers}, receive_bounded, send_with_policy)
 
     return call
 

@@ -171,6 +171,18 @@ def test_lines_without_a_header_can_be_pasted(table):
     assert [row["text"] for row in rows] == ["thank you, kind liar", "you are kind"]
 
 
+def test_a_table_can_be_stopped(table, tmp_path):
+    rows = "\n".join(text for text, _ in make_comments(5_000))
+    (tmp_path / "comments.csv").write_text(f"text\n{rows}\n")
+    table.page.set_input_files("#file input[type=file]", tmp_path / "comments.csv")
+    table.page.wait_for_function("document.querySelector('#column input').value === 'text'")
+    table.page.click("#score-table")
+    table.page.wait_for_selector("#status progress")
+    table.page.click("#stop")
+    table.page.wait_for_function("document.querySelector('#status').innerText.includes('Stopped.')")
+    assert table.page.is_disabled("#download")
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -203,6 +215,7 @@ def test_a_file_that_cannot_be_scored(table, content, told, tmp_path):
     message = table.refusal()
     assert told in message, message
     assert "/tmp" not in message
+    assert table.page.is_disabled("#download")
 
 
 def test_the_card_is_shown_without_pictures(visit):

@@ -26,7 +26,8 @@ from toxicity.serve.service import Service
 # address for the caller, others edit the page, or keep connections open when the service is to stop.
 PATHS = re.compile(
     r"/|/(login|config|theme\.css|favicon\.ico|manifest\.json)/?|/(assets|static)/.+|"
-    r"/gradio_api/(startup-events|upload|upload_progress|run/predict|queue/join|queue/data|cancel)/?|/gradio_api/file=/.+"
+    r"/gradio_api/(startup-events|upload|upload_progress|run/predict|queue/join|queue/data|cancel|reset)/?|"
+    r"/gradio_api/file=/.+"
 )
 # The block of YAML that a card begins with.
 METADATA = re.compile(r"\A---\s*\n.*?\n---\s*\n", re.DOTALL)

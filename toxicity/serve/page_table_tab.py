@@ -82,6 +82,8 @@ def table_tab(score: Score, labels: Sequence[str], thresholds: Mapping[str, floa
         return gr.update(choices=[*dict.fromkeys(found)])
 
     def scored(path: str | None, text: str | None, chosen: str | None, lines: bool) -> Iterator[tuple[Any, ...]]:
+        # What stood there belongs to another table.
+        yield "<p role=status></p>", gr.update(visible=False), gr.update(interactive=False)
         rows = read_rows(content(path, text), chosen, lines)
         good = [row for row in range(len(rows.texts)) if row not in rows.reasons]
         scores = np.full((len(rows.texts), len(labels)), np.nan)
@@ -107,11 +109,11 @@ def table_tab(score: Score, labels: Sequence[str], thresholds: Mapping[str, floa
         [file, pasted, column, every_line],
         [status, preview, download],
         concurrency_limit=2,
-        show_progress="minimal",
-        show_progress_on=status,
+        show_progress="hidden",  # it is in the status, and Gradio's own would call a stop an error
         **private,
     )
-    stop.click(lambda: "<p role=status>Stopped.</p>", None, status, cancels=[event], queue=False, **private)
+    stopped = stop.click(None, cancels=[event], queue=False, **private)
+    stopped.then(lambda: "<p role=status>Stopped.</p>", None, status, **private)
 
 
 def _patiently(score: Score, texts: Sequence[str]) -> np.ndarray:

@@ -180,7 +180,6 @@ def test_a_table_can_be_stopped(table, tmp_path):
     table.page.wait_for_selector("#status progress")
     table.page.click("#stop")
     table.page.wait_for_function("document.querySelector('#status').innerText.includes('Stopped.')")
-    assert table.page.is_disabled("#download")
 
 
 @pytest.mark.parametrize(

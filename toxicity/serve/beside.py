@@ -19,7 +19,7 @@ def with_page(app: ASGIApp, page: ASGIApp, api: Collection[str], stop: asyncio.E
     """
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].split("/")[1] in api:
+        if scope["type"] != "http" or scope["path"].strip("/").partition("/")[0] in api:
             await app(scope, receive, send)
             return
         started = ended = False

@@ -29,7 +29,7 @@ SPACE_FILES = ("app.py", "README.md", "requirements.txt", *CODE)
 # Of the package's requirements, what scores and shows; the others are for training, reports and the service.
 PACKAGES = (
     *("torch", "transformers", "datasets", "tokenizers", "huggingface_hub", "scikit-learn", "numpy", "scipy"),
-    *("pyarrow", "charset-normalizer", "filelock", "psutil", "pyyaml", "xxhash", "fastapi", "gradio"),
+    *("pyarrow", "charset-normalizer", "regex", "filelock", "psutil", "pyyaml", "xxhash", "fastapi", "gradio"),
 )
 PYTHON = "3.11"
 

@@ -29,18 +29,9 @@ CODE = ("toxicity/__init__.py", *(f"toxicity/{room}/{inside}*.py" for room in RO
 SPACE_FILES = ("app.py", "README.md", "requirements.txt", *CODE)
 # Of the package's requirements, what scores and shows; the others are for training, reports and the service.
 PACKAGES = (
-    *(
-        "torch",
-        "transformers",
-        "accelerate",
-        "datasets",
-        "tokenizers",
-        "huggingface_hub",
-        "scikit-learn",
-        "numpy",
-        "scipy",
-    ),
-    *("pyarrow", "charset-normalizer", "filelock", "psutil", "pyyaml", "xxhash", "fastapi", "gradio"),
+    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "huggingface_hub", "scikit-learn", "numpy"),
+    *("scipy", "pyarrow", "charset-normalizer", "regex", "filelock", "psutil", "pyyaml", "xxhash"),
+    *("fastapi", "gradio"),
 )
 PYTHON = "3.11"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -19,6 +21,10 @@ from toxicity.hardware.cpu import usable_cores
 from toxicity.serve.metrics import SHARED_FOLDER
 from toxicity.serve.server import load_app, server_config, set_up_log
 from toxicity.serve.settings import Settings
+
+LOAD_SECONDS = 300
+# Option of prctl(2): the signal that a process gets when its parent has died.
+PR_SET_PDEATHSIG = 1
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +55,8 @@ def serve_with_workers(settings: Settings, listener: socket.socket, told: str) -
             partial(_app_of_worker, settings),
             factory=True,
             workers=settings.workers,
+            # How long a worker may load that is to take the place of another after SIGHUP.
+            timeout_worker_healthcheck=LOAD_SECONDS,
         )
         supervisor = _Supervisor(config, [listener], told)
         supervisor.run()
@@ -104,6 +112,8 @@ class _Supervisor(Multiprocess):
 
 
 def _app_of_worker(settings: Settings) -> FastAPI:
+    if sys.platform == "linux":  # whoever kills the first process wants no worker to stay at the port
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     set_up_log()
     try:
         return load_app(settings)

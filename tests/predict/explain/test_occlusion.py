@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import expit
 
 from toxicity.predict.explain.occlusion import MOST_PASSAGES, MOST_WORDS, TEXTS_PER_CALL, occlusion, occlusions
@@ -36,7 +38,7 @@ def weights(words):
         ("no 😡 👨‍👩‍👧", [("no", 0), ("😡", 1), ("👨‍👩‍👧", 0)]),
         ("?!  ...", [("?!", 0), ("...", 0)]),
         ("", []),
-        (" \n\t", []),
+        (" \n\t\x1c", []),
     ],
 )
 def test_a_word_weighs_what_the_score_loses_without_it(text, expected):
@@ -72,6 +74,14 @@ def test_of_long_texts_the_words_of_sentences_that_matter_are_found(text, toxic)
     assert len(score.calls) <= (2 if len(words) < 1_000 else 3)
 
 
+def test_a_sentence_leaves_with_its_punctuation():
+    asked = []
+    occlusion('Fine words here, "friend"!  ' * 40, lambda texts: asked.extend(texts) or np.full(len(texts), 0.5))
+    longest = max(map(len, asked))
+    assert {text.count("!") for text in asked if len(text) < longest} == {38}
+    assert not any("! !" in text or "!!" in text for text in asked)
+
+
 def test_words_that_matter_alike_are_not_searched_for_ever():
     score = Scorer()
     words = occlusion("dull " * 5000, score)
@@ -86,14 +96,14 @@ def test_what_the_model_does_not_see_has_no_weight():
 
 
 def test_many_texts_are_explained_as_each_alone_in_few_calls():
-    texts = [f"You idiot number {number}, be kind" for number in range(600)] + ["", "You idiot", "You idiot"]
+    texts = [f"You idiot number {number}, be kind" for number in range(600)] + ["", "You idiot"]
     texts.append("Fine words here. " * 100 + "stupid")
     score = Scorer()
-    together = occlusions(texts, score)
+    together = list(occlusions(texts, score))
     assert together == [occlusion(text, Scorer()) for text in texts]
     assert len(score.calls) == 3, "two groups of comments, one of which asks a second time"
     assert max(score.calls) <= TEXTS_PER_CALL
-    assert occlusions([], score) == []
+    assert list(occlusions([], score)) == []
 
 
 @pytest.mark.parametrize(
@@ -141,3 +151,13 @@ def test_no_text_takes_long_to_split(part):
     text = f"a{part * 10_000}a"
     words = words_in(text)
     assert passages_of(text, words, MOST_PASSAGES, MOST_WORDS)
+
+
+@given(st.text())
+def test_any_text_has_words_in_order(text):
+    words = occlusion(text, lambda texts: np.full(len(texts), 0.5))
+    assert [text[word.begin : word.end] for word in words] == [word.text for word in words]
+    places = [place for word in words for place in (word.begin, word.end)]
+    assert places == sorted(places)
+    assert all(word.text.strip() for word in words)
+    assert bool(words) == bool(text.strip())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -15,10 +15,9 @@ MOST_WORDS = 64
 MOST_PASSAGES = 32
 LONGEST_SENTENCE = 32
 SHARE_THAT_MATTERS = 0.1
-# Texts that are explained together, and texts and characters of a call of `score`, so that memory is bounded.
-COMMENTS_TOGETHER = 512
-TEXTS_PER_CALL = 8_192
-CHARACTERS_PER_CALL = 2**24
+# Limits for comments that are explained together, and for the texts of a call of `score`, so that memory is bounded.
+COMMENTS_TOGETHER, CHARACTERS_TOGETHER = 512, 2**20
+TEXTS_PER_CALL, CHARACTERS_PER_CALL = 8_192, 2**24
 
 # Calibrated probabilities, float64 `(texts,)`, of texts.
 Score = Callable[[Sequence[str]], np.ndarray]
@@ -45,17 +44,14 @@ def occlusion(text: str, score: Score) -> list[Word]:
         text: any; where it is blank there are no words.
         score: gives the calibrated probabilities of texts, float64 `(texts,)`; it is called once for a short text.
     """
-    return occlusions([text], score)[0]
+    (words,) = occlusions([text], score)
+    return words
 
 
-def occlusions(texts: Sequence[str], score: Score) -> list[list[Word]]:
-    """What `occlusion` gives for each text, with large batches for `score`; equal texts are scored once."""
-    distinct = list(dict.fromkeys(texts))
-    found: dict[str, list[Word]] = {}
-    for start in range(0, len(distinct), COMMENTS_TOGETHER):
-        part = distinct[start : start + COMMENTS_TOGETHER]
-        found.update(zip(part, _together(part, score), strict=True))
-    return [found[text] for text in texts]
+def occlusions(texts: Iterable[str], score: Score) -> Iterator[list[Word]]:
+    """What `occlusion` gives for each text, in their order, with large batches for `score`."""
+    for together in _bounded(texts, COMMENTS_TOGETHER, CHARACTERS_TOGETHER):
+        yield from _together(together, score)
 
 
 def _together(texts: Sequence[str], score: Score) -> list[list[Word]]:
@@ -85,7 +81,9 @@ def _steps(text: str) -> Steps:
     while len(numbers) > MOST_WORDS:
         passages = passages_of(text, [words[number] for number in numbers], MOST_PASSAGES, LONGEST_SENTENCE)
         passages = [numbers[first:end] for first, end in passages]
-        base, *others = yield [WHOLE, *((words[passage[0]][0], words[passage[-1]][1]) for passage in passages)]
+        # With the punctuation that follows.
+        ends = [*(begin for begin, _ in words), len(text)]
+        base, *others = yield [WHOLE, *((words[passage[0]][0], ends[passage[-1] + 1]) for passage in passages)]
         numbers = _that_matter(passages, np.abs(base - np.asarray(others)))
     if numbers:
         base, *others = yield [WHOLE, *(words[number] for number in numbers)]
@@ -107,7 +105,8 @@ def _that_matter(passages: Sequence[Sequence[int]], changes: np.ndarray) -> Sequ
 
 def _log_odds(pairs: Iterator[tuple[str, Span]], score: Score) -> Iterator[np.ndarray]:
     """Log odds, float64, of the scores of texts without a span, in calls of bounded size."""
-    for texts in _bounded(without(text, *span) if any(span) else text for text, span in pairs):
+    occluded = (without(text, *span) if any(span) else text for text, span in pairs)
+    for texts in _bounded(occluded, TEXTS_PER_CALL, CHARACTERS_PER_CALL):
         distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         scores = np.asarray(score(list(distinct)), dtype=np.float64)
         # Of a score that was rounded to 0 or 1 they would be infinite.
@@ -116,12 +115,12 @@ def _log_odds(pairs: Iterator[tuple[str, Span]], score: Score) -> Iterator[np.nd
         yield (np.log(scores) - np.log1p(-scores))[[distinct[text] for text in texts]]
 
 
-def _bounded(texts: Iterator[str]) -> Iterator[list[str]]:
+def _bounded(texts: Iterable[str], most: int, most_characters: int) -> Iterator[list[str]]:
     batch, characters = [], 0
     for text in texts:
         batch.append(text)
         characters += len(text)
-        if len(batch) == TEXTS_PER_CALL or characters >= CHARACTERS_PER_CALL:
+        if len(batch) == most or characters >= most_characters:
             yield batch
             batch, characters = [], 0
     if batch:

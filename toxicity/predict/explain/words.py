@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ Span = tuple[int, int]  # begin and end in characters, the end exclusive
 # masked, as in f*ck, sh!t and a$$, are one word too.
 _PIECE = r"\b(?=[\w\p{Extended_Pictographic}\p{Regional_Indicator}])(?s:.+?)\b"
 _WORD = regex.compile(rf"(?w){_PIECE}(?:(?:[*$@#%&]+|!+(?=\p{{Ll}})){_PIECE})*[*$]*")
-_RUN = regex.compile(r"\S+")
+# By `re`, to which the same characters are spaces as to `str.strip`.
+_RUN = re.compile(r"\S+")
 # What ends a sentence. The rules are few, as sentences only limit how many texts are scored.
 _SENTENCE_END = regex.compile(r"(?<![.!?…])[.!?…]+[\"'”’)\]]*\s+|[。！？]+[”’」』）]*\s*|\n\s*")
 

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import re
 import subprocess
@@ -20,6 +21,8 @@ SPACE = f"{OWNER}/toxic-comments"  # as the model is called
 
 START = """
 import json, sys
+# Not among the requirements of a Space.
+sys.modules |= dict.fromkeys(["prometheus_client", "sentencex", "captum", "matplotlib", "evaluate"])
 import app
 assert app.page.title == "tester/toxic-comments: toxicity of comments", app.page.title
 from toxicity.serve.page import launch_options
@@ -113,8 +116,22 @@ def test_a_model_that_is_not_on_the_hub_is_published_first(hub, finished_run):
     message = str(stop.value)
     assert f"there is no model {OWNER}/mine" in message
     assert f"python -m toxicity.hub {finished_run} --repo {OWNER}/mine" in message
-    assert f"python -m toxicity.hub {finished_run} --space {OWNER}/try-it" in message
-    assert hub.files(f"spaces/{OWNER}/try-it") == {}
+    assert f"python -m toxicity.hub {finished_run} --space try-it" in message
+    assert f"spaces/{OWNER}/try-it" not in hub.repos
+
+
+def test_a_private_model_needs_a_secret(hub, finished_run, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("toxicity"), "propagate", True)
+    push_run(finished_run, "toxic-comments", private=True)
+    push_space(finished_run, "try-it", "toxic-comments")
+    assert f"{REPO} is private: give the Space a secret HF_TOKEN" in caplog.text
+
+
+def test_without_a_token_nothing_is_tried(hub, finished_run, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(PublishError, match="there is no token"):
+        push_space(finished_run, "try-it")
+    assert not hub.requests
 
 
 @pytest.mark.parametrize("space", ["datasets/me/x", "no spaces", "../up"])

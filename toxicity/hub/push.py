@@ -191,14 +191,19 @@ def commit(
     return f"{api.endpoint}/{'' if kind == 'model' else f'{kind}s/'}{repo}"
 
 
+def require_token() -> None:
+    """Raise `PublishError` if there is no token."""
+    if get_token() is None:
+        raise PublishError("there is no token for the Hub: run `hf auth login`, or set HF_TOKEN to one that may write.")
+
+
 def open_repo(repo: str, private: bool | None, kind: str = "model") -> str:
     """Create the repo, a model or a Space, if it does not exist, and return its name with the owner.
 
     Raises:
         PublishError: if there is no token, or the name is that of another kind of repo.
     """
-    if get_token() is None:
-        raise PublishError("there is no token for the Hub: run `hf auth login`, or set HF_TOKEN to one that may write.")
+    require_token()
     sdk = "gradio" if kind == "space" else None
     url = HfApi().create_repo(repo, private=private, exist_ok=True, repo_type=kind, space_sdk=sdk)
     # The name comes from the server.

@@ -9,6 +9,7 @@ only the name is used. The Space loads the model from the Hub, where it has to b
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import re
 import shlex
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from huggingface_hub import HfApi, SpaceCardData
 from toxicity.core.errors import PublishError
 from toxicity.core.run_folder import RunFolder
 from toxicity.core.training_arguments import require_repo_name
-from toxicity.hub.push import commit, errors_explained, open_repo
+from toxicity.hub.push import commit, errors_explained, open_repo, require_token
 from toxicity.hub.redact import redacted
 
 # The rooms that the page needs, and no others; each with those inside it.
@@ -28,10 +29,13 @@ CODE = ("toxicity/__init__.py", *(f"toxicity/{room}/{inside}*.py" for room in RO
 SPACE_FILES = ("app.py", "README.md", "requirements.txt", *CODE)
 # Of the package's requirements, what scores and shows; the others are for training, reports and the service.
 PACKAGES = (
-    *("torch", "transformers", "datasets", "tokenizers", "huggingface_hub", "scikit-learn", "numpy", "scipy"),
-    *("pyarrow", "charset-normalizer", "regex", "filelock", "psutil", "pyyaml", "xxhash", "fastapi", "gradio"),
+    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "huggingface_hub", "scikit-learn", "numpy"),
+    *("scipy", "pyarrow", "charset-normalizer", "regex", "filelock", "psutil", "pyyaml", "xxhash"),
+    *("fastapi", "gradio"),
 )
 PYTHON = "3.11"
+
+logger = logging.getLogger(__name__)
 
 APP = '''"""The page to try {model}: type a comment, and see its score and the words that drive it."""
 
@@ -94,11 +98,17 @@ def push_space(run: Path, space: str, repo: str | None = None, private: bool | N
         require_repo_name(name)
     try:
         with errors_explained(space, "Space"):
-            space = open_repo(space, private, "space")
-            model = model if "/" in model else f"{space.split('/')[0]}/{model}"
-            if not HfApi().repo_exists(model):
+            require_token()
+            api = HfApi()
+            owner = space.split("/")[0] if "/" in space else api.whoami()["name"]
+            model = model if "/" in model else f"{owner}/{model}"
+            # Before the Space is created, which would be empty.
+            if not api.repo_exists(model):
                 publish = shlex.join(["python", "-m", "toxicity.hub", str(run), "--repo", model])
                 raise PublishError(f"there is no model {model} on the Hub for the Space to load. Publish it: {publish}")
+            if api.model_info(model).private:
+                logger.warning(f"{model} is private: give the Space a secret HF_TOKEN that may read it.")
+            space = open_repo(space, private, "space")
             return commit(space, _contents(model), SPACE_FILES, "Publish the page to try the model", kind="space")
     except PublishError as error:
         options = [*(["--repo", repo] if repo else []), *["--private"] * bool(private)]

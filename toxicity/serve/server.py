@@ -80,6 +80,7 @@ def load_app(settings: Settings) -> FastAPI:
     from toxicity.serve.app import create_app
     from toxicity.serve.batcher import Batcher
     from toxicity.serve.metrics import Metrics
+    from toxicity.serve.page_app import page_of
     from toxicity.serve.service import Service
 
     prepare_process(scoring=True)
@@ -101,7 +102,7 @@ def load_app(settings: Settings) -> FastAPI:
         scorer(["word " * words])
     numbers = Metrics()
     service = Service(settings, scorer, Batcher(scorer, on_batch=numbers.add_batch))
-    return create_app(service, numbers, page=None)
+    return create_app(service, numbers, page_of(service))
 
 
 def _app_of_worker(settings: Settings) -> FastAPI:

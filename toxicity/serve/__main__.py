@@ -24,12 +24,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from toxicity.hardware.process import prepare_process
     from toxicity.predict.scorer import Scorer
+    from toxicity.serve import batcher
     from toxicity.serve.app import create_app
     from toxicity.serve.batcher import Batcher
     from toxicity.serve.service import Service
 
     prepare_process(scoring=True)
-    scorer = Scorer(settings.model)
+    scorer = Scorer(settings.model, streams=batcher.STREAMS)
     uvicorn.run(create_app(Service(settings, scorer, Batcher(scorer))), host=settings.host, port=settings.port)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 TOLERANCE = 0.02
 # Connections that clients that do not wait may open; a server that needs more has lost requests.
 MOST_CONNECTIONS = 4_000
+IDLE_SECONDS = 3
 FIELD = b'"probability":'
 
 
@@ -33,6 +34,7 @@ class Client(asyncio.Protocol):
     def __init__(self) -> None:
         self._buffer = b""
         self.answer: asyncio.Future[bytes] | None = None
+        self.used = time.perf_counter()  # when its last answer came
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # noqa: D102
         self._transport = transport
@@ -52,6 +54,7 @@ class Client(asyncio.Protocol):
         length = int(self._buffer[start : self._buffer.find(b"\r\n", start)])
         if len(self._buffer) >= head + 4 + length and self.answer:
             answer, self._buffer, found = self.answer, b"", self._buffer
+            self.used = time.perf_counter()
             answer.set_result(found)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: D102
@@ -123,6 +126,9 @@ class Load:
         running: set[asyncio.Task[None]] = set()
 
         async def run(number: int, due: float) -> None:
+            # A server closes those that are idle.
+            while free and free[0].used < time.perf_counter() - IDLE_SECONDS:
+                free.popleft().close()
             try:
                 client = free.pop() if free else await self.connect()
             except OSError:
@@ -167,10 +173,8 @@ class Load:
 def request_of(text: str) -> bytes:
     """`POST /v1/score` of one text, as it goes over the line."""
     body = json.dumps({"texts": [text]}).encode()
-    head = (
-        f"POST /v1/score HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    )
-    return f"{head}\r\n\r\n".encode() + body
+    head = ["POST /v1/score HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
+    return "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
 def main() -> None:

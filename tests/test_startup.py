@@ -48,9 +48,9 @@ def test_what_handles_ctrl_c_is_there_in_a_moment(module):
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("module", ["toxicity.audit", "toxicity.predict", "toxicity.probe"])
+@pytest.mark.parametrize("module", ["toxicity.audit", "toxicity.predict", "toxicity.probe", "toxicity.serve"])
 def test_the_help_of_scoring_waits_for_no_runtime(module):
-    runtimes = ["torch", "transformers", "openvino", "nncf", "onnxruntime"]
+    runtimes = ["torch", "transformers", "openvino", "nncf", "onnxruntime", "fastapi", "uvicorn", "gradio"]
     code = ASK.replace('runpy.run_path("run_toxicity.py"', f"runpy.run_module({module!r}")
     done = run(sys.executable, "-c", code, json.dumps(runtimes), "--help")
     assert done.returncode == 0, done.stderr

@@ -28,8 +28,9 @@ CHARACTERS_PER_TOKEN = 4  # in English
 # Of the scorer of a service: a core each, until more threads would mostly wait for Python's lock; see `--workers`.
 STREAMS = 4
 # Seconds of work that may be due before a request is refused, which so is the longest that a text waits; and those that
-# may wait in all before another request of more than a batch is refused, whose texts have their turn later.
-MOST_DUE, MOST_WAITING = 2.0, 30.0
+# may wait in all before another request of more than a batch is refused, whose texts have their turn later: it would
+# hardly be answered in time.
+MOST_DUE, MOST_WAITING = 2.0, 10.0
 # Tokens a second that are assumed at first, and how fast what was measured before is forgotten, by each batch.
 FIRST_RATE, FORGETTING = 10_000.0, 0.05
 

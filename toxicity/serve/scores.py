@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from toxicity.serve.errors import ApiError
+from toxicity.serve.limits import MAX_TEXT_BYTES, MAX_TEXTS
 from toxicity.serve.service import Service
 
 
-class Texts(BaseModel):
+class Texts(BaseModel, extra="forbid"):
     """Comments to score."""
 
-    texts: list[str]
+    texts: Annotated[
+        list[str], Field(max_length=MAX_TEXTS, description=f"Each of at most {MAX_TEXT_BYTES:,} bytes, and not blank.")
+    ]
+
+
+class Score(BaseModel):
+    """What the model says of one comment."""
+
+    probability: Annotated[float, Field(description="Calibrated probability that it is toxic.")]
+    label: Annotated[int, Field(description="1 from the threshold on, else 0.")]
+    threshold: float
+    kinds: Annotated[dict[str, float], Field(description="Probability of each further label of the model.")]
+
+
+class Scores(BaseModel):
+    """One result for each text, in their order."""
+
+    results: list[Score]
 
 
 def routes(service: Service) -> APIRouter:
@@ -21,21 +40,27 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     @router.post("/score")
-    async def score(request: Texts) -> dict[str, Any]:
+    async def score(request: Texts) -> Scores:
         """Score comments: the probability of toxicity of each, and of what kind it is."""
+        for number, text in enumerate(request.texts):
+            if not text.strip():
+                raise ApiError(400, f"Invalid value at `texts.{number}`: the text is blank.")
+            if len(text.encode()) > MAX_TEXT_BYTES:
+                raise ApiError(400, f"Invalid value at `texts.{number}`: longer than {MAX_TEXT_BYTES:,} bytes.")
         main, *kinds = service.labels
+        threshold = service.thresholds[main]
         scores = await service.batcher.score(request.texts)
-        return {
-            "results": [
-                {
-                    "probability": row[0],
-                    "label": int(row[0] >= service.thresholds[main]),
-                    "threshold": service.thresholds[main],
-                    "kinds": dict(zip(kinds, row[1:], strict=True)),
-                }
+        return Scores(
+            results=[
+                Score(
+                    probability=row[0],
+                    label=int(row[0] >= threshold),
+                    threshold=threshold,
+                    kinds=dict(zip(kinds, row[1:], strict=True)),
+                )
                 for row in scores.tolist()
             ]
-        }
+        )
 
     @router.get("/model")
     async def model() -> dict[str, Any]:

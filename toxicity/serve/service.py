@@ -10,6 +10,7 @@ from typing import Any
 
 from toxicity.predict.scorer import Scorer
 from toxicity.serve.batcher import Batcher
+from toxicity.serve.keys import Keys
 from toxicity.serve.settings import Settings
 
 
@@ -26,6 +27,11 @@ class Service:
         """The model's name, without the path of a folder."""
         folder = Path(self.settings.model)
         return folder.resolve().name if folder.exists() else self.settings.model
+
+    @cached_property
+    def keys(self) -> Keys:
+        """Who may call."""
+        return Keys(self.settings.api_keys)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

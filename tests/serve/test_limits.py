@@ -1,0 +1,147 @@
+"""Bodies and times that are refused."""
+
+import asyncio
+import json
+
+import pytest
+from serving import TEXTS, error_of
+
+from toxicity.serve import limits
+from toxicity.serve.errors import with_refusals
+from toxicity.serve.limits import with_limits
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "EOF while parsing an object at line 1 column 1"),
+        (b'{"texts": ["a"', "EOF while parsing"),
+        (b'{"texts": [NaN]}', "expected value"),
+        (b'{"texts": ["\\ud800"]}', "hex escape"),
+        (b'{"texts": ["\xff"]}', "invalid unicode"),
+        (b'{"texts": ["\xed\xa0\x80"]}', "invalid unicode"),
+        ('{"texts": ["a"]}'.encode("utf-16"), "expected value"),
+        (b"[" * 1_000_000, "recursion limit exceeded"),
+        (b'{"texts":' * 100_000, "recursion limit exceeded"),
+        (b"1" * 1_000_000, "number out of range"),
+    ],
+)
+def test_what_is_no_json_is_refused(client, body, message):
+    error = error_of(client.post("/v1/score", content=body, headers=JSON), 400, "INVALID_ARGUMENT")
+    assert error["message"].startswith("The body is not valid JSON")
+    assert message in error["message"]
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "?"])
+def test_other_types_are_refused(client, kind):
+    headers = {} if kind is None else {"Content-Type": kind}
+    answer = client.post("/v1/score", content=json.dumps({"texts": TEXTS}), headers=headers)
+    assert "application/json" in error_of(answer, 415, "INVALID_ARGUMENT")["message"]
+
+
+def test_a_type_may_have_parameters(client):
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert client.post("/v1/score", content=json.dumps({"texts": TEXTS}), headers=headers).status_code == 200
+
+
+def test_large_bodies_are_refused_by_what_they_claim_and_by_what_they_are(client):
+    body = b" " * (limits.MAX_BODY_BYTES + 1)
+    for content in (body, iter([body[:-1], b" "])):
+        answer = client.post("/v1/score", content=content, headers=JSON)
+        error_of(answer, 413, "INVALID_ARGUMENT")
+        assert answer.headers["connection"] == "close"
+
+
+def call(app, messages, headers=((b"content-type", b"application/json"),), wait_forever=True):
+    """What an application under `with_limits` answers to these messages: status and error, or None."""
+    sent = []
+
+    async def run():
+        waiting = [*messages]
+
+        async def receive():
+            if not waiting and wait_forever:
+                await asyncio.Event().wait()
+            return waiting.pop(0)
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": list(headers)}
+        await asyncio.wait_for(with_refusals(with_limits(app))(scope, receive, send), 20)
+
+    asyncio.run(run())
+    return (sent[0]["status"], json.loads(sent[1]["body"])["error"]) if sent else None
+
+
+def part(body=b"", more_body=False):
+    return {"type": "http.request", "body": body, "more_body": more_body}
+
+
+async def never(scope, receive, send):
+    raise AssertionError("a route was called")
+
+
+def test_a_body_that_comes_too_slowly_never_reaches_a_route(monkeypatch):
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
+    status, error = call(never, [part(b'{"texts"', more_body=True)])
+    assert (status, error["status"]) == (408, "DEADLINE_EXCEEDED")
+
+
+def test_a_body_that_is_cut_off_never_reaches_a_route():
+    assert call(never, [part(b'{"texts"', more_body=True), {"type": "http.disconnect"}]) is None
+
+
+def test_bodies_have_room_together(monkeypatch):
+    monkeypatch.setattr(limits, "MAX_HELD_BYTES", 10)
+    status, error = call(never, [part(b"[" + b" " * 10)])
+    assert (status, error["status"]) == (429, "RESOURCE_EXHAUSTED")
+
+
+def test_room_is_given_back(monkeypatch, client):
+    monkeypatch.setattr(limits, "MAX_HELD_BYTES", 1_000)
+    for _ in range(100):
+        assert client.post("/v1/score", json={"texts": TEXTS}).status_code == 200
+        assert client.post("/v1/score", json={}).status_code == 400
+
+
+def test_a_request_has_its_time(monkeypatch):
+    monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.05)
+    cancelled = []
+
+    async def slow(scope, receive, send):
+        try:
+            await asyncio.sleep(20)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    status, error = call(slow, [part(b"{}")])
+    assert (status, error["status"]) == (504, "DEADLINE_EXCEEDED")
+    assert cancelled
+
+
+def test_a_request_is_given_up_when_its_client_has_gone():
+    cancelled = []
+
+    async def slow(scope, receive, send):
+        try:
+            await asyncio.sleep(20)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    assert call(slow, [part(b"{}"), {"type": "http.disconnect"}]) is None
+    assert cancelled
+
+
+def test_a_route_reads_the_whole_body_at_once():
+    read = []
+
+    async def route(scope, receive, send):
+        read.append(await receive())
+
+    assert call(route, [part(b'{"a"', more_body=True), part(b": 1}")]) is None
+    assert read == [part(b'{"a": 1}')]

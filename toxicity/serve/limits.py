@@ -1,0 +1,130 @@
+"""How much a client may ask for, and how long it may take: body, JSON, time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pydantic_core import from_json
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from toxicity.serve.errors import ApiError
+
+# A comment of a megabyte has to reach its route, which says that it is too long.
+MAX_BODY_BYTES = 8 * 2**20
+# Of the bodies of all requests at a time.
+MAX_HELD_BYTES = 64 * 2**20
+MAX_TEXTS = 1_000
+# As Perspective had it.
+MAX_TEXT_BYTES = 20_480
+BODY_SECONDS = 20
+REQUEST_SECONDS = 30
+
+
+def with_limits(app: ASGIApp) -> ASGIApp:
+    """The same application, called only with whole bodies, which hold JSON, and stopped when nobody waits any more.
+
+    Refuses bodies that are too large (413), come too slowly (408), are no JSON (415 by their type, 400), or for which
+    there is no room (429), and gives requests up after `REQUEST_SECONDS` (504). A request whose client has gone is
+    cancelled, so that its texts need not be scored.
+    """
+    held = 0
+
+    async def read(scope: Scope, receive: Receive) -> bytes | None:
+        """The body; None if the client has gone."""
+        nonlocal held
+        body = bytearray()
+        if _declared_bytes(scope) > MAX_BODY_BYTES:
+            raise _too_large()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > MAX_BODY_BYTES:
+                raise _too_large()
+            if held + len(body) > MAX_HELD_BYTES:
+                raise ApiError(429, "Too many requests are being received.", headers=_CLOSE | {"Retry-After": "1"})
+        return bytes(body)
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal held
+        if scope["type"] != "http":
+            return await app(scope, receive, send)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await read(scope, receive)
+        except TimeoutError:
+            raise ApiError(408, "The body came too slowly.", headers=_CLOSE) from None
+        if body is None:
+            return None
+        _require_json(scope, body)
+        held += len(body)
+        try:
+            await _answer(app, body, scope, receive, send)
+        finally:
+            held -= len(body)
+
+    return call
+
+
+async def _answer(app: ASGIApp, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call the application with this body, until it has answered, the time is over, or the client has gone."""
+    request, client_gone = asyncio.current_task(), asyncio.ensure_future(receive())
+    client_gone.add_done_callback(lambda gone: None if gone.cancelled() else request.cancel())
+    bodies = [body]
+
+    async def receive_whole() -> Message:
+        if bodies:
+            return {"type": "http.request", "body": bodies.pop(), "more_body": False}
+        return await asyncio.shield(client_gone)
+
+    async def send_and_forget(message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            # Servers report a client as gone, too, once it has been answered.
+            client_gone.cancel()
+        await send(message)
+
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS) as time:
+            await app(scope, receive_whole, send_and_forget)
+    except TimeoutError:
+        if not time.expired():
+            raise
+        raise ApiError(504, f"No answer within {REQUEST_SECONDS} seconds.") from None
+    except asyncio.CancelledError:
+        if not client_gone.done() or client_gone.cancelled():
+            raise
+        request.uncancel()
+    finally:
+        client_gone.cancel()
+
+
+# What is left of a body is not read.
+_CLOSE = {"Connection": "close"}
+
+
+def _declared_bytes(scope: Scope) -> int:
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length" and value.isdigit()), 0)
+
+
+def _too_large() -> ApiError:
+    return ApiError(413, f"The body is larger than {MAX_BODY_BYTES:,} bytes.", headers=_CLOSE)
+
+
+def _require_json(scope: Scope, body: bytes) -> None:
+    """Refuse what is no JSON, and what the parser of the routes takes for it, too.
+
+    That is `NaN`, lone surrogates, other encodings than UTF-8, and so many levels that it would fail.
+    """
+    if not body:
+        return
+    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"").split(b";")[0].strip()
+    if kind.lower() != b"application/json":
+        raise ApiError(415, "Send the body as `Content-Type: application/json`.")
+    try:
+        from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        # The parser names what it expected and where, never what stands there.
+        raise ApiError(400, f"The body is not valid JSON: {error}.") from None

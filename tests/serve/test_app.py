@@ -1,9 +1,11 @@
 """The application: one form of errors, health, metrics, and who may call from a browser."""
 
 import logging
+import threading
 
 import pytest
 from fastapi import APIRouter
+from fastapi.testclient import TestClient
 from serving import TEXTS, client_of, error_of, service_of
 
 from toxicity.core.errors import RequestError
@@ -70,12 +72,18 @@ def test_an_answer_that_has_begun_is_cut_off(service, monkeypatch):
             assert b"".join(answer.iter_raw()) == b"a"
 
 
-def test_health_and_readiness(service):
+def test_health_and_readiness(service, monkeypatch):
+    told = []
     app = create_app(service)
-    with client_of(service) as client:
+    monkeypatch.setattr(threading, "current_thread", threading.main_thread)
+    monkeypatch.setattr("signal.signal", lambda number, handle: told.append(handle))
+    monkeypatch.setattr("signal.getsignal", lambda number: None)
+    with TestClient(app) as client:
         assert client.get("/healthz").json() == {"status": "ok"}
         assert client.get("/readyz").json() == {"status": "ok"}
-        client.app.state.stopping = True
+        # As a signal does it.
+        for handle in told:
+            handle(15, None)
         error_of(client.get("/readyz"), 503, "UNAVAILABLE")
         assert client.get("/healthz").status_code == 200
         assert client.post("/v1/score", json={"texts": TEXTS}).status_code == 200

@@ -48,9 +48,9 @@ def test_any_text_is_scored(client, scorer, text):
         ({"texts": ["a"], "text": "b"}, "`text`: Extra inputs are not permitted"),
         ({"texts": ["a", ""]}, "`texts.1`: the text is blank"),
         ({"texts": [" \n\u2003"]}, "`texts.0`: the text is blank"),
-        ({"texts": ["x" * (MAX_TEXT_BYTES + 1)]}, "`texts.0`: longer than 20,480 bytes"),
-        ({"texts": ["ü" * MAX_TEXT_BYTES]}, "`texts.0`: longer than 20,480 bytes"),
-        ({"texts": ["x" * 1_000_000]}, "`texts.0`: longer than 20,480 bytes"),
+        ({"texts": ["x" * (MAX_TEXT_BYTES + 1)]}, "`texts.0`: the text is longer than 20,480 bytes"),
+        ({"texts": ["ü" * MAX_TEXT_BYTES]}, "`texts.0`: the text is longer than 20,480 bytes"),
+        ({"texts": ["x" * 1_000_000]}, "`texts.0`: the text is longer than 20,480 bytes"),
         ({"texts": ["x"] * (MAX_TEXTS + 1)}, "`texts`: List should have at most 1000 items"),
     ],
 )

@@ -5,18 +5,34 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
 
-from toxicity.serve.errors import ApiError
 from toxicity.serve.limits import MAX_TEXT_BYTES, MAX_TEXTS
 from toxicity.serve.service import Service
+
+
+def _scorable(text: str) -> str:
+    if not text or text.isspace():
+        raise PydanticCustomError("blank", "the text is blank")
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        raise PydanticCustomError("too_long", f"the text is longer than {MAX_TEXT_BYTES:,} bytes")
+    return text
+
+
+Text = Annotated[
+    str,
+    AfterValidator(_scorable),
+    # For the OpenAPI document; in characters, as that has no bytes.
+    Field(json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT_BYTES, "pattern": r"\S"}),
+]
 
 
 class Texts(BaseModel, extra="forbid"):
     """Comments to score."""
 
     texts: Annotated[
-        list[str], Field(max_length=MAX_TEXTS, description=f"Each of at most {MAX_TEXT_BYTES:,} bytes, and not blank.")
+        list[Text], Field(max_length=MAX_TEXTS, description=f"Each of at most {MAX_TEXT_BYTES:,} bytes, and not blank.")
     ]
 
 
@@ -42,11 +58,6 @@ def routes(service: Service) -> APIRouter:
     @router.post("/score")
     async def score(request: Texts) -> Scores:
         """Score comments: the probability of toxicity of each, and of what kind it is."""
-        for number, text in enumerate(request.texts):
-            if not text.strip():
-                raise ApiError(400, f"Invalid value at `texts.{number}`: the text is blank.")
-            if len(text.encode()) > MAX_TEXT_BYTES:
-                raise ApiError(400, f"Invalid value at `texts.{number}`: longer than {MAX_TEXT_BYTES:,} bytes.")
         main, *kinds = service.labels
         threshold = service.thresholds[main]
         scores = await service.batcher.score(request.texts)

@@ -38,16 +38,22 @@ def serve(settings: Settings) -> None:
     # Whoever stops a service wants no error of it, neither while it loads nor when all is answered.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     keys = Keys(settings.api_keys)
-    listener = _bound(settings.host, settings.port)
+    listener = take_port(settings.host, settings.port)
     set_up_log()
     address = "http://{}:{}".format(*_shown(listener))
     if not keys.required and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
         logger.warning(
             f"{address} is open to everybody who can reach this machine: give --api_keys FILE, or leave out --host."
         )
+    told = f"Scoring comments at {address} (Ctrl-C stops)"
+    if settings.workers > 1:
+        from toxicity.serve.workers import serve_with_workers
+
+        serve_with_workers(settings, listener, told)
+        return
     app = load_app(settings)
     _listen(listener, settings)
-    logger.info(f"Scoring comments at {address} (Ctrl-C stops)")
+    logger.info(told)
     uvicorn.Server(server_config(app)).run(sockets=[listener])
 
 
@@ -93,7 +99,8 @@ def load_app(settings: Settings) -> FastAPI:
     for words in (1, scorer.max_seq_length):
         scorer(["word " * words])
     numbers = Metrics()
-    app = create_app(Service(settings, scorer, Batcher(scorer, on_batch=numbers.add_batch)), numbers)
+    service = Service(settings, scorer, Batcher(scorer, on_batch=numbers.add_batch))
+    app = create_app(service, numbers, page=None)
     # What is loaded stays: the collector, which would look through it again and again, stopped everything for half a
     # second at every thousandth request.
     gc.collect()
@@ -120,8 +127,12 @@ def server_config(app: object, **options: object) -> uvicorn.Config:
     )
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket at this address, which does not listen yet: nobody is let in before the model is loaded."""
+def take_port(host: str, port: int) -> socket.socket:
+    """A socket at this address, which does not listen yet, so that nobody is let in before the model is loaded.
+
+    Raises:
+        RequestError: if it cannot be had.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)

@@ -1,0 +1,66 @@
+"""Several workers at one port."""
+
+import os
+import signal
+import time
+
+import httpx
+import psutil
+import pytest
+from serving import TEXTS, ServeRun, received, request
+
+
+@pytest.fixture
+def running(labels_dir, tmp_path):
+    run = ServeRun(tmp_path, "--model", labels_dir, "--workers", 2)
+    yield run
+    if run.process.is_alive():
+        run.terminate()
+        assert run.ended() == 0, run.errors
+
+
+def workers_of(run):
+    """Processes that are waited for, without the tracker of `multiprocessing`."""
+    children = psutil.Process(run.process.pid).children()
+    return [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def numbers(run):
+    text = httpx.get(f"{run.url}/metrics", trust_env=False).text
+    return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+
+
+def test_one_that_dies_is_replaced_and_the_numbers_are_of_all(running):
+    for _ in range(8):
+        answer = httpx.post(f"{running.url}/v1/score", json={"texts": TEXTS}, trust_env=False)
+        assert answer.status_code == 200
+    before = workers_of(running)
+    assert len(before) == 2
+    assert numbers(running)["toxicity_texts_total"] == "16.0"
+    os.kill(before[0], signal.SIGKILL)
+    running.wait_for("A worker has ended with code -9: starting another.")
+    # The other one answers in the meantime.
+    assert httpx.get(f"{running.url}/healthz", trust_env=False, timeout=60).status_code == 200
+    until = time.monotonic() + 120
+    while len(workers_of(running)) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert before[1] in workers_of(running)
+    assert numbers(running)["toxicity_texts_total"] == "16.0"
+    body = b'{"texts": ["thank you"]}'
+    with running.connect() as connection:
+        connection.sendall(request("/v1/score", body)[:-5])
+        time.sleep(0.5)
+        running.terminate()
+        time.sleep(0.5)
+        connection.sendall(body[-5:])
+        assert received(connection).startswith(b"HTTP/1.1 200 OK")
+    assert running.ended() == 0
+    assert "Traceback" not in running.errors
+
+
+def test_a_model_that_cannot_be_loaded_is_told_once(tmp_path):
+    run = ServeRun(tmp_path, "--model", "nowhere", "--workers", 2)
+    assert run.ended() == 2
+    (line,) = run.errors.splitlines()
+    assert line.startswith("error: cannot load nowhere")

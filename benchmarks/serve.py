@@ -24,6 +24,7 @@ Keys of the JSON line, the last one of standard output:
     errors                   requests of all loads that failed, were answered with another status than 200, or 429 where
                              clients do not wait, or with a score that is not the loop's within the rounding of bf16
     memory_growth_mb         memory of the service after all requests of the 64 clients, less that before; MiB
+    memory_mb                memory of the service before them, and after those of each round; MiB
     refused_share            answers with 429 under twice the load that it can bear
     p99_ms_overloaded        99th percentile of milliseconds of the other answers then
     accepted_per_second_overloaded   rate of these
@@ -163,7 +164,7 @@ def served(name: str, folder: str, model: str) -> Iterator[Served]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["benchmarks.serve_contenders", name, folder, "--model", model, "--port", str(port)]
-    process = subprocess.Popen([sys.executable, "-m", *command], stdout=sys.stderr)
+    process = subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL)
     try:
         service = Served(process, port)
         service.wait()
@@ -214,6 +215,7 @@ def summarise(results: dict[str, list[dict[str, Any]]], memory: list[float]) -> 
         "p99_ms_loaded": middle("server", "p99_ms"),
         "errors": sum(load["errors"] + load["refused"] for load in loads) - expected_refusals,
         "memory_growth_mb": memory[-1] - memory[0],
+        "memory_mb": memory,
         "refused_share": expected_refusals / overloaded,
         "p99_ms_overloaded": middle("overloaded", "p99_ms"),
         "accepted_per_second_overloaded": rates["overloaded"],

@@ -108,6 +108,7 @@ RESULTS = {
 def test_the_keys_are_those_of_the_contract():
     found = summarise(RESULTS, [800.0, 810.0, 815.0])
     assert found.keys() >= CONTRACT
+    assert found.pop("memory_mb") == [800.0, 810.0, 815.0]
     assert found == pytest.approx(
         {
             "requests_per_second": 300,
@@ -142,3 +143,22 @@ def test_without_a_model_it_says_how_to_make_one(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["serve", "--model", str(tmp_path / "none")])
     with pytest.raises(RequestError, match="run `make demo` first"):
         serve.main()
+
+
+@pytest.fixture
+def short(model_dir, monkeypatch, tmp_path):
+    """The arguments of a run of seconds, with a model that nothing is converted for."""
+    flags = {"model": model_dir, "texts": 20, "requests": 40, "clients": 4, "rounds": 1, "overload_seconds": 0.2}
+    monkeypatch.setattr(
+        sys, "argv", ["serve", *[str(part) for flag, value in flags.items() for part in (f"--{flag}", value)]]
+    )
+    monkeypatch.setenv("HF_ASSETS_CACHE", str(tmp_path / "assets"))
+
+
+@pytest.mark.long
+def test_all_of_it(short, capsys):
+    serve.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found.keys() >= CONTRACT
+    assert (found["errors"], found["requests"]) == (0, 40)
+    assert found["largest_difference"] < 0.01

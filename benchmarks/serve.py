@@ -21,8 +21,8 @@ Keys of the JSON line, the last one of standard output:
                              batching comes to without a service, on this machine with these comments
     p50_ms_one_client        median milliseconds of an answer, with one client
     p99_ms_loaded            99th percentile of the same, under 64 clients
-    errors                   requests of all loads that failed, were answered with another status than 200, or 429 where
-                             clients do not wait, or with a score that is not the loop's within the rounding of bf16
+    errors                   requests to the service that failed, were answered with another status than 200, or 429
+                             where clients do not wait, or with a score that is not the loop's within bf16's rounding
     memory_growth_mb         memory of the service after all requests of the 64 clients, less that before; MiB
     memory_mb                memory of the service before them, and after those of each round; MiB
     refused_share            answers with 429 under twice the load that it can bear
@@ -197,7 +197,7 @@ def rate_of(results: list[dict[str, Any]]) -> float:
 def summarise(results: dict[str, list[dict[str, Any]]], memory: list[float]) -> dict[str, Any]:
     """The keys of the docstring."""
     rates = {name: rate_of(rounds) for name, rounds in results.items()}
-    loads = [load for name in ("server", "alone", "one_client", "overloaded") for load in results[name]]
+    loads = [load for name in ("server", "one_client", "overloaded") for load in results[name]]
     expected_refusals = sum(load["refused"] for load in results["overloaded"])
     overloaded = expected_refusals + sum(load["answered"] for load in results["overloaded"])
 

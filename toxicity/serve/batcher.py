@@ -31,8 +31,8 @@ STREAMS = 4
 # may wait in all before another request of more than a batch is refused, whose texts have their turn later: it would
 # hardly be answered in time.
 MOST_DUE, MOST_WAITING = 2.0, 10.0
-# Tokens a second that are assumed at first, and how fast what was measured before is forgotten, by each batch.
-FIRST_RATE, FORGETTING = 10_000.0, 0.05
+# Tokens a second that are assumed at first, and over how many seconds of scoring they are measured.
+FIRST_RATE, MEASURED_SECONDS = 10_000.0, 5.0
 
 
 class _Request:
@@ -174,8 +174,9 @@ class Batcher:
             tokens = self._score(batch)
             seconds = perf_counter() - started
             with self._lock:
-                self._tokens += sum(entry.tokens for entry in batch) - FORGETTING * self._tokens
-                self._seconds += seconds - FORGETTING * self._seconds
+                kept = math.exp(-seconds / MEASURED_SECONDS)
+                self._tokens = kept * self._tokens + sum(entry.tokens for entry in batch)
+                self._seconds = kept * self._seconds + seconds
             if self._on_batch is not None:
                 # Numbers that cannot be kept, as where a disk is full, are no reason to stop.
                 with suppress(Exception):

@@ -43,7 +43,14 @@ demo: $(ANY_READY)  ## train on the sample: real comments, a real model, no Hub
 	$(VENV)/bin/accelerate launch --quiet --num_cpu_threads_per_process 1 \
 		--config_file accelerate_configs/cpu.yaml run_toxicity.py recipes/sample.yaml
 
-test: $(ANY_READY)  ## run the tests; they need no network
+# A client that the service is tested with. Without npm, or where its registry cannot be reached, that test is skipped.
+JAVASCRIPT := tests/serve/javascript
+NPM_CI = npm ci --prefix $(JAVASCRIPT) --ignore-scripts --no-audit --no-fund --silent --fetch-retries 0 --fetch-timeout 20000
+$(JAVASCRIPT)/node_modules/.package-lock.json: $(JAVASCRIPT)/package-lock.json
+	@! command -v npm >/dev/null || { $(NPM_CI) && touch $@; } || \
+		echo "npm ci failed: the test of the JavaScript client is skipped" >&2
+
+test: $(ANY_READY) $(JAVASCRIPT)/node_modules/.package-lock.json  ## run the tests; they need no network
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 test-long: $(ANY_READY)  ## run the tests that take minutes: kills, launches, full disks

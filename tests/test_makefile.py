@@ -1,4 +1,5 @@
 import os
+import shutil
 import sys
 
 import pytest
@@ -85,3 +86,20 @@ def test_a_benchmark_runs_on_the_card_that_the_user_chose(tmp_path, monkeypatch,
     assert f"-m toxicity.hardware.preflight sees [{seen}]" in done.stdout
     assert f"launch --quiet sees [{seen}]" in done.stdout
     assert "--gpu_ids" not in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("npm", [None, "exit 1", "mkdir -p $3/node_modules"])
+def test_tests_go_on_without_the_client_of_npm(tmp_path, npm):
+    (tmp_path / "package-lock.json").touch()
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("make", "sh", "touch", "mkdir", "tr"):
+        (commands / name).symlink_to(shutil.which(name))
+    if npm:
+        (commands / "npm").write_text(f"#!/bin/sh\n{npm}\n")
+        (commands / "npm").chmod(0o755)
+    mark = tmp_path / "node_modules" / ".package-lock.json"
+    done = run("make", f"JAVASCRIPT={tmp_path}", mark, PATH=str(commands))
+    assert done.returncode == 0, done.stderr
+    assert ("is skipped" in done.stderr) == (npm == "exit 1")
+    assert mark.exists() == (npm is not None and npm != "exit 1")

@@ -1,8 +1,11 @@
 """The application: one form of errors, health, metrics, and who may call from a browser."""
 
+import asyncio
+import gc
 import logging
 import threading
 
+import numpy as np
 import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
@@ -51,6 +54,32 @@ def test_what_fails_is_told_in_the_log_without_what_was_written(service, monkeyp
         assert "in fail, after KeyError at" in line
         assert "stupid" not in caplog.text
         assert "filthy" not in caplog.text
+
+
+def test_what_fails_outside_of_a_request_is_told_in_the_same_way(service, monkeypatch, caplog):
+    async def fail():
+        raise ValueError("you stupid liar")
+
+    async def score(texts):
+        forgotten = asyncio.ensure_future(fail())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        del forgotten
+        gc.collect()
+        asyncio.get_running_loop().call_soon(int, "you filthy idiot")
+        await asyncio.sleep(0)
+        return np.zeros((len(texts), 3))
+
+    monkeypatch.setattr(service.batcher, "score", score)
+    monkeypatch.setattr(logging.getLogger("toxicity"), "propagate", True)
+    with client_of(service) as client:
+        assert client.post("/v1/score", json={"texts": TEXTS}).status_code == 200
+    lines = [record.getMessage() for record in caplog.records if "outside of a request" in record.getMessage()]
+    assert len(lines) == 2
+    assert "ValueError at" in lines[0]
+    assert "in fail" in lines[0]
+    assert "stupid" not in caplog.text
+    assert "filthy" not in caplog.text
 
 
 def test_an_answer_that_has_begun_is_cut_off(service, monkeypatch):
@@ -120,7 +149,8 @@ def test_browsers_ask_without_a_key_whether_they_may_call(scorer, tmp_path):
 
 def test_metrics_count_requests_texts_and_batches(scorer):
     metrics = Metrics()
-    with client_of(service_of(scorer, metrics), metrics) as client:
+    service = service_of(scorer, metrics)
+    with client_of(service, metrics) as client:
         for _ in range(3):
             client.post("/v1/score", json={"texts": TEXTS})
         client.post("/v1/score", json={})

@@ -7,7 +7,7 @@ import pytest
 from serving import TEXTS, error_of
 
 from toxicity.serve import limits
-from toxicity.serve.errors import with_refusals
+from toxicity.serve.errors import ApiError, with_refusals
 from toxicity.serve.limits import with_limits
 
 JSON = {"Content-Type": "application/json"}
@@ -98,6 +98,34 @@ def test_bodies_have_room_together(monkeypatch):
     monkeypatch.setattr(limits, "MAX_HELD_BYTES", 10)
     status, error = call(never, [part(b"[" + b" " * 10)])
     assert (status, error["status"]) == (429, "RESOURCE_EXHAUSTED")
+
+
+def test_parts_of_bodies_take_room_too(monkeypatch):
+    monkeypatch.setattr(limits, "MAX_HELD_BYTES", 10)
+
+    async def run():
+        app, forever = with_limits(never), asyncio.Event()
+
+        async def receive_slowly():
+            await asyncio.sleep(0)
+            return part(b"[     ", more_body=True) if next(parts, None) else await forever.wait()
+
+        async def receive():
+            return part(b"[     ")
+
+        parts = iter([True])
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+        slow = asyncio.ensure_future(app(scope, receive_slowly, None))
+        await asyncio.sleep(0.1)
+        with pytest.raises(ApiError, match="Too many requests"):
+            await app(scope, receive, None)
+        slow.cancel()
+        await asyncio.wait([slow])
+        # Given back: no room is missing, only the type of the body.
+        with pytest.raises(ApiError, match="application/json"):
+            await app(scope, receive, None)
+
+    asyncio.run(run())
 
 
 def test_room_is_given_back(monkeypatch, client):

@@ -54,6 +54,13 @@ def test_what_is_no_http_is_answered_and_not_logged(running, sent):
     assert len(running.errors.splitlines()) == 1, running.errors
 
 
+@pytest.mark.parametrize("line", [b"OPTIONS *", b"GET http://example.org/", b"CONNECT example.org:443", b"GET //"])
+def test_unusual_targets_are_no_addresses(running, line):
+    code, body = answer_to(running, line + b" HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert (code, body["error"]["code"]) in ((404, 404), (400, 400))
+    assert len(running.errors.splitlines()) == 1, running.errors
+
+
 def test_a_head_without_end_is_refused(running):
     with running.connect() as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nx: " + b"y" * 80_000)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import httpx
@@ -64,3 +65,27 @@ def test_a_model_that_cannot_be_loaded_is_told_once(tmp_path):
     assert run.ended() == 2
     (line,) = run.errors.splitlines()
     assert line.startswith("error: cannot load nowhere")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_no_worker_outlives_the_first_process(running):
+    assert running.url
+    workers = [psutil.Process(pid) for pid in workers_of(running)]
+    assert len(workers) == 2
+    running.process.kill()
+    gone, alive = psutil.wait_procs(workers, timeout=60)
+    assert (len(gone), alive) == (2, [])
+
+
+@pytest.mark.long
+def test_sighup_replaces_the_workers_one_after_the_other(running):
+    httpx.get(f"{running.url}/healthz", trust_env=False)
+    before = workers_of(running)
+    os.kill(running.process.pid, signal.SIGHUP)
+    until = time.monotonic() + 120
+    while set(workers_of(running)) & set(before):
+        assert httpx.get(f"{running.url}/healthz", trust_env=False, timeout=60).status_code == 200
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert len(workers_of(running)) == 2

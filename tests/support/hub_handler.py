@@ -17,13 +17,21 @@ if TYPE_CHECKING:
 
 OWNER = "tester"
 LFS_SUFFIXES = (".safetensors", ".bin", ".parquet", ".png", ".pt", ".pth")
+SDKS = ("gradio", "docker", "static")
 REGULAR_LIMIT = 10 * 2**20
 
 
 class Handler(FaultyHandler):
     """One method for each call."""
 
+    kind = "model"  # of the repo that a call is about
+
     def _answer(self, path: str, query: dict[str, list[str]], body: bytes) -> object:
+        # Spaces have the calls of models, at addresses of their own.
+        space = re.match(r"/(api/)?spaces/", path)
+        self.kind = "space" if space else "model"
+        if space:
+            path = f"/api/models/{path[space.end() :]}" if space[1] else f"/{path[space.end() :]}"
         routes = (
             ("POST", r"/api/repos/create", self._create),
             ("POST", r"/api/validate-yaml", self._validate),
@@ -56,8 +64,8 @@ class Handler(FaultyHandler):
         return self.hub.tokens[header.removeprefix("Bearer ")]
 
     def _repo(self, name: str, write: bool = False) -> Repo:
-        role, repo = self._role(), self.hub.repos.get(name)
-        if repo is None or repo.kind != "model" or (repo.private and role is None):
+        role, repo = self._role(), self.hub.repos.get(key_of(name, self.kind))
+        if repo is None or repo.kind != self.kind or (repo.private and role is None):
             raise Refusal(401 if role is None else 404, "Repository not found", "RepoNotFound")
         if write and (role != "write" or not name.startswith(f"{OWNER}/")):
             raise Refusal(401 if role is None else 403, "you must use a write token to do that")
@@ -77,8 +85,11 @@ class Handler(FaultyHandler):
         if role != "write" or owner != OWNER:
             raise Refusal(403, "You don't have the rights to create a model under this namespace")
         name = f"{owner}/{wanted['name']}"
-        found = self.hub.repos.get(name)
-        kind = found.kind if found else wanted.get("type", "model")
+        kind = wanted.get("type", "model")
+        if kind == "space" and wanted.get("sdk") not in SDKS:
+            raise Refusal(400, "a Space needs an SDK")
+        found = self.hub.repos.get(key_of(name, kind))
+        kind = found.kind if found else kind
         url = f"{self.hub.endpoint}/{'' if kind == 'model' else kind + 's/'}{name}"
         if found:
             return 409, {"error": f"You already created this {kind} repo", "url": url}, {}
@@ -86,7 +97,8 @@ class Handler(FaultyHandler):
         return {"url": url, "name": name, "id": name}
 
     def _validate(self, body: bytes) -> object:
-        errors = list(card_errors(json.loads(body)["content"]))
+        card = json.loads(body)
+        errors = list(card_errors(card["content"], card.get("repoType", "model")))
         problems = [{"message": error} for error in errors]
         return (400 if errors else 200), {"errors": problems, "warnings": []}, {}
 
@@ -196,7 +208,7 @@ class Handler(FaultyHandler):
                 content = base64.b64decode(value["content"], validate=True)
                 if upload_mode(value["path"], len(content), content[:512]) == "lfs":
                     raise Refusal(400, f"{value['path']} is binary or large: upload it by LFS")
-                if value["path"] == "README.md" and (errors := list(card_errors(content.decode()))):
+                if value["path"] == "README.md" and (errors := list(card_errors(content.decode(), self.kind))):
                     raise Refusal(400, "; ".join(errors))
                 oid = hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest()
                 stored[oid] = content
@@ -227,6 +239,11 @@ class Handler(FaultyHandler):
             linked = {"X-Linked-Etag": f'"{oid}"', "X-Linked-Size": str(len(content))}
             return 302, b"", headers | linked | {"Location": f"{self.hub.storage}/{oid}?signature=secret"}
         return 200, content, headers
+
+
+def key_of(name: str, kind: str) -> str:
+    """What `HubServer.repos` has a repo under: a Space may have the name of a model."""
+    return f"spaces/{name}" if kind == "space" else name
 
 
 def upload_mode(path: str, size: int, sample: bytes) -> str:

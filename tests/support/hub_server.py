@@ -16,7 +16,7 @@ import threading
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 
-from hub_handler import OWNER, Handler
+from hub_handler import OWNER, Handler, key_of
 
 # Of the form of a token, and nobody's: made here, so that no search for secrets finds one in this file.
 WRITE_TOKEN, READ_TOKEN = (f"hf_{role * 6}" for role in ("write", "readonly"))
@@ -115,12 +115,12 @@ class HubServer:
             fault.healed.set()
 
     def make_repo(self, name: str, kind: str = "model", private: bool = False) -> Repo:
-        repo = self.repos[name] = Repo(kind, private)
+        repo = self.repos[key_of(name, kind)] = Repo(kind, private)
         repo.commit("main", {})
         return repo
 
     def files(self, name: str, revision: str = "main") -> dict[str, bytes]:
-        """What a repo holds, by path."""
+        """What a repo holds, by path; the name of a Space is `spaces/OWNER/NAME`."""
         repo = self.repos[name]
         files = repo.commits[repo.branches[revision]]
         return {path: self.content(*entry) for path, entry in files.items()}

@@ -7,8 +7,11 @@ from fnmatch import fnmatch
 from datasets.data_files import FILES_TO_IGNORE
 
 # Files beside the data of a dataset that describe it, besides those that `datasets` itself knows, and what
-# `Dataset.map` leaves there.
-DESCRIPTIONS = {*FILES_TO_IGNORE, "state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
+# `Dataset.map` leaves there; and the one that `toxicity.predict` writes beside scores.
+DESCRIPTIONS = {
+    *FILES_TO_IGNORE,
+    *("state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "manifest.json"),
+}
 CACHED_ARROW = "cache-*.arrow"
 
 

@@ -18,7 +18,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
@@ -73,8 +73,8 @@ def check_access(repo: str, private: bool | None = None) -> str:
     Raises:
         PublishError: if a push would fail now.
     """
-    with _errors_explained(repo):
-        repo = _open_repo(repo, private)
+    with errors_explained(repo):
+        repo = open_repo(repo, private)
         HfApi().auth_check(repo, write=True)
     return repo
 
@@ -158,32 +158,58 @@ def push_checkpoint(
 def _push(
     folder: Path, patterns: tuple[str, ...], repo: str, private: bool | None, revision: str | None, message: str
 ) -> str:
-    api = HfApi()
-    with _errors_explained(repo):
-        repo = _open_repo(repo, private)
+    with errors_explained(repo):
+        repo = open_repo(repo, private)
         if revision is not None:
-            api.create_branch(repo, branch=revision, exist_ok=True)
-        files = _files(folder, patterns)
-        additions = [CommitOperationAdd(name, _public_content(file, name, repo)) for name, file in files.items()]
-        # Files of a run published earlier would be loaded or shown with this one, or instead of it.
-        stale = [
-            CommitOperationDelete(name)
-            for name in api.list_repo_files(repo, revision=revision)
-            if name not in files and any(_matches(name, pattern) for pattern in patterns)
-        ]
-        with nullcontext() if sys.stderr.isatty() else disable_progress_bars():
-            api.create_commit(repo, [*stale, *additions], commit_message=message, revision=revision)
-    return f"{api.endpoint}/{repo}"
+            HfApi().create_branch(repo, branch=revision, exist_ok=True)
+        contents = {name: _public_content(file, name, repo) for name, file in _files(folder, patterns).items()}
+        return commit(repo, contents, patterns, message, revision)
 
 
-def _open_repo(repo: str, private: bool | None) -> str:
+def commit(
+    repo: str,
+    contents: Mapping[str, Path | bytes],
+    patterns: Sequence[str],
+    message: str,
+    revision: str | None = None,
+    kind: str = "model",
+) -> str:
+    """Make one commit of these files, by their paths in the repo, and return the repo's address.
+
+    Files in the repo that match one of `patterns` and are not among them are deleted.
+    """
+    api = HfApi()
+    additions = [CommitOperationAdd(name, content) for name, content in contents.items()]
+    # Files of a run published earlier would be loaded or shown with this one, or instead of it.
+    stale = [
+        CommitOperationDelete(name)
+        for name in api.list_repo_files(repo, revision=revision, repo_type=kind)
+        if name not in contents and any(_matches(name, pattern) for pattern in patterns)
+    ]
+    with nullcontext() if sys.stderr.isatty() else disable_progress_bars():
+        api.create_commit(repo, [*stale, *additions], commit_message=message, revision=revision, repo_type=kind)
+    return f"{api.endpoint}/{'' if kind == 'model' else f'{kind}s/'}{repo}"
+
+
+def require_token() -> None:
+    """Raise `PublishError` if there is no token."""
     if get_token() is None:
         raise PublishError("there is no token for the Hub: run `hf auth login`, or set HF_TOKEN to one that may write.")
-    url = HfApi().create_repo(repo, private=private, exist_ok=True)
+
+
+def open_repo(repo: str, private: bool | None, kind: str = "model") -> str:
+    """Create the repo, a model or a Space, if it does not exist, and return its name with the owner.
+
+    Raises:
+        PublishError: if there is no token, or the name is that of another kind of repo.
+    """
+    require_token()
+    sdk = "gradio" if kind == "space" else None
+    url = HfApi().create_repo(repo, private=private, exist_ok=True, repo_type=kind, space_sdk=sdk)
     # The name comes from the server.
     validate_repo_id(url.repo_id)
-    if url.repo_type != "model":
-        raise PublishError(f"{url.repo_id} on the Hub is a {url.repo_type}, not a model: choose another name.")
+    if url.repo_type != kind:
+        raise PublishError(f"{url.repo_id} on the Hub is a {url.repo_type}, not a {kind}: choose another name.")
     return url.repo_id
 
 
@@ -221,7 +247,7 @@ def _public_content(file: Path, name: str, repo: str) -> Path | bytes:
 
 
 @contextmanager
-def _errors_explained(repo: str) -> Iterator[None]:
+def errors_explained(repo: str, kind: str = "model") -> Iterator[None]:
     """Turn any error of huggingface_hub into a `PublishError` that says in one line what to do about it."""
     timeout, get_session().timeout = get_session().timeout, SECONDS_OF_SILENCE
     try:
@@ -232,7 +258,7 @@ def _errors_explained(repo: str) -> Iterator[None]:
         advice = {
             401: "the Hub does not take the token: log in again with `hf auth login`, or set HF_TOKEN to one it takes.",
             403: f"the token may not write to {repo}: use one with the role write, and a name of your own.",
-            404: f"there is no model {repo} on the Hub that the token can see: is it a dataset, or somebody else's?",
+            404: f"there is no {kind} {repo} on the Hub that the token can see: is it a dataset, or somebody else's?",
         }.get(_hub_status(error), f"{repo} was not published, or not all of it.")
         raise PublishError(f"{advice} {_message_of(error)}") from error
     finally:

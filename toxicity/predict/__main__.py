@@ -28,7 +28,7 @@ from toxicity.core.wanted import require_shares, wanted_threshold
 # Flags that have no effect in the other of the command's two modes, scoring and exporting.
 SCORING_FLAGS = (
     *("output_format", "submission", "id_column_name", "precision_target", "threshold_for", "prior"),
-    *("mixed_precision", "runtime", "on_bad_rows"),
+    *("mixed_precision", "runtime", "on_bad_rows", "explain"),
 )
 EXPORT_FLAGS = ("label_column_name", "label_column_names")
 # Endings of names that are taken for that of a file → the format to ask for instead.
@@ -109,6 +109,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="where a row is broken or has no text: fail its file, or leave its score empty",
     )
     parser.add_argument(
+        "--explain",
+        type=int,
+        metavar="N",
+        help="add a column with the N words that push the score up most, for comments that are labelled toxic; that "
+        "takes several times as long",
+    )
+    parser.add_argument(
         "--export",
         choices=("onnx", "openvino"),
         help="write the model for ONNX Runtime in fp32, or for OpenVINO in fp32 and in int8",
@@ -122,6 +129,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise RequestError("--submission '' names no file: give one, or leave the name out.")
     if arguments.submission and arguments.output_format not in (None, "csv"):
         raise RequestError("a submission is a CSV file: leave out --output_format.")
+    if arguments.explain is not None and arguments.explain < 1:
+        raise RequestError(f"--explain {arguments.explain}: say how many words, 1 or more.")
+    if arguments.explain is not None and arguments.submission:
+        raise RequestError("a submission has no column for words: leave out --explain, or --submission.")
     useless, mode = (SCORING_FLAGS, "with") if arguments.export else (EXPORT_FLAGS, "without")
     for name in useless:
         if getattr(arguments, name) != parser.get_default(name):

@@ -7,11 +7,13 @@ from collections.abc import Collection, Sequence
 from toxicity.core.label_names import synonyms_of
 from toxicity.core.schema import ID
 
-SCORE, LABEL = "score", "label"
+SCORE, LABEL, WORDS = "score", "label", "words"
 
 
-def names_of_columns(others: Sequence[str], labelled: Collection[str]) -> list[str]:
+def names_of_columns(others: Sequence[str], labelled: Collection[str], explained: bool = False) -> list[str]:
     """Names of the columns of an output: `id`, `score`, `label`, then the score and the label of each other label.
+
+    The last one is `words`, where scores are explained.
 
     Where a name is taken, in upper or lower case, `_` is appended until it is free. Scores come before labels, so that
     the score of `threat_label` keeps its name, and the label of `threat` gives way.
@@ -31,7 +33,8 @@ def names_of_columns(others: Sequence[str], labelled: Collection[str]) -> list[s
     scores = {name: free(name) for name in others}
     labels = {name: free(f"{name}_label") for name in others if name in labelled}
     pairs = ((scores[name], labels.get(name)) for name in others)
-    return [ID, SCORE, LABEL, *(name for pair in pairs for name in pair if name is not None)]
+    names = [ID, SCORE, LABEL, *(name for pair in pairs for name in pair if name is not None)]
+    return [*names, free(WORDS)] if explained else names
 
 
 def label_called(column: str, labels: Sequence[str]) -> int | None:

@@ -149,6 +149,7 @@ def _options(arguments: argparse.Namespace, scorer: Scorer, sample: Sample | Non
         id_column_name=arguments.id_column_name,
         delimiter=arguments.delimiter,
         encoding=arguments.encoding,
+        explain=arguments.explain or 0,
     )
 
 
@@ -261,5 +262,6 @@ def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]
         "tokens_per_batch": scorer.tokens_per_batch,
         "versions": {"python": platform.python_version(), **versions},
     }
-    # A job without other labels is described as it was before there were any, so that it can be gone on with.
-    return {name: value for name, value in job.items() if value != {}}
+    # A job without other labels, or explanations, is described as it was before there were any, so that it can be gone
+    # on with.
+    return {name: value for name, value in job.items() if value != {} and (name, value) != ("explain", 0)}

@@ -27,6 +27,7 @@ from toxicity.data.readers.files import read_lines, read_windows
 from toxicity.data.readers.names import has_types
 from toxicity.data.row_checks import check_comments
 from toxicity.predict.columns import names_of_columns
+from toxicity.predict.explain.column import words_column
 from toxicity.predict.ledger import Ledger
 from toxicity.predict.progress import Progress
 from toxicity.predict.scorer import Scorer
@@ -60,6 +61,7 @@ class Options:
     id_column_name: str | None = None  # by default `id`; without one, rows are numbered
     delimiter: str | None = None  # of CSV files; by default it is found out
     encoding: str | None = None  # of CSV and JSON files; by default it is found out
+    explain: int = 0  # how many words are told that push the score of a toxic comment up most
 
     @property
     def layout(self) -> Layout:
@@ -85,6 +87,7 @@ class Window(NamedTuple):
     good: np.ndarray  # bool `(rows,)`, which rows can be scored
     tokens: pa.Table  # those rows, as `Scorer.tokenize` returns them
     input_bytes: float  # the part of the input that the rows took
+    texts: list[str]  # of those rows, where their scores are to be explained; else none
 
 
 def score_shards(
@@ -206,7 +209,13 @@ def _windows_as_read(shard: Shard, scorer: Scorer, options: Options) -> Iterator
         good = np.ones(len(table), dtype=bool)
         good[list(reasons)] = False
         texts = table[TEXT].filter(pa.array(good)).to_pylist()
-        yield Window(ids, good, scorer.tokenize(texts), (part.share - share) * (shard.bytes or 0))
+        yield Window(
+            ids,
+            good,
+            scorer.tokenize(texts),
+            (part.share - share) * (shard.bytes or 0),
+            texts if options.explain else [],
+        )
         first_row, share = first_row + len(table), part.share
 
 
@@ -262,7 +271,13 @@ def _scored(window: Window, scorer: Scorer, options: Options) -> pa.Table:
         cells.append(pa.array(column, mask=~window.good))
         if threshold is not None:
             cells.append(pa.array((column >= threshold).astype(np.int8), mask=~window.good))
-    return pa.table(cells, names=names_of_columns(scorer.subtypes, options.label_thresholds))
+    if options.explain:
+        # The score of a bad row is NaN, and so no reason to explain it.
+        texts = iter(window.texts)
+        of_rows = (next(texts) if good else None for good in window.good)
+        toxic = [text if score >= options.threshold else None for text, score in zip(of_rows, scores[0], strict=True)]
+        cells.append(words_column(toxic, scorer, options.explain, options.output_format == "csv"))
+    return pa.table(cells, names=names_of_columns(scorer.subtypes, options.label_thresholds, bool(options.explain)))
 
 
 def _prefetched(items: Iterator[T]) -> Iterator[T]:

@@ -13,9 +13,9 @@ from types import FrameType
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from toxicity.serve import metrics, scores
+from toxicity.serve import discovery, metrics, moderations, perspective, scores
 from toxicity.serve.beside import with_page
-from toxicity.serve.errors import ApiError, ErrorAnswer, answer_in_one_form, with_refusals
+from toxicity.serve.errors import ApiError, ErrorAnswer, answer_in_one_form, log_failed_task, with_refusals
 from toxicity.serve.keys import HEADERS, with_keys
 from toxicity.serve.limits import with_limits
 from toxicity.serve.metrics import Metrics
@@ -47,7 +47,14 @@ def create_app(service: Service, numbers: Metrics | None = None, page: FastAPI |
         lifespan=partial(_lifespan, stop, page),
     )
     answer_in_one_form(app)
-    routers = (_health(stop), metrics.routes(numbers, service.batcher), scores.routes(service))
+    routers = (
+        _health(stop),
+        metrics.routes(numbers, service.batcher),
+        scores.routes(service),
+        moderations.routes(service),
+        perspective.routes(service),
+        discovery.routes(),
+    )
     for router in routers:
         app.include_router(router)
 
@@ -91,6 +98,7 @@ def _health(stop: asyncio.Event) -> APIRouter:
 
 @asynccontextmanager
 async def _lifespan(stop: asyncio.Event, page: FastAPI | None, app: FastAPI) -> AsyncIterator[None]:
+    asyncio.get_running_loop().set_exception_handler(log_failed_task)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             _note_stop(stop, number)

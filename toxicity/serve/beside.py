@@ -19,7 +19,7 @@ def with_page(app: ASGIApp, page: ASGIApp, api: Collection[str], stop: asyncio.E
     """
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].split("/")[1] in api:
+        if scope["type"] != "http" or scope["path"].strip("/").partition("/")[0] in api:
             await app(scope, receive, send)
             return
         started = ended = False
@@ -35,10 +35,12 @@ def with_page(app: ASGIApp, page: ASGIApp, api: Collection[str], stop: asyncio.E
             await asyncio.wait([request, stopping], return_when=asyncio.FIRST_COMPLETED)
             if not request.done():
                 await asyncio.wait([request], timeout=STOP_SECONDS)
-            if request.done():
+            if not request.done():
+                request.cancel()
+                await asyncio.wait([request])
+            if not request.cancelled():
                 request.result()  # raises what it raised
             elif started and not ended:
-                request.cancel()
                 await send({"type": "http.response.body", "body": b""})
         finally:
             stopping.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Mapping
@@ -144,6 +145,12 @@ def with_refusals(app: ASGIApp) -> ASGIApp:
         return None if started else await response_of(error)(scope, receive, send)
 
     return call
+
+
+def log_failed_task(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    """Log what failed in the event loop outside of a request, in the same words; to be its exception handler."""
+    error = context.get("exception")
+    logger.error(f"The server failed outside of a request: {_told(error) if error else 'it was not told where'}")
 
 
 def _told(error: BaseException) -> str:

@@ -29,40 +29,35 @@ def with_limits(app: ASGIApp) -> ASGIApp:
     """
     held = 0
 
-    async def read(scope: Scope, receive: Receive) -> bytes | None:
-        """The body; None if the client has gone."""
-        nonlocal held
-        body = bytearray()
-        if _declared_bytes(scope) > MAX_BODY_BYTES:
-            raise _too_large()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > MAX_BODY_BYTES:
-                raise _too_large()
-            if held + len(body) > MAX_HELD_BYTES:
-                raise ApiError(429, "Too many requests are being received.", headers=_CLOSE | {"Retry-After": "1"})
-        return bytes(body)
-
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal held
         if scope["type"] != "http":
-            return await app(scope, receive, send)
+            await app(scope, receive, send)
+            return
+        if _declared_bytes(scope) > MAX_BODY_BYTES:
+            raise _too_large()
+        body, more = bytearray(), True
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await read(scope, receive)
+            async with asyncio.timeout(BODY_SECONDS) as time:
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return
+                    part, more = message.get("body", b""), message.get("more_body", False)
+                    body += part
+                    held += len(part)
+                    if len(body) > MAX_BODY_BYTES:
+                        raise _too_large()
+                    if held > MAX_HELD_BYTES:
+                        headers = _CLOSE | {"Retry-After": "1"}
+                        raise ApiError(429, "Too many requests are being received.", headers=headers)
+                time.reschedule(None)
+                _require_json(scope, body)
+                await _answer(app, bytes(body), scope, receive, send)
         except TimeoutError:
+            if not time.expired():
+                raise
             raise ApiError(408, "The body came too slowly.", headers=_CLOSE) from None
-        if body is None:
-            return None
-        _require_json(scope, body)
-        held += len(body)
-        try:
-            await _answer(app, body, scope, receive, send)
         finally:
             held -= len(body)
 
@@ -113,7 +108,7 @@ def _too_large() -> ApiError:
     return ApiError(413, f"The body is larger than {MAX_BODY_BYTES:,} bytes.", headers=_CLOSE)
 
 
-def _require_json(scope: Scope, body: bytes) -> None:
+def _require_json(scope: Scope, body: bytearray) -> None:
     """Refuse what is no JSON, and what the parser of the routes takes for it, too.
 
     That is `NaN`, lone surrogates, other encodings than UTF-8, and so many levels that it would fail.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,7 @@ class Metrics:
     """Counts what one process does; `text` is the numbers of all workers."""
 
     def __init__(self) -> None:
+        self.queue_length: Callable[[], int] = lambda: 0
         self._shared = os.environ.get(SHARED_FOLDER)
         if self._shared:
             _forget_dead_workers(Path(self._shared))
@@ -89,6 +91,8 @@ class Metrics:
                 await app(scope, receive, note_status)
             finally:
                 route = getattr(scope.get("route"), "path", "other")
+                # Here, too, as only one of several workers is asked for the numbers of all.
+                self.waiting.set(self.queue_length())
                 self.requests.labels(route, status).inc()
                 self.request_seconds.labels(route).observe(time.perf_counter() - start)
 
@@ -98,11 +102,12 @@ class Metrics:
 def routes(metrics: Metrics, batcher: Batcher) -> APIRouter:
     """The route of this module."""
     router = APIRouter()
+    metrics.queue_length = lambda: batcher.waiting
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def numbers() -> Response:
         """Numbers for Prometheus."""
-        metrics.waiting.set(batcher.waiting)
+        metrics.waiting.set(metrics.queue_length())
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

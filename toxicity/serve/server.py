@@ -8,9 +8,11 @@ import logging
 import signal
 import socket
 import sys
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 
 from toxicity.core.console import set_up_console
 from toxicity.core.errors import RequestError
@@ -49,7 +51,8 @@ def serve(settings: Settings) -> None:
     if settings.workers > 1:
         from toxicity.serve.workers import serve_with_workers
 
-        serve_with_workers(settings, listener, told)
+        config = server_config(partial(_app_of_worker, settings), factory=True, workers=settings.workers)
+        serve_with_workers(config, listener, told)
         return
     app = load_app(settings)
     _listen(listener, settings)
@@ -78,6 +81,7 @@ def load_app(settings: Settings) -> FastAPI:
     from toxicity.serve.app import create_app
     from toxicity.serve.batcher import STREAMS, Batcher
     from toxicity.serve.metrics import Metrics
+    from toxicity.serve.page_app import page_of
     from toxicity.serve.service import Service
 
     prepare_process(scoring=True)
@@ -100,7 +104,7 @@ def load_app(settings: Settings) -> FastAPI:
         scorer(["word " * words])
     numbers = Metrics()
     service = Service(settings, scorer, Batcher(scorer, on_batch=numbers.add_batch))
-    app = create_app(service, numbers, page=None)
+    app = create_app(service, numbers, page_of(service))
     # What is loaded stays: the collector, which would look through it again and again, stopped everything for half a
     # second at every thousandth request.
     gc.collect()
@@ -108,6 +112,18 @@ def load_app(settings: Settings) -> FastAPI:
     # A thread that comes back from scoring waits for the one that answers, by default up to 5 ms.
     sys.setswitchinterval(0.0005)
     return app
+
+
+def _app_of_worker(settings: Settings) -> FastAPI:
+    from toxicity.serve.workers import end_with_parent
+
+    end_with_parent()
+    set_up_log()
+    try:
+        return load_app(settings)
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(STARTUP_FAILURE)
 
 
 def server_config(app: object, **options: object) -> uvicorn.Config:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
 import time
-from functools import partial
 
-from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from toxicity.core.errors import EXIT_REFUSED, RequestError, RunFailure
+from toxicity.core.errors import EXIT_REFUSED, RunFailure
 from toxicity.hardware.cpu import usable_cores
 from toxicity.serve.metrics import SHARED_FOLDER
-from toxicity.serve.server import load_app, server_config, set_up_log
-from toxicity.serve.settings import Settings
+
+# How long a worker may load that is to take the place of another after SIGHUP.
+LOAD_SECONDS = 300
+# Option of prctl(2): the signal that a process gets when its parent has died.
+PR_SET_PDEATHSIG = 1
 
 logger = logging.getLogger(__name__)
 
 
-def serve_with_workers(settings: Settings, listener: socket.socket, told: str) -> None:
-    """Answer in `settings.workers` processes until this one is told to stop; a worker that dies is replaced.
+def serve_with_workers(config: Config, listener: socket.socket, told: str) -> None:
+    """Answer in `config.workers` processes until this one is told to stop; a worker that dies is replaced.
 
     Args:
-        settings: the flags.
+        config: how each of them serves; its application is a function that makes it.
         listener: the socket that the workers share.
         told: what is logged when all of them answer.
 
@@ -36,20 +39,16 @@ def serve_with_workers(settings: Settings, listener: socket.socket, told: str) -
         RunFailure: if one ends before it answers.
         SystemExit: with 2 if one has said why it cannot.
     """
+    config.timeout_worker_healthcheck = LOAD_SECONDS
     # Nothing is read from it, and each worker would open it again, which only works for a usual one.
     sys.stdin = None
-    share = str(max(1, usable_cores() // settings.workers))
+    share = str(max(1, usable_cores() // config.workers))
     for threads in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ.setdefault(threads, share)
     # By it `prepare_process` shares the cores.
-    os.environ["LOCAL_WORLD_SIZE"] = str(settings.workers)
+    os.environ["LOCAL_WORLD_SIZE"] = str(config.workers)
     with tempfile.TemporaryDirectory(prefix="toxicity-serve-") as folder:
         os.environ[SHARED_FOLDER] = folder
-        config = server_config(
-            partial(_app_of_worker, settings),
-            factory=True,
-            workers=settings.workers,
-        )
         supervisor = _Supervisor(config, [listener], told)
         supervisor.run()
     if supervisor.interrupted:
@@ -58,7 +57,7 @@ def serve_with_workers(settings: Settings, listener: socket.socket, told: str) -
         sys.exit(EXIT_REFUSED)
     if supervisor.failed is not None:
         raise RunFailure(
-            f"a worker ended with code {supervisor.failed} before it answered: is there memory for {settings.workers}? "
+            f"a worker ended with code {supervisor.failed} before it answered: is there memory for {config.workers}? "
             "Start fewer by --workers."
         )
 
@@ -103,10 +102,7 @@ class _Supervisor(Multiprocess):
         return not self.should_exit.is_set()
 
 
-def _app_of_worker(settings: Settings) -> FastAPI:
-    set_up_log()
-    try:
-        return load_app(settings)
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(STARTUP_FAILURE)
+def end_with_parent() -> None:
+    """Have this process end when its parent has died: whoever kills the first process wants no worker at its port."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -32,6 +32,8 @@ LIMIT = Limit(2**16, 2**24)
 # An object that holds a whole table is read at once, so it must be of moderate size.
 MAX_DOCUMENT_BYTES = 2**26
 NOT_UTF_8 = "its line is not UTF-8"
+# An answer of Perspective holds the score of an attribute so deep; pandas.json_normalize names its column like this.
+ANSWER, NESTED_SCORE = "attributeScores", "attributeScores.{}.summaryScore.value"
 
 
 class Record(NamedTuple):
@@ -140,8 +142,17 @@ def _parsed(line: bytes | None) -> Record:
 
 def _record(value: object, size: int) -> Record:
     if isinstance(value, dict):
-        return Record(value, None, size)
+        nested = value.get(ANSWER)
+        return Record(value | _summary_scores(nested) if isinstance(nested, dict) else value, None, size)
     return Record({}, "it is not JSON: one JSON object a line is expected", size)
+
+
+def _summary_scores(scores: dict[str, Any]) -> dict[str, Any]:
+    """The score of each attribute of an answer of Perspective, as a column."""
+    summaries = {name: score.get("summaryScore") for name, score in scores.items() if isinstance(score, dict)}
+    return {
+        NESTED_SCORE.format(name): score.get("value") for name, score in summaries.items() if isinstance(score, dict)
+    }
 
 
 def _table(batch: list[Record], wanted: dict[str, str], broken: dict[int, str]) -> pa.Table:

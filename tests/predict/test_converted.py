@@ -285,6 +285,6 @@ def test_all_threads_of_torch_are_those_of_openvino(openvino, conversions, conve
     try:
         torch.set_num_threads(1)
         model = module.OpenVinoModel(convert(), 1, "no")
-        assert model._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == 1
+        assert model._free_requests.get().get_compiled_model().get_property("INFERENCE_NUM_THREADS") == 1
     finally:
         torch.set_num_threads(before)

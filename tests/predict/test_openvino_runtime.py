@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -53,6 +54,34 @@ def test_what_an_export_asks_for_is_fed(kind, inputs, output):
     expected = np.stack([TABLE[[5, 6, 7]].sum(axis=0), TABLE[[8, 9]].sum(axis=0)])
     assert model(ids, mask).numpy() == pytest.approx(expected, abs=1e-5)
     assert model(ids[:1]).numpy() == pytest.approx(expected[:1], abs=1e-5)
+
+
+def test_streams_compute_as_many_calls_at_a_time(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    model = OpenVinoModel(model_of(), labels=2, mixed_precision="no", streams=2)
+    running, most, lock = 0, 0, threading.Lock()
+    both = threading.Barrier(2, timeout=30)
+    infer = ov.InferRequest.infer
+
+    def counted(request, *args, **options):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        both.wait()
+        result = infer(request, *args, **options)
+        both.wait()
+        with lock:
+            running -= 1
+        return result
+
+    monkeypatch.setattr(ov.InferRequest, "infer", counted)
+    tokens = [torch.tensor([[number, 5, 6]]) for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(model, tokens))
+    assert most == 2
+    for ids, logits in zip(tokens, found, strict=True):
+        assert logits[0].numpy() == pytest.approx(TABLE[ids[0]].sum(axis=0), abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -220,12 +220,31 @@ def test_weights_are_told_apart(model_dir):
     assert exact(model_dir).weights_digest != before
 
 
-@given(st.lists(st.integers(1, 220), max_size=200), st.integers(1, 2000))
-def test_batches_hold_every_row_once_and_are_no_larger_than_asked(lengths, tokens):
+def test_texts_without_a_table_get_the_same_scores(model_dir):
+    scorer = exact(model_dir)
+    assert scorer.probabilities(scorer.rows(TEXTS)).tolist() == scorer.probabilities(scorer.tokenize(TEXTS)).tolist()
+    assert scorer.probabilities(scorer.rows([])).shape == (0, 1)
+    with pytest.raises(TypeError, match="takes a list of texts"):
+        scorer.rows("one text")
+
+
+def test_what_no_stream_is_of_use_to_has_one(model_dir):
+    assert Scorer(str(model_dir), device="cpu", streams=4).streams == 1
+
+
+@given(
+    st.lists(st.integers(1, 220), max_size=200),
+    st.integers(1, 2000),
+    st.one_of(st.none(), st.integers(0, 100)),
+)
+def test_batches_hold_every_row_once_and_are_no_larger_than_asked(lengths, tokens, padding):
     order = longest_first(lengths)
-    batches = [order[part] for part in fill_batches(np.array(lengths, dtype=np.int32)[order], tokens, padded=True)]
+    parts = fill_batches(np.array(lengths, dtype=np.int32)[order], tokens, padded=True, max_padding=padding)
+    batches = [order[part] for part in parts]
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= tokens
+        places = len(batch) * max(lengths[row] for row in batch)
+        assert len(batch) == 1 or places <= tokens
+        assert padding is None or places - sum(lengths[row] for row in batch) <= padding
     longest = [max(lengths[row] for row in batch) for batch in batches]
     assert longest == sorted(longest, reverse=True)

@@ -226,19 +226,26 @@ def longest_first(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def fill_batches(
-    lengths: np.ndarray, max_tokens: int | None, padded: bool = False, counts: np.ndarray | None = None
+    lengths: np.ndarray,
+    max_tokens: int | None,
+    padded: bool = False,
+    counts: np.ndarray | None = None,
+    max_padding: int | None = None,
 ) -> list[slice]:
     """Split rows with these numbers of tokens, longest first, into batches of at most `max_tokens` tokens if not None.
 
     A row that is longer by itself gets a batch of its own. If `padded`, every row counts as many tokens as the longest
-    of its batch. With `counts`, a row stands for so many of its length, which stay together.
+    of its batch, and where the shorter rows of one would have more than `max_padding` tokens of padding, the next one
+    begins. With `counts`, a row stands for so many of its length, which stay together.
     """
-    slices, start, tokens = [], 0, 0
+    slices, start, tokens, padding = [], 0, 0, 0
     counts = np.ones(len(lengths), np.int64) if counts is None else counts
     for row, (length, count) in enumerate(zip(lengths.tolist(), counts.tolist(), strict=True)):
         cost = count * (lengths[start] if padded else length)
-        if max_tokens is not None and row > start and tokens + cost > max_tokens:
+        padding += cost - count * length
+        too_many = max_tokens is not None and tokens + cost > max_tokens
+        if row > start and (too_many or (max_padding is not None and padding > max_padding)):
             slices.append(slice(start, row))
-            start, tokens, cost = row, 0, count * length
+            start, tokens, padding, cost = row, 0, 0, count * length
         tokens += int(cost)
     return [*slices, slice(start, len(lengths))] if len(lengths) else []

@@ -36,6 +36,7 @@ class BatchScorer:
     # Score a batch that does not fit into the device's memory in two halves. Not for a sharded model: the other
     # processes would not make the additional call, and wait for each other for ever.
     halve_when_full: bool = True
+    max_padding: int | None = None  # tokens of padding in a batch, to make lengths alike, from which two are made of it
 
     def score(
         self,
@@ -58,7 +59,7 @@ class BatchScorer:
         """
         order = longest_first(rows.lengths)
         lengths = self.layout.padded_lengths(rows.lengths[order])
-        parts = fill_batches(lengths, self.max_tokens, padded=not self.layout.packed)
+        parts = fill_batches(lengths, self.max_tokens, padded=not self.layout.packed, max_padding=self.max_padding)
         batches = [order[part] for part in parts]
         mine = batches[rank::world_size]
         calls = -(-len(batches) // world_size)

@@ -44,6 +44,7 @@ from toxicity.predict.runtimes import RUNTIME_NAMES, fastest_runtime, precision_
 
 # Tokens of a batch: with 4,096 or 1,024 the demo's model was slower by up to a tenth.
 OPENVINO_TOKENS = 2_048
+OPENVINO_PADDING = 24  # tokens that cost as much as one more batch; without it, 64 comments took a quarter longer
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class Scorer:
             each, in the order of `probabilities`. Only for models of runs that wrote the `base_rate` of their scores.
         runtime: `torch`, `openvino` or `onnxruntime` (for exports alone); by default that of an export, else on a
             processor OpenVINO if it is installed and can compute the model (see `converted`), else torch.
+        streams: most threads that OpenVINO serves at a time, each with its part of the cores. The attribute says how
+            many there are: no more than cores, and 1 with another runtime.
 
     Attributes:
         temperature: number that logits are divided by before the sigmoid; 1 for models that no run of this package
@@ -106,6 +109,7 @@ class Scorer:
         toxic_label: str | Sequence[str] = (),
         runtime: str | None = None,
         prior: float | Sequence[float] | None = None,
+        streams: int = 1,
     ) -> None:
         given = [prior] if isinstance(prior, float | int) else prior
         require_shares(given)
@@ -126,6 +130,7 @@ class Scorer:
             config, tokenizer = load_config_and_tokenizer(model_name_or_path, revision)
             self.runtime = runtime_of_export or runtime or fastest_runtime(self.device, mixed_precision)
             self.mixed_precision = precision_of(self.runtime, self.device, mixed_precision, config, model_name_or_path)
+            self.streams = min(streams, torch.get_num_threads())
             calibration, of_labels = self._read_settings(config, tokenizer, model_name_or_path)
             if exported:
                 model = self._read_export(exported, config.num_labels)
@@ -159,7 +164,8 @@ class Scorer:
             autocast = partial(torch.autocast, "cpu", dtype)
         elif dtype != torch.float32:
             model = in_half(model, dtype)
-        self._batches = BatchScorer(model, layout, self.device, self.tokens_per_batch, autocast)
+        self.streams, padding = (self.streams, OPENVINO_PADDING) if self.runtime == "openvino" else (1, None)
+        self._batches = BatchScorer(model, layout, self.device, self.tokens_per_batch, autocast, max_padding=padding)
 
     def _read_export(self, path: Path, labels: int) -> nn.Module:
         # With the weights that lie beside it: those of OpenVINO always, those of ONNX where it is large.
@@ -167,7 +173,7 @@ class Scorer:
         self.weights_digest = digest(file.read_bytes() for file in sorted(path.parent.glob(files)))
         if self.runtime == "onnxruntime":
             return OnnxModel(path, labels)
-        return OpenVinoModel(path, labels, self.mixed_precision)
+        return OpenVinoModel(path, labels, self.mixed_precision, self.streams)
 
     def _load_model(
         self,
@@ -183,7 +189,7 @@ class Scorer:
         if self.runtime == "openvino":
             try:
                 openvino_model = converted(classifier, tokenizer, self.weights_digest, self.max_seq_length)
-                model = OpenVinoModel(openvino_model, config.num_labels, self.mixed_precision)
+                model = OpenVinoModel(openvino_model, config.num_labels, self.mixed_precision, self.streams)
             except Exception as error:  # of any type: OpenVINO was not asked for, and torch can do it
                 if runtime:
                     raise
@@ -224,12 +230,8 @@ class Scorer:
 
         Raises what `tokenize` and `probabilities` raise.
         """
-        _require_list(texts)
-        if len(texts) > ROWS_PER_ENCODE:
-            return self.probabilities(self.tokenize(texts))[:, 0]
-        # Without a table, which takes a good part of the time that one comment does.
-        ids, _ = token_ids(list(texts), self._backend, self.head_tail_truncation)
-        return self._probabilities(TokenRows.from_lists(ids))[:, 0]
+        few = len(texts) <= ROWS_PER_ENCODE
+        return self.probabilities(self.rows(texts) if few else self.tokenize(texts))[:, 0]
 
     def by_label(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """Probabilities of all labels by name, the main one first, each as `__call__` returns them.
@@ -253,8 +255,13 @@ class Scorer:
             [encode(chunk, self._backend, self._id_type, self.head_tail_truncation)[0] for chunk in chunks]
         )
 
-    def probabilities(self, tokens: pa.Table) -> np.ndarray:
-        """Score texts that were tokenised by `tokenize`.
+    def rows(self, texts: Sequence[str]) -> TokenRows:
+        """The same as `tokenize` for few texts: without a table, which takes a good part of the time of one text."""
+        _require_list(texts)
+        return TokenRows.from_lists(token_ids(list(texts), self._backend, self.head_tail_truncation)[0])
+
+    def probabilities(self, tokens: pa.Table | TokenRows) -> np.ndarray:
+        """Score texts that were tokenised by `tokenize` or `rows`.
 
         Returns:
             float64 `(rows, 1 + subtypes)`: the calibrated probability of toxicity, then that of each of `subtypes`, or
@@ -263,9 +270,7 @@ class Scorer:
         Raises:
             RequestError: if a logit is not a finite number, as when fp16 overflows, or if the device has no room.
         """
-        return self._probabilities(TokenRows(tokens))
-
-    def _probabilities(self, rows: TokenRows) -> np.ndarray:
+        rows = tokens if isinstance(tokens, TokenRows) else TokenRows(tokens)
         if not len(rows):
             return np.empty((0, 1 + len(self.subtypes)))
         with torch.inference_mode(), full_card_explained(self.device, "a batch of comments"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 import signal
@@ -78,7 +79,7 @@ def load_app(settings: Settings) -> FastAPI:
     from toxicity.hardware.process import prepare_process
     from toxicity.predict.scorer import Scorer
     from toxicity.serve.app import create_app
-    from toxicity.serve.batcher import Batcher
+    from toxicity.serve.batcher import STREAMS, Batcher
     from toxicity.serve.metrics import Metrics
     from toxicity.serve.page_app import page_of
     from toxicity.serve.service import Service
@@ -91,6 +92,7 @@ def load_app(settings: Settings) -> FastAPI:
         toxic_label=settings.toxic_label,
         runtime=settings.runtime,
         prior=settings.prior,
+        streams=STREAMS,
     )
     target = settings.threshold_for
     if target is not None and target not in scorer.thresholds:
@@ -102,7 +104,14 @@ def load_app(settings: Settings) -> FastAPI:
         scorer(["word " * words])
     numbers = Metrics()
     service = Service(settings, scorer, Batcher(scorer, on_batch=numbers.add_batch))
-    return create_app(service, numbers, page_of(service))
+    app = create_app(service, numbers, page_of(service))
+    # What is loaded stays: the collector, which would look through it again and again, stopped everything for half a
+    # second at every thousandth request.
+    gc.collect()
+    gc.freeze()
+    # A thread that comes back from scoring waits for the one that answers, by default up to 5 ms.
+    sys.setswitchinterval(0.0005)
+    return app
 
 
 def _app_of_worker(settings: Settings) -> FastAPI:

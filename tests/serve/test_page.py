@@ -117,9 +117,14 @@ def test_it_works_by_keys_alone(visit):
     ("text", "told"), [(" \n", "Type a comment first."), ("x" * 20_001, "has 20,001 characters; at most 20,000")]
 )
 def test_a_comment_that_cannot_be_scored(visit, text, told):
+    visit.score(TOXIC)
     visit.page.fill("#comment textarea", text)
     visit.page.click("#score")
     assert told in visit.refusal()
+    # What stood there belongs to another comment.
+    visit.page.wait_for_selector("#words", state="hidden")
+    assert visit.page.inner_text("#result") == "The score appears here."
+    assert visit.page.locator("#words-told .score").count() == 0
 
 
 def test_what_is_typed_is_no_markup(visit):

@@ -34,6 +34,8 @@ EXAMPLES = [
     "You are an idiot, and nobody here will miss you.",
 ]
 
+NO_SCORE = "<p>The score appears here.</p>"
+
 # Wide tables are scrolled and not squeezed.
 CARD_STYLE = """
 #card table { display: block; overflow-x: auto; border: 0; padding: 0; }
@@ -128,7 +130,7 @@ def _comment(one: Callable[[str], str], explain: Explain | None) -> None:
             button = gr.Button("Score", variant="primary", elem_id="score")
             examples = gr.Examples(EXAMPLES, text, api_visibility="private", label="Or click on an example")
         with gr.Column():
-            shown = gr.HTML("<p>The score appears here.</p>", elem_id="result", padding=True, container=True)
+            shown = gr.HTML(NO_SCORE, elem_id="result", padding=True, container=True)
             events = [(gr.on([button.click, text.submit], one, text, shown, api_visibility="private"))]
             if explain is not None:
                 words = gr.HighlightedText(
@@ -139,6 +141,9 @@ def _comment(one: Callable[[str], str], explain: Explain | None) -> None:
                 )
                 sentence = gr.HTML(elem_id="words-told", padding=False)
     events.append(examples.load_input_event.then(one, text, shown, api_visibility="private"))
+    # What stood there belongs to another comment.
+    for event in events:
+        event.failure(lambda: NO_SCORE, None, shown, queue=False, show_progress="hidden", api_visibility="private")
     if explain is None:
         return
 
@@ -148,7 +153,16 @@ def _comment(one: Callable[[str], str], explain: Explain | None) -> None:
         return gr.update(value=highlighted(comment, found), visible=True), told(found)
 
     for event in events:
-        event.success(driving, text, [words, sentence], show_progress="minimal", api_visibility="private")
+        told_too = event.success(driving, text, [words, sentence], show_progress="minimal", api_visibility="private")
+        for failed in (event, told_too):
+            failed.failure(
+                lambda: (gr.update(visible=False), ""),
+                None,
+                [words, sentence],
+                queue=False,
+                show_progress="hidden",
+                api_visibility="private",
+            )
 
 
 def _checked(text: str | None) -> str:

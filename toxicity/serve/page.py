@@ -10,10 +10,12 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.utils import get_upload_folder
 
 from toxicity.predict.explain.words import Word
 from toxicity.serve.errors import ApiError
@@ -49,7 +51,18 @@ logger = logging.getLogger(__name__)
 
 
 class Page(gr.Blocks):
-    """Blocks whose errors are sentences for people. What somebody typed is not logged, as Gradio would with them."""
+    """Blocks whose errors are sentences for people, and that read no files but those that were uploaded.
+
+    What somebody typed is not logged, as Gradio would with errors.
+    """
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> list[Any]:
+        """Take what a browser sent as Gradio does, which checks paths only where it was launched and not mounted.
+
+        It would answer with any file of this machine, and fetch any address.
+        """
+        require_uploads(inputs)
+        return await super().preprocess_data(block_fn, inputs, *arguments, **options)
 
     async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Run an event as Gradio does, and turn every error into a `gr.Error` that it does not print."""
@@ -64,6 +77,18 @@ class Page(gr.Blocks):
             sentence = "That did not work, through a fault of the server. Others may: try another comment."
         # A message is markup to Gradio, and may name a column.
         raise gr.Error(escape(sentence, quote=False), title="Not scored", print_exception=False) from None
+
+
+def require_uploads(data: object) -> None:
+    """Raise a `gr.Error` if `data`, as a browser sent it, names a file that is none of those that were uploaded."""
+    if isinstance(data, dict):
+        path = data.get("path", "")
+        file, folder = Path(str(path)).resolve(), Path(get_upload_folder()).resolve()
+        if path and not (file.is_relative_to(folder) and file.is_file()):
+            raise gr.Error("There is no such file: upload it again.")
+        data = list(data.values())
+    for part in data if isinstance(data, list | tuple) else ():
+        require_uploads(part)
 
 
 def launch_options() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The page beside the API: its addresses, who may use it, and what it leaves behind."""
 
+import gc
 import os
 import re
 import tempfile
@@ -154,6 +155,19 @@ def test_what_fails_is_told_in_a_sentence_and_nothing_typed_is_logged(visitor, c
         out, err = capfd.readouterr()
     assert SECRET not in out + err + caplog.text
     assert "Traceback" not in out + err + caplog.text
+
+
+def test_what_was_typed_is_not_kept(visitor):
+    from gradio.state_holder import StateHolder
+
+    with visitor() as client:
+        for number in range(80):
+            event_of(client, "one", [f"{SECRET} {number}"], f"s{number}")
+        event_of(client, "scored", [None, f"text\n{SECRET}", None, False], "table")
+        of_all = [each.session_data for each in gc.get_objects() if isinstance(each, StateHolder)]
+        (sessions,) = (each for each in of_all if "table" in each)
+        assert SECRET not in str([session.config_values for session in sessions.values()])
+        assert len(sessions) < 70
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,12 @@ logger = logging.getLogger(__name__)
 class Page(gr.Blocks):
     """Blocks whose errors are sentences for people, and that read no files but those that were uploaded.
 
-    What somebody typed is not logged, as Gradio would with errors.
+    What somebody typed is not logged, as Gradio would with errors, nor kept, as it would with each visitor.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.state_session_capacity = MOST_WAITING
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> list[Any]:
         """Take what a browser sent as Gradio does, which checks paths only where it was launched and not mounted.
@@ -67,7 +71,7 @@ class Page(gr.Blocks):
     async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Run an event as Gradio does, and turn every error into a `gr.Error` that it does not print."""
         try:
-            return await super().process_api(*arguments, **options)
+            return await super().process_api(*arguments, **options | {"state": None})
         except (gr.Error, TableError) as error:
             sentence = str(getattr(error, "message", error))
         except ApiError as error:

@@ -70,6 +70,7 @@ class Page(gr.Blocks):
 
     async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Run an event as Gradio does, and turn every error into a `gr.Error` that it does not print."""
+        fault = None
         try:
             return await super().process_api(*arguments, **options | {"state": None})
         except (gr.Error, TableError) as error:
@@ -77,8 +78,11 @@ class Page(gr.Blocks):
         except ApiError as error:
             sentence = _busy(error) if error.code == 429 else error.message
         except Exception as error:  # of any type, and its message may hold what was typed, or a path
-            logger.error(f"An event of the page failed with {type(error).__name__}.")
+            fault = type(error).__name__
             sentence = "That did not work, through a fault of the server. Others may: try another comment."
+        # Not while it is handled, as it is printed with an error that the logging has, such as on a full disk.
+        if fault:
+            logger.error(f"An event of the page failed with {fault}.")
         # A message is markup to Gradio, and may name a column.
         raise gr.Error(escape(sentence, quote=False), title="Not scored", print_exception=False) from None
 

@@ -144,7 +144,8 @@ def test_a_job_is_told_by_all_that_decides_its_bytes(job, tmp_path, monkeypatch)
     scorer, _, options = job
     before = job_module.describe_job("m", scorer, options)
     assert json.loads(json.dumps(before)) == before
-    for attribute, value in (("tokens_per_batch", 7), ("tokenizer_digest", "0"), ("labels", Labels((1,), (0,), {}))):
+    changes = {"tokens_per_batch": 7, "max_padding": 7, "tokenizer_digest": "0", "labels": Labels((1,), (0,), {})}
+    for attribute, value in changes.items():
         with monkeypatch.context() as context:
             context.setattr(scorer, attribute, value)
             assert job_module.describe_job("m", scorer, options) != before

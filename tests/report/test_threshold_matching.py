@@ -33,3 +33,11 @@ def test_scores_that_are_all_equal_are_drawn():
     scores = np.full(100, 0.5), np.full(100, 0.5)
     figure = draw_match("TOXICITY", *scores, match_thresholds(*scores, [0.5]))
     assert "rank correlation" not in figure.get_suptitle()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_square_with_one_comment_is_drawn():
+    scores = np.array([0.5, 0.9]), np.array([0.9, 0.5])
+    figure = draw_match("TOXICITY", *scores, match_thresholds(*scores, [0.5]))
+    low, high = figure.axes[1].get_ylim()
+    assert low == 1 < high

@@ -117,9 +117,14 @@ def test_it_works_by_keys_alone(visit):
     ("text", "told"), [(" \n", "Type a comment first."), ("x" * 20_001, "has 20,001 characters; at most 20,000")]
 )
 def test_a_comment_that_cannot_be_scored(visit, text, told):
+    visit.score(TOXIC)
     visit.page.fill("#comment textarea", text)
     visit.page.click("#score")
     assert told in visit.refusal()
+    # What stood there belongs to another comment.
+    visit.page.wait_for_selector("#words", state="hidden")
+    assert visit.page.inner_text("#result") == "The score appears here."
+    assert visit.page.locator("#words-told .score").count() == 0
 
 
 def test_what_is_typed_is_no_markup(visit):
@@ -167,8 +172,16 @@ def test_rows_can_be_pasted_and_their_column_chosen(table):
 def test_lines_without_a_header_can_be_pasted(table):
     table.page.fill("#pasted textarea", "thank you, kind liar\nyou are kind")
     table.page.get_by_label("every line is a comment").check()
-    rows, _ = _scored(table)
+    rows, said = _scored(table)
+    assert "header" not in said
     assert [row["text"] for row in rows] == ["thank you, kind liar", "you are kind"]
+
+
+def test_a_comment_that_is_taken_for_the_header_is_told(table):
+    table.page.fill("#pasted textarea", "you <b>liar</b>\nthank you")
+    rows, said = _scored(table)
+    assert [row["text"] for row in rows] == ["thank you"]
+    assert "The first line, you <b>liar</b>, was taken for the header" in said
 
 
 def test_a_table_can_be_stopped(table, tmp_path):

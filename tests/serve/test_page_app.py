@@ -1,6 +1,9 @@
 """The page beside the API: its addresses, who may use it, and what it leaves behind."""
 
+import gc
+import os
 import re
+import tempfile
 import threading
 from pathlib import Path
 
@@ -78,6 +81,32 @@ def test_no_file_of_the_machine_can_be_had(visitor, path):
         assert client.get(f"/gradio_api/file={path}").status_code in (403, 404)
 
 
+@pytest.mark.parametrize("event", ["one", "driving", "uploaded", "scored"])
+@pytest.mark.parametrize(
+    "of", ["{path}", "{uploads}/../{name}/keys.txt", "keys.txt", "http://192.0.2.1/x", "{uploads}"]
+)
+def test_no_file_is_read_or_fetched_that_was_not_uploaded(visitor, tmp_path, monkeypatch, event, of):
+    (tmp_path / "keys.txt").write_text(f"text\n{SECRET}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
+    with visitor() as client:
+        uploads = Path(os.environ["GRADIO_TEMP_DIR"])
+        path = of.format(path=tmp_path / "keys.txt", uploads=uploads, name=tmp_path.name)
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}, "url": path, "orig_name": "a.csv"}
+        for number, first in enumerate([file, [file], {"a": [file]}]):
+            messages = event_of(client, event, [first, "", None, True] if event == "scored" else [first], str(number))
+            assert SECRET not in messages
+            assert re.search(r'"success":\s*false', messages)
+        assert not [each for each in uploads.rglob("*") if each.is_file()]
+
+
+def test_a_file_that_was_uploaded_is_read(visitor):
+    with visitor() as client:
+        (path,) = client.post("/gradio_api/upload", files={"files": ("a.csv", "text\nthank you\n")}).json()
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        assert "Scored 1 comments" in event_of(client, "scored", [file, "", None, False])
+
+
 def test_other_sites_may_not_read_the_page(visitor):
     with visitor() as client:
         answer = client.get("/config", headers={"Origin": "http://192.0.2.1"})
@@ -126,6 +155,19 @@ def test_what_fails_is_told_in_a_sentence_and_nothing_typed_is_logged(visitor, c
         out, err = capfd.readouterr()
     assert SECRET not in out + err + caplog.text
     assert "Traceback" not in out + err + caplog.text
+
+
+def test_what_was_typed_is_not_kept(visitor):
+    from gradio.state_holder import StateHolder
+
+    with visitor() as client:
+        for number in range(80):
+            event_of(client, "one", [f"{SECRET} {number}"], f"s{number}")
+        event_of(client, "scored", [None, f"text\n{SECRET}", None, False], "table")
+        of_all = [each.session_data for each in gc.get_objects() if isinstance(each, StateHolder)]
+        (sessions,) = (each for each in of_all if "table" in each)
+        assert SECRET not in str([session.config_values for session in sessions.values()])
+        assert len(sessions) < 70
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,20 @@ def test_other_encodings_are_found_out(encoding):
     assert rows.encoding == (None if encoding == "utf-16" else encoding)
 
 
+@pytest.mark.parametrize(
+    ("content", "options", "header"),
+    [
+        ("You are an idiot.\nThank you.\n", {}, "You are an idiot."),
+        ("You are an idiot.\nThank you.\n", {"column": "You are an idiot."}, "You are an idiot."),
+        ("You are an idiot.\nThank you.\n", {"every_line": True}, None),
+        ("Comment Text\nThank you.\n", {}, None),
+        ("a,b\n1,Thank you.\n", {"column": "b"}, None),
+    ],
+)
+def test_a_header_that_may_be_a_comment_is_told(content, options, header):
+    assert read_rows(content.encode(), **options).doubtful_header == header
+
+
 def test_rows_that_cannot_be_scored_keep_their_place():
     rows = read_rows(b"id,text\n1,you\n2,\n3,b\0c\n4,x,y\n5,me\n")
     assert [rows.texts[row] for row in (0, 4)] == ["you", "me"]
@@ -100,7 +114,7 @@ def test_nothing_stays_on_the_disk(tmp_path, monkeypatch):
 
 def test_what_is_downloaded_is_what_was_uploaded_with_scores():
     texts = ["=1+1", 'he said "so"', "two\r\nlines; and, more", " "]
-    rows = page_table.Rows(["a", "b", "c", "d"], texts, {3: "the text is blank"}, None)
+    rows = page_table.Rows(["a", "b", "c", "d"], texts, {3: "the text is blank"})
     scores = np.array([[0.5, 0.25, 0.1], [0.1, 0.2, 0.9], [0.7, 0.9, 0.0], [np.nan] * 3])
     content = as_csv(header(LABELS, THRESHOLDS), cells(rows, scores, LABELS, THRESHOLDS))
     read = list(csv.reader(io.StringIO(content.decode(), newline="")))

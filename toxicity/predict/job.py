@@ -260,8 +260,10 @@ def describe_job(model: str, scorer: Scorer, options: Options) -> dict[str, Any]
         "rows_per_window": ROWS_PER_WINDOW,
         "bytes_per_window": BYTES_PER_WINDOW,
         "tokens_per_batch": scorer.tokens_per_batch,
+        "max_padding": scorer.max_padding,
         "versions": {"python": platform.python_version(), **versions},
     }
-    # A job without other labels, or explanations, is described as it was before there were any, so that it can be gone
-    # on with.
-    return {name: value for name, value in job.items() if value != {} and (name, value) != ("explain", 0)}
+    # A job without other labels, explanations or a limit of padding is described as it was before there were any, so
+    # that it can be gone on with.
+    unused = {"explain": 0, "max_padding": None}
+    return {name: value for name, value in job.items() if value != {} and (name not in unused or value != unused[name])}

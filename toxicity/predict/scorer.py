@@ -153,18 +153,18 @@ class Scorer:
         self._backend = truncating_backend(tokenizer, self.max_seq_length)
         self.tokenizer_digest = digest([self._backend.to_str().encode()])
         self._id_type = np.min_scalar_type(max(self._backend.get_vocab().values()))
-        self.tokens_per_batch = scoring_tokens(self.device)
+        self.tokens_per_batch, self.max_padding = scoring_tokens(self.device), None
         dtype = torch_dtype(self.mixed_precision)
         layout = layout_for(model, self.device, tokenizer.pad_token_id, dtype)
         autocast = nullcontext
         if self.runtime == "openvino":
-            self.tokens_per_batch = OPENVINO_TOKENS
+            self.tokens_per_batch, self.max_padding = OPENVINO_TOKENS, OPENVINO_PADDING
             layout = replace(layout, few_sizes_up_to=self.max_seq_length)
         elif self.device.type == "cpu" and dtype == torch.float16:
             autocast = partial(torch.autocast, "cpu", dtype)
         elif dtype != torch.float32:
             model = in_half(model, dtype)
-        self.streams, padding = (self.streams, OPENVINO_PADDING) if self.runtime == "openvino" else (1, None)
+        self.streams, padding = self.streams if self.runtime == "openvino" else 1, self.max_padding
         self._batches = BatchScorer(model, layout, self.device, self.tokens_per_batch, autocast, max_padding=padding)
 
     def _read_export(self, path: Path, labels: int) -> nn.Module:

@@ -45,6 +45,7 @@ def draw_match(name: str, old: np.ndarray, new: np.ndarray, result: Mapping[str,
     axes.grid(False)
     # From below 1, which would be white.
     *_, squares = axes.hist2d(old, new, bins=BINS, range=((0, 1), (0, 1)), norm=LogNorm(vmin=0.2), cmap="Greys")
+    squares.set_clim(vmax=max(squares.get_clim()[1], 2))
     figure.colorbar(squares, label="comments").ax.set_ylim(bottom=1)
     matched = {float(of): found["threshold"] for of, found in result["thresholds"].items() if "threshold" in found}
     for number, (of_old, of_new) in enumerate(matched.items()):

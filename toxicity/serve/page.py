@@ -10,10 +10,12 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.utils import get_upload_folder
 
 from toxicity.predict.explain.words import Word
 from toxicity.serve.errors import ApiError
@@ -34,6 +36,8 @@ EXAMPLES = [
     "You are an idiot, and nobody here will miss you.",
 ]
 
+NO_SCORE = "<p>The score appears here.</p>"
+
 # Wide tables are scrolled and not squeezed.
 CARD_STYLE = """
 #card table { display: block; overflow-x: auto; border: 0; padding: 0; }
@@ -47,21 +51,52 @@ logger = logging.getLogger(__name__)
 
 
 class Page(gr.Blocks):
-    """Blocks whose errors are sentences for people. What somebody typed is not logged, as Gradio would with them."""
+    """Blocks whose errors are sentences for people, and that read no files but those that were uploaded.
+
+    What somebody typed is not logged, as Gradio would with errors, nor kept, as it would with each visitor.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.state_session_capacity = MOST_WAITING
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> list[Any]:
+        """Take what a browser sent as Gradio does, which checks paths only where it was launched and not mounted.
+
+        It would answer with any file of this machine, and fetch any address.
+        """
+        require_uploads(inputs)
+        return await super().preprocess_data(block_fn, inputs, *arguments, **options)
 
     async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Run an event as Gradio does, and turn every error into a `gr.Error` that it does not print."""
+        fault = None
         try:
-            return await super().process_api(*arguments, **options)
+            return await super().process_api(*arguments, **options | {"state": None})
         except (gr.Error, TableError) as error:
             sentence = str(getattr(error, "message", error))
         except ApiError as error:
             sentence = _busy(error) if error.code == 429 else error.message
         except Exception as error:  # of any type, and its message may hold what was typed, or a path
-            logger.error(f"An event of the page failed with {type(error).__name__}.")
+            fault = type(error).__name__
             sentence = "That did not work, through a fault of the server. Others may: try another comment."
+        # Not while it is handled, as it is printed with an error that the logging has, such as on a full disk.
+        if fault:
+            logger.error(f"An event of the page failed with {fault}.")
         # A message is markup to Gradio, and may name a column.
         raise gr.Error(escape(sentence, quote=False), title="Not scored", print_exception=False) from None
+
+
+def require_uploads(data: object) -> None:
+    """Raise a `gr.Error` if `data`, as a browser sent it, names a file that is none of those that were uploaded."""
+    if isinstance(data, dict):
+        path = data.get("path", "")
+        file, folder = Path(str(path)).resolve(), Path(get_upload_folder()).resolve()
+        if path and not (file.is_relative_to(folder) and file.is_file()):
+            raise gr.Error("There is no such file: upload it again.")
+        data = list(data.values())
+    for part in data if isinstance(data, list | tuple) else ():
+        require_uploads(part)
 
 
 def launch_options() -> dict[str, Any]:
@@ -128,7 +163,7 @@ def _comment(one: Callable[[str], str], explain: Explain | None) -> None:
             button = gr.Button("Score", variant="primary", elem_id="score")
             examples = gr.Examples(EXAMPLES, text, api_visibility="private", label="Or click on an example")
         with gr.Column():
-            shown = gr.HTML("<p>The score appears here.</p>", elem_id="result", padding=True, container=True)
+            shown = gr.HTML(NO_SCORE, elem_id="result", padding=True, container=True)
             events = [(gr.on([button.click, text.submit], one, text, shown, api_visibility="private"))]
             if explain is not None:
                 words = gr.HighlightedText(
@@ -139,6 +174,9 @@ def _comment(one: Callable[[str], str], explain: Explain | None) -> None:
                 )
                 sentence = gr.HTML(elem_id="words-told", padding=False)
     events.append(examples.load_input_event.then(one, text, shown, api_visibility="private"))
+    # What stood there belongs to another comment.
+    for event in events:
+        event.failure(lambda: NO_SCORE, None, shown, queue=False, show_progress="hidden", api_visibility="private")
     if explain is None:
         return
 
@@ -148,7 +186,16 @@ def _comment(one: Callable[[str], str], explain: Explain | None) -> None:
         return gr.update(value=highlighted(comment, found), visible=True), told(found)
 
     for event in events:
-        event.success(driving, text, [words, sentence], show_progress="minimal", api_visibility="private")
+        told_too = event.success(driving, text, [words, sentence], show_progress="minimal", api_visibility="private")
+        for failed in (event, told_too):
+            failed.failure(
+                lambda: (gr.update(visible=False), ""),
+                None,
+                [words, sentence],
+                queue=False,
+                show_progress="hidden",
+                api_visibility="private",
+            )
 
 
 def _checked(text: str | None) -> str:

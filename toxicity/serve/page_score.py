@@ -46,13 +46,14 @@ def picture(scores: Sequence[float], labels: Sequence[str], thresholds: Mapping[
     found = [
         name for name, score in zip(labels[1:], scores[1:], strict=True) if score >= thresholds.get(name, float("inf"))
     ]
-    what = f", of the kind {', '.join(map(escape, found))}" if found else ""
+    # Of a civil comment, too: each has a threshold of its own.
+    kinds = f" Kinds at or above their own thresholds: {', '.join(map(escape, found))}." if found else ""
     side = "at or above" if kind == "toxic" else "below"
     rows = "".join(_row(name, score, thresholds.get(name)) for name, score in zip(labels, scores, strict=True))
     return (
         f'<div class="score"><p class="verdict {kind}">{kind.capitalize()}</p>'
         f"<p>The score, {_number(scores[0])}, is {side} the threshold of {_number(threshold)} for "
-        f"{escape(main)}{what}.</p><dl>{rows}</dl>"
+        f"{escape(main)}.{kinds}</p><dl>{rows}</dl>"
         '<p class="note">The line across a bar is the threshold: a comment has the label from there on.</p></div>'
     )
 

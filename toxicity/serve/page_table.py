@@ -39,7 +39,8 @@ class Rows(NamedTuple):
     ids: list[object]
     texts: list[str | None]
     reasons: dict[int, str]  # row from 0 → why it has no score
-    encoding: str | None  # the likely one, of a table that is not UTF-8
+    encoding: str | None = None  # the likely one, of a table that is not UTF-8
+    doubtful_header: str | None = None  # the name of the only column, where it may as well be a comment
 
 
 def columns_of(content: bytes) -> tuple[list[str], str | None]:
@@ -70,9 +71,12 @@ def read_rows(content: bytes, column: str | None = None, every_line: bool = Fals
         TableError: for more than `MAX_ROWS` rows, and for what is no such table.
     """
 
+    doubtful: list[str] = []
+
     def choose(names: list[str], _: str) -> dict[str, str]:
         if every_line:
             return {TEXT: names[0]}
+        doubtful.extend(names if len(names) == 1 and not find_columns(NAMES[TEXT], names) else [])
         text = (column if column in names else None) if column else _column_of_texts(names)
         if text is None:
             lacks = (
@@ -85,7 +89,7 @@ def read_rows(content: bytes, column: str | None = None, every_line: bool = Fals
     rows = _read(content, choose, "table.txt" if every_line else "table.csv", MAX_ROWS + 1)
     if not rows.texts:
         raise TableError("The table has no rows.")
-    return rows
+    return rows._replace(doubtful_header=doubtful[0] if doubtful else None)
 
 
 def _column_of_texts(names: Sequence[str]) -> str | None:

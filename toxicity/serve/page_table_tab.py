@@ -148,6 +148,11 @@ def _summary(rows: Rows, scores: np.ndarray, threshold: float) -> str:
     if rows.reasons:
         row, reason = next(iter(rows.reasons.items()))
         text += f" {len(rows.reasons):,} rows have no score, the first is row {row + 1:,}: {escape(reason)}."
+    if rows.doubtful_header:
+        text += (
+            f" The first line, <q>{escape(rows.doubtful_header)}</q>, was taken for the header: if it is a comment, "
+            "tick that there is none."
+        )
     if rows.encoding:
         text += (
             f" The table was read as {rows.encoding}, as it is not UTF-8; where letters are wrong, save it as UTF-8."

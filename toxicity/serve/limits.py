@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from pydantic_core import from_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +14,9 @@ from toxicity.serve.errors import ApiError
 MAX_BODY_BYTES = 8 * 2**20
 # Of the bodies of all requests at a time.
 MAX_HELD_BYTES = 64 * 2**20
+# Of JSON in a body. Millions of wrong ones, each with an error of its own, would take gigabytes and a minute in which
+# nobody else is answered.
+MAX_VALUES = 10_000
 MAX_TEXTS = 1_000
 # As Perspective had it.
 MAX_TEXT_BYTES = 20_480
@@ -111,15 +115,27 @@ def _too_large() -> ApiError:
 def _require_json(scope: Scope, body: bytearray) -> None:
     """Refuse what is no JSON, and what the parser of the routes takes for it, too.
 
-    That is `NaN`, lone surrogates, other encodings than UTF-8, and so many levels that it would fail.
+    That is `NaN`, lone surrogates, other encodings than UTF-8, and so many levels that it would fail. More than
+    `MAX_VALUES` are refused, too.
     """
     if not body:
         return
     kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"").split(b";")[0].strip()
     if kind.lower() != b"application/json":
         raise ApiError(415, "Send the body as `Content-Type: application/json`.")
+    if _most_values(body) > MAX_VALUES and _most_values(_STRING.sub(b"", body)) > MAX_VALUES:
+        raise ApiError(400, f"The body holds more than {MAX_VALUES:,} values.")
     try:
         from_json(body, allow_inf_nan=False)
     except ValueError as error:
         # The parser names what it expected and where, never what stands there.
         raise ApiError(400, f"The body is not valid JSON: {error}.") from None
+
+
+# One without an end goes to the end of the body.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+
+
+def _most_values(body: bytes | bytearray) -> int:
+    """The most values that the JSON of a body has: each but the first follows one of these, which texts hold, too."""
+    return 1 + sum(map(body.count, (b",", b"[", b"{")))

@@ -203,6 +203,21 @@ def test_what_could_not_be_scored_in_two_seconds_is_refused_and_told_when_to_com
     run(scenario)
 
 
+def test_a_few_texts_are_all_due_at_once(clock):
+    ten = ["x" * 4 * 98] * 10  # 1,000 tokens, less than a batch
+
+    async def scenario(scorer, batcher):
+        tasks = await started(batcher, ["first"])
+        scorer.wait_for_call()
+        tasks += await started(batcher, *[ten] * 21)  # 2.1 seconds
+        assert refusal(batcher) == 3
+        assert refusal(batcher, ten) == 3
+        scorer.may_score.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario)
+
+
 def test_a_large_request_keeps_nobody_out_but_others_like_it(clock):
     large = ["x" * 4 * 98] * 1000  # ten seconds
 

@@ -90,6 +90,25 @@ def test_a_body_without_a_type_is_taken_for_json(client, path, body):
     assert answer.status_code == 200
 
 
+def test_names_may_stand_without_quotes(client):
+    body = """{comment: {text: "what kind of {idiot: 1} name is \\"foo: \\"?"}, languages: ["en"],
+               requestedAttributes : {TOXICITY:{}} }"""
+    usual = {"comment": {"text": 'what kind of {idiot: 1} name is "foo: "?'}, "requestedAttributes": {"TOXICITY": {}}}
+    answers = [
+        client.post("/v1alpha1/comments:analyze", content=body, headers=JSON),
+        client.post("/v1alpha1/comments:analyze", json=usual),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
+
+
+@pytest.mark.parametrize("body", [b"a" * 8_000_000, b"a " * 4_000_000, b'"\\"' * 2_000_000, b"a" + b" " * 8_000_000])
+def test_what_is_no_json_is_soon_found_out(client, body):
+    start = time.monotonic()
+    error_of(client.post("/v1/score", content=body, headers=JSON), 400, "INVALID_ARGUMENT")
+    assert time.monotonic() - start < 5
+
+
 def test_large_bodies_are_refused_by_what_they_claim_and_by_what_they_are(client):
     body = b" " * (limits.MAX_BODY_BYTES + 1)
     for content in (body, iter([body[:-1], b" "])):

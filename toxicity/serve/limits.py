@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 
 from pydantic_core import from_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -56,8 +57,7 @@ def with_limits(app: ASGIApp) -> ASGIApp:
                         headers = _CLOSE | {"Retry-After": "1"}
                         raise ApiError(429, "Too many requests are being received.", headers=headers)
                 time.reschedule(None)
-                _require_json(scope, body)
-                await _answer(app, bytes(body), scope, receive, send)
+                await _answer(app, _json_of(scope, body), scope, receive, send)
         except TimeoutError:
             if not time.expired():
                 raise
@@ -112,14 +112,14 @@ def _too_large() -> ApiError:
     return ApiError(413, f"The body is larger than {MAX_BODY_BYTES:,} bytes.", headers=_CLOSE)
 
 
-def _require_json(scope: Scope, body: bytearray) -> None:
-    """Refuse what is no JSON, and what the parser of the routes takes for it, too.
+def _json_of(scope: Scope, body: bytearray) -> bytes:
+    """A body that is JSON, in which names that stand without quotes have them.
 
-    That is `NaN`, lone surrogates, other encodings than UTF-8, and so many levels that it would fail. More than
-    `MAX_VALUES` are refused, too.
+    Refused is what is no JSON, and what the parser of the routes takes for it, too: `NaN`, lone surrogates, other
+    encodings than UTF-8, and so many levels that it would fail. So are more than `MAX_VALUES`.
     """
     if not body:
-        return
+        return b""
     headers = dict(scope["headers"])
     kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
     # Much code for Perspective names no type. A browser need not either, and then asks nobody before it sends what a
@@ -132,12 +132,20 @@ def _require_json(scope: Scope, body: bytearray) -> None:
     try:
         from_json(body, allow_inf_nan=False)
     except ValueError as error:
+        # As in the example for curl of Perspective's documentation, which much code was made from.
+        quoted = _NAME.sub(lambda found: b'"%b"' % found[1] if found[1] else found[0], body)
+        with suppress(ValueError):
+            from_json(quoted, allow_inf_nan=False)
+            return quoted
         # The parser names what it expected and where, never what stands there.
         raise ApiError(400, f"The body is not valid JSON: {error}.") from None
+    return bytes(body)
 
 
 # One without an end goes to the end of the body.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+# A name without quotes; what has them is found, too, so that nothing is found in it.
+_NAME = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|\b([A-Za-z_]\w*+)(?=\s*+:)', re.DOTALL)
 
 
 def _most_values(body: bytes | bytearray) -> int:

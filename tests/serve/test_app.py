@@ -35,7 +35,13 @@ def test_refusals_of_the_framework_have_the_same_form(client, method, address, c
     assert code != 405 or answer.headers["allow"]
 
 
-@pytest.mark.parametrize("error", [ValueError("you stupid liar"), RequestError("a logit is not finite")])
+class Panic(BaseException):
+    """What code in Rust raises where it fails."""
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("you stupid liar"), Panic("you stupid liar"), RequestError("a logit is not finite")]
+)
 def test_what_fails_is_told_in_the_log_without_what_was_written(service, monkeypatch, caplog, error):
     async def fail(texts):
         raise error from KeyError("you filthy idiot")
@@ -50,7 +56,7 @@ def test_what_fails_is_told_in_the_log_without_what_was_written(service, monkeyp
     if isinstance(error, RequestError):
         assert line == "A request failed: a logit is not finite"
     else:
-        assert "ValueError at " in line
+        assert f"{type(error).__name__} at " in line
         assert "in fail, after KeyError at" in line
         assert "stupid" not in caplog.text
         assert "filthy" not in caplog.text

@@ -23,12 +23,13 @@ class StoppedScorer:
 
     Attributes:
         batches: texts of each call, in order.
+        error: what it fails with.
     """
 
     device, max_seq_length, subtypes, tokens_per_batch = torch.device("cpu"), 512, (), 8_192
 
     def __init__(self, streams: int = 1) -> None:
-        self.streams, self.batches = streams, []
+        self.streams, self.batches, self.error = streams, [], ValueError
         self.may_score, self.calls = threading.Event(), threading.Semaphore(0)
 
     def rows(self, texts):
@@ -39,7 +40,7 @@ class StoppedScorer:
 
     def probabilities(self, rows):
         if any(text.startswith("bad") for text in rows.texts):
-            raise ValueError("cannot be scored")
+            raise self.error("cannot be scored")
         return rows.lengths[:, None] / 1000
 
     def wait_for_call(self):
@@ -163,14 +164,16 @@ def test_requests_that_are_cancelled_while_they_wait_are_not_scored():
     run(scenario)
 
 
-def test_a_text_that_fails_fails_its_own_request_alone():
+@pytest.mark.parametrize("error", [ValueError, BaseException])  # the latter as a panic of code in Rust
+def test_a_text_that_fails_fails_its_own_request_alone(error):
     async def scenario(scorer, batcher):
+        scorer.error = error
         tasks = await started(batcher, ["first"])
         scorer.wait_for_call()
         tasks += await started(batcher, ["good"], ["fine", "bad one", "bad two"], ["good too"])
         scorer.may_score.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
-        assert isinstance(found[2], ValueError)
+        assert isinstance(found[2], error)
         for place, texts in {0: ["first"], 1: ["good"], 3: ["good too"]}.items():
             assert found[place].tolist() == expected(texts)
         assert (await batcher.score(["alive"])).tolist() == expected(["alive"])
@@ -185,19 +188,20 @@ def refusal(batcher, texts=("one more",)):
     return int(refused.value.headers["Retry-After"])
 
 
-def test_what_could_not_be_scored_in_two_seconds_is_refused_and_told_when_to_come_back(clock, monkeypatch):
+@pytest.mark.parametrize("texts", [1, 10])
+def test_what_could_not_be_scored_in_two_seconds_is_refused_and_told_when_to_come_back(clock, texts):
     text = "x" * 4 * 98  # 100 tokens
 
     async def scenario(scorer, batcher):
         first = await started(batcher, ["first"])
         scorer.wait_for_call()
-        rate = int(module.FIRST_RATE)
-        waiting = await started(batcher, *[[text]] * (2 * rate // 100 + 1))
+        requests = int(2 * module.FIRST_RATE) // (100 * texts) + 1
+        waiting = await started(batcher, *[[text] * texts] * requests)
         assert refusal(batcher) == 3
         assert refusal(batcher, [text] * 10) == 3
         scorer.may_score.set()
         scores = await asyncio.gather(*first, *waiting)
-        assert len(scores) == 2 * rate // 100 + 2
+        assert len(scores) == 1 + requests
         assert (await batcher.score(["one more"])).shape == (1, 1)
 
     run(scenario)

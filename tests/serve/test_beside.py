@@ -67,7 +67,7 @@ def test_addresses_of_the_api_stay_the_api_s(client):
     error_of(client.get("/v1/score?key=key"), 405, "INVALID_ARGUMENT")
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.post("/v1/score?key=key", json={"texts": TEXTS}).status_code == 200
-    error_of(client.post("/v1/score?key=key", content=b"x" * 100), 415, "INVALID_ARGUMENT")
+    error_of(client.post("/v1/score?key=key", content=b"x" * 100), 400, "INVALID_ARGUMENT")
 
 
 def test_a_stream_of_the_page_ends_when_the_service_stops(page, monkeypatch):

@@ -16,6 +16,14 @@ def key_file(tmp_path):
     return path
 
 
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbffirst\r\nsecond \t\r\n", b"\n\nsecond\n# third\n  first"])
+def test_a_key_file_may_be_of_any_editor(tmp_path, content):
+    path = tmp_path / "keys.txt"
+    path.write_bytes(content)
+    keys = Keys(path)
+    assert [keys.accept(key) for key in ("first", "second", "third", "", None)] == [True, True, False, False, False]
+
+
 @pytest.fixture
 def guarded(scorer, key_file):
     with client_of(service_of(scorer, api_keys=key_file)) as client:

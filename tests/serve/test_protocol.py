@@ -1,5 +1,7 @@
 """Connections on which requests come slowly, or never."""
 
+import asyncio
+import logging
 import socket
 import threading
 import time
@@ -11,6 +13,7 @@ from serving import TEXTS, received, request, service_of
 
 from toxicity.serve import limits, protocol
 from toxicity.serve.app import create_app
+from toxicity.serve.batcher import Batcher
 from toxicity.serve.server import server_config, take_port
 
 
@@ -96,6 +99,29 @@ def test_requests_behind_each_other_are_answered_in_order(connect):
     answer, _ = connect(one + b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200 OK") == 2
     assert answer.index(b"results") < answer.index(b'"ok"')
+
+
+@pytest.mark.parametrize("last", [b"", b"no HTTP\r\n\r\n"])
+def test_requests_behind_each_other_are_given_up_with_their_connection(address, last, monkeypatch, caplog):
+    cancelled = threading.Event()
+
+    async def score(batcher, texts):
+        try:
+            await asyncio.sleep(20)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    monkeypatch.setattr(Batcher, "score", score)
+    monkeypatch.setattr(logging.getLogger("toxicity"), "propagate", True)
+    with socket.create_connection(address) as connection:
+        connection.sendall(request("/v1/score", BODY).replace(b"Connection: close\r\n", b"") * 3)
+        time.sleep(0.1)
+        connection.sendall(last)
+        time.sleep(0.1)
+    assert cancelled.wait(10)
+    time.sleep(0.1)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_connection_is_used_again(address):

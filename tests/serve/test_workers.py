@@ -26,6 +26,14 @@ def workers_of(run):
     return [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
+def is_open(run):
+    try:
+        run.connect().close()
+    except ConnectionError:
+        return False
+    return True
+
+
 def numbers(run):
     text = httpx.get(f"{run.url}/metrics", trust_env=False).text
     return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
@@ -53,7 +61,11 @@ def test_one_that_dies_is_replaced_and_the_numbers_are_of_all(running):
         connection.sendall(request("/v1/score", body)[:-5])
         time.sleep(0.5)
         running.terminate()
-        time.sleep(0.5)
+        # New clients are refused though a request is in flight, once the worker that loads yet has given up, too.
+        until = time.monotonic() + 15
+        while is_open(running):
+            assert time.monotonic() < until
+            time.sleep(0.1)
         connection.sendall(body[-5:])
         assert received(connection).startswith(b"HTTP/1.1 200 OK")
     assert running.ended() == 0

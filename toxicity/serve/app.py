@@ -42,6 +42,7 @@ def create_app(service: Service, numbers: Metrics | None = None, page: FastAPI |
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        strict_content_type=False,  # `with_limits` says which bodies are taken for JSON
         responses={"default": {"model": ErrorAnswer}},
         telemetry=NO_TELEMETRY,
         lifespan=partial(_lifespan, stop, page),

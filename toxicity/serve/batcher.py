@@ -52,7 +52,7 @@ class _Request:
             if not self._left and self._waits():
                 self.future.set_result(np.stack(self._scores))
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Answer the request with an error."""
         with self._lock:
             if self._waits():
@@ -67,8 +67,9 @@ class _Text:
     """A text that waits.
 
     Attributes:
-        due: when its turn comes, on the clock of `time.monotonic`: when the request arrived, and as much later as its
-            texts before this one take. So a few texts need not wait for the thousand of another request.
+        due: when its turn comes, on the clock of `time.monotonic`: when the request arrived, and where that is more
+            than a batch, as much later as its texts before this one take. So a few texts need not wait for the thousand
+            of another request.
         number: of its arrival, which decides between equals.
         tokens: an estimate.
         place: in its request.
@@ -137,12 +138,14 @@ class Batcher:
             self._move_due(now)
             rate = self._scorer.streams * self._tokens / self._seconds
             self._refuse_excess(rate, sum(tokens))
+            # What is no more than a batch is due at once: it makes others wait no longer, and counts as what it is.
+            seconds_per_token = 1 / rate if sum(tokens) > self._batch_tokens else 0.0
             due = now
             for place, (text, count) in enumerate(zip(texts, tokens, strict=True)):
                 self._arrived += 1
                 heapq.heappush(self._later, _Text(due, self._arrived, count, text, place, request))
                 self._later_tokens += count
-                due += count / rate
+                due += count * seconds_per_token
             self._move_due(now)
             more = min(self._scorer.streams - self._running, len(texts))
             self._running += more
@@ -211,7 +214,7 @@ class Batcher:
         try:
             rows = self._scorer.rows([entry.text for entry in batch])
             scores = self._scorer.probabilities(rows)
-        except Exception as error:
+        except BaseException as error:  # a panic of the tokenizer, which is written in Rust, is no Exception
             if len(batch) > 1:  # so that a text fails nobody else's request
                 return sum(self._score([entry]) for entry in batch)
             batch[0].request.fail(error)

@@ -136,7 +136,9 @@ def with_refusals(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, note_start)
         except ApiError as refusal:
             error = refusal
-        except Exception as failure:
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as failure:  # a panic of code in Rust is no Exception, and its message quotes texts
             logger.error(f"A request failed: {_told(failure)}")
             error = ApiError(500, "The service failed at this request. Its log says where.")
         else:

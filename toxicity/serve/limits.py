@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from contextlib import suppress
 
 from pydantic_core import from_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +15,9 @@ from toxicity.serve.errors import ApiError
 MAX_BODY_BYTES = 8 * 2**20
 # Of the bodies of all requests at a time.
 MAX_HELD_BYTES = 64 * 2**20
+# Of JSON in a body. Millions of wrong ones, each with an error of its own, would take gigabytes and a minute in which
+# nobody else is answered.
+MAX_VALUES = 10_000
 MAX_TEXTS = 1_000
 # As Perspective had it.
 MAX_TEXT_BYTES = 20_480
@@ -52,8 +57,7 @@ def with_limits(app: ASGIApp) -> ASGIApp:
                         headers = _CLOSE | {"Retry-After": "1"}
                         raise ApiError(429, "Too many requests are being received.", headers=headers)
                 time.reschedule(None)
-                _require_json(scope, body)
-                await _answer(app, bytes(body), scope, receive, send)
+                await _answer(app, _json_of(scope, body), scope, receive, send)
         except TimeoutError:
             if not time.expired():
                 raise
@@ -108,18 +112,42 @@ def _too_large() -> ApiError:
     return ApiError(413, f"The body is larger than {MAX_BODY_BYTES:,} bytes.", headers=_CLOSE)
 
 
-def _require_json(scope: Scope, body: bytearray) -> None:
-    """Refuse what is no JSON, and what the parser of the routes takes for it, too.
+def _json_of(scope: Scope, body: bytearray) -> bytes:
+    """A body that is JSON, in which names that stand without quotes have them.
 
-    That is `NaN`, lone surrogates, other encodings than UTF-8, and so many levels that it would fail.
+    Refused is what is no JSON, and what the parser of the routes takes for it, too: `NaN`, lone surrogates, other
+    encodings than UTF-8, and so many levels that it would fail. So are more than `MAX_VALUES`.
     """
     if not body:
-        return
-    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"").split(b";")[0].strip()
-    if kind.lower() != b"application/json":
+        return b""
+    headers = dict(scope["headers"])
+    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    # Much code for Perspective names no type. A browser need not either, and then asks nobody before it sends what a
+    # page of any site wants it to, but names that site.
+    unnamed = b"content-type" not in headers and b"origin" not in headers
+    if kind != b"application/json" and not unnamed:
         raise ApiError(415, "Send the body as `Content-Type: application/json`.")
+    if _most_values(body) > MAX_VALUES and _most_values(_STRING.sub(b"", body)) > MAX_VALUES:
+        raise ApiError(400, f"The body holds more than {MAX_VALUES:,} values.")
     try:
         from_json(body, allow_inf_nan=False)
     except ValueError as error:
+        # As in the example for curl of Perspective's documentation, which much code was made from.
+        quoted = _NAME.sub(lambda found: b'"%b"' % found[1] if found[1] else found[0], body)
+        with suppress(ValueError):
+            from_json(quoted, allow_inf_nan=False)
+            return quoted
         # The parser names what it expected and where, never what stands there.
         raise ApiError(400, f"The body is not valid JSON: {error}.") from None
+    return bytes(body)
+
+
+# One without an end goes to the end of the body.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+# A name without quotes; what has them is found, too, so that nothing is found in it.
+_NAME = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|\b([A-Za-z_]\w*+)(?=\s*+:)', re.DOTALL)
+
+
+def _most_values(body: bytes | bytearray) -> int:
+    """The most values that the JSON of a body has: each but the first follows one of these, which texts hold, too."""
+    return 1 + sum(map(body.count, (b",", b"[", b"{")))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from asyncio import TimerHandle
+from collections import deque
 from http import HTTPStatus
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from toxicity.serve.errors import ApiError
 
@@ -27,11 +28,14 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: object) -> None:
         """Wait for the first request."""
         super().connection_made(transport)
+        # Requests that are not answered yet, as clients may send some before that.
+        self._unanswered: deque[RequestResponseCycle] = deque()
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._head_is_complete()
+        self._disconnect_all()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -47,10 +51,20 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin with a request."""
         self._head_is_complete()
         super().on_headers_complete()
+        while self._unanswered and self._unanswered[0].response_complete:
+            self._unanswered.popleft()
+        self._unanswered.append(self.cycle)
 
     def send_400_response(self, msg: str) -> None:
         """Answer to what is no HTTP."""
         self._refuse(ApiError(400, msg))
+
+    def _disconnect_all(self) -> None:
+        """Tell all that answer that the client has gone; uvicorn tells the request that came last, and no other."""
+        for cycle in self._unanswered:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def _expect_head(self) -> None:
         if self._timer is None:
@@ -72,5 +86,6 @@ class HttpProtocol(HttpToolsProtocol):
         body = json.dumps(error.to_json()).encode()
         head = f"HTTP/1.1 {error.code} {HTTPStatus(error.code).phrase}\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        self._disconnect_all()
         self.transport.write(head.encode() + body)
         self.transport.close()

@@ -79,6 +79,12 @@ class _Supervisor(Multiprocess):
                 logger.warning(f"A worker has ended with code {process.exitcode}: starting another.")
                 self.processes[index] = self._start_worker()
 
+    def terminate_all(self) -> None:
+        """Stop the workers. The socket is closed when all have, as new clients would wait for the last one in vain."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
     def handle_int(self) -> None:
         self.interrupted = True
         super().handle_int()

@@ -148,7 +148,8 @@ def test_a_model_without_any_of_the_attributes_is_refused(fake_scorer, comments,
 @pytest.mark.parametrize("flags", [[], ["--model", "m"], ["--old_scores", "o.csv"], ["--modle", "m"]])
 def test_a_wrong_flag_exits_with_2_before_anything_is_loaded(flags):
     code = (
-        "import sys\nfrom toxicity.match import main\ntry:\n    main(sys.argv[1:])\n"
+        "import sys\nfrom toxicity.core.errors import refusals_exit_cleanly\nfrom toxicity.match import main\n"
+        "try:\n    with refusals_exit_cleanly():\n        main(sys.argv[1:])\n"
         "except SystemExit as stop:\n    assert not {'torch', 'pyarrow', 'datasets'} & {*sys.modules}\n"
         "    sys.exit(stop.code)\n"
     )

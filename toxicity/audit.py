@@ -18,8 +18,9 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from toxicity.core.commands import CommandParser
 from toxicity.core.console import printable
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 
@@ -74,24 +75,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(json.dumps(found | {"file": str(path)}), flush=True)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{message}. All flags: python -m toxicity.audit --help")
-
-
 def parse_own_flags(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """The flags of an audit, and what remains: a recipe and flags of `run_toxicity.py`, not checked yet.
 
     Raises:
         RequestError: for values of its own flags that cannot be.
     """
-    parser = _Parser(
-        prog="python -m toxicity.audit",
-        usage="%(prog)s [RECIPE.yaml] (--folds K | --run DIR) --output DIR [flags of run_toxicity.py]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    usage = "%(prog)s [RECIPE.yaml] (--folds K | --run DIR) --output DIR [flags of run_toxicity.py]"
+    parser = CommandParser("toxicity.audit", __doc__, usage)
     scored_by = parser.add_mutually_exclusive_group(required=True)
     scored_by.add_argument("--folds", type=int, help="train so often, from 2 to 10, each time on all folds but one")
     scored_by.add_argument("--run", help="folder of a finished run, whose validation rows are judged")

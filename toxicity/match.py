@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toxicity.core.attributes import attributes_of
+from toxicity.core.commands import CommandParser, add_model_flags
 from toxicity.core.console import set_up_console
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 
@@ -60,12 +61,7 @@ def parse_flags(argv: Sequence[str] | None = None) -> argparse.Namespace:
     Raises:
         RequestError: for values that cannot be, or flags that do not go together.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m toxicity.match",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("toxicity.match", __doc__)
     parser.add_argument("--old_scores", required=True, metavar="FILE", help="comments with their old scores")
     new = parser.add_mutually_exclusive_group(required=True)
     new.add_argument("--model", help="folder of a run or an export, or a model on the Hub, to score these comments")
@@ -79,15 +75,7 @@ def parse_flags(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="column that says which comments are toxic, in all rows or some, for the precision of both thresholds and "
         "a new one of the old precision",
     )
-    parser.add_argument("--model_revision", default="main", help="branch, tag or commit on the Hub")
-    parser.add_argument(
-        "--toxic_label", nargs="+", default=[], help="the model's labels that mean toxic, if their names do not say"
-    )
-    parser.add_argument(
-        "--runtime",
-        choices=("torch", "openvino", "onnxruntime"),
-        help="what computes the model (see python -m toxicity.predict --help)",
-    )
+    add_model_flags(parser)
     parser.add_argument("--encoding", help="character encoding of the files; else by their byte order mark, or UTF-8")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder for thresholds.json and a picture of each attribute"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toxicity.core.commands import add_model_flags
 from toxicity.core.console import set_up_console
 from toxicity.core.errors import EXIT_FAILED, RequestError, refusals_exit_cleanly
 from toxicity.core.markdown import code_span, markdown_table
@@ -35,15 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     """Probe a model and print the result, as JSON on the last line."""
     parser = argparse.ArgumentParser(prog="python -m toxicity.probe", description=main.__doc__, allow_abbrev=False)
     parser.add_argument("--model", required=True, help="folder of a run or an export, or a model on the Hub")
-    parser.add_argument("--model_revision", default="main", help="branch, tag or commit on the Hub")
-    parser.add_argument(
-        "--toxic_label", nargs="+", default=[], help="the model's labels that mean toxic, if their names do not say"
-    )
-    parser.add_argument(
-        "--runtime",
-        choices=("torch", "openvino", "onnxruntime"),
-        help="what computes the model (see python -m toxicity.predict --help)",
-    )
+    add_model_flags(parser)
     parser.add_argument(
         "--hatecheck",
         metavar="FILE",

@@ -198,32 +198,30 @@ def test_room_is_given_back(monkeypatch, client):
         assert client.post("/v1/score", json={}).status_code == 400
 
 
-def test_a_request_has_its_time(monkeypatch):
-    monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.05)
+def too_slow():
+    """An application that answers too late, and a list that tells whether it was stopped."""
     cancelled = []
 
-    async def slow(scope, receive, send):
+    async def app(scope, receive, send):
         try:
             await asyncio.sleep(20)
         except asyncio.CancelledError:
             cancelled.append(True)
             raise
 
+    return app, cancelled
+
+
+def test_a_request_has_its_time(monkeypatch):
+    monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.05)
+    slow, cancelled = too_slow()
     status, error = call(slow, [part(b"{}")])
     assert (status, error["status"]) == (504, "DEADLINE_EXCEEDED")
     assert cancelled
 
 
 def test_a_request_is_given_up_when_its_client_has_gone():
-    cancelled = []
-
-    async def slow(scope, receive, send):
-        try:
-            await asyncio.sleep(20)
-        except asyncio.CancelledError:
-            cancelled.append(True)
-            raise
-
+    slow, cancelled = too_slow()
     assert call(slow, [part(b"{}"), {"type": "http.disconnect"}]) is None
     assert cancelled
 

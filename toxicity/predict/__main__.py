@@ -19,8 +19,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from toxicity.core.commands import CommandParser
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.text_files import delimiter_of, encoding_of
 from toxicity.core.wanted import require_shares, wanted_threshold
@@ -44,19 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     run(arguments)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{message}. All flags: python -m toxicity.predict --help")
-
-
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; raises `RequestError` for unknown flags and combinations that make no sense."""
-    parser = _Parser(
-        prog="python -m toxicity.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("toxicity.predict", __doc__)
     parser.add_argument("--model", required=True, help="folder of a run or an export, or a model on the Hub")
     parser.add_argument("--model_revision", default="main", help="branch, tag or commit on the Hub")
     parser.add_argument("--input", nargs="+", help="files, folders, patterns, addresses; or - for standard input")

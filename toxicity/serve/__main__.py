@@ -10,13 +10,12 @@ SIGTERM and Ctrl-C finish what is in flight. No comment, key or address that was
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
+from toxicity.core.commands import CommandParser, add_model_flags
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.wanted import require_shares, wanted_threshold
 from toxicity.serve.settings import Settings
@@ -37,21 +36,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     serve(settings)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{message}. All flags: python -m toxicity.serve --help")
-
-
 def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     """Parse the command line; raises `RequestError` for unknown flags and values that make no sense."""
-    parser = _Parser(
-        prog="python -m toxicity.serve",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("toxicity.serve", __doc__)
     parser.add_argument("--model", required=True, help="folder of a run or an export, or a model on the Hub")
-    parser.add_argument("--model_revision", default="main", help="branch, tag or commit on the Hub")
+    add_model_flags(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; by default this machine alone calls")
     parser.add_argument("--port", type=int, default=8000, help="by default 8000; 0 for any that is free")
     parser.add_argument(
@@ -67,15 +56,7 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     parser.add_argument(
         "--cors_origins", nargs="+", default=[], metavar="ORIGIN", help="sites whose pages may call, or * for all"
     )
-    parser.add_argument(
-        "--toxic_label", nargs="+", default=[], help="the model's labels that mean toxic, if their names do not say"
-    )
     parser.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), help="by default the device's fastest")
-    parser.add_argument(
-        "--runtime",
-        choices=("torch", "openvino", "onnxruntime"),
-        help="what computes the model (see python -m toxicity.predict --help)",
-    )
     parser.add_argument(
         "--prior", nargs="+", type=float, help="share of toxic comments among those that are scored, such as 0.02"
     )

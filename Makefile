@@ -25,7 +25,7 @@ setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu
 FROM_TORCH_INDEX = $(if $(TORCH_INDEX),$(PIP_INSTALL) --no-deps --index-url '$(TORCH_INDEX)' torch -c constraints/$*.txt)
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-REQUIREMENTS := requirements.txt $(patsubst %,requirements-%.txt,audit explain onnx openvino serve dev)
+REQUIREMENTS := requirements.txt $(patsubst %,requirements-%.txt,audit cloud explain onnx openvino ray serve dev)
 $(VENV)/.ready-%: $(REQUIREMENTS) constraints/%.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }

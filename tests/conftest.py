@@ -179,13 +179,14 @@ def run_main(cache_dir, monkeypatch):
 def job(model_dir, tmp_path, monkeypatch):
     """A scoring job that was started: its scorer, ledger and options."""
     from toxicity.predict import score_shards
-    from toxicity.predict.job import describe_job
     from toxicity.predict.ledger import Ledger
+    from toxicity.predict.options import Options
     from toxicity.predict.scorer import Scorer
+    from toxicity.predict.worker import describe_job
 
     # Far smaller than the files, so that each file has several windows.
     monkeypatch.setattr(score_shards, "ROWS_PER_WINDOW", 16)
-    scorer, options = Scorer(str(model_dir), device="cpu", runtime="torch"), score_shards.Options(0.5, "csv")
+    scorer, options = Scorer(str(model_dir), device="cpu", runtime="torch"), Options(0.5, "csv")
     ledger = Ledger(tmp_path / "out", describe_job("m", scorer, options))
     ledger.start()
     return scorer, ledger, options
@@ -280,3 +281,20 @@ def graphs():
 @pytest.fixture
 def home(tmp_path):
     return {"HF_DATASETS_CACHE": str(tmp_path / "datasets")}
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    """An fsspec file system of an S3 server on this machine, with an empty `bucket`; subprocesses reach it, too."""
+    pytest.importorskip("s3fs", reason="the extra `cloud` is not installed")
+    import s3fs
+    from object_store import s3_server
+
+    with s3_server() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        files = s3fs.S3FileSystem()
+        files.mkdir("bucket")
+        yield files
+        s3fs.S3FileSystem.clear_instance_cache()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -73,6 +74,21 @@ def gather(value: T) -> list[T]:
     values: list[T | None] = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values
+
+
+def shared_counter() -> Callable[[], int]:
+    """A function that returns 0, 1, 2 and so on, each of them once to one of all ranks; all ranks call this together.
+
+    Rank 0 serves the numbers while it holds the function, so it must not drop it before the others have done counting.
+    """
+    if world_size() == 1:
+        return itertools.count().__next__
+    host, store = os.environ.get("MASTER_ADDR", "localhost"), None
+    if rank() == 0:
+        store = distributed.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+    port = gather(store and store.port)[0]
+    store = store or distributed.TCPStore(host, port, is_master=False)
+    return lambda: store.add("next", 1) - 1
 
 
 def run_on_all(work: Callable[[], T]) -> T:

@@ -28,7 +28,7 @@ from toxicity.core.wanted import require_shares, wanted_threshold
 # Flags that have no effect in the other of the command's two modes, scoring and exporting.
 SCORING_FLAGS = (
     *("output_format", "submission", "id_column_name", "precision_target", "threshold_for", "prior"),
-    *("mixed_precision", "runtime", "on_bad_rows", "explain"),
+    *("mixed_precision", "runtime", "on_bad_rows", "explain", "engine", "ray_address", "ray_num_cpus"),
 )
 EXPORT_FLAGS = ("label_column_name", "label_column_names")
 # Endings of names that are taken for that of a file → the format to ask for instead.
@@ -105,6 +105,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="add a column with the N words that push the score up most, for comments that are labelled toxic; that "
         "takes several times as long",
     )
+    parser.add_argument(
+        "--engine",
+        choices=("processes", "ray"),
+        default="processes",
+        help="what shares the files out: the processes that the launcher started, or Ray",
+    )
+    parser.add_argument(
+        "--ray_address", help="of the cluster, or auto for the one of this machine; by default one is started here"
+    )
+    parser.add_argument("--ray_num_cpus", type=int, help="cores of each of Ray's actors; by default TODO")
     parser.add_argument(
         "--export",
         choices=("onnx", "openvino"),

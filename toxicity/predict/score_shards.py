@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -15,20 +14,20 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import ID, TEXT, canonical_columns
 from toxicity.data.addresses import local_copy
 from toxicity.data.ids import whole_numbers
-from toxicity.data.readers.base import ChooseColumns, Layout, Part
+from toxicity.data.readers.base import ChooseColumns, Part
 from toxicity.data.readers.encodings import with_likely_encoding
 from toxicity.data.readers.files import read_lines, read_windows
 from toxicity.data.readers.names import has_types
 from toxicity.data.row_checks import check_comments
 from toxicity.predict.columns import names_of_columns
 from toxicity.predict.explain.column import words_column
-from toxicity.predict.ledger import Ledger
+from toxicity.predict.options import Options
+from toxicity.predict.outputs import Outputs
 from toxicity.predict.progress import Progress
 from toxicity.predict.scorer import Scorer
 from toxicity.predict.shards import STANDARD_INPUT, Shard
@@ -43,30 +42,6 @@ BYTES_PER_WINDOW = 2**25
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is read and written; the manifest lists these fields, so that a job with other options is told apart."""
-
-    threshold: float  # the score from which the label is 1
-    output_format: str  # `parquet`, `csv` or `jsonl`
-    # Of each other label that has a column for its label; none for models of others, and of one label.
-    label_thresholds: Mapping[str, float] = field(default_factory=dict)
-    submission: bool = False  # whether the outputs only have the columns that a competition asks for
-    # They, as `submission_columns` tells; `id` and `prediction` if there are none.
-    submission_columns: Mapping[str, int] = field(default_factory=dict)
-    on_bad_rows: str = "refuse"  # or `score_null`
-    text_column_name: str | None = None  # by default `text` or `comment_text`
-    id_column_name: str | None = None  # by default `id`; without one, rows are numbered
-    delimiter: str | None = None  # of CSV files; by default it is found out
-    encoding: str | None = None  # of CSV and JSON files; by default it is found out
-    explain: int = 0  # how many words are told that push the score of a toxic comment up most
-
-    @property
-    def layout(self) -> Layout:
-        """How the inputs are laid out; unless a delimiter makes it a table, a `.txt` file is one comment a line."""
-        return Layout(self.delimiter, self.encoding, txt_holds_lines=self.delimiter is None)
 
 
 class Failure(NamedTuple):
@@ -91,56 +66,49 @@ class Window(NamedTuple):
 
 
 def score_shards(
-    shards: Sequence[Shard], scorer: Scorer, ledger: Ledger, options: Options, progress: Progress
-) -> dict[str, Failure | None]:
-    """Score the shards that no other process works on, the largest first.
+    shards: Iterable[Shard], scorer: Scorer, outputs: Outputs, options: Options, progress: Progress
+) -> dict[str, Failure]:
+    """Score shards, and return those that failed, by address.
 
-    The bytes of an output do not depend on which process scores the shard, or on what it scored before. If a shard
-    fails, an output from an earlier version of its input is removed. Failures are also logged at once.
-
-    Returns:
-        For each shard that this process worked on, by address, the failure, or None if it was scored.
+    The bytes of an output do not depend on which process scores the shard, or on what it scored before. The next shard
+    is taken from `shards` when the one before it is read. If a shard fails, an output from an earlier version of its
+    input is removed, and the failure is logged at once.
     """
-    outcomes: dict[str, Failure | None] = {}
-    largest_first = sorted(shards, key=lambda shard: -(shard.bytes or 0))
-    items = _prefetched(_claimed_windows(largest_first, scorer, ledger, options, outcomes))
-    for (shard, claim), items_of_shard in groupby(items, key=itemgetter(0, 1)):
+    failed: dict[str, Failure] = {}
+    items = _prefetched(_windows_of_all(shards, scorer, options, failed))
+    for shard, items_of_shard in groupby(items, key=itemgetter(0)):
         bytes_before = progress.input_bytes
         try:
-            windows = map(itemgetter(2), items_of_shard)
-            ledger.record(shard, *_write_scores(windows, ledger.output_of(shard), scorer, options, progress))
-            outcomes[shard.address] = None
+            windows = map(itemgetter(1), items_of_shard)
+            with outputs.unfinished(shard) as path:
+                outputs.keep(shard, path, *_write_scores(windows, path, scorer, options, progress))
         except Exception as error:  # whatever happened, the other shards can still be scored
             refused = isinstance(error, RequestError)
             reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
-            outcomes[shard.address] = Failure(reason, refused)
+            failed[shard.address] = Failure(reason, refused)
             logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
-            ledger.forget(shard)
+            outputs.forget(shard)
             progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
-        finally:
-            ledger.release(claim, shard)
-    return outcomes
+    return failed
 
 
-def _claimed_windows(
-    shards: Sequence[Shard], scorer: Scorer, ledger: Ledger, options: Options, outcomes: Container[str]
-) -> Iterator[tuple[Shard, FileLock, Window | Exception]]:
-    """Claim shard after shard and yield its windows; if reading fails, the last item of a shard is the exception.
+def _windows_of_all(
+    shards: Iterable[Shard], scorer: Scorer, options: Options, failed: Container[str]
+) -> Iterator[tuple[Shard, Window | Exception]]:
+    """The windows of shard after shard; if reading fails, the last item of a shard is the exception.
 
     `IdsDisagree` comes instead of a window, and the windows of the shard from the first one on after it. A shard that
-    is in `outcomes` before all of it was read could not be written: the rest of it is skipped.
+    is in `failed` before all of it was read could not be written: the rest of it is skipped.
     """
     for shard in shards:
-        if (claim := ledger.claim(shard)) is None:
-            continue
         try:
             with closing(_windows(shard, scorer, options)) as windows:
                 for window in windows:
-                    if shard.address in outcomes:
+                    if shard.address in failed:
                         break
-                    yield shard, claim, window
+                    yield shard, window
         except Exception as error:  # `_write_scores` raises it again in its own thread
-            yield shard, claim, error
+            yield shard, error
 
 
 def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window | IdsDisagree]:

@@ -1,0 +1,22 @@
+"""A server of S3 on this machine, with which tests stand in for an object store."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAWHOREADSTHIS", "AWS_SECRET_ACCESS_KEY": "never-to-be-shown"}
+
+
+@contextmanager
+def s3_server() -> Iterator[dict[str, str]]:
+    """Serve an empty S3; the value is the environment in which `s3://` addresses lead there, in any process."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield CREDENTIALS | {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+    finally:
+        server.stop()

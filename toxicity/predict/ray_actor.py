@@ -28,6 +28,8 @@ SECONDS_BETWEEN_REPORTS = 1.0
 # A file server may tell other machines of a new file some seconds later.
 SECONDS_TO_APPEAR = 10.0
 
+logger = logging.getLogger(__name__)
+
 
 class Place(NamedTuple):
     """Where an actor is, and what it found there."""
@@ -127,11 +129,14 @@ class ScoringActor:
         self._worker = load_worker(self._arguments, self._sample, device)
         return self._worker.job, self._log.taken()
 
-    def exchange(self, shards: Sequence[Shard], outputs: Outputs) -> Report:
-        """Take shards to score, and report when they are read, or after a second.
+    def exchange(self, shards: Sequence[Shard], outputs: Outputs, more: bool) -> Report:
+        """Take shards to score, and report what was done.
 
-        Without shards: finish those there are, as no more come for now, and report when they are finished, or after a
-        second.
+        Args:
+            shards: what to score; none where it is only asked for the report.
+            outputs: where the scores belong, the same in all calls.
+            more: whether more may come, for which this waits until all are read. If not, it waits until all are
+                finished, which the last of several is only then; but a second at the most.
         """
         from toxicity.predict.progress import Progress
 
@@ -142,10 +147,10 @@ class ScoringActor:
                 self._thread.start()
             self._unread.extend(shards)
             self._unfinished += len(shards)
-            self._ended = not shards
+            self._ended = not more
             self._changed.notify_all()
             self._changed.wait_for(
-                lambda: self._broken or (self._wants_more if shards else not self._unfinished), SECONDS_BETWEEN_REPORTS
+                lambda: self._broken or (self._wants_more if more else not self._unfinished), SECONDS_BETWEEN_REPORTS
             )
             if self._broken is not None:
                 raise self._broken
@@ -173,13 +178,13 @@ class ScoringActor:
                 with self._changed:
                     self._changed.wait_for(lambda: self._unread)
                 scorer, options, _ = self._worker
-                score_shards(self._following(), scorer, outputs, options, self._progress, self._finish)
+                score_shards(self._following(outputs), scorer, outputs, options, self._progress, self._finish)
         except BaseException as error:  # told to the driver, which replaces this actor
             with self._changed:
                 self._broken = error
                 self._changed.notify_all()
 
-    def _following(self) -> Iterator[Shard]:
+    def _following(self, outputs: Outputs) -> Iterator[Shard]:
         """The shards that come, until no more come for now: only then the last one of them is finished."""
         while True:
             with self._changed:
@@ -189,7 +194,23 @@ class ScoringActor:
                 if not self._unread:
                     return
                 shard, self._reading = self._unread.popleft(), True
-            yield shard
+            if _is_here(shard):
+                yield shard
+            else:
+                self._refuse(shard, outputs)
+
+    def _refuse(self, shard: Shard, outputs: Outputs) -> None:
+        from toxicity.predict.score_shards import Failure
+
+        reason = (
+            f"{shard.address} is not the same file on node {socket.gethostname()} as on the machine of the command: "
+            "put it in a folder that all nodes share, or an object store."
+        )
+        logger.error(f"Failed: {reason}")
+        outputs.forget(shard)
+        with self._changed:
+            self._finished.append((shard.address, Failure(reason, refused=True)))
+            self._unfinished -= 1
 
     def _finish(self, shard: Shard, failure: Failure | None) -> None:
         with self._changed:
@@ -218,6 +239,13 @@ class _Lines(logging.Handler):
     def taken(self) -> list[tuple[int, str]]:
         lines, self._lines = self._lines, []
         return lines
+
+
+def _is_here(shard: Shard) -> bool:
+    if shard.location is not None:
+        return True
+    path = Path(shard.address)
+    return path.is_file() and path.stat().st_size == shard.bytes
 
 
 def digest_of_sources() -> str:

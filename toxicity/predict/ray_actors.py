@@ -101,7 +101,7 @@ class RayActors:
         self._tasks: list[asyncio.Task] = []
         try:
             self._grow()
-            logger.info(f"Asked Ray for {self.count:,} workers, each with {size.told}.")
+            logger.info(f"Asked Ray for workers: {self.count:,}, each with {size.told}.")
             self._run_until(lambda: self.job)
         except BaseException:
             self.close()

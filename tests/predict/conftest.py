@@ -18,3 +18,13 @@ def openvino(tmp_path, monkeypatch):
     module = pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
     monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
     return module
+
+
+@pytest.fixture(scope="session")
+def ray_nodes():
+    """A cluster of Ray with two nodes of one core."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    from ray_nodes import ray_cluster
+
+    with ray_cluster(1, 1) as cluster:
+        yield cluster

@@ -25,9 +25,7 @@ def ray_cluster(*cores: int) -> Iterator[Any]:
         patch.setenv("RAY_AUTH_TOKEN", "0" * 64)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         head = {"num_cpus": cores[0], "num_gpus": 0, "object_store_memory": STORE_BYTES}
-        cluster = Cluster(
-            initialize_head=True, head_node_args=head | {"include_dashboard": False, "temp_dir": folder}
-        )
+        cluster = Cluster(initialize_head=True, head_node_args=head | {"include_dashboard": False, "temp_dir": folder})
         try:
             for number in cores[1:]:
                 add_node(cluster, number)

@@ -287,7 +287,8 @@ def ray_actors(arguments: argparse.Namespace, sample: Sample | None) -> Iterator
     """
     if distributed.world_size() > 1:
         raise RequestError("--engine ray starts processes itself: start this command with python -m, without launcher.")
-    with connected(arguments.ray_address), probe_in(arguments.output.absolute()) as probe:
+    # Removed when no actor is left that could still write beside it.
+    with probe_in(arguments.output.absolute()) as probe, connected(arguments.ray_address):
         size = size_of_actors(arguments.ray_num_cpus, computed_on_cpu(arguments))
         with closing(RayActors(arguments, sample, size, probe)) as actors:
             yield actors

@@ -31,8 +31,10 @@ def probe_in(output: Path) -> Iterator[Path]:
     try:
         yield probe
     finally:
-        with suppress(OSError):
-            probe.unlink()
+        with suppress(OSError):  # as when the job is finished, which removes what is in progress
+            # Some actors may have written beside it that were not heard any more.
+            for file in folder.iterdir():
+                file.unlink()
         if isinstance(output, Path):  # on an object store there are no folders, and removing one would take its files
             for left in (folder, folder.parent, output):
                 with suppress(OSError):

@@ -8,7 +8,6 @@ import time
 import pytest
 from builders import files_in, make_comments, write_texts
 
-import toxicity
 from toxicity.predict import ray_actor
 from toxicity.predict.progress import Progress
 from toxicity.predict.ray_actor import ScoringActor, digest_of_sources
@@ -124,8 +123,7 @@ def test_what_breaks_its_thread_is_told_to_the_driver(actor, shards, monkeypatch
 def test_the_digest_of_the_sources_changes_with_them(tmp_path, monkeypatch):
     package = tmp_path / "toxicity"
     package.mkdir()
-    (package / "__init__.py").write_text("")
-    monkeypatch.setattr(toxicity, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(ray_actor, "PACKAGE", package)
     digests = [digest_of_sources()]
     (package / "a.py").write_text("1")
     digests.append(digest_of_sources())

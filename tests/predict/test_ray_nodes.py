@@ -1,5 +1,6 @@
 """Jobs on a real cluster, driven by this process, whose nodes lack something or whose actors die."""
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -164,6 +165,19 @@ def test_the_probe_leaves_nothing(tmp_path, before):
         Path(name).name for name in before if "." in name
     ]
     assert not (tmp_path / "out" / ".progress").exists()
+
+
+def test_a_probe_in_an_object_store_is_seen_at_once_and_leaves_nothing(s3):
+    output = pytest.importorskip("upath", reason="the extra `cloud` is not installed").UPath("s3://bucket/scores")
+    output.joinpath("kept.txt").write_text("")
+    with ray_checks.probe_in(output.absolute()) as probe:
+        assert probe.exists()
+        answer = probe.with_name("answer")
+        s3.pipe_file(answer.path, b"")
+        asyncio.run(ray_checks.require_answer(answer))
+        s3.pipe_file(probe.with_name("unheard").path, b"")
+    s3.invalidate_cache()
+    assert s3.find("bucket") == ["bucket/scores/kept.txt"]
 
 
 def test_a_probe_that_cannot_be_written_is_explained(tmp_path):

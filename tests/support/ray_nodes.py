@@ -40,15 +40,18 @@ def add_node(cluster: Any, cores: int) -> Any:
     return cluster.add_node(num_cpus=cores, num_gpus=0, object_store_memory=STORE_BYTES)
 
 
-def kill_one_actor(cluster: Any) -> None:
-    """Kill the process of one actor of the cluster that scores."""
-    for node in cluster.list_all_nodes():
-        for info in node.all_processes["raylet"]:
-            for process in psutil.Process(info.process.pid).children(recursive=True):
-                if process.is_running() and " ".join(process.cmdline()).startswith("ray::ScoringActor"):
-                    process.kill()
-                    return
-    raise AssertionError("there is no actor")
+def kill_one_actor(cluster: Any, seconds: float = 60) -> None:
+    """Kill the process of an actor of the cluster that scores at this moment."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for node in cluster.list_all_nodes():
+            for info in node.all_processes["raylet"]:
+                for process in psutil.Process(info.process.pid).children(recursive=True):
+                    # Ray has them named after what they do.
+                    if process.is_running() and " ".join(process.cmdline()).startswith("ray::ScoringActor.exchange"):
+                        process.kill()
+                        return
+    raise AssertionError("there is no actor that scores")
 
 
 def wait_for_outputs(folder: Any, count: int, process: Any, seconds: float = 120) -> None:

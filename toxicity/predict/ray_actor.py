@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import toxicity
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.files import digest
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from toxicity.predict.submission import Sample
     from toxicity.predict.worker import Worker
 
+PACKAGE = Path(__file__).resolve().parents[1]
 # A report comes at least this often, for the progress.
 SECONDS_BETWEEN_REPORTS = 1.0
 # A file server may tell other machines of a new file some seconds later.
@@ -250,6 +250,5 @@ def _is_here(shard: Shard) -> bool:
 
 def digest_of_sources() -> str:
     """A digest of the sources of this package as they are installed here."""
-    package = Path(toxicity.__file__).parent
-    files = sorted(package.rglob("*.py"))
-    return digest(part for file in files for part in (file.relative_to(package).as_posix().encode(), file.read_bytes()))
+    files = sorted(PACKAGE.rglob("*.py"))
+    return digest(part for file in files for part in (file.relative_to(PACKAGE).as_posix().encode(), file.read_bytes()))

@@ -8,12 +8,11 @@ import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
-import toxicity
 from toxicity.core.errors import RequestError, one_line
 from toxicity.hardware.cpu import usable_cores
+from toxicity.predict.ray_actor import PACKAGE
 
 # Cores of an actor by default. One core each would score a little more, as threads wait for each other, but each actor
 # holds a model in memory.
@@ -72,7 +71,7 @@ def connected(address: str | None) -> Iterator[None]:
             address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"py_modules": [str(Path(toxicity.__file__).parent)]},
+            runtime_env={"py_modules": [str(PACKAGE)]},
             **options,
         )
     except Exception as error:  # of many types: versions that differ, a token that lacks, a disk that is full

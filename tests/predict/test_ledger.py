@@ -19,11 +19,10 @@ def ledger(tmp_path):
 
 
 def do(ledger, shard=SHARD):
-    output = ledger.output_of(shard)
-    output.parent.mkdir(exist_ok=True)
-    output.write_text("scores")
-    ledger.record(shard, 3, 1)
-    return output
+    with ledger.outputs.unfinished(shard) as path:
+        path.write_text("scores")
+        ledger.outputs.keep(shard, path, 3, 1)
+    return ledger.outputs.of(shard)
 
 
 def test_a_shard_is_done_when_it_is_recorded_and_whole(ledger):
@@ -65,15 +64,6 @@ def test_another_job_is_kept_out(ledger, tmp_path):
     ledger.finish({})
     with pytest.raises(RequestError, match="with weights_xxh3 00 instead of 11"):
         Ledger(tmp_path, JOB | {"weights_xxh3": "11"})
-
-
-def test_one_claims_a_shard_at_a_time(ledger, tmp_path):
-    claim = ledger.claim(SHARD)
-    assert claim is not None
-    assert ledger.claim(SHARD) is None
-    assert ledger.claim(Shard("/in/b.csv", "b", 10, "1")) is not None
-    claim.release()
-    assert ledger.claim(SHARD) is not None
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", "{}", '{"schema_version": 1, "job": 1, "shards": []}'])
@@ -132,29 +122,11 @@ def test_of_versions_the_one_that_differs_is_named():
     assert difference(one, one | {"model": "b"}) is None
 
 
-def test_what_was_tried_is_not_tried_again_in_the_same_job(ledger, tmp_path):
-    ledger.release(ledger.claim(SHARD), SHARD)
-    assert ledger.claim(SHARD) is None
-    ledger.finish({})
-    again = Ledger(tmp_path, JOB)
-    again.start()
-    assert again.claim(SHARD) is not None
-
-
-def test_a_killed_job_is_tried_again(ledger, tmp_path):
-    ledger.release(ledger.claim(SHARD), SHARD)
-    ledger._lock.release()
-    again = Ledger(tmp_path, JOB)
-    again.start()
-    assert again.claim(SHARD) is not None
-
-
 def test_it_knows_its_own_files(ledger, tmp_path, monkeypatch):
     assert not ledger.wrote(tmp_path / "a.csv")
     assert not ledger.wrote(tmp_path.parent / "a.csv")
-    ledger.claim(SHARD)
-    assert ledger.wrote(tmp_path / "a.csv"), "one that is killed before the record may be there"
     do(ledger, Shard("/in/b.csv", "b", 1, "1"))
+    assert ledger.wrote(tmp_path / "b.csv")
     ledger.finish({})
     assert [Ledger(tmp_path, JOB).wrote(tmp_path / name) for name in ("a.csv", "b.csv")] == [False, True]
     monkeypatch.chdir(tmp_path)
@@ -167,7 +139,7 @@ def test_nothing_is_left_of_an_earlier_version(ledger, tmp_path):
     ledger.finish({})
     again = Ledger(tmp_path, JOB)
     again.start()
-    again.forget(SHARD)
+    again.outputs.forget(SHARD)
     assert not output.exists()
     assert again.finish({"/in/a.csv": "broken"})["shards"] == []
 

@@ -71,8 +71,7 @@ def score_shards(
     """Score shards, and return those that failed, by address.
 
     The bytes of an output do not depend on which process scores the shard, or on what it scored before. The next shard
-    is taken from `shards` when the one before it is read. If a shard fails, an output from an earlier version of its
-    input is removed, and the failure is logged at once.
+    is taken from `shards` when the one before it is read. A failure is logged at once.
     """
     failed: dict[str, Failure] = {}
     items = _prefetched(_windows_of_all(shards, scorer, options, failed))
@@ -87,7 +86,6 @@ def score_shards(
             reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
             failed[shard.address] = Failure(reason, refused)
             logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
-            outputs.forget(shard)
             progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
     return failed
 

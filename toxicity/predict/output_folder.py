@@ -56,6 +56,8 @@ def output_folder(address: str) -> Path:
     try:
         from upath import UPath
 
+        # It logs the traceback of what it raises, too.
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
         # What others write there meanwhile is to be seen.
         folder = UPath(address.rstrip("/"), use_listings_cache=False)
         with writing_to(folder):

@@ -36,7 +36,8 @@ def in_bucket(s3):
     """What a folder of the S3 server holds: call it with its address."""
 
     def files(address):
+        s3.invalidate_cache()
         start = len(address.removeprefix("s3://")) + 1
-        return {path[start:]: s3.cat_file(path) for path in s3.find(address, refresh=True)}
+        return {path[start:]: s3.cat_file(path) for path in s3.find(address)}
 
     return files

@@ -162,9 +162,10 @@ def test_a_shard_that_cannot_be_put_fails_and_leaves_the_others(score, s3, in_bu
     assert in_bucket("s3://bucket/scores") == {}
 
 
-def test_thousands_of_files_are_listed_once_and_read_at_the_same_time(s3, monkeypatch):
+def test_many_files_are_listed_once_and_read_at_the_same_time(s3, monkeypatch):
     folder = output_folder("s3://bucket/scores")
-    names = [f"{number:04d}.csv" for number in range(1_200)]
+    names = [f"{number:04d}.csv" for number in range(250)]
+    monkeypatch.setattr(module, "NAMES_AT_ONCE", 100)
     s3.pipe({f"bucket/scores/{name}": name.encode() for name in names})
     asked = []
     call = type(folder.fs)._call_s3
@@ -176,7 +177,7 @@ def test_thousands_of_files_are_listed_once_and_read_at_the_same_time(s3, monkey
     monkeypatch.setattr(type(folder.fs), "_call_s3", count)
     assert module.sizes_of(folder, names[1:]) == dict.fromkeys(names[1:], 8)
     assert module.sizes_of(folder, []) == {}
-    assert asked == ["list_objects_v2"] * 2, "pages of a thousand"
+    assert asked == ["list_objects_v2"]
     assert list(contents_of(folder, [*names, "none"])) == [*(name.encode() for name in names), None]
     remove(folder, [*names, "none"])
     assert module.names_below(folder, "") == []
@@ -195,6 +196,15 @@ def test_thousands_of_files_are_listed_once_and_read_at_the_same_time(s3, monkey
 )
 def test_the_name_of_what_is_within(s3, address, name):
     assert name_within(output_folder("s3a://bucket/scores/"), address) == name
+
+
+def test_the_name_of_what_is_within_a_folder_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scores" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "scores")
+    for address in ("scores/deep/a.csv", "link/deep/a.csv", "scores/../scores/deep/a.csv"):
+        assert name_within(Path("link"), address) == name_within(tmp_path / "scores", address) == "deep/a.csv"
+    assert name_within(Path("scores"), "a.csv") is None
 
 
 def test_what_is_left_in_a_scratch_folder_is_removed(folder):

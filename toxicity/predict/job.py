@@ -125,18 +125,19 @@ def _require_safe_to_write(shards: Sequence[Shard], ledger: Ledger) -> None:
     """Refuse to overwrite an input or a file that this command did not write, and to score an output."""
     outputs = {ledger.outputs.name_of(shard) for shard in shards}
     for shard in shards:
-        if name_within(ledger.folder, shard.address) in outputs:
+        name = name_within(ledger.folder, shard.address)
+        if name in outputs:
             raise RequestError(
                 f"the scores would be written over the input {shard.address}: name another folder as --output."
             )
-        if ledger.wrote(shard.address):
+        if ledger.wrote(name):
             raise RequestError(
                 f"the input {shard.address} was written by this command: name another --output, or other inputs."
             )
     with writing_to(ledger.folder):
         there = sizes_of(ledger.folder, outputs)
     for name in sorted(there):
-        if not ledger.wrote(ledger.folder / name):
+        if not ledger.wrote(name):
             raise RequestError(
                 f"{ledger.folder / name} is there, and no {MANIFEST} says that it holds scores: move it away, or name "
                 "another folder as --output."

@@ -17,7 +17,6 @@ from toxicity.core.errors import RequestError
 from toxicity.predict.output_folder import (
     contents_of,
     is_local,
-    name_within,
     names_below,
     put,
     remove,
@@ -107,9 +106,8 @@ class Ledger:
         now = input_of(shard) | {"bytes": self._sizes[name]}
         return now.items() <= self._known[name].items()
 
-    def wrote(self, address: str | Path) -> bool:
-        """Whether a file is this folder's manifest, or an output that its jobs wrote."""
-        name = name_within(self.folder, str(address))
+    def wrote(self, name: str | None) -> bool:
+        """Whether a file of the folder, by its path relative to it, is the manifest or an output of its jobs."""
         return name == MANIFEST or name in self._known
 
     def finish(self, failed: Mapping[str, str], shards: Iterable[Shard] = ()) -> tuple[int, dict[str, str]]:

@@ -18,7 +18,8 @@ from typing import TypeVar
 
 from toxicity.core.errors import RequestError, one_line
 
-OBJECT_STORES = ("s3", "s3a", "gs", "gcs")
+# Protocols of object stores → what listed files of them begin with.
+OBJECT_STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 # How long to wait until a put is tried again, each with up to half of it more or less: s3fs and gcsfs give up sooner
 # than an outage of a minute is over, and the scores of a large file take longer.
 SECONDS_BEFORE_RETRIES = (2, 10, 30)
@@ -36,30 +37,30 @@ def output_folder(address: str) -> Path:
     Raises:
         RequestError: for an address that is none of an object store, holds credentials, or needs other packages.
     """
-    protocol = re.match(r"[A-Za-z][\w+.-]*(?=://)", address)
-    if protocol is None:
+    if re.match(r"[A-Za-z][\w+.-]*://", address) is None:
         return Path(address)
-    if protocol[0] == "file":
-        return Path(address.removeprefix("file://"))
+    protocol, _, path = address.partition("://")
+    if protocol == "file":
+        return Path(path)
     from toxicity.data.addresses import without_credentials
 
     shown = without_credentials(address)
-    if protocol[0] not in OBJECT_STORES:
+    if protocol not in OBJECT_STORES:
         raise RequestError(f"--output {shown}: name a folder, or an address that begins with s3:// or gs://.")
-    if shown != address or re.match(r"[^/]*[@:]", address[protocol.end() + 3 :]):
+    if shown != address or re.match(r"[^/]*[@:]", path):
         raise RequestError(
-            f"--output holds more than {protocol[0]}://BUCKET/FOLDER: credentials belong in the environment, or in the "
+            f"--output holds more than {protocol}://BUCKET/FOLDER: credentials belong in the environment, or in the "
             "files where the clients of the store look for them."
         )
-    if not re.match(r"[^/]", address[protocol.end() + 3 :]):
-        raise RequestError(f"--output {address} names no bucket: give {protocol[0]}://BUCKET/FOLDER.")
+    if not path.strip("/") or path.startswith("/"):
+        raise RequestError(f"--output {address} names no bucket: give {protocol}://BUCKET/FOLDER.")
     try:
         from upath import UPath
 
         # It logs the traceback of what it raises, too.
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
         # What others write there meanwhile is to be seen.
-        folder = UPath(address.rstrip("/"), use_listings_cache=False)
+        folder = UPath(f"{OBJECT_STORES[protocol]}://{path.rstrip('/')}", use_listings_cache=False)
         with writing_to(folder):
             _ = folder.fs
     except ImportError as error:
@@ -74,17 +75,12 @@ def is_local(folder: Path) -> bool:
     return isinstance(folder, Path)
 
 
-def address_of(folder: Path) -> str:
-    """The address of a folder in an object store, in the form that listed files of it have."""
-    return folder.fs.unstrip_protocol(folder.path.rstrip("/"))
-
-
 def name_within(folder: Path, address: str) -> str | None:
     """The path relative to the folder of what is at an address, with slashes; None if that is not in the folder."""
     if is_local(folder):
         path, resolved = Path(address).resolve(), folder.resolve()
         return path.relative_to(resolved).as_posix() if path.is_relative_to(resolved) else None
-    within = f"{address_of(folder)}/"
+    within = f"{str(folder).rstrip('/')}/"
     return address.removeprefix(within) if address.startswith(within) else None
 
 

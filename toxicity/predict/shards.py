@@ -16,7 +16,7 @@ from toxicity.data.addresses import (
     without_credentials,
 )
 from toxicity.data.readers.names import stem_of
-from toxicity.predict.output_folder import address_of, is_local
+from toxicity.predict.output_folder import is_local
 
 STANDARD_INPUT = "-"
 
@@ -66,7 +66,7 @@ def _require_outside(output: Path | None, address: str) -> None:
     else:
         with access_errors_explained(address):
             files, path = fsspec.url_to_fs(address)
-        inside = f"{address_of(output)}/".startswith(f"{files.unstrip_protocol(path).rstrip('/')}/")
+        inside = f"{output}/".startswith(f"{files.unstrip_protocol(path).rstrip('/')}/")
     if inside:
         raise RequestError(
             f"--output {output} is in the folder {without_credentials(address)}, of which all files are input: name "

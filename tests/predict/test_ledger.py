@@ -127,9 +127,12 @@ def test_without_locks_two_jobs_at_once_lose_nothing(folder, no_locks, caplog):
     assert sorted(names_below(folder, "")) == ["a.csv", "b.csv", "c.csv", "d.csv", "manifest.json"]
 
 
-def test_without_locks_a_job_with_other_scores_is_noticed_at_the_end(folder, no_locks):
-    ledger = started(folder)
-    Ledger(folder, JOB | {"threshold": 0.7}).start()
+def test_without_locks_a_job_with_other_scores_is_refused(folder, no_locks):
+    ledger, other = started(folder), Ledger(folder, JOB | {"threshold": 0.7})
+    with pytest.raises(RequestError, match="another job, with threshold 0.5 instead of 0.7, was started in .* remove"):
+        other.start()
+    # As if both had started at the same moment.
+    (folder / ".progress" / "job.json").write_text(json.dumps({"schema_version": 2, "job": JOB | {"threshold": 0.7}}))
     do(ledger)
     with pytest.raises(RequestError, match="holds scores of another job, with threshold 0.7 instead of 0.5"):
         ledger.finish({}, [SHARD])

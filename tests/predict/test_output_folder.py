@@ -1,5 +1,6 @@
 """Outputs at addresses of object stores: what is refused, reached and put, and that the bytes are those of a folder."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -109,6 +110,15 @@ def test_nothing_of_others_is_written_over_and_no_output_is_input(score, s3, tmp
     said = capsys.readouterr().err
     assert "would be written over the input s3://bucket/in-scores/a.parquet" in said
     assert "s3://bucket/in-scores/manifest.json was written by this command" in said
+
+
+def test_a_name_that_is_no_text(score, s3, tmp_path, capsys):
+    try:
+        path = write_texts(tmp_path / os.fsdecode(b"caf\xe9.csv"))
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    assert score("--input", path, output="s3://bucket/scores") == 2
+    assert r"caf\udce9.csv is not in UTF-8, as names in an object store are: rename it" in capsys.readouterr().err
 
 
 @pytest.fixture

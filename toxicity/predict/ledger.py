@@ -8,6 +8,8 @@ import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,12 @@ class Ledger:
         with writing_to(self.folder):
             if is_local(self.folder):
                 self._take_lock()
+            started = None if self._lock else read_json(self._progress / JOB, JOB_KEYS)
+            if started is not None and (found := self._difference(started)):
+                raise RequestError(
+                    f"another job, with {found}, was started in {self.folder} and has not ended: wait for it, or "
+                    f"remove {self._progress} if it was killed."
+                )
             with self.outputs.scratch() as scratch:
                 write_json(scratch / JOB, self._job)
                 put(scratch / JOB, self._progress / JOB)
@@ -137,18 +145,21 @@ class Ledger:
             sizes = sizes_of(self.folder, recorded | in_manifest.keys())
             self._require_same_job(manifest, in_manifest, sizes)
             self._require_same_job(read_json(self._progress / JOB, JOB_KEYS), recorded, sizes)
-            written = self._write_manifest(sorted(sizes), in_manifest, expected, failed)
-            self._clean_up(recorded & sizes.keys())
+            in_progress = sorted(recorded & sizes.keys())
+            earlier = [in_manifest[name] for name in sorted(sizes.keys() - recorded)]
+            records = merge(self._records(in_progress, in_manifest), earlier, key=itemgetter("output"))
+            written = self._write_manifest(records, expected, failed)
+            self._clean_up(in_progress)
         return written
 
     def _write_manifest(
-        self, names: list[str], in_manifest: Mapping[str, Any], expected: dict[str, str], failed: Mapping[str, str]
+        self, sorted_records: Iterable[dict[str, Any]], expected: dict[str, str], failed: Mapping[str, str]
     ) -> tuple[int, dict[str, str]]:
         """Write records one by one, as many of them would fill the memory; those that are written leave `expected`."""
         rows, count = 0, 0
         with self.outputs.scratch() as scratch:
             with (scratch / "records").open("w", encoding="utf-8", errors="backslashreplace") as file:
-                for record in self._records(names, in_manifest):
+                for record in sorted_records:
                     file.write(",\n  " if count else "\n  ")
                     file.write(as_json(record).replace("\n", "\n  "))
                     expected.pop(record["output"], None)
@@ -191,15 +202,18 @@ class Ledger:
         """Refuse a job with another description, unless all of its outputs were removed."""
         if found is None or not any(name in sizes for name in records):
             return
+        if told := self._difference(found):
+            raise RequestError(
+                f"{self.folder} holds scores of another job, with {told}: "
+                "name another folder as --output, or remove that one."
+            )
+
+    def _difference(self, found: Mapping[str, Any]) -> str | None:
         other_job, job = ({"schema_version": some["schema_version"]} | some["job"] for some in (found, self._job))
         if (other_job.get("on_bad_rows"), job.get("on_bad_rows")) == ("refuse", "score_null"):
             # Shards that were not refused have no bad rows, and so the same scores with either setting.
             other_job["on_bad_rows"] = "score_null"
-        if found := difference(other_job, job):
-            raise RequestError(
-                f"{self.folder} holds scores of another job, with {found}: "
-                "name another folder as --output, or remove that one."
-            )
+        return difference(other_job, job)
 
     def _take_lock(self) -> None:
         path = self._progress / LOCK
@@ -229,7 +243,7 @@ class Ledger:
         return [name.removesuffix(".json") for name in names_below(self.outputs.records, ".json")]
 
     def _records(self, names: list[str], in_manifest: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-        """The records of outputs: those in progress, else those in a manifest."""
+        """The records in progress of outputs, of those that have one, or else one in a manifest."""
         folder, files = self.outputs.records, [f"{name}.json" for name in names]
         for name, file, content in zip(names, files, contents_of(folder, files), strict=True):
             if content is not None:

@@ -107,12 +107,16 @@ def sizes_of(folder: Path, names: Collection[str]) -> dict[str, int]:
 
 
 def contents_of(folder: Path, names: Sequence[str]) -> Iterator[bytes | None]:
-    """The content of each file, None for one that is not there; many requests at the same time to an object store."""
+    """The content of each file, None for one that is not there; many requests at the same time to an object store.
+
+    Files are not empty.
+    """
 
     def read(name: str) -> bytes | None:
         path = folder / name
         with suppress(FileNotFoundError, NotADirectoryError):
-            return path.read_bytes() if is_local(folder) else folder.fs.cat_file(path.path)
+            # For all of a file, and not for what is from a byte on, s3fs asks for its size first.
+            return path.read_bytes() if is_local(folder) else folder.fs.cat_file(path.path, start=0)
 
     return map(read, names) if is_local(folder) else _at_the_same_time(read, names)
 

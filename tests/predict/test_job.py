@@ -11,6 +11,7 @@ from builders import COMMENTS, files_in, write_csv, write_texts
 from toxicity.core.errors import RequestError
 from toxicity.models.labels import Labels
 from toxicity.predict import worker
+from toxicity.predict.outputs import Outputs
 from toxicity.predict.processes import _require_same_scores
 from toxicity.predict.scorer import Scorer
 from toxicity.predict.worker import describe_job
@@ -131,6 +132,25 @@ def test_where_every_shard_fails_through_no_fault_of_the_request(score, tmp_path
     write_texts(tmp_path / "a.csv")
     assert score("--input", tmp_path / "a.csv") == 1
     assert "Failed: 1 shards" in capsys.readouterr().err
+
+
+def test_an_output_that_does_not_arrive_in_the_folder(score, tmp_path, monkeypatch, capsys):
+    keep = Outputs.keep
+
+    def keep_elsewhere(outputs, shard, *content):
+        keep(Outputs(tmp_path / "elsewhere", "parquet") if shard.name == "b" else outputs, shard, *content)
+
+    monkeypatch.setattr(Outputs, "keep", keep_elsewhere)
+    monkeypatch.setattr("toxicity.predict.ledger.SECONDS_UNTIL_SEEN", 0)
+    paths = [write_texts(tmp_path / f"{name}.csv") for name in "abc"]
+    assert score("--input", *paths) == 1
+    said = capsys.readouterr().err
+    assert (
+        f"Failed: {paths[1]}: its output is not in {tmp_path / 'out'}: it was removed, or the machines do not" in said
+    )
+    assert "of 2 shards" in said
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [shard["input"] for shard in manifest["failed"]] == [str(paths[1])]
 
 
 def test_a_folder_that_cannot_be_written_to(score, tmp_path, capsys):

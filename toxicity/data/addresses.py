@@ -6,24 +6,27 @@ import difflib
 import logging
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from toxicity.core.disk import is_full_disk
-from toxicity.core.errors import RequestError, one_line
+from toxicity.core.errors import RequestError
+from toxicity.data.fetching import Download, fetch, retried, status_of, versions_of
 from toxicity.data.folders import is_skipped
 from toxicity.data.readers.names import ENDINGS, is_readable
+from toxicity.data.storage import access_errors_explained, located, no_place, without_credentials
 
-# Names under which file systems report a digest of a file's content, and the time of its last change.
-DIGEST_KEYS = ("blob_id", "ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "CRC")
-TIME_KEYS = ("mtime", "LastModified", "Last-Modified", "last_modified", "modified")
+# Web servers are asked for each file of a folder; and again where they fail, as the clients of object stores do too.
+CALLS_AT_ONCE, TRIES = 8, 3
 
 logger = logging.getLogger(__name__)
 
@@ -59,27 +62,29 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
     if not address:
         raise RequestError(f"there is no file of an empty name: give {flag} a file, a folder or a pattern.")
     with access_errors_explained(address):
-        files, path = _located(address)
+        files, path = located(address)
         # Checked before `isdir`, as fsspec takes any page with links on a web server for a folder.
-        if is_readable(_without_query(path)) and files.isfile(path):
-            return [_data_file(files, address, path, PurePosixPath(_without_query(path)).name)]
+        if is_readable(_without_query(path)) and (info := _info_of_file(files, path)):
+            return [_data_file(files, address, path, PurePosixPath(_without_query(path)).name, info)]
         pattern = None
         if files.isdir(path):
             folder, wants_hidden = path, False
-            paths = _files_below(path) if isinstance(files, LocalFileSystem) else files.find(path)
+            is_local = isinstance(files, LocalFileSystem)
+            found = dict.fromkeys(_files_below(path)) if is_local else files.find(path, detail=True)
         elif files.exists(path):
             raise RequestError(f"cannot read {without_credentials(address)}: its name should end in one of {ENDINGS}.")
         # In front of the query of a URL, which begins with a question mark.
         elif pattern := re.search(r"[*?\[]", _without_query(path)):
-            paths = [found for found in files.glob(path) if files.isfile(found)]
+            found = {name: info for name, info in files.glob(path, detail=True).items() if _is_file(files, name, info)}
             folder = path[: pattern.start()].rpartition("/")[0]
             wants_hidden = any(part.startswith((".", "_")) for part in path.removeprefix(folder).split("/"))
         else:
-            _refuse_dangling(path)
+            _refuse_dangling(files, path)
             raise RequestError(f"there is no file {without_credentials(address)}.{_nearest(files, path)}")
-        paths_of = {found.removeprefix(folder).lstrip("/"): found for found in sorted(paths)}
-        names = _names_of_data(list(paths_of), without_credentials(address), pattern is None, wants_hidden)
-        return [_data_file(files, address, paths_of[name], name) for name in names]
+        paths = {name.removeprefix(folder).lstrip("/"): name for name in sorted(found)}
+        names = _names_of_data(list(paths), without_credentials(address), pattern is None, wants_hidden)
+        with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:  # only local and web servers are called for each
+            return list(pool.map(lambda name: _data_file(files, address, paths[name], name, found[paths[name]]), names))
 
 
 def _names_of_data(names: list[str], address: str, in_folder: bool, wants_hidden: bool) -> list[str]:
@@ -98,40 +103,62 @@ def _names_of_data(names: list[str], address: str, in_folder: bool, wants_hidden
 
 @contextmanager
 def local_copy(file: DataFile) -> Iterator[Path]:
-    """The path of a local file, or of a temporary copy of a remote one.
+    """The path of a local file, or of a temporary copy of a remote one, as of `local_copies`."""
+    with local_copies([file]) as (path,):
+        yield path
 
-    The copy is complete because reading parquet and zip files needs random access, and some files are read twice. Where
-    a refusal in the block names the copy, it is made to name the address. A local file whose name is not UTF-8, which
-    Arrow cannot open, comes by a temporary link.
+
+@contextmanager
+def local_copies(files: Sequence[DataFile]) -> Iterator[list[Path]]:
+    """The paths of local files, and of temporary copies of remote ones.
+
+    The copies are complete because reading parquet and zip files needs random access, some files are read twice, and
+    what is read slowly, while it is scored, would keep a connection open for hours. Where a refusal in the block names
+    a copy, it is made to name the address. A local file whose name is not UTF-8, which Arrow cannot open, comes by a
+    temporary link.
 
     Raises:
-        RequestError: if the file cannot be fetched completely, or there is no place for the copy.
+        RequestError: if a file cannot be fetched completely, was changed since it was listed, or there is no room for
+            the copies.
     """
-    with access_errors_explained(file.address):
-        files, path = _located(file.location or file.address)
-    if isinstance(files, LocalFileSystem) and _is_text(path):
-        yield Path(path)
-        return
-    with _temporary_folder() as folder:
-        name = PurePosixPath(_without_query(path)).name
-        copy = folder / name.encode(errors="backslashreplace").decode()
-        if isinstance(files, LocalFileSystem):
-            copy.symlink_to(path)
-        else:
-            _fetch(files, path, copy, file)
+    with ExitStack() as stack:
+        paths: list[Path] = []
+        downloads: list[Download] = []
+        for file in files:
+            with access_errors_explained(file.address):
+                system, path = located(file.location or file.address)
+            is_local = isinstance(system, LocalFileSystem)
+            if is_local and _is_text(path):
+                paths.append(Path(path))
+                continue
+            name = PurePosixPath(_without_query(path)).name
+            copy = stack.enter_context(_temporary_folder()) / name.encode(errors="backslashreplace").decode()
+            paths.append(copy)
+            if is_local:
+                copy.symlink_to(path)
+            else:
+                downloads.append(Download(system, path, copy, file.address, file.bytes, file.version))
+        if downloads:
+            _require_room(downloads)
+            fetch(downloads)
         try:
-            yield copy
+            yield paths
         except RequestError as error:
-            raise RequestError(str(error).replace(str(copy), file.address)) from error
+            told = str(error)
+            for path, file in zip(paths, files, strict=True):
+                told = told.replace(str(path), file.address)
+            if told == str(error):
+                raise
+            raise RequestError(told) from error
 
 
-def _fetch(files: AbstractFileSystem, path: str, copy: Path, file: DataFile) -> None:
-    with access_errors_explained(file.address, copy):
-        files.get_file(path, str(copy))
-    if file.bytes is not None and copy.stat().st_size != file.bytes:
-        raise RequestError(
-            f"{file.address} was cut off: {copy.stat().st_size:,} of {file.bytes:,} bytes came. Run this again."
-        )
+def _require_room(downloads: Sequence[Download]) -> None:
+    """Refuse copies that the disk has no room for, before it is full and other programs fail, too."""
+    folder = downloads[0].copy.parent.parent
+    needed, free = sum(download.bytes or 0 for download in downloads), shutil.disk_usage(folder).free
+    if needed > free:
+        what = downloads[0].address if len(downloads) == 1 else f"{len(downloads):,} files"
+        raise no_place(folder, f"{what} take {needed / 2**20:,.1f} MiB, and {free / 2**20:,.1f} MiB are free")
 
 
 def _is_text(path: str) -> bool:
@@ -142,45 +169,11 @@ def _is_text(path: str) -> bool:
     return True
 
 
-def without_credentials(address: str) -> str:
-    """An address, or a message with addresses in it, without what may be a credential: user, password and query."""
-    without_query = re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\"?]*=[^\s'\")]*", r"\1", address)
-    # In front of the @ of other file systems, as in abfs://CONTAINER@ACCOUNT, stands a name, unless it has a colon.
-    return re.sub(r"((?:https?|ftps?|sftp|ssh)://)[^/\s@]+@|(\w+://)[^/\s@:]*:[^/\s@]*@", r"\1\2", without_query)
-
-
 def local_folder(address: str) -> Path | None:
     """The folder that an address names, if it is one on this machine."""
     with access_errors_explained(address):
-        files, path = _located(address)
+        files, path = located(address)
         return Path(path) if isinstance(files, LocalFileSystem) and files.isdir(path) else None
-
-
-@contextmanager
-def access_errors_explained(address: str, copy: Path | None = None) -> Iterator[None]:
-    """Turn all errors of reaching an address, and of writing `copy`, into `RequestError`."""
-    try:
-        yield
-    except RequestError:
-        raise
-    except Exception as error:  # the type depends on the file system, its client and the network
-        if copy is not None and isinstance(error, OSError) and error.filename == str(copy):
-            raise _no_place(copy.parent, error) from error
-        # A disk fills up while the copy is written; the file itself is only read.
-        if copy is not None and is_full_disk(error):
-            raise _no_place(copy.parent, error) from error
-        reason = without_credentials(one_line(error))
-        raise RequestError(
-            f"cannot reach {without_credentials(address)}: {type(error).__name__}: {reason} "
-            "Check the address, your right to read it, and the network."
-        ) from error
-
-
-def _located(address: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of an address, and the path there. What is there by that very name is a path and no URL."""
-    if os.path.lexists(address):
-        return LocalFileSystem(), str(Path(address).absolute())
-    return fsspec.url_to_fs(address)
 
 
 def _files_below(folder: str) -> Iterator[str]:
@@ -194,10 +187,42 @@ def _files_below(folder: str) -> Iterator[str]:
         yield from (f"{parent.rstrip('/')}/{name}" for name in names)
 
 
-def _data_file(files: AbstractFileSystem, address: str, path: str, name: str) -> DataFile:
-    _refuse_dangling(path)
-    info = files.info(path)
-    version = next((str(info[key]) for key in (*DIGEST_KEYS, *TIME_KEYS) if info.get(key)), None)
+def _info_of_file(files: AbstractFileSystem, path: str) -> dict[str, Any] | None:
+    """The description of a file; None if there is none of that name.
+
+    A web server that refuses or fails has said nothing of the file, which fsspec would take for a missing one.
+    """
+    if isinstance(files, LocalFileSystem):
+        return files.info(path) if files.isfile(path) else None
+
+    def info() -> dict[str, Any] | None:
+        try:
+            return files.info(path)
+        except FileNotFoundError as error:
+            failure = error.__cause__ if isinstance(files, HTTPFileSystem) else None
+            if failure is None or status_of(failure) in (404, 410):
+                return None
+            raise failure from None
+
+    if not isinstance(files, HTTPFileSystem):
+        found = info()
+        return found if found and found["type"] == "file" else None
+    return retried(info, path, TRIES)
+
+
+def _is_file(files: AbstractFileSystem, path: str, info: Mapping[str, Any]) -> bool:
+    # Links on this machine may lead to files.
+    return files.isfile(path) if isinstance(files, LocalFileSystem) else info["type"] == "file"
+
+
+def _data_file(
+    files: AbstractFileSystem, address: str, path: str, name: str, info: Mapping[str, Any] | None
+) -> DataFile:
+    """A file by its description, which is asked for where the list of a folder has none, as of web servers."""
+    _refuse_dangling(files, path)
+    if info is None or info.get("size") is None:
+        info = _info_of_file(files, path) or {}
+    version = next(iter(versions_of(info)), None)
     if isinstance(files, LocalFileSystem):
         return DataFile(path, name, info.get("size"), version)
     # Of a chain like simplecache::zip://*.csv::https://HOST/FILE.zip, the first link with a path is that of the file.
@@ -207,9 +232,8 @@ def _data_file(files: AbstractFileSystem, address: str, path: str, name: str) ->
     return DataFile(without_credentials(location), name, info.get("size"), version, location)
 
 
-def _refuse_dangling(path: str) -> None:
-    # A remote path is none here, and so no link.
-    if (link := Path(path)).is_symlink() and not link.exists():
+def _refuse_dangling(files: AbstractFileSystem, path: str) -> None:
+    if isinstance(files, LocalFileSystem) and (link := Path(path)).is_symlink() and not link.exists():
         raise RequestError(f"{path} is a link to {link.readlink()}, which is not there.")
 
 
@@ -234,13 +258,6 @@ def _temporary_folder() -> Iterator[Path]:
     try:
         folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     except OSError as error:
-        raise _no_place(Path(os.environ.get("TMPDIR", "/tmp")), error) from error
+        raise no_place(Path(os.environ.get("TMPDIR", "/tmp")), error) from error
     with folder as name:
         yield Path(name)
-
-
-def _no_place(folder: Path, error: Exception) -> RequestError:
-    reason = getattr(error, "strerror", None) or one_line(error)
-    return RequestError(
-        f"cannot keep a temporary copy in {folder}: {reason}. Make room there, or name another folder in TMPDIR."
-    )

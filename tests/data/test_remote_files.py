@@ -1,6 +1,7 @@
 import errno
 import functools
 import os
+import shutil
 import threading
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -100,6 +101,10 @@ def test_no_place_for_a_copy(memory, tmp_path, monkeypatch):
     def refused(**_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 5, 5))
+    with pytest.raises(RequestError, match="memory:///a.csv take 0.0 MiB, and 0.0 MiB are free. Make room"):
+        with local_copy(file):
+            pass
     monkeypatch.setattr("tempfile.TemporaryDirectory", refused)
     with pytest.raises(RequestError, match="temporary copy in .*: Permission denied.*TMPDIR"), local_copy(file):
         pass
@@ -122,7 +127,18 @@ def test_a_file_that_does_not_come_whole(memory, monkeypatch):
     memory.pipe("/a.csv", b"content")
     (file,) = list_data_files("memory://a.csv")
     memory.pipe("/a.csv", b"cont")
-    with pytest.raises(RequestError, match="was cut off: 4 of 7 bytes came"), local_copy(file):
+    with pytest.raises(RequestError, match="^memory:///a.csv was changed since it was listed: run this"):
+        with local_copy(file):
+            pass
+    memory.pipe("/a.csv", b"content")
+    get_file = MemoryFileSystem.get_file
+
+    def get_less(self, path, target, **options):
+        get_file(self, path, target, **options)
+        os.truncate(target, 4)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", get_less)
+    with pytest.raises(RequestError, match="it was cut off: 4 of 7 bytes came"), local_copy(file):
         pass
 
     def fail(*_):
@@ -150,7 +166,7 @@ def test_a_file_on_a_web_server(web, tmp_path):
     fsspec.filesystem("http").clear_instance_cache()
     (newer,) = list_data_files(address)
     assert newer.version not in (None, file.version)
-    with local_copy(file) as path:
+    with local_copy(newer) as path:
         assert path.read_bytes() == (tmp_path / "a.csv").read_bytes()
     with pytest.raises(RequestError, match="there is no file http://127"):
         list_data_files(address.replace("a.csv", "b.csv"))

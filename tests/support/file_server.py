@@ -54,9 +54,9 @@ class FileServer:
     def count(self, pattern: str) -> int:
         return sum(bool(re.search(pattern, request)) for request in self.requests)
 
-    def answer(self, method: str, target: str, headers: dict[str, str]) -> Answer:
+    def answer(self, method: str, target: str, headers: dict[str, str], body: bytes = b"") -> Answer:
         if self.upstream is not None:
-            return _forwarded(method, self.upstream + target, headers)
+            return _forwarded(method, self.upstream + target, headers, body)
         url = urlsplit(target)
         path, query = unquote(url.path), parse_qs(url.query)
         if found := re.fullmatch(r"(/download|/upload)?/storage/v1/b/([^/]+)(?:/o(?:/(.+))?)?", path):
@@ -90,10 +90,10 @@ class FileServer:
         return {"bucket": bucket, "name": path.split("/", 2)[2], "size": size, "etag": digest, "generation": "1"}
 
 
-def _forwarded(method: str, url: str, headers: dict[str, str]) -> Answer:
+def _forwarded(method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
     kept = {name: value for name, value in headers.items() if name.lower() not in ("host", "connection")}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=kept, method=method)) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body or None, kept, method=method)) as answer:
             return answer.status, dict(answer.headers), answer.read()
     except urllib.error.HTTPError as answer:
         return answer.code, dict(answer.headers), answer.read()
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server: FileServer = self.server.of
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         asked = self.headers.get("Range", "")
         request = f"{self.command} {self.path} {asked}"
         with server.lock:
@@ -125,15 +125,15 @@ class Handler(BaseHTTPRequestHandler):
             if fault is not None:
                 fault.times -= 1
         try:
-            self._send(server, fault, asked)
+            self._send(server, fault, asked, body)
         finally:
             with server.lock:
                 server.in_flight -= 1
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_GET
 
-    def _send(self, server: FileServer, fault: Fault | None, asked: str) -> None:
-        status, headers, content = server.answer(self.command, self.path, dict(self.headers))
+    def _send(self, server: FileServer, fault: Fault | None, asked: str, body: bytes) -> None:
+        status, headers, content = server.answer(self.command, self.path, dict(self.headers), body)
         length = int(headers.get("Content-Length", len(content)))
         if fault is not None and fault.status is not None:
             status, headers, content = fault.status, {}, b"as asked for"

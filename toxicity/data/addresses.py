@@ -63,16 +63,18 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
         raise RequestError(f"there is no file of an empty name: give {flag} a file, a folder or a pattern.")
     with access_errors_explained(address):
         files, path = located(address)
-        # Checked before `isdir`, as fsspec takes any page with links on a web server for a folder.
-        if is_readable(_without_query(path)) and (info := _info_of_file(files, path)):
-            return [_data_file(files, address, path, PurePosixPath(_without_query(path)).name, info)]
-        pattern = None
-        if files.isdir(path):
+        described, pattern = _described(files, path), None
+        if described is not None and described["type"] == "directory":
             folder, wants_hidden = path, False
             is_local = isinstance(files, LocalFileSystem)
             found = dict.fromkeys(_files_below(path)) if is_local else files.find(path, detail=True)
-        elif files.exists(path):
-            raise RequestError(f"cannot read {without_credentials(address)}: its name should end in one of {ENDINGS}.")
+        elif described is not None:
+            name = _without_query(path)
+            if described["type"] != "file" or not is_readable(name):
+                raise RequestError(
+                    f"cannot read {without_credentials(address)}: its name should end in one of {ENDINGS}."
+                )
+            return [_data_file(files, address, path, PurePosixPath(name).name, described)]
         # In front of the query of a URL, which begins with a question mark.
         elif pattern := re.search(r"[*?\[]", _without_query(path)):
             found = {name: info for name, info in files.glob(path, detail=True).items() if _is_file(files, name, info)}
@@ -187,27 +189,33 @@ def _files_below(folder: str) -> Iterator[str]:
         yield from (f"{parent.rstrip('/')}/{name}" for name in names)
 
 
-def _info_of_file(files: AbstractFileSystem, path: str) -> dict[str, Any] | None:
-    """The description of a file; None if there is none of that name.
+def _described(files: AbstractFileSystem, path: str) -> dict[str, Any] | None:
+    """What a file system says of a path, its `type` in any case; None if there is nothing of that name."""
+    if isinstance(files, LocalFileSystem):  # links are followed
+        kind = "directory" if files.isdir(path) else "file" if files.isfile(path) else "other"
+        return files.info(path) | {"type": kind} if files.exists(path) else None
+    if not isinstance(files, HTTPFileSystem):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return files.info(path)
+        return None
+    if is_readable(_without_query(path)):
+        return _described_by_server(files, path)
+    # fsspec takes any page with links for a folder.
+    return {"type": "directory"} if files.isdir(path) else {"type": "file"} if files.exists(path) else None
 
-    A web server that refuses or fails has said nothing of the file, which fsspec would take for a missing one.
-    """
-    if isinstance(files, LocalFileSystem):
-        return files.info(path) if files.isfile(path) else None
+
+def _described_by_server(files: HTTPFileSystem, url: str) -> dict[str, Any] | None:
+    """The description of a file on a web server; what refuses or fails is raised, not taken for a missing file."""
 
     def info() -> dict[str, Any] | None:
         try:
-            return files.info(path)
+            return files.info(url)
         except FileNotFoundError as error:
-            failure = error.__cause__ if isinstance(files, HTTPFileSystem) else None
-            if failure is None or status_of(failure) in (404, 410):
+            if error.__cause__ is None or status_of(error.__cause__) in (404, 410):
                 return None
-            raise failure from None
+            raise error.__cause__ from None
 
-    if not isinstance(files, HTTPFileSystem):
-        found = info()
-        return found if found and found["type"] == "file" else None
-    return retried(info, path, TRIES)
+    return retried(info, url, TRIES)
 
 
 def _is_file(files: AbstractFileSystem, path: str, info: Mapping[str, Any]) -> bool:
@@ -221,7 +229,7 @@ def _data_file(
     """A file by its description, which is asked for where the list of a folder has none, as of web servers."""
     _refuse_dangling(files, path)
     if info is None or info.get("size") is None:
-        info = _info_of_file(files, path) or {}
+        info = _described(files, path) or {}
     version = next(iter(versions_of(info)), None)
     if isinstance(files, LocalFileSystem):
         return DataFile(path, name, info.get("size"), version)

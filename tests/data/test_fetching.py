@@ -11,7 +11,8 @@ from file_server import file_server
 
 from toxicity.core.errors import RequestError
 from toxicity.data import fetching, storage
-from toxicity.data.addresses import list_data_files, local_copies, local_copy
+from toxicity.data.addresses import list_data_files
+from toxicity.data.copies import local_copies, local_copy
 from toxicity.data.fetching import retried
 from toxicity.predict.shards import list_shards
 

@@ -12,7 +12,8 @@ from file_server import file_server
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
 from toxicity.data import fetching
-from toxicity.data.addresses import list_data_files, local_copies, local_copy
+from toxicity.data.addresses import list_data_files
+from toxicity.data.copies import local_copies, local_copy
 from toxicity.data.sources import load_splits
 from toxicity.predict.shards import list_shards
 

@@ -1,4 +1,4 @@
-"""Files of comments by address: a path, a folder, a pattern or a URL, listed in a fixed order and fetched when read."""
+"""Files of comments by address: a path, a folder, a pattern or a URL, listed in a fixed order."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import difflib
 import logging
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,10 +18,10 @@ from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from toxicity.core.errors import RequestError
-from toxicity.data.fetching import Download, fetch, retried, status_of, versions_of
+from toxicity.data.fetching import retried, status_of, versions_of
 from toxicity.data.folders import is_skipped
 from toxicity.data.readers.names import ENDINGS, is_readable
-from toxicity.data.storage import access_errors_explained, located, no_place, without_credentials
+from toxicity.data.storage import access_errors_explained, located, without_credentials, without_query
 
 # Web servers are asked for each file of a folder; and again where they fail, as the clients of object stores do too.
 CALLS_AT_ONCE, TRIES = 8, 3
@@ -69,14 +67,14 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
             is_local = isinstance(files, LocalFileSystem)
             found = dict.fromkeys(_files_below(path)) if is_local else files.find(path, detail=True)
         elif described is not None:
-            name = _without_query(path)
+            name = without_query(path)
             if described["type"] != "file" or not is_readable(name):
                 raise RequestError(
                     f"cannot read {without_credentials(address)}: its name should end in one of {ENDINGS}."
                 )
             return [_data_file(files, address, path, PurePosixPath(name).name, described)]
         # In front of the query of a URL, which begins with a question mark.
-        elif pattern := re.search(r"[*?\[]", _without_query(path)):
+        elif pattern := re.search(r"[*?\[]", without_query(path)):
             found = {name: info for name, info in files.glob(path, detail=True).items() if _is_file(files, name, info)}
             folder = path[: pattern.start()].rpartition("/")[0]
             wants_hidden = any(part.startswith((".", "_")) for part in path.removeprefix(folder).split("/"))
@@ -101,74 +99,6 @@ def _names_of_data(names: list[str], address: str, in_folder: bool, wants_hidden
         examples = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
         logger.info(f"Not read in {address}: {len(skipped):,} files that are hidden or no data: {examples}")
     return data
-
-
-@contextmanager
-def local_copy(file: DataFile) -> Iterator[Path]:
-    """The path of a local file, or of a temporary copy of a remote one, as of `local_copies`."""
-    with local_copies([file]) as (path,):
-        yield path
-
-
-@contextmanager
-def local_copies(files: Sequence[DataFile]) -> Iterator[list[Path]]:
-    """The paths of local files, and of temporary copies of remote ones.
-
-    The copies are complete because reading parquet and zip files needs random access, some files are read twice, and
-    what is read slowly, while it is scored, would keep a connection open for hours. Where a refusal in the block names
-    a copy, it is made to name the address. A local file whose name is not UTF-8, which Arrow cannot open, comes by a
-    temporary link.
-
-    Raises:
-        RequestError: if a file cannot be fetched completely, was changed since it was listed, or there is no room for
-            the copies.
-    """
-    with ExitStack() as stack:
-        paths: list[Path] = []
-        downloads: list[Download] = []
-        for file in files:
-            with access_errors_explained(file.address):
-                system, path = located(file.location or file.address)
-            is_local = isinstance(system, LocalFileSystem)
-            if is_local and _is_text(path):
-                paths.append(Path(path))
-                continue
-            name = PurePosixPath(_without_query(path)).name
-            copy = stack.enter_context(_temporary_folder()) / name.encode(errors="backslashreplace").decode()
-            paths.append(copy)
-            if is_local:
-                copy.symlink_to(path)
-            else:
-                downloads.append(Download(system, path, copy, file.address, file.bytes, file.version))
-        if downloads:
-            _require_room(downloads)
-            fetch(downloads)
-        try:
-            yield paths
-        except RequestError as error:
-            told = str(error)
-            for path, file in zip(paths, files, strict=True):
-                told = told.replace(str(path), file.address)
-            if told == str(error):
-                raise
-            raise RequestError(told) from error
-
-
-def _require_room(downloads: Sequence[Download]) -> None:
-    """Refuse copies that the disk has no room for, before it is full and other programs fail, too."""
-    folder = downloads[0].copy.parent.parent
-    needed, free = sum(download.bytes or 0 for download in downloads), shutil.disk_usage(folder).free
-    if needed > free:
-        what = downloads[0].address if len(downloads) == 1 else f"{len(downloads):,} files"
-        raise no_place(folder, f"{what} take {needed / 2**20:,.1f} MiB, and {free / 2**20:,.1f} MiB are free")
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def local_folder(address: str) -> Path | None:
@@ -198,7 +128,7 @@ def _described(files: AbstractFileSystem, path: str) -> dict[str, Any] | None:
         with suppress(FileNotFoundError, NotADirectoryError):
             return files.info(path)
         return None
-    if is_readable(_without_query(path)):
+    if is_readable(without_query(path)):
         return _described_by_server(files, path)
     # fsspec takes any page with links for a folder.
     return {"type": "directory"} if files.isdir(path) else {"type": "file"} if files.exists(path) else None
@@ -245,10 +175,6 @@ def _refuse_dangling(files: AbstractFileSystem, path: str) -> None:
         raise RequestError(f"{path} is a link to {link.readlink()}, which is not there.")
 
 
-def _without_query(path: str) -> str:
-    return re.sub(r"[?#].*", "", path) if path.startswith(("http://", "https://")) else path
-
-
 def _nearest(files: AbstractFileSystem, path: str) -> str:
     """A sentence with the name in the folder that is nearest to that of a missing file; nothing without one."""
     folder, _, name = path.rpartition("/")
@@ -259,13 +185,3 @@ def _nearest(files: AbstractFileSystem, path: str) -> str:
                 near[base.lower()] = base
     nearest = difflib.get_close_matches(name.lower(), near, n=1)
     return f" The nearest there is {near[nearest[0]]}." if nearest else ""
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    try:
-        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    except OSError as error:
-        raise no_place(Path(os.environ.get("TMPDIR", "/tmp")), error) from error
-    with folder as name:
-        yield Path(name)

@@ -19,7 +19,8 @@ from toxicity.core.console import printable
 from toxicity.core.errors import RequestError
 from toxicity.core.label_names import synonyms_of
 from toxicity.core.schema import ID, LABEL_LISTS, NAMES, TARGET, canonical_columns, find_columns
-from toxicity.data.addresses import list_data_files, local_copies, local_folder, without_credentials
+from toxicity.data.addresses import list_data_files, local_folder
+from toxicity.data.copies import local_copies
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
 from toxicity.data.label_columns import FLAG, ONE_LABEL, Chosen, LabelNames, Request, columns_of_labels
 from toxicity.data.labels import ONE_COLUMN
@@ -28,6 +29,7 @@ from toxicity.data.readers.encodings import with_likely_encoding
 from toxicity.data.readers.files import read_files
 from toxicity.data.readers.names import without_packing
 from toxicity.data.row_checks import check_rows
+from toxicity.data.storage import without_credentials
 
 # Columns by which some files hold several parts of the data, in lower case, and the names of such parts.
 PARTS_COLUMNS = ("split", "set", "fold", "partition", "subset", "data_split", "dataset_split")

@@ -75,6 +75,11 @@ def without_credentials(address: str) -> str:
     return re.sub(r"((?:https?|ftps?|sftp|ssh)://)[^/\s@]+@|(\w+://)[^/\s@:]*:[^/\s@]*@", r"\1\2", without_query)
 
 
+def without_query(path: str) -> str:
+    """The path of a file on a web server without the query and fragment of its URL; any other path as it is."""
+    return re.sub(r"[?#].*", "", path) if path.startswith(("http://", "https://")) else path
+
+
 @contextmanager
 def access_errors_explained(address: str, copy: Path | None = None) -> Iterator[None]:
     """Turn all errors of reaching an address, and of writing `copy`, into `RequestError`."""

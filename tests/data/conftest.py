@@ -11,6 +11,7 @@ from toxicity.data import fetching
 def no_waits(monkeypatch):
     """What fails is tried again at once."""
     monkeypatch.setattr(fetching, "WAITS", (0.0,) * len(fetching.WAITS))
+    monkeypatch.setattr(fetching, "SECONDS_BETWEEN_ANSWERS", 0.0)
 
 
 @pytest.fixture

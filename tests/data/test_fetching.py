@@ -1,5 +1,6 @@
 """Files of web servers and of the Hub in parts, over lines that break and from servers that fail."""
 
+import itertools
 import random
 import tempfile
 import time
@@ -114,6 +115,29 @@ def test_a_file_that_changes_meanwhile(server, other):
     server.answer = changing
     with pytest.raises(RequestError, match=r"/a.csv was changed since it was listed: run this again.$"):
         fetched(file)
+
+
+def test_a_version_that_is_another_one_in_each_answer_says_nothing(server):
+    server.files["/a.csv"] = CONTENT
+    answer, answers = server.answer, itertools.count()
+
+    def at_this_time(*request):
+        status, headers, content = answer(*request)
+        return status, headers | {"ETag": f'"{next(answers)}"'}, content
+
+    server.answer = at_this_time
+    (file,) = list_data_files(f"{server.url}/a.csv")
+    assert fetched(file) == CONTENT
+    server.files["/a.csv"] += b"more"
+    with pytest.raises(RequestError, match="was changed"):
+        fetched(file)
+
+
+def test_a_page_instead_of_a_part_is_no_part(server):
+    server.files["/a.csv"] = CONTENT
+    (file,) = list_data_files(f"{server.url}/a.csv")
+    server.fail("bytes=30000-", times=2, status=200)
+    assert fetched(file) == CONTENT
 
 
 def test_a_name_is_asked_for_again_and_its_refusal_told(server):

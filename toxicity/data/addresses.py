@@ -14,14 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fsspec import AbstractFileSystem
-from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from toxicity.core.errors import RequestError
 from toxicity.data.fetching import retried, status_of, versions_of
 from toxicity.data.folders import is_skipped
 from toxicity.data.readers.names import ENDINGS, is_readable
-from toxicity.data.storage import access_errors_explained, located, without_credentials, without_query
+from toxicity.data.storage import access_errors_explained, is_web, located, without_credentials, without_query
 
 # Web servers are asked for each file of a folder; and again where they fail, as the clients of object stores do too.
 CALLS_AT_ONCE, TRIES = 8, 3
@@ -124,7 +123,7 @@ def _described(files: AbstractFileSystem, path: str) -> dict[str, Any] | None:
     if isinstance(files, LocalFileSystem):  # links are followed
         kind = "directory" if files.isdir(path) else "file" if files.isfile(path) else "other"
         return files.info(path) | {"type": kind} if files.exists(path) else None
-    if not isinstance(files, HTTPFileSystem):
+    if not is_web(files):
         with suppress(FileNotFoundError, NotADirectoryError):
             return files.info(path)
         return None
@@ -134,7 +133,7 @@ def _described(files: AbstractFileSystem, path: str) -> dict[str, Any] | None:
     return {"type": "directory"} if files.isdir(path) else {"type": "file"} if files.exists(path) else None
 
 
-def _described_by_server(files: HTTPFileSystem, url: str) -> dict[str, Any] | None:
+def _described_by_server(files: AbstractFileSystem, url: str) -> dict[str, Any] | None:
     """The description of a file on a web server; what refuses or fails is raised, not taken for a missing file."""
 
     def info() -> dict[str, Any] | None:

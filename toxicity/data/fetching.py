@@ -15,18 +15,18 @@ from typing import Any, NamedTuple, TypeVar
 
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
-from fsspec.implementations.http import HTTPFileSystem
 from huggingface_hub import HfFileSystem
 
 from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import RequestError
-from toxicity.data.storage import access_errors_explained, reason_of, without_credentials
+from toxicity.data.storage import access_errors_explained, is_web, reason_of, without_credentials
 
 # What is in memory at a time is their product. A line that breaks often gets smaller parts.
 PART_BYTES, SMALLEST_PART = 8 * 2**20, 2**16
 PARTS_AT_ONCE = 8
 # Seconds between tries, at most; some clients try a few times themselves within each.
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+SECONDS_BETWEEN_ANSWERS = 1.1  # web servers tell times in whole seconds
 
 # Names under which file systems report a digest of a file's content, and the time of its last change.
 DIGEST_KEYS = ("blob_id", "ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "CRC")
@@ -170,11 +170,11 @@ def _fetch_part(download: Download, start: int, pause: Callable[[float], bool]) 
         nonlocal asked
         size, asked = min(asked, end - start), max(asked // 2, SMALLEST_PART)
         content = _range(download, start, start + size)
-        if not content:
-            _refuse_changed(download)
-            raise ConnectionError(f"nothing came from byte {start:,} on.")
         if len(content) > size:
             raise RangesIgnored
+        if len(content) < size:  # the rest of another version, or no part of the file at all
+            _refuse_changed(download)
+            raise ConnectionError(f"{len(content):,} of {size:,} bytes came.")
         asked = size
         return content
 
@@ -196,11 +196,11 @@ def _fetch_part(download: Download, start: int, pause: Callable[[float], bool]) 
 
 def _range(download: Download, start: int, end: int) -> bytes:
     files, path = download.files, download.path
-    if not isinstance(files, HTTPFileSystem | HfFileSystem):
+    if not is_web(files) and not isinstance(files, HfFileSystem):
         return files.cat_file(path, start=start, end=end)
     # Their `cat_file` would take in more: what is read ahead, or all that a server sends which knows no ranges.
     options: dict[str, Any] = {}
-    if isinstance(files, HTTPFileSystem):
+    if is_web(files):
         # A part of what was compressed on the way would be no part of the file.
         options["headers"] = files.kwargs.get("headers", {}) | {"Accept-Encoding": "identity"}
     try:
@@ -226,12 +226,27 @@ def _fetch_whole(download: Download) -> None:
 
 def _refuse_changed(download: Download) -> None:
     """Refuse a file that is another one than it was when it was listed, as its copy may hold parts of both."""
+    size, versions = _now(download)
+    if None not in (size, download.bytes) and size != download.bytes:
+        raise _changed(download)
+    if versions and download.version is not None and download.version not in versions:
+        if is_web(download.files):
+            # Some servers make up another version for each answer, such as the time of that answer.
+            time.sleep(SECONDS_BETWEEN_ANSWERS)
+            if _now(download)[1] != versions:
+                return
+        raise _changed(download)
+
+
+def _changed(download: Download) -> RequestError:
+    return RequestError(f"{download.address} was changed since it was listed: run this again.")
+
+
+def _now(download: Download) -> tuple[int | None, list[str]]:
+    """The size and the versions that the file has now."""
     with access_errors_explained(download.address):
-        now = retried(lambda: _info_now(download.files, download.path), download.address)
-    size, versions = now.get("size"), versions_of(now)
-    changed = versions and download.version is not None and download.version not in versions
-    if changed or (None not in (size, download.bytes) and size != download.bytes):
-        raise RequestError(f"{download.address} was changed since it was listed: run this again.")
+        info = retried(lambda: _info_now(download.files, download.path), download.address)
+    return info.get("size"), versions_of(info)
 
 
 def _info_now(files: AbstractFileSystem, path: str) -> dict[str, Any]:

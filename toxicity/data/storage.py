@@ -52,6 +52,11 @@ def located(address: str) -> tuple[AbstractFileSystem, str]:
         ) from error
 
 
+def is_web(files: AbstractFileSystem) -> bool:
+    """Whether files lie on web servers; asked by name, as the module of that file system takes long to import."""
+    return "https" in files.protocol
+
+
 @functools.cache
 def _bound_waits() -> None:
     """Let no server be waited for in vain, and none be cut off that is slow, unless the user's settings say so.

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import ID, TEXT, canonical_columns
-from toxicity.data.addresses import local_copy
+from toxicity.data.copies import local_copy
 from toxicity.data.ids import whole_numbers
 from toxicity.data.readers.base import ChooseColumns, Part
 from toxicity.data.readers.encodings import with_likely_encoding

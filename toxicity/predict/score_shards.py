@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from itertools import groupby
@@ -66,12 +66,19 @@ class Window(NamedTuple):
 
 
 def score_shards(
-    shards: Iterable[Shard], scorer: Scorer, outputs: Outputs, options: Options, progress: Progress
+    shards: Iterable[Shard],
+    scorer: Scorer,
+    outputs: Outputs,
+    options: Options,
+    progress: Progress,
+    finished: Callable[[Shard, Failure | None], None] = lambda shard, failure: None,
 ) -> dict[str, Failure]:
     """Score shards, and return those that failed, by address.
 
     The bytes of an output do not depend on which process scores the shard, or on what it scored before. The next shard
-    is taken from `shards` when the one before it is read. A failure is logged at once.
+    is taken from `shards` when the one before it is read, and that one is finished when the next one's beginning is
+    read, or none follows. A failure is logged at once. `finished` is called for each shard, with its failure if it has
+    one.
     """
     failed: dict[str, Failure] = {}
     items = _prefetched(_windows_of_all(shards, scorer, options, failed))
@@ -87,6 +94,7 @@ def score_shards(
             failed[shard.address] = Failure(reason, refused)
             logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
             progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
+        finished(shard, failed.get(shard.address))
     return failed
 
 

@@ -24,7 +24,7 @@ from toxicity.data.readers.encodings import with_likely_encoding
 from toxicity.data.readers.files import read_lines, read_windows
 from toxicity.data.readers.names import has_types
 from toxicity.data.row_checks import check_comments
-from toxicity.predict.columns import names_of_columns
+from toxicity.predict.columns import columns_of_scores, names_of_columns
 from toxicity.predict.explain.column import words_column
 from toxicity.predict.options import Options
 from toxicity.predict.outputs import Outputs
@@ -234,22 +234,18 @@ def _write_windows(
 def _scored(window: Window, scorer: Scorer, options: Options) -> pa.Table:
     scores = np.full((len(window.good), 1 + len(scorer.subtypes)), np.nan)
     scores[window.good] = scorer.probabilities(window.tokens)
-    scores = np.ascontiguousarray(scores.T)
     if options.submission:
-        cells = [window.ids, *(pa.array(column, mask=~window.good) for column in scores)]
+        cells = [window.ids, *columns_of_scores(scores, [None] * scores.shape[1])]
         columns = options.submission_columns or FORM_OF_2019
         return pa.table({name: cells[number] for name, number in columns.items()})
-    cells = [window.ids]
     thresholds = [options.threshold, *map(options.label_thresholds.get, scorer.subtypes)]
-    for column, threshold in zip(scores, thresholds, strict=True):
-        cells.append(pa.array(column, mask=~window.good))
-        if threshold is not None:
-            cells.append(pa.array((column >= threshold).astype(np.int8), mask=~window.good))
+    cells = [window.ids, *columns_of_scores(scores, thresholds)]
     if options.explain:
         # The score of a bad row is NaN, and so no reason to explain it.
         texts = iter(window.texts)
         of_rows = (next(texts) if good else None for good in window.good)
-        toxic = [text if score >= options.threshold else None for text, score in zip(of_rows, scores[0], strict=True)]
+        labelled = scores[:, 0] >= options.threshold
+        toxic = [text if label else None for text, label in zip(of_rows, labelled, strict=True)]
         cells.append(words_column(toxic, scorer, options.explain, options.output_format == "csv"))
     return pa.table(cells, names=names_of_columns(scorer.subtypes, options.label_thresholds, bool(options.explain)))
 

@@ -1,4 +1,4 @@
-"""All private names of transformers, accelerate and torch that are used; an upgrade that changes one fails here.
+"""All private names of transformers, accelerate, torch and Ray that are used; an upgrade that changes one fails here.
 
 A name is private if it starts with an underscore: methods that are overridden or called, attributes, imports, keyword
 arguments, and attributes that are named by strings. Nothing else of these libraries is used that an upgrade may change
@@ -19,6 +19,7 @@ from transformers import Trainer
 
 FILES = [*sorted((ROOT / "toxicity").rglob("*.py")), ROOT / "run_toxicity.py"]
 PRIVATE = re.compile(r"_[a-zA-Z]\w*")
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 LIBRARIES = ("transformers", "accelerate", "torch")
 
 # Overridden or called: parameters without their annotations.
@@ -49,6 +50,8 @@ ATTRIBUTES = {
     # Every flag, for the nearest one to an unknown.
     "argparse:_ActionsContainer._option_string_actions": {"{}"},
 }
+# Functions of private modules of Ray, an extra: which cluster `auto` is, Ray alone knows.
+FUNCTIONS = {"ray._private.services:canonicalize_bootstrap_address": "addr, temp_dir=None"}
 # Keyword arguments, by the method that takes them.
 KEYWORDS = {
     "transformers.trainer:Trainer.save_model": ("_internal_call", "self, output_dir=None, _internal_call=False")
@@ -99,6 +102,13 @@ def test_a_method_takes_what_it_took(name):
     assert parameters_of(getattr(owner, method)) == METHODS[name]
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_takes_what_it_took(name):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    module, function = name.split(":")
+    assert parameters_of(getattr(importlib.import_module(module), function)) == FUNCTIONS[name]
+
+
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_an_attribute_is_assigned_what_it_was(name):
     owner, attribute = owner_of(name)
@@ -143,6 +153,7 @@ def test_a_checkpoint_holds_what_the_trainer_saves():
 
 def test_nothing_private_is_used_that_is_not_listed_and_nothing_is_listed_that_is_not_used():
     listed = {name.split(".")[-1] for name in (*METHODS, *ATTRIBUTES)} | {keyword for keyword, _ in KEYWORDS.values()}
+    listed |= {name.split(".")[1] for name in FUNCTIONS}
     trees = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
     own = set().union(*map(names_defined_in, trees.values()))
     used = {name: module for module, tree in trees.items() for name in private_names(tree, own, bases_in(module))}
@@ -201,7 +212,7 @@ def names_at(node):
 
 def names_defined_in(tree):
     """Names of functions, classes, variables and attributes that a module defines."""
-    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names = {node.name for node in ast.walk(tree) if isinstance(node, DEFINITIONS)}
     names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return names | {
         node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)

@@ -52,7 +52,18 @@ def test_what_handles_ctrl_c_is_there_in_a_moment(module):
     "module", ["toxicity.audit", "toxicity.match", "toxicity.predict", "toxicity.probe", "toxicity.serve"]
 )
 def test_the_help_of_scoring_waits_for_no_runtime(module):
-    runtimes = ["torch", "transformers", "openvino", "nncf", "onnxruntime", "captum", "fastapi", "uvicorn", "gradio"]
+    runtimes = [
+        "torch",
+        "transformers",
+        "openvino",
+        "nncf",
+        "onnxruntime",
+        "captum",
+        "fastapi",
+        "uvicorn",
+        "gradio",
+        "ray",
+    ]
     code = ASK.replace('runpy.run_path("run_toxicity.py"', f"runpy.run_module({module!r}")
     done = run(sys.executable, "-c", code, json.dumps(runtimes), "--help")
     assert done.returncode == 0, done.stderr
@@ -69,7 +80,7 @@ def test_scoring_in_torch_waits_for_no_other_runtime():
     code = (
         "import sys, toxicity.predict.scorer; "
         "import toxicity.predict.job, toxicity.predict.explain.gradients; "
-        "print([name for name in ('openvino', 'nncf', 'onnxruntime', 'captum') if name in sys.modules])"
+        "print([name for name in ('openvino', 'nncf', 'onnxruntime', 'captum', 'ray') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

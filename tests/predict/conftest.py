@@ -41,3 +41,13 @@ def in_bucket(s3):
         return {path[start:]: s3.cat_file(path) for path in s3.find(address)}
 
     return files
+
+
+@pytest.fixture(scope="session")
+def ray_nodes():
+    """A cluster of Ray with two nodes of one core."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    from ray_nodes import ray_cluster
+
+    with ray_cluster(1, 1) as cluster:
+        yield cluster

@@ -112,9 +112,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="what shares the files out: the processes that the launcher started, or Ray",
     )
     parser.add_argument(
-        "--ray_address", help="of the cluster, or auto for the one of this machine; by default one is started here"
+        "--ray_address",
+        help="of the cluster, HOST:PORT, or auto for the one of this machine; by default that of RAY_ADDRESS, or one "
+        "is started here",
     )
-    parser.add_argument("--ray_num_cpus", type=int, help="cores of each of Ray's actors; by default TODO")
+    parser.add_argument(
+        "--ray_num_cpus",
+        type=int,
+        help="cores of each of Ray's workers, of which each holds the model in memory; by default 4, or as many as "
+        "there are for each",
+    )
     parser.add_argument(
         "--export",
         choices=("onnx", "openvino"),
@@ -138,6 +145,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if getattr(arguments, name) != parser.get_default(name):
             raise RequestError(f"--{name} means nothing {mode} --export: leave it out.")
     _check_output(arguments)
+    _check_engine(arguments)
     if arguments.precision_target is not None and arguments.threshold_for is not None:
         raise RequestError("--precision_target and --threshold_for both choose the threshold: keep one of them.")
     require_shares(arguments.prior)
@@ -175,6 +183,20 @@ def _check_output(arguments: argparse.Namespace) -> None:
     raise RequestError(
         f"--output {output} looks like a file; it is a folder, in which every input gets a file of its own: {flags}"
     )
+
+
+def _check_engine(arguments: argparse.Namespace) -> None:
+    if arguments.engine != "ray":
+        for name in ("ray_address", "ray_num_cpus"):
+            if getattr(arguments, name) is not None:
+                raise RequestError(f"--{name} means nothing without --engine ray: add that, or leave it out.")
+        return
+    if "-" in (arguments.input or []):
+        raise RequestError(
+            "--input - is read by one process alone: leave --engine ray out, or write the lines to a file."
+        )
+    if arguments.ray_num_cpus is not None and arguments.ray_num_cpus < 1:
+        raise RequestError(f"--ray_num_cpus {arguments.ray_num_cpus}: say how many cores, 1 or more.")
 
 
 def command() -> None:

@@ -40,12 +40,10 @@ def load_worker(arguments: argparse.Namespace, sample: Sample | None, device: to
     Raises:
         RequestError: if the model cannot be loaded, or does not have what the flags ask for.
     """
-    # An export is computed on the CPU, even if there is a GPU, and so is all that OpenVINO computes.
-    on_cpu = arguments.runtime not in (None, "torch") or exported_file(arguments.model)
     scorer = Scorer(
         arguments.model,
         arguments.model_revision,
-        None if on_cpu else device,
+        None if computed_on_cpu(arguments) else device,
         arguments.mixed_precision,
         arguments.toxic_label or (),
         arguments.runtime,
@@ -53,6 +51,11 @@ def load_worker(arguments: argparse.Namespace, sample: Sample | None, device: to
     )
     options = options_for(arguments, scorer, sample)
     return Worker(scorer, options, describe_job(arguments.model, scorer, options))
+
+
+def computed_on_cpu(arguments: argparse.Namespace) -> bool:
+    """Whether the model is computed on the CPU, even if there is a GPU: an export, and all that OpenVINO computes."""
+    return arguments.runtime not in (None, "torch") or exported_file(arguments.model) is not None
 
 
 def _beyond_temperature(calibration: Calibration) -> dict[str, Any]:

@@ -1,0 +1,186 @@
+"""Jobs on a real cluster, driven by this process, whose nodes lack something or whose actors die."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+from builders import make_comments, write_texts
+
+from toxicity.core.errors import RequestError
+from toxicity.predict import ray_actor, ray_actors, ray_checks, ray_cluster
+from toxicity.predict.ray_actor import Place, ScoringActor
+from toxicity.predict.ray_cluster import Size
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        write_texts(tmp_path / "in" / f"{number}.csv", [text for text, _ in make_comments(30, seed=number)])
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def score_on_ray(score, inputs, ray_nodes, tmp_path, monkeypatch):
+    """The command on the cluster, with a class of actors: get its exit code. Local classes are sent to the nodes."""
+
+    def call(kind=ScoringActor):
+        monkeypatch.setattr(ray_actors, "ScoringActor", kind)
+        flags = ["--engine", "ray", "--ray_address", ray_nodes.address, "--ray_num_cpus", 1, "--runtime", "torch"]
+        return score("--input", inputs, *flags)
+
+    yield call
+    assert not list(tmp_path.rglob("probe-*"))
+
+
+def kind_of_actor(**methods):
+    """A class of actors with other methods, that Ray sends to the nodes, as no module of theirs has it."""
+    return type("ScoringActor", (ScoringActor,), methods | {"__module__": "__main__"})
+
+
+def refused(code, capsys, message):
+    error = capsys.readouterr().err
+    assert code == 2, error
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_nodes_with_another_version_of_the_package_are_refused(score_on_ray, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(ray_actors, "digest_of_sources", lambda: "another")
+    refused(score_on_ray(), capsys, "there is another version of this package: install the same everywhere")
+    assert not (tmp_path / "out").exists(), "nothing was made for the probe alone"
+
+
+def test_files_that_nodes_do_not_have_are_named(score_on_ray, capsys, monkeypatch):
+    monkeypatch.setattr(ray_actors, "local_paths", lambda names: ["/only/here"] if len(names) > 1 else [])
+    refused(score_on_ray(), capsys, "/only/here is not there: put it in a folder that all nodes share")
+
+
+def test_an_output_that_nodes_do_not_see_is_refused(score_on_ray, capsys):
+    def place(self, probe, answer, paths):
+        ray_actor.SECONDS_TO_APPEAR = 0.1
+        return ScoringActor.place(self, Path("/only/here") / probe.name, answer, paths)
+
+    refused(score_on_ray(kind_of_actor(place=place)), capsys, "--output is not the same folder here as on the machine")
+
+
+def test_an_output_whose_files_are_not_seen_here_is_refused(score_on_ray, capsys, monkeypatch):
+    def place(self, probe, answer, paths):
+        return ScoringActor.place(self, probe, f"{answer}.elsewhere", paths)
+
+    monkeypatch.setattr(ray_checks, "SECONDS_TO_APPEAR", 0.1)
+    refused(score_on_ray(kind_of_actor(place=place)), capsys, "what it writes to --output is not seen by this command")
+
+
+def test_what_a_node_cannot_import_is_named(score_on_ray, capsys):
+    def load(self):
+        import a_package_that_is_not_there  # noqa: F401
+
+    message = "cannot be imported (No module named 'a_package_that_is_not_there'): install there what is installed here"
+    refused(score_on_ray(kind_of_actor(load=load)), capsys, message)
+
+
+def test_nodes_without_the_package_are_refused(score_on_ray, capsys, monkeypatch):
+    # Ray brings it there; here it brings another class than nodes have.
+    kind = type("ScoringActor", (ScoringActor,), {"__module__": "toxicity.predict.ray_cluster"})
+    monkeypatch.setattr(ray_cluster, "ScoringActor", kind, raising=False)
+    refused(score_on_ray(kind), capsys, "cannot be imported (")
+
+
+def test_another_version_of_ray_is_refused(score_on_ray, capsys, monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "__version__", "1.2.3")
+    refused(score_on_ray(), capsys, "cannot join the Ray cluster at ")
+    assert not ray.is_initialized()
+
+
+def test_actors_that_die_before_they_can_score_end_the_job(score_on_ray, capsys):
+    def load(self):
+        os._exit(1)
+
+    assert score_on_ray(kind_of_actor(load=load)) == 1
+    assert "all workers of Ray died before they could score: " in capsys.readouterr().err
+
+
+def test_where_there_is_no_place_for_long_the_job_ends(score_on_ray, capsys, monkeypatch):
+    monkeypatch.setattr(ray_actors, "size_of_actors", lambda cores, on_cpu: Size(64, 0))
+    monkeypatch.setattr(ray_actors, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(ray_actors, "SECONDS_BETWEEN_LOOKS", 0.2)
+    began = time.monotonic()
+    assert score_on_ray() == 1
+    assert "Ray found no place for a worker with 64 cores in" in capsys.readouterr().err
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.long
+def test_a_shard_that_ends_every_worker_fails_and_the_others_are_scored(score_on_ray, capsys, tmp_path):
+    def following(self, outputs):
+        for shard in ScoringActor._following(self, outputs):
+            if shard.name == "2":
+                os._exit(1)
+            yield shard
+
+    assert score_on_ray(kind_of_actor(_following=following)) == 1
+    error = capsys.readouterr().err
+    assert f"Failed: {tmp_path}/in/2.csv: 3 workers died when they scored it (" in error
+    assert "Failed: 1 shards." in error
+    assert "Scored 90 rows of 3 shards" in error
+    assert {path.stem for path in (tmp_path / "out").glob("*.parquet")} == {"0", "1", "3"}
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (Place("n", "1", "same", []), None),
+        (Place("n", "1", "other", []), "another version of this package"),
+        (Place("n", "1", "same", ["/data/a.csv", "/data/b.csv"]), "/data/a.csv is not there"),
+    ],
+)
+def test_what_a_place_must_have(place, message):
+    if message is None:
+        ray_checks.require_same_package(place, "same")
+        return
+    with pytest.raises(RequestError, match=message):
+        ray_checks.require_same_package(place, "same")
+
+
+def test_workers_whose_scores_would_differ_are_refused():
+    job = {"model": "a", "versions": {"torch": "2.12"}}
+    ray_checks.require_same_job(job | {"model": "b"}, job)
+    with pytest.raises(RequestError, match=r"it has versions\.torch 2\.13 instead of 2\.12"):
+        ray_checks.require_same_job({"versions": {"torch": "2.13"}}, job)
+
+
+@pytest.mark.parametrize("before", [(), ("out",), ("out/kept.txt",)])
+def test_the_probe_leaves_nothing(tmp_path, before):
+    for name in before:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("") if name.endswith(".txt") else (tmp_path / name).mkdir()
+    with ray_checks.probe_in(tmp_path / "out") as probe:
+        assert probe.is_file()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [
+        Path(name).name for name in before if "." in name
+    ]
+    assert not (tmp_path / "out" / ".progress").exists()
+
+
+def test_a_probe_in_an_object_store_is_seen_at_once_and_leaves_nothing(s3):
+    output = pytest.importorskip("upath", reason="the extra `cloud` is not installed").UPath("s3://bucket/scores")
+    output.joinpath("kept.txt").write_text("")
+    with ray_checks.probe_in(output.absolute()) as probe:
+        assert probe.exists()
+        answer = probe.with_name("answer")
+        s3.pipe_file(answer.path, b"")
+        asyncio.run(ray_checks.require_answer(answer))
+        s3.pipe_file(probe.with_name("unheard").path, b"")
+    s3.invalidate_cache()
+    assert s3.find("bucket") == ["bucket/scores/kept.txt"]
+
+
+def test_a_probe_that_cannot_be_written_is_explained(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(RequestError, match="cannot write to"), ray_checks.probe_in(tmp_path / "out"):
+        pass

@@ -15,8 +15,8 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: setup demo test test-long audit bench bench-request bench-data bench-read bench-startup bench-metrics
-.PHONY: bench-calibration bench-audit bench-predict bench-serve bench-speed bench-gpu ablate chart compare estimate style clean
-.PHONY: help
+.PHONY: bench-calibration bench-audit bench-predict bench-ray bench-serve bench-speed bench-gpu ablate chart compare
+.PHONY: estimate style clean help
 
 setup: $(READY)  ## make .venv with the packages and the torch build for GPU=cpu|p100|v100|t4|ampere|hopper|blackwell [TORCH_INDEX=URL]
 
@@ -86,6 +86,9 @@ bench-audit: $(ANY_READY)  ## measure how many labels that were turned over an a
 # Contenders that are not installed are left out. To have them all, before: $(VENV)/bin/pip install -r requirements-bench.txt
 bench-predict: $(ANY_READY)  ## measure scoring against OpenVINO, CTranslate2, ONNX Runtime, pipeline() [MODEL=runs/sample]
 	$(VENV)/bin/python -m benchmarks.predict --model $(MODEL) $(PREDICT_OPTIONS)
+
+bench-ray: $(ANY_READY)  ## measure scoring on Ray against two processes: rate, bytes, small shards, memory [MODEL=runs/sample]
+	$(VENV)/bin/python -m benchmarks.ray --model $(MODEL) $(RAY_OPTIONS)
 
 bench-serve: $(ANY_READY)  ## measure the service under load against the scoring loop and against no batching [MODEL=runs/sample]
 	$(VENV)/bin/python -m benchmarks.serve --model $(MODEL) $(SERVE_OPTIONS)

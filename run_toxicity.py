@@ -27,6 +27,7 @@ def main() -> None:
     from toxicity.hardware.memory import full_card_explained
     from toxicity.hardware.preflight import check_machine
     from toxicity.hardware.process import prepare_process
+    from toxicity.training.machines import require_shared_output
 
     require_all_processes()
     prepare_process()
@@ -36,6 +37,7 @@ def main() -> None:
     is_main_process = args.process_index == 0
     set_up_console(is_main_process, progress_bars=not args.disable_tqdm)
     machine = check_machine(arguments.machine, args)
+    require_shared_output(args)
 
     # The data, up to its tokens.
     from toxicity.data.sources import load_splits

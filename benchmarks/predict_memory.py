@@ -8,11 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 import torch
-from transformers import BertForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from benchmarks.memory import peak_mb_in_new_process
-from benchmarks.sample import sample_tokenizer, tiny_bert
+from benchmarks.sample import save_tiny_model
 from benchmarks.scoring_contenders import score_file
 from toxicity.core.schema import ID, TEXT
 from toxicity.data.sources import read_sample
@@ -41,9 +40,5 @@ def _score_with_tiny_model(folder: str, rows: int) -> None:
     prepare_process(scoring=True)
     torch.set_num_threads(1)  # matrices this small gain nothing from a second thread
     transformers_logging.disable_progress_bar()
-    tokenizer = sample_tokenizer()
-    torch.manual_seed(0)
-    model = Path(folder) / f"tiny-{rows}"
-    BertForSequenceClassification(tiny_bert(len(tokenizer))).save_pretrained(model)
-    tokenizer.save_pretrained(model)
+    model = save_tiny_model(Path(folder) / f"tiny-{rows}")
     score_file(Path(folder) / f"large-{rows}.csv", Scorer(str(model), device="cpu"), Path(folder) / f"scores-{rows}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 import yaml
-from transformers import BertConfig, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from toxicity.core.arguments import SAMPLE_RECIPE, DataArguments, ModelArguments
 from toxicity.models.classifier import SAMPLE_MODEL, load_tokenizer
@@ -34,3 +37,12 @@ def tiny_bert(vocab_size: int) -> BertConfig:
         num_labels=1,
         problem_type="multi_label_classification",
     )
+
+
+def save_tiny_model(folder: Path) -> Path:
+    """Save a model of that config with the sample's tokenizer, and return the folder."""
+    tokenizer = sample_tokenizer()
+    torch.manual_seed(0)
+    BertForSequenceClassification(tiny_bert(len(tokenizer))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

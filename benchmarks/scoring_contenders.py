@@ -193,19 +193,19 @@ def as_table(rows: Sequence[np.ndarray], schema: Any) -> Any:
 
 def score_file(path: Path, scorer: Any, folder: Path) -> None:
     """Score a CSV file as `python -m toxicity.predict` does once the model is loaded."""
-    from toxicity.predict.job import describe_job
     from toxicity.predict.ledger import Ledger
+    from toxicity.predict.options import Options
     from toxicity.predict.progress import Progress
-    from toxicity.predict.score_shards import Options, score_shards
+    from toxicity.predict.score_shards import score_shards
     from toxicity.predict.shards import list_shards
+    from toxicity.predict.worker import describe_job
 
     shutil.rmtree(folder, ignore_errors=True)
     options = Options(scorer.threshold, "parquet", on_bad_rows="score_null")
     shards = list_shards([str(path)])
     ledger = Ledger(folder, describe_job("model", scorer, options))
     ledger.start()
-    outcomes = score_shards(shards, scorer, ledger, options, Progress(shards[0].bytes or 0))
-    assert set(outcomes.values()) == {None}
+    assert score_shards(shards, scorer, ledger.outputs, options, Progress(shards[0].bytes or 0)) == {}
     ledger.finish({})
 
 

@@ -177,7 +177,7 @@ def run_main(cache_dir, monkeypatch):
 
 @pytest.fixture
 def job(model_dir, tmp_path, monkeypatch):
-    """A scoring job that was started: its scorer, ledger and options."""
+    """A scoring job that was started: its scorer, outputs and options."""
     from toxicity.predict import score_shards
     from toxicity.predict.ledger import Ledger
     from toxicity.predict.options import Options
@@ -189,7 +189,7 @@ def job(model_dir, tmp_path, monkeypatch):
     scorer, options = Scorer(str(model_dir), device="cpu", runtime="torch"), Options(0.5, "csv")
     ledger = Ledger(tmp_path / "out", describe_job("m", scorer, options))
     ledger.start()
-    return scorer, ledger, options
+    return scorer, ledger.outputs, options
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ FLOORS = [
     ["serve"],
     ["."],
 ]
-DOORS = {"__init__", "audit", "match", "probe"}
+DOORS = {"__init__", "audit", "launch", "match", "probe"}
 
 
 def imports_of(path):

@@ -1,6 +1,8 @@
+import json
+
 import pytest
 import torch
-from processes import exchange_and_leave, run_ranks
+from processes import count_together, exchange_and_leave, run_ranks
 
 from toxicity.core import distributed
 from toxicity.core.errors import RequestError
@@ -87,3 +89,12 @@ def test_processes_that_end_right_after_an_exchange_do_end():
     # With torch 2.7 four in ten did not.
     for _ in range(3):
         run_ranks(2, exchange_and_leave)
+
+
+def test_each_number_is_taken_once(tmp_path):
+    following = distributed.shared_counter()
+    assert [following() for _ in range(3)] == [0, 1, 2], "alone"
+    run_ranks(3, count_together, tmp_path)
+    taken = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(3)]
+    assert sorted(number for numbers in taken for number in numbers) == list(range(300))
+    assert all(numbers == sorted(numbers) for numbers in taken)

@@ -6,9 +6,11 @@ from builders import write_comments
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
-from toxicity.data.addresses import list_data_files, local_copy, without_credentials
+from toxicity.data.addresses import list_data_files
+from toxicity.data.copies import local_copy
 from toxicity.data.folders import is_skipped
 from toxicity.data.sources import read_file
+from toxicity.data.storage import without_credentials
 from toxicity.predict.shards import list_shards
 
 

@@ -1,18 +1,23 @@
 import errno
 import functools
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import fsspec
 import pytest
-from builders import write_comments
+from builders import ROOT, write_comments
 from fsspec.implementations.memory import MemoryFileSystem
 
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
-from toxicity.data.addresses import list_data_files, local_copy
+from toxicity.data.addresses import list_data_files
+from toxicity.data.copies import _remove_left_folders, local_copy
 from toxicity.data.sources import load_splits
 from toxicity.predict.shards import list_shards
 
@@ -100,6 +105,10 @@ def test_no_place_for_a_copy(memory, tmp_path, monkeypatch):
     def refused(**_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 5, 5))
+    with pytest.raises(RequestError, match="memory:///a.csv takes 0.0 MiB, and 0.0 MiB are free. Make room"):
+        with local_copy(file):
+            pass
     monkeypatch.setattr("tempfile.TemporaryDirectory", refused)
     with pytest.raises(RequestError, match="temporary copy in .*: Permission denied.*TMPDIR"), local_copy(file):
         pass
@@ -118,11 +127,48 @@ def test_a_file_is_here_for_a_while(memory, tmp_path):
         assert path == tmp_path / "b.csv"
 
 
+def test_copies_of_a_killed_process_are_removed(memory, tmp_path):
+    memory.pipe("/a.csv", b"content")
+    code = (
+        "import os, sys, fsspec; from toxicity.data.addresses import *; from toxicity.data.copies import *; "
+        "fsspec.filesystem('memory').pipe('/a.csv', b'content'); "
+        "context = local_copy(list_data_files('memory://a.csv')[0]); path = context.__enter__(); "
+        "print(path.parent.parent, flush=True); sys.stdin.read() if sys.argv[1] == 'lives' else os.abort()"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    options = {"cwd": ROOT, "env": environment, "text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = [subprocess.Popen([sys.executable, "-c", code, kind], **options) for kind in ("lives", "dies")]
+    alive, left = (Path(process.stdout.readline().strip()) for process in processes)
+    processes[1].wait()
+    assert (alive / "0" / "a.csv").exists()
+    assert (left / "0" / "a.csv").exists()
+    _remove_left_folders(tmp_path)
+    assert left.exists(), "it may be about to be locked"
+    _remove_left_folders.cache_clear()
+    for folder in (alive, left):
+        os.utime(folder / ".lock", (1e9, 1e9))
+    _remove_left_folders(tmp_path)
+    assert (alive.exists(), left.exists()) == (True, False)
+    processes[0].communicate()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_does_not_come_whole(memory, monkeypatch):
     memory.pipe("/a.csv", b"content")
     (file,) = list_data_files("memory://a.csv")
     memory.pipe("/a.csv", b"cont")
-    with pytest.raises(RequestError, match="was cut off: 4 of 7 bytes came"), local_copy(file):
+    with pytest.raises(RequestError, match="^memory:///a.csv was changed since it was listed: run this"):
+        with local_copy(file):
+            pass
+    memory.pipe("/a.csv", b"content")
+    get_file = MemoryFileSystem.get_file
+
+    def get_less(self, path, target, **options):
+        get_file(self, path, target, **options)
+        os.truncate(target, 4)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", get_less)
+    with pytest.raises(RequestError, match="it was cut off: 4 of 7 bytes came"), local_copy(file):
         pass
 
     def fail(*_):
@@ -150,7 +196,7 @@ def test_a_file_on_a_web_server(web, tmp_path):
     fsspec.filesystem("http").clear_instance_cache()
     (newer,) = list_data_files(address)
     assert newer.version not in (None, file.version)
-    with local_copy(file) as path:
+    with local_copy(newer) as path:
         assert path.read_bytes() == (tmp_path / "a.csv").read_bytes()
     with pytest.raises(RequestError, match="there is no file http://127"):
         list_data_files(address.replace("a.csv", "b.csv"))

@@ -2,6 +2,8 @@
 
 import pytest
 
+from toxicity.predict.output_folder import output_folder
+
 
 @pytest.fixture(autouse=True)
 def torch_unless_asked(request, monkeypatch):
@@ -18,6 +20,27 @@ def openvino(tmp_path, monkeypatch):
     module = pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
     monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
     return module
+
+
+@pytest.fixture(params=["local", "s3"])
+def folder(request, tmp_path):
+    """A folder for outputs that is not there yet: on this machine, and in an object store."""
+    if request.param == "local":
+        return tmp_path / "scores"
+    request.getfixturevalue("s3")
+    return output_folder("s3://bucket/scores")
+
+
+@pytest.fixture
+def in_bucket(s3):
+    """What a folder of the S3 server holds: call it with its address."""
+
+    def files(address):
+        s3.invalidate_cache()
+        start = len(address.removeprefix("s3://")) + 1
+        return {path[start:]: s3.cat_file(path) for path in s3.find(address)}
+
+    return files
 
 
 @pytest.fixture(scope="session")

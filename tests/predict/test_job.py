@@ -10,11 +10,11 @@ from builders import COMMENTS, files_in, write_csv, write_texts
 
 from toxicity.core.errors import RequestError
 from toxicity.models.labels import Labels
-from toxicity.predict import job as job_module
-from toxicity.predict.progress import Progress
-from toxicity.predict.score_shards import score_shards
+from toxicity.predict import worker
+from toxicity.predict.outputs import Outputs
+from toxicity.predict.processes import _require_same_scores
 from toxicity.predict.scorer import Scorer
-from toxicity.predict.shards import list_shards
+from toxicity.predict.worker import describe_job
 
 pytestmark = pytest.mark.usefixtures("torch_build")
 
@@ -134,6 +134,25 @@ def test_where_every_shard_fails_through_no_fault_of_the_request(score, tmp_path
     assert "Failed: 1 shards" in capsys.readouterr().err
 
 
+def test_an_output_that_does_not_arrive_in_the_folder(score, tmp_path, monkeypatch, capsys):
+    keep = Outputs.keep
+
+    def keep_elsewhere(outputs, shard, *content):
+        keep(Outputs(tmp_path / "elsewhere", "parquet") if shard.name == "b" else outputs, shard, *content)
+
+    monkeypatch.setattr(Outputs, "keep", keep_elsewhere)
+    monkeypatch.setattr("toxicity.predict.ledger.SECONDS_UNTIL_SEEN", 0)
+    paths = [write_texts(tmp_path / f"{name}.csv") for name in "abc"]
+    assert score("--input", *paths) == 1
+    said = capsys.readouterr().err
+    assert (
+        f"Failed: {paths[1]}: its output is not in {tmp_path / 'out'}: it was removed, or the machines do not" in said
+    )
+    assert "of 2 shards" in said
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [shard["input"] for shard in manifest["failed"]] == [str(paths[1])]
+
+
 def test_a_folder_that_cannot_be_written_to(score, tmp_path, capsys):
     write_texts(tmp_path / "a.csv")
     assert score("--input", tmp_path / "a.csv", output=tmp_path / "a.csv" / "out") == 2
@@ -142,37 +161,27 @@ def test_a_folder_that_cannot_be_written_to(score, tmp_path, capsys):
 
 def test_a_job_is_told_by_all_that_decides_its_bytes(job, tmp_path, monkeypatch):
     scorer, _, options = job
-    before = job_module.describe_job("m", scorer, options)
+    before = describe_job("m", scorer, options)
     assert json.loads(json.dumps(before)) == before
     changes = {"tokens_per_batch": 7, "max_padding": 7, "tokenizer_digest": "0", "labels": Labels((1,), (0,), {})}
     for attribute, value in changes.items():
         with monkeypatch.context() as context:
             context.setattr(scorer, attribute, value)
-            assert job_module.describe_job("m", scorer, options) != before
-    monkeypatch.setattr(job_module, "BYTES_PER_WINDOW", 1)
-    assert job_module.describe_job("m", scorer, options) != before
+            assert describe_job("m", scorer, options) != before
+    monkeypatch.setattr(worker, "BYTES_PER_WINDOW", 1)
+    assert describe_job("m", scorer, options) != before
 
 
 def test_processes_that_are_not_alike(job):
     scorer, _, options = job
-    ours = job_module.describe_job("m", scorer, options)
+    ours = describe_job("m", scorer, options)
     for others, found in (
         ({"versions": ours["versions"] | {"torch": "0.1"}}, "versions.torch 0.1 instead of .* the same packages"),
         ({"runtime": "openvino"}, "runtime openvino instead of torch.* what computes it with --runtime"),
     ):
         with pytest.raises(RequestError, match=f"process 1 has {found}"):
-            job_module._require_same_scores([ours, ours | others])
-    job_module._require_same_scores([ours, ours | {"model": "the same by another name"}])
-
-
-def test_what_another_job_left_half_done_is_told_apart(job, tmp_path):
-    scorer, ledger, options = job
-    shards = list_shards([str(write_texts(tmp_path / f"{name}.csv")) for name in "abcd"])
-    assert set(score_shards(shards[:1], scorer, ledger, options, Progress(0)).values()) == {None}
-    broken = job_module.Failure("broken", True)
-    # This process scored b and failed at c; another job scored a, and nobody scored d.
-    failed = job_module._failures_of_all_processes(shards, {shards[1].address: None, shards[2].address: broken}, ledger)
-    assert failed == {shards[2].address: broken, shards[3].address: job_module.LOCKED_BY_ANOTHER}
+            _require_same_scores([ours, ours | others])
+    _require_same_scores([ours, ours | {"model": "the same by another name"}])
 
 
 def test_a_shard_that_fails_is_named_and_done_alone_when_mended(score, tmp_path, capsys):

@@ -45,6 +45,25 @@ def test_killed_in_the_middle_and_repeated_it_leaves_the_same_bytes(job_of_twent
     assert files_in(disturbed) == files_in(undisturbed)
 
 
+def test_two_processes_that_are_killed_leave_the_same_bytes_in_an_object_store(
+    job_of_twenty_files, tmp_path, s3, in_bucket
+):
+    flags, undisturbed = job_of_twenty_files
+    address = "s3://bucket/scores"
+    environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    ranks = two_ranks(tmp_path / "killed", *flags, address, kind=PredictRun, **environment)
+    while any(rank.process.is_alive() for rank in ranks) and len(s3.glob(f"{address}/*.parquet", refresh=True)) < 3:
+        time.sleep(0.01)
+    for rank in ranks:
+        rank.process.kill()
+        rank.ended()
+    assert "manifest.json" not in in_bucket(address), "killed in the middle"
+
+    first, _ = map(ended_well, two_ranks(tmp_path / "again", *flags, address, kind=PredictRun, **environment))
+    assert "Done before, and skipped" in first.errors
+    assert in_bucket(address) == files_in(undisturbed)
+
+
 def test_two_processes_score_several_labels_to_the_bytes_of_one(inputs, tiny_config, tokenizer, tmp_path):
     model = save_label_model(tmp_path / "model", tiny_config, tokenizer)
     for number in range(6):

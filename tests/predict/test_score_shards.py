@@ -8,28 +8,43 @@ from toxicity.predict.score_shards import _prefetched, score_shards
 from toxicity.predict.shards import list_shards
 
 
-def test_a_shard_is_tried_once_in_a_job_whatever_became_of_it(job, tmp_path, caplog):
+def test_a_shard_that_fails_is_told_once_and_the_others_are_scored(job, tmp_path, caplog):
     write_texts(tmp_path / "bad.csv", ["", "x"])
     # Of unknown size, as files on some web servers.
     shards = [
         dataclasses.replace(shard, bytes=None)
         for shard in list_shards([str(tmp_path / "bad.csv"), str(write_texts(tmp_path / "good.csv", ["a", "b"]))])
     ]
-    first = score_shards(shards, *job, Progress(0))
-    assert [outcome is None for outcome in first.values()] == [False, True]
-    assert score_shards(shards, *job, Progress(0)) == {}, "another process of the job finds nothing to do"
+    scorer, outputs, options = job
+    failed = score_shards(shards, scorer, outputs, options, Progress(0))
+    assert [(address, failure.refused) for address, failure in failed.items()] == [(shards[0].address, True)]
+    assert [outputs.of(shard).exists() for shard in shards] == [False, True]
     assert [record.levelname for record in caplog.records if "Failed" in record.message] == ["ERROR"]
 
 
+def test_a_shard_is_taken_when_the_one_before_it_is_read(job, tmp_path):
+    shards = list_shards([str(write_texts(tmp_path / f"{name}.csv", ["a"])) for name in "abcd"])
+    scorer, outputs, options = job
+    there = []
+
+    def taken():
+        for shard in shards:
+            there.append(sum(outputs.of(other).exists() for other in shards))
+            yield shard
+
+    assert score_shards(taken(), scorer, outputs, options, Progress(0)) == {}
+    assert all(number - 2 <= outputs_before <= number for number, outputs_before in enumerate(there))
+
+
 def test_the_rest_of_a_shard_that_failed_is_not_read(job, tmp_path, monkeypatch):
-    scorer, ledger, options = job
+    scorer, outputs, options = job
     tokenised = []
     tokenize = scorer.tokenize
     monkeypatch.setattr(scorer, "tokenize", lambda texts: tokenised.append(len(texts)) or tokenize(texts))
     monkeypatch.setattr(scorer, "probabilities", lambda tokens: 1 / 0)
     shards = list_shards([str(write_texts(tmp_path / "long.csv", [text for text, _ in make_comments(500)]))])
     progress = Progress(shards[0].bytes)
-    score_shards(shards, scorer, ledger, options, progress)
+    score_shards(shards, scorer, outputs, options, progress)
     assert len(tokenised) <= 3, "of 32 windows"
     assert progress.input_bytes == shards[0].bytes
 

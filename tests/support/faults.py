@@ -29,6 +29,12 @@ def _before_step(act):
     ToxicityTrainer.training_step = training_step
 
 
+def work_in(folder):
+    """From a folder of its own, so that relative paths mean the disk of this machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+
+
 def kill_at_step(step):
     """SIGKILL from within the step, as if the machine had vanished."""
     _before_step(lambda trainer, _: trainer.state.global_step == step and os.kill(os.getpid(), signal.SIGKILL))

@@ -115,6 +115,16 @@ def exchange_and_leave() -> None:
         assert distributed.gather(list(range(1_000))) == [list(range(1_000))] * distributed.world_size()
 
 
+def count_together(folder: Path) -> None:
+    """As one process of a job, take numbers below 300 with the others, and write them to a file."""
+    with distributed.process_group():
+        following, taken = distributed.shared_counter(), []
+        while (number := following()) < 300:
+            taken.append(number)
+        distributed.gather(None)
+        (folder / str(distributed.rank())).write_text(json.dumps(taken))
+
+
 def free_port() -> str:
     """A port of loopback that nobody listens at."""
     with socket.socket() as free:

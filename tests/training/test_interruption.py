@@ -108,6 +108,7 @@ def test_later_it_is_noted():
 def test_what_mentions_a_launcher_is_none():
     assert is_launcher(["python3", "-u", "-m", "accelerate.commands.launch", "run_toxicity.py"])
     assert is_launcher(["/venv/bin/python", "/venv/bin/torchrun", "run_toxicity.py"])
+    assert is_launcher(["python", "-m", "toxicity.launch", "run_toxicity.py"])
     assert not is_launcher(["bash", "-c", "cd accelerate && python run_toxicity.py"])
     assert not is_launcher(["python", "sweep.py", "accelerate"])
     assert not is_launcher([])

@@ -1,4 +1,4 @@
-"""Files of comments by address: a path, a folder, a pattern or a URL, listed in a fixed order and fetched when read."""
+"""Files of comments by address: a path, a folder, a pattern or a URL, listed in a fixed order."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import difflib
 import logging
 import os
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from toxicity.core.disk import is_full_disk
-from toxicity.core.errors import RequestError, one_line
+from toxicity.core.errors import RequestError
+from toxicity.data.fetching import retried, status_of, versions_of
 from toxicity.data.folders import is_skipped
 from toxicity.data.readers.names import ENDINGS, is_readable
+from toxicity.data.storage import access_errors_explained, is_web, located, without_credentials, without_query
 
-# Names under which file systems report a digest of a file's content, and the time of its last change.
-DIGEST_KEYS = ("blob_id", "ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "CRC")
-TIME_KEYS = ("mtime", "LastModified", "Last-Modified", "last_modified", "modified")
+# Web servers are asked for each file of a folder; and again where they fail, as the clients of object stores do too.
+CALLS_AT_ONCE, TRIES = 8, 3
 
 logger = logging.getLogger(__name__)
 
@@ -59,27 +59,31 @@ def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:
     if not address:
         raise RequestError(f"there is no file of an empty name: give {flag} a file, a folder or a pattern.")
     with access_errors_explained(address):
-        files, path = _located(address)
-        # Checked before `isdir`, as fsspec takes any page with links on a web server for a folder.
-        if is_readable(_without_query(path)) and files.isfile(path):
-            return [_data_file(files, address, path, PurePosixPath(_without_query(path)).name)]
-        pattern = None
-        if files.isdir(path):
+        files, path = located(address)
+        described, pattern = _described(files, path), None
+        if described is not None and described["type"] == "directory":
             folder, wants_hidden = path, False
-            paths = _files_below(path) if isinstance(files, LocalFileSystem) else files.find(path)
-        elif files.exists(path):
-            raise RequestError(f"cannot read {without_credentials(address)}: its name should end in one of {ENDINGS}.")
+            is_local = isinstance(files, LocalFileSystem)
+            found = dict.fromkeys(_files_below(path)) if is_local else files.find(path, detail=True)
+        elif described is not None:
+            name = without_query(path)
+            if described["type"] != "file" or not is_readable(name):
+                raise RequestError(
+                    f"cannot read {without_credentials(address)}: its name should end in one of {ENDINGS}."
+                )
+            return [_data_file(files, address, path, PurePosixPath(name).name, described)]
         # In front of the query of a URL, which begins with a question mark.
-        elif pattern := re.search(r"[*?\[]", _without_query(path)):
-            paths = [found for found in files.glob(path) if files.isfile(found)]
+        elif pattern := re.search(r"[*?\[]", without_query(path)):
+            found = {name: info for name, info in files.glob(path, detail=True).items() if _is_file(files, name, info)}
             folder = path[: pattern.start()].rpartition("/")[0]
             wants_hidden = any(part.startswith((".", "_")) for part in path.removeprefix(folder).split("/"))
         else:
-            _refuse_dangling(path)
+            _refuse_dangling(files, path)
             raise RequestError(f"there is no file {without_credentials(address)}.{_nearest(files, path)}")
-        paths_of = {found.removeprefix(folder).lstrip("/"): found for found in sorted(paths)}
-        names = _names_of_data(list(paths_of), without_credentials(address), pattern is None, wants_hidden)
-        return [_data_file(files, address, paths_of[name], name) for name in names]
+        paths = {name.removeprefix(folder).lstrip("/"): name for name in sorted(found)}
+        names = _names_of_data(list(paths), without_credentials(address), pattern is None, wants_hidden)
+        with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:  # only local and web servers are called for each
+            return list(pool.map(lambda name: _data_file(files, address, paths[name], name, found[paths[name]]), names))
 
 
 def _names_of_data(names: list[str], address: str, in_folder: bool, wants_hidden: bool) -> list[str]:
@@ -96,91 +100,11 @@ def _names_of_data(names: list[str], address: str, in_folder: bool, wants_hidden
     return data
 
 
-@contextmanager
-def local_copy(file: DataFile) -> Iterator[Path]:
-    """The path of a local file, or of a temporary copy of a remote one.
-
-    The copy is complete because reading parquet and zip files needs random access, and some files are read twice. Where
-    a refusal in the block names the copy, it is made to name the address. A local file whose name is not UTF-8, which
-    Arrow cannot open, comes by a temporary link.
-
-    Raises:
-        RequestError: if the file cannot be fetched completely, or there is no place for the copy.
-    """
-    with access_errors_explained(file.address):
-        files, path = _located(file.location or file.address)
-    if isinstance(files, LocalFileSystem) and _is_text(path):
-        yield Path(path)
-        return
-    with _temporary_folder() as folder:
-        name = PurePosixPath(_without_query(path)).name
-        copy = folder / name.encode(errors="backslashreplace").decode()
-        if isinstance(files, LocalFileSystem):
-            copy.symlink_to(path)
-        else:
-            _fetch(files, path, copy, file)
-        try:
-            yield copy
-        except RequestError as error:
-            raise RequestError(str(error).replace(str(copy), file.address)) from error
-
-
-def _fetch(files: AbstractFileSystem, path: str, copy: Path, file: DataFile) -> None:
-    with access_errors_explained(file.address, copy):
-        files.get_file(path, str(copy))
-    if file.bytes is not None and copy.stat().st_size != file.bytes:
-        raise RequestError(
-            f"{file.address} was cut off: {copy.stat().st_size:,} of {file.bytes:,} bytes came. Run this again."
-        )
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def without_credentials(address: str) -> str:
-    """An address, or a message with addresses in it, without what may be a credential: user, password and query."""
-    without_query = re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\"?]*=[^\s'\")]*", r"\1", address)
-    # In front of the @ of other file systems, as in abfs://CONTAINER@ACCOUNT, stands a name, unless it has a colon.
-    return re.sub(r"((?:https?|ftps?|sftp|ssh)://)[^/\s@]+@|(\w+://)[^/\s@:]*:[^/\s@]*@", r"\1\2", without_query)
-
-
 def local_folder(address: str) -> Path | None:
     """The folder that an address names, if it is one on this machine."""
     with access_errors_explained(address):
-        files, path = _located(address)
+        files, path = located(address)
         return Path(path) if isinstance(files, LocalFileSystem) and files.isdir(path) else None
-
-
-@contextmanager
-def access_errors_explained(address: str, copy: Path | None = None) -> Iterator[None]:
-    """Turn all errors of reaching an address, and of writing `copy`, into `RequestError`."""
-    try:
-        yield
-    except RequestError:
-        raise
-    except Exception as error:  # the type depends on the file system, its client and the network
-        if copy is not None and isinstance(error, OSError) and error.filename == str(copy):
-            raise _no_place(copy.parent, error) from error
-        # A disk fills up while the copy is written; the file itself is only read.
-        if copy is not None and is_full_disk(error):
-            raise _no_place(copy.parent, error) from error
-        reason = without_credentials(one_line(error))
-        raise RequestError(
-            f"cannot reach {without_credentials(address)}: {type(error).__name__}: {reason} "
-            "Check the address, your right to read it, and the network."
-        ) from error
-
-
-def _located(address: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of an address, and the path there. What is there by that very name is a path and no URL."""
-    if os.path.lexists(address):
-        return LocalFileSystem(), str(Path(address).absolute())
-    return fsspec.url_to_fs(address)
 
 
 def _files_below(folder: str) -> Iterator[str]:
@@ -194,10 +118,48 @@ def _files_below(folder: str) -> Iterator[str]:
         yield from (f"{parent.rstrip('/')}/{name}" for name in names)
 
 
-def _data_file(files: AbstractFileSystem, address: str, path: str, name: str) -> DataFile:
-    _refuse_dangling(path)
-    info = files.info(path)
-    version = next((str(info[key]) for key in (*DIGEST_KEYS, *TIME_KEYS) if info.get(key)), None)
+def _described(files: AbstractFileSystem, path: str) -> dict[str, Any] | None:
+    """What a file system says of a path, its `type` in any case; None if there is nothing of that name."""
+    if isinstance(files, LocalFileSystem):  # links are followed
+        kind = "directory" if files.isdir(path) else "file" if files.isfile(path) else "other"
+        return files.info(path) | {"type": kind} if files.exists(path) else None
+    if not is_web(files):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return files.info(path)
+        return None
+    if is_readable(without_query(path)):
+        return _described_by_server(files, path)
+    # fsspec takes any page with links for a folder.
+    return {"type": "directory"} if files.isdir(path) else {"type": "file"} if files.exists(path) else None
+
+
+def _described_by_server(files: AbstractFileSystem, url: str) -> dict[str, Any] | None:
+    """The description of a file on a web server; what refuses or fails is raised, not taken for a missing file."""
+
+    def info() -> dict[str, Any] | None:
+        try:
+            return files.info(url)
+        except FileNotFoundError as error:
+            if error.__cause__ is None or status_of(error.__cause__) in (404, 410):
+                return None
+            raise error.__cause__ from None
+
+    return retried(info, url, TRIES)
+
+
+def _is_file(files: AbstractFileSystem, path: str, info: Mapping[str, Any]) -> bool:
+    # Links on this machine may lead to files.
+    return files.isfile(path) if isinstance(files, LocalFileSystem) else info["type"] == "file"
+
+
+def _data_file(
+    files: AbstractFileSystem, address: str, path: str, name: str, info: Mapping[str, Any] | None
+) -> DataFile:
+    """A file by its description, which is asked for where the list of a folder has none, as of web servers."""
+    _refuse_dangling(files, path)
+    if info is None or info.get("size") is None:
+        info = _described(files, path) or {}
+    version = next(iter(versions_of(info)), None)
     if isinstance(files, LocalFileSystem):
         return DataFile(path, name, info.get("size"), version)
     # Of a chain like simplecache::zip://*.csv::https://HOST/FILE.zip, the first link with a path is that of the file.
@@ -207,14 +169,9 @@ def _data_file(files: AbstractFileSystem, address: str, path: str, name: str) ->
     return DataFile(without_credentials(location), name, info.get("size"), version, location)
 
 
-def _refuse_dangling(path: str) -> None:
-    # A remote path is none here, and so no link.
-    if (link := Path(path)).is_symlink() and not link.exists():
+def _refuse_dangling(files: AbstractFileSystem, path: str) -> None:
+    if isinstance(files, LocalFileSystem) and (link := Path(path)).is_symlink() and not link.exists():
         raise RequestError(f"{path} is a link to {link.readlink()}, which is not there.")
-
-
-def _without_query(path: str) -> str:
-    return re.sub(r"[?#].*", "", path) if path.startswith(("http://", "https://")) else path
 
 
 def _nearest(files: AbstractFileSystem, path: str) -> str:
@@ -227,20 +184,3 @@ def _nearest(files: AbstractFileSystem, path: str) -> str:
                 near[base.lower()] = base
     nearest = difflib.get_close_matches(name.lower(), near, n=1)
     return f" The nearest there is {near[nearest[0]]}." if nearest else ""
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    try:
-        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    except OSError as error:
-        raise _no_place(Path(os.environ.get("TMPDIR", "/tmp")), error) from error
-    with folder as name:
-        yield Path(name)
-
-
-def _no_place(folder: Path, error: Exception) -> RequestError:
-    reason = getattr(error, "strerror", None) or one_line(error)
-    return RequestError(
-        f"cannot keep a temporary copy in {folder}: {reason}. Make room there, or name another folder in TMPDIR."
-    )

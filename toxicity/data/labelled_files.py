@@ -7,7 +7,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -20,7 +19,8 @@ from toxicity.core.console import printable
 from toxicity.core.errors import RequestError
 from toxicity.core.label_names import synonyms_of
 from toxicity.core.schema import ID, LABEL_LISTS, NAMES, TARGET, canonical_columns, find_columns
-from toxicity.data.addresses import list_data_files, local_copy, local_folder, without_credentials
+from toxicity.data.addresses import list_data_files, local_folder
+from toxicity.data.copies import local_copies
 from toxicity.data.hub_datasets import read_saved_split, saved_splits
 from toxicity.data.label_columns import FLAG, ONE_LABEL, Chosen, LabelNames, Request, columns_of_labels
 from toxicity.data.labels import ONE_COLUMN
@@ -29,6 +29,7 @@ from toxicity.data.readers.encodings import with_likely_encoding
 from toxicity.data.readers.files import read_files
 from toxicity.data.readers.names import without_packing
 from toxicity.data.row_checks import check_rows
+from toxicity.data.storage import without_credentials
 
 # Columns by which some files hold several parts of the data, in lower case, and the names of such parts.
 PARTS_COLUMNS = ("split", "set", "fold", "partition", "subset", "data_split", "dataset_split")
@@ -128,8 +129,7 @@ def read_rows(address: str, choose: ChooseColumns, layout: Layout, flag: str) ->
         return Rows(name, table, [(str(folder), len(table))], {})
     files = list_data_files(address, flag)
     _require_each_once([file.name for file in files], name, flag)
-    with ExitStack() as copies:
-        paths = [copies.enter_context(local_copy(file)) for file in files]
+    with local_copies(files) as paths:
         addresses = {str(path): file.address for path, file in zip(paths, files, strict=True)}
         table, counts, broken = read_files(
             paths,

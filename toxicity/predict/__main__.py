@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from toxicity.core.commands import CommandParser
 from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.core.text_files import delimiter_of, encoding_of
 from toxicity.core.wanted import require_shares, wanted_threshold
+from toxicity.predict.output_folder import is_local, output_folder, writing_to
 
 # Flags that have no effect in the other of the command's two modes, scoring and exporting.
 SCORING_FLAGS = (
@@ -50,7 +50,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="folder of a run or an export, or a model on the Hub")
     parser.add_argument("--model_revision", default="main", help="branch, tag or commit on the Hub")
     parser.add_argument("--input", nargs="+", help="files, folders, patterns, addresses; or - for standard input")
-    parser.add_argument("--output", required=True, type=Path, help="folder for the results")
+    parser.add_argument("--output", required=True, type=output_folder, help="folder for the results, or s3:// or gs://")
     parser.add_argument("--output_format", choices=("parquet", "csv", "jsonl"), help="by default parquet")
     parser.add_argument(
         "--submission",
@@ -164,8 +164,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _check_output(arguments: argparse.Namespace) -> None:
     output = arguments.output
-    if output.exists():
-        if not output.is_dir():
+    if arguments.export and not is_local(output):
+        raise RequestError(f"an export is written to a folder of this machine, and not to {output}: name one.")
+    with writing_to(output):
+        exists, is_folder = output.exists(), output.is_dir()
+    if exists:
+        if not is_folder:
             raise RequestError(f"--output {output} is a file: name a folder.")
         return
     ending = next((suffix for suffix in output.suffixes[-2:] if suffix.lower() in FORMATS), None)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
+import pyarrow as pa
+
 from toxicity.core.label_names import synonyms_of
 from toxicity.core.schema import ID
 
 SCORE, LABEL, WORDS = "score", "label", "words"
 
 
-def names_of_columns(others: Sequence[str], labelled: Collection[str], explained: bool = False) -> list[str]:
+def names_of_columns(
+    others: Sequence[str], labelled: Collection[str], explained: bool = False, beside: Collection[str] = ()
+) -> list[str]:
     """Names of the columns of an output: `id`, `score`, `label`, then the score and the label of each other label.
 
     The last one is `words`, where scores are explained.
@@ -21,8 +26,10 @@ def names_of_columns(others: Sequence[str], labelled: Collection[str], explained
     Args:
         others: names of the labels beside the main one; they are the names of the columns of their scores.
         labelled: those of them that have a column `NAME_label` as well.
+        explained: whether there is the column `words`.
+        beside: names of other columns, which the scores are put beside.
     """
-    taken = {ID, SCORE, LABEL}
+    taken = {ID, *map(str.casefold, beside)}
 
     def free(name: str) -> str:
         while name.casefold() in taken:
@@ -30,11 +37,31 @@ def names_of_columns(others: Sequence[str], labelled: Collection[str], explained
         taken.add(name.casefold())
         return name
 
+    main = [ID, free(SCORE), free(LABEL)]
     scores = {name: free(name) for name in others}
     labels = {name: free(f"{name}_label") for name in others if name in labelled}
     pairs = ((scores[name], labels.get(name)) for name in others)
-    names = [ID, SCORE, LABEL, *(name for pair in pairs for name in pair if name is not None)]
+    names = [*main, *(name for pair in pairs for name in pair if name is not None)]
     return [*names, free(WORDS)] if explained else names
+
+
+def columns_of_scores(scores: np.ndarray, thresholds: Sequence[float | None]) -> list[pa.Array]:
+    """The columns that `names_of_columns` names, from the score of the main label to the label of the last other one.
+
+    Args:
+        scores: float64 `(rows, labels)`, the main one first; NaN in rows that have none, which are null in all columns.
+        thresholds: of each label, from which score on it is there; None for one that has no column for that.
+
+    Returns:
+        float64 for the scores, and int8, 0 or 1, for the labels.
+    """
+    columns = []
+    for column, threshold in zip(np.ascontiguousarray(scores.T), thresholds, strict=True):
+        missing = np.isnan(column)
+        columns.append(pa.array(column, mask=missing))
+        if threshold is not None:
+            columns.append(pa.array((column >= threshold).astype(np.int8), mask=missing))
+    return columns
 
 
 def label_called(column: str, labels: Sequence[str]) -> int | None:

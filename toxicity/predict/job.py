@@ -13,6 +13,8 @@ from toxicity.core.console import h_mm_ss, set_up_console
 from toxicity.core.errors import EXIT_FAILED, RequestError
 from toxicity.hardware.process import prepare_process
 from toxicity.predict.ledger import MANIFEST, Ledger
+from toxicity.predict.output_folder import is_local, name_within, sizes_of, writing_to
+from toxicity.predict.outputs import Outputs
 from toxicity.predict.processes import Processes, launched_processes
 from toxicity.predict.progress import progress_shown
 from toxicity.predict.ray_actors import RayActors, ray_actors
@@ -71,28 +73,28 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Failure]:
 
 
 def _score(shards: Sequence[Shard], workers: Processes | RayActors, output: Path) -> dict[str, Failure]:
-    ledger = distributed.run_on_all(lambda: Ledger(output, workers.job))
+    is_main = distributed.rank() == 0
+    ledger = distributed.run_on_all(lambda: Ledger(output, workers.job) if is_main else None)
     distributed.run_on_main(lambda: _require_safe_to_write(shards, ledger))
-    distributed.run_on_main(ledger.start)
+    distributed.run_on_main(lambda: ledger.start())
 
     to_do = distributed.run_on_main(lambda: [shard for shard in shards if not ledger.is_done(shard)])
     if len(to_do) < len(shards):
         logger.info(f"Done before, and skipped: {len(shards) - len(to_do):,} of {len(shards):,} shards.")
     total = sum(shard.bytes or 0 for shard in to_do)
-    with progress_shown(total, distributed.world_size(), distributed.rank() == 0) as progress:
+    with progress_shown(total, distributed.world_size(), is_main) as progress:
         try:
-            failed = workers.score(to_do, ledger.outputs, progress)
+            failed = workers.score(to_do, Outputs(output, workers.job["output_format"]), progress)
         except KeyboardInterrupt:
-            kept = sum(ledger.is_done(shard) for shard in shards)
-            raise KeyboardInterrupt(
-                f"stopped: {kept:,} of {len(shards):,} shards are scored and kept in {output}; the same command goes "
-                "on with the others."
-            ) from None
+            raise KeyboardInterrupt(_kept(shards, ledger) if is_main else "") from None
 
     rows, seconds = sum(distributed.gather(progress.rows)), max(distributed.gather(progress.seconds))
     reasons = {address: failure.reason for address, failure in failed.items()}
-    manifest = distributed.run_on_main(lambda: ledger.finish(reasons))
-    if failed and not manifest["shards"] and all(failure.refused for failure in failed.values()):
+    kept, reasons = distributed.run_on_main(lambda: ledger.finish(reasons, to_do))
+    for address in reasons.keys() - failed:
+        failed[address] = Failure(reasons[address], refused=False)
+        logger.error(f"Failed: {address}: {reasons[address]}")
+    if failed and not kept and all(failure.refused for failure in failed.values()):
         first, *others = failed.values()
         raise RequestError(first.reason + (f" {len(others):,} other shards could not be scored." if others else ""))
     logger.info(
@@ -100,6 +102,16 @@ def _score(shards: Sequence[Shard], workers: Processes | RayActors, output: Path
         f"{rows / max(seconds, 1e-9):,.0f} rows/s; details are in {output / MANIFEST}"
     )
     return failed
+
+
+def _kept(shards: Sequence[Shard], ledger: Ledger) -> str:
+    """What is said when the job is stopped."""
+    ledger.read()
+    kept = sum(ledger.is_done(shard) for shard in shards)
+    return (
+        f"stopped: {kept:,} of {len(shards):,} shards are scored and kept in {ledger.folder}; the same command goes on "
+        "with the others."
+    )
 
 
 def _inputs(arguments: argparse.Namespace) -> tuple[list[Shard], Sample | None]:
@@ -111,16 +123,32 @@ def _inputs(arguments: argparse.Namespace) -> tuple[list[Shard], Sample | None]:
 
 def _require_safe_to_write(shards: Sequence[Shard], ledger: Ledger) -> None:
     """Refuse to overwrite an input or a file that this command did not write, and to score an output."""
-    outputs = {ledger.outputs.of(shard).resolve() for shard in shards}
+    outputs = {ledger.outputs.name_of(shard) for shard in shards}
     for shard in shards:
-        # A remote address is not a path, and so never equals that of an output.
-        path, output = Path(shard.address), ledger.outputs.of(shard)
-        if path.resolve() in outputs:
-            raise RequestError(f"the scores would be written over the input {path}: name another folder as --output.")
-        if ledger.wrote(path):
-            raise RequestError(f"the input {path} was written by this command: name another --output, or other inputs.")
-        if output.exists() and not ledger.wrote(output):
+        if not is_local(ledger.folder) and shard.name != _as_text(shard.name):
             raise RequestError(
-                f"{output} is there, and no {MANIFEST} says that it holds scores: move it away, or name another folder "
-                "as --output."
+                f"the name of {_as_text(shard.address)} is not in UTF-8, as names in an object store are: rename it, "
+                "or name a folder of this machine as --output."
             )
+        name = name_within(ledger.folder, shard.address)
+        if name in outputs:
+            raise RequestError(
+                f"the scores would be written over the input {shard.address}: name another folder as --output."
+            )
+        if ledger.wrote(name):
+            raise RequestError(
+                f"the input {shard.address} was written by this command: name another --output, or other inputs."
+            )
+    with writing_to(ledger.folder):
+        there = sizes_of(ledger.folder, outputs)
+    for name in sorted(there):
+        if not ledger.wrote(name):
+            raise RequestError(
+                f"{ledger.folder / name} is there, and no {MANIFEST} says that it holds scores: move it away, or name "
+                "another folder as --output."
+            )
+
+
+def _as_text(name: str) -> str:
+    """A name in which bytes that are not UTF-8 are escaped."""
+    return name.encode(errors="backslashreplace").decode()

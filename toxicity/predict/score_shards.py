@@ -17,14 +17,14 @@ import pyarrow as pa
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import ID, TEXT, canonical_columns
-from toxicity.data.addresses import local_copy
+from toxicity.data.copies import local_copy
 from toxicity.data.ids import whole_numbers
 from toxicity.data.readers.base import ChooseColumns, Part
 from toxicity.data.readers.encodings import with_likely_encoding
 from toxicity.data.readers.files import read_lines, read_windows
 from toxicity.data.readers.names import has_types
 from toxicity.data.row_checks import check_comments
-from toxicity.predict.columns import names_of_columns
+from toxicity.predict.columns import columns_of_scores, names_of_columns
 from toxicity.predict.explain.column import words_column
 from toxicity.predict.options import Options
 from toxicity.predict.outputs import Outputs
@@ -77,8 +77,8 @@ def score_shards(
 
     The bytes of an output do not depend on which process scores the shard, or on what it scored before. The next shard
     is taken from `shards` when the one before it is read, and that one is finished when the next one's beginning is
-    read, or none follows. If a shard fails, an output from an earlier version of its input is removed, and the failure
-    is logged at once. `finished` is called for each shard, with its failure if it has one.
+    read, or none follows. A failure is logged at once. `finished` is called for each shard, with its failure if it has
+    one.
     """
     failed: dict[str, Failure] = {}
     items = _prefetched(_windows_of_all(shards, scorer, options, failed))
@@ -93,7 +93,6 @@ def score_shards(
             reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
             failed[shard.address] = Failure(reason, refused)
             logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
-            outputs.forget(shard)
             progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
         finished(shard, failed.get(shard.address))
     return failed
@@ -235,22 +234,18 @@ def _write_windows(
 def _scored(window: Window, scorer: Scorer, options: Options) -> pa.Table:
     scores = np.full((len(window.good), 1 + len(scorer.subtypes)), np.nan)
     scores[window.good] = scorer.probabilities(window.tokens)
-    scores = np.ascontiguousarray(scores.T)
     if options.submission:
-        cells = [window.ids, *(pa.array(column, mask=~window.good) for column in scores)]
+        cells = [window.ids, *columns_of_scores(scores, [None] * scores.shape[1])]
         columns = options.submission_columns or FORM_OF_2019
         return pa.table({name: cells[number] for name, number in columns.items()})
-    cells = [window.ids]
     thresholds = [options.threshold, *map(options.label_thresholds.get, scorer.subtypes)]
-    for column, threshold in zip(scores, thresholds, strict=True):
-        cells.append(pa.array(column, mask=~window.good))
-        if threshold is not None:
-            cells.append(pa.array((column >= threshold).astype(np.int8), mask=~window.good))
+    cells = [window.ids, *columns_of_scores(scores, thresholds)]
     if options.explain:
         # The score of a bad row is NaN, and so no reason to explain it.
         texts = iter(window.texts)
         of_rows = (next(texts) if good else None for good in window.good)
-        toxic = [text if score >= options.threshold else None for text, score in zip(of_rows, scores[0], strict=True)]
+        labelled = scores[:, 0] >= options.threshold
+        toxic = [text if label else None for text, label in zip(of_rows, labelled, strict=True)]
         cells.append(words_column(toxic, scorer, options.explain, options.output_format == "csv"))
     return pa.table(cells, names=names_of_columns(scorer.subtypes, options.label_thresholds, bool(options.explain)))
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import fsspec
+
 from toxicity.core.errors import RequestError
-from toxicity.data.addresses import DataFile, list_data_files, local_folder
+from toxicity.data.addresses import (
+    DataFile,
+    access_errors_explained,
+    list_data_files,
+    local_folder,
+    without_credentials,
+)
 from toxicity.data.readers.names import stem_of
+from toxicity.predict.output_folder import is_local
 
 STANDARD_INPUT = "-"
 
@@ -49,8 +58,17 @@ def list_shards(addresses: Sequence[str], output: Path | None = None) -> list[Sh
 
 
 def _require_outside(output: Path | None, address: str) -> None:
-    folder = local_folder(address) if address and output is not None else None
-    if folder is not None and output.resolve().is_relative_to(folder.resolve()):
+    if not address or output is None:
+        return
+    if is_local(output):
+        folder = local_folder(address)
+        inside = folder is not None and output.resolve().is_relative_to(folder.resolve())
+    else:
+        with access_errors_explained(address):
+            files, path = fsspec.url_to_fs(address)
+        inside = f"{output}/".startswith(f"{files.unstrip_protocol(path).rstrip('/')}/")
+    if inside:
         raise RequestError(
-            f"--output {output} is in the folder {address}, of which all files are input: name one outside."
+            f"--output {output} is in the folder {without_credentials(address)}, of which all files are input: name "
+            "one outside."
         )

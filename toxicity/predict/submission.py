@@ -11,7 +11,8 @@ from toxicity.core.console import quoted
 from toxicity.core.errors import RequestError
 from toxicity.core.label_names import LABELS_2018
 from toxicity.core.schema import ID
-from toxicity.data.addresses import DataFile, list_data_files, local_copy
+from toxicity.data.addresses import DataFile, list_data_files
+from toxicity.data.copies import local_copy
 from toxicity.data.readers.files import read_windows
 from toxicity.data.readers.names import is_readable, stem_of
 from toxicity.predict.columns import label_called

@@ -18,7 +18,10 @@ import psutil
 from toxicity.core.errors import EXIT_CTRL_C, Interrupted
 
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
-LAUNCHERS = ("accelerate", "accelerate-launch", "accelerate.commands.launch", "torchrun", "torch.distributed.run")
+LAUNCHERS = (
+    *("accelerate", "accelerate-launch", "accelerate.commands.launch", "toxicity.launch"),
+    *("torchrun", "torch.distributed.run"),
+)
 
 BEFORE_TRAINING = "before the training began: start the same command again."
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 from toxicity.core.arguments import DataArguments
 from toxicity.core.errors import RequestError
 from toxicity.core.schema import TARGET, TEXT, hard_labels, label_column
-from toxicity.data.addresses import without_credentials
 from toxicity.data.sources import labels_of, load_splits, read_file
+from toxicity.data.storage import without_credentials
 
 # The rows of recipes/sample.yaml.
 SAMPLE = DataArguments(dataset_name="sample", max_train_samples=4000, max_eval_samples=2000)

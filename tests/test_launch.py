@@ -1,0 +1,75 @@
+"""`python -m toxicity.launch`: what the launchers of Accelerate raise becomes the exit code of the run."""
+
+import signal
+import subprocess
+import sys
+from time import time
+
+import accelerate.commands.launch
+import pytest
+import torch
+from builders import ROOT
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+from toxicity.launch import main
+
+FLAGS = ["--num_machines", "2", "--main_process_ip", "192.0.2.1", "--main_process_port", "29500", "run_toxicity.py"]
+
+
+def failed(*codes):
+    """What the launcher of several processes raises, of which these failed one after another."""
+    failures = {}
+    for rank, code in enumerate(codes):
+        failures[rank] = ProcessFailure(rank, 100 + rank, code, "<N/A>")
+        failures[rank].timestamp = int(time()) + rank
+    return ChildFailedError("run_toxicity.py", failures)
+
+
+ENDS = {
+    "interrupted": (failed(75, 1), 75),
+    "refused": (failed(2, 75), 2),
+    "killed": (failed(-signal.SIGKILL), 137),
+    "one process": (subprocess.CalledProcessError(75, ["python"]), 75),
+    "SIGTERM": (SignalException("", signal.SIGTERM), 75),
+    "Ctrl-C": (SignalException("", signal.SIGINT), 130),
+    "hung up": (SignalException("", signal.SIGHUP), 129),
+    "nobody there": (torch.distributed.DistNetworkError("The client socket has timed out after 600000ms"), 1),
+    "port taken": (ConnectionError("another process is utilizing it"), 1),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_exit_code_is_that_of_the_run(monkeypatch, capsys, end):
+    raised, code = ENDS[end]
+
+    def launch(arguments):
+        raise raised
+
+    monkeypatch.setattr(accelerate.commands.launch, "launch_command", launch)
+    with pytest.raises(SystemExit) as stop:
+        main(FLAGS)
+    assert stop.value.code == code
+    said = capsys.readouterr().err
+    if code == 1:
+        assert said.startswith("error: the machines did not find each other at 192.0.2.1:29500, the machine of")
+    else:
+        assert said == ""
+
+
+def test_a_run_that_ends_well_does_so_here(monkeypatch):
+    asked = []
+    monkeypatch.setattr(accelerate.commands.launch, "launch_command", asked.append)
+    main([*FLAGS, "recipes/sample.yaml", "--seed", "5"])
+    assert asked[0].training_script_args == ["recipes/sample.yaml", "--seed", "5"]
+
+
+@pytest.mark.parametrize(("code", "expected"), [("sys.exit(75)", 75), ("pass", 0), ("os.kill(os.getpid(), 9)", 137)])
+def test_a_single_process_keeps_its_exit_code_without_a_traceback(tmp_path, code, expected):
+    (tmp_path / "script.py").write_text(f"import os, sys\n{code}\n")
+    command = [sys.executable, "-m", "toxicity.launch", "--quiet", "--cpu", "--num_processes", "1"]
+    done = subprocess.run(
+        [*command, tmp_path / "script.py"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == expected, done.stderr
+    assert "Traceback" not in done.stderr

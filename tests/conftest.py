@@ -8,6 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Ray reads its token once in a process, so all of its clusters here have the same; without one it writes to the home.
+os.environ["RAY_AUTH_TOKEN"] = "0" * 64
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # One core for each pytest worker: threads of several workers on one core would mostly wait for each other.
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))

@@ -19,13 +19,13 @@ from toxicity.predict.worker import Worker
 @pytest.fixture
 def actor(job):
     """An actor that has its model, and where it writes to."""
-    scorer, ledger, options = job
+    scorer, outputs, options = job
     actor = ScoringActor(None, None, 1, on_gpu=False)
     actor._worker = Worker(scorer, options, {})
     log = logging.getLogger("toxicity")
     before = log.handlers, log.propagate, log.level
     actor._log.attach()
-    yield actor, ledger.outputs
+    yield actor, outputs
     log.handlers, log.propagate, log.level = before
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import psutil
-import pytest
 
 STORE_BYTES = 80 * 2**20
 
@@ -20,19 +19,15 @@ def ray_cluster(*cores: int) -> Iterator[Any]:
 
     # The paths of sockets may not be long.
     folder = tempfile.mkdtemp(prefix="ray")
-    with pytest.MonkeyPatch.context() as patch:
-        # As a cluster without it would take that of the user's home, if there is one.
-        patch.setenv("RAY_AUTH_TOKEN", "0" * 64)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        head = {"num_cpus": cores[0], "num_gpus": 0, "object_store_memory": STORE_BYTES}
-        cluster = Cluster(initialize_head=True, head_node_args=head | {"include_dashboard": False, "temp_dir": folder})
-        try:
-            for number in cores[1:]:
-                add_node(cluster, number)
-            yield cluster
-        finally:
-            cluster.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
+    head = {"num_cpus": cores[0], "num_gpus": 0, "object_store_memory": STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args=head | {"include_dashboard": False, "temp_dir": folder})
+    try:
+        for number in cores[1:]:
+            add_node(cluster, number)
+        yield cluster
+    finally:
+        cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def add_node(cluster: Any, cores: int) -> Any:

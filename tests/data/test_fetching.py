@@ -4,6 +4,8 @@ import itertools
 import random
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import fsspec
 import pytest
@@ -14,7 +16,7 @@ from toxicity.core.errors import RequestError
 from toxicity.data import fetching, storage
 from toxicity.data.addresses import list_data_files
 from toxicity.data.copies import local_copies, local_copy
-from toxicity.data.fetching import retried
+from toxicity.data.fetching import Left, fetching_ends_with_block, retried
 from toxicity.predict.shards import list_shards
 
 CONTENT = random.Random(0).randbytes(100_001)
@@ -227,3 +229,16 @@ def test_a_file_of_the_hub_in_parts(hub, tmp_path, monkeypatch):
         with pytest.raises(RequestError, match="^cannot reach hf://tester/comments/train.csv: .*403"):
             fetched(shard)
     fsspec.get_filesystem_class("hf").clear_instance_cache()
+
+
+def test_a_file_that_nobody_waits_for_any_more_is_left(server):
+    server.files["/a.csv"] = random.Random(1).randbytes(2_000_000)
+    (file,) = list_data_files(f"{server.url}/a.csv")
+    server.fail("bytes=", seconds=0.1)
+    with ThreadPoolExecutor(1) as pool, fetching_ends_with_block():
+        fetching_it = pool.submit(copy_context().run, fetched, file)
+        while not server.count("bytes="):
+            time.sleep(0.01)
+    assert isinstance(fetching_it.exception(), Left)
+    assert server.count("bytes=") < 50, "of 200"
+    assert fetched(file) == server.files["/a.csv"], "only in that block"

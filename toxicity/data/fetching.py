@@ -8,8 +8,10 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +28,7 @@ PART_BYTES, SMALLEST_PART = 8 * 2**20, 2**16
 PARTS_AT_ONCE = 8
 # Seconds between tries, at most; some clients try a few times themselves within each.
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+SECONDS_UNTIL_LEFT = 0.2
 SECONDS_BETWEEN_ANSWERS = 1.1  # web servers tell times in whole seconds
 
 # Names under which file systems report a digest of a file's content, and the time of its last change.
@@ -40,6 +43,8 @@ LASTING = (
 PASSING_STATUS = (408, 425, 429)  # besides 500 and up
 
 T = TypeVar("T")
+# Set when nobody waits any more for what a thread with this context fetches.
+_LEFT: ContextVar[threading.Event | None] = ContextVar("left", default=None)
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +62,22 @@ class Download(NamedTuple):
     address: str  # what it is called in messages
     bytes: int | None  # its size; None if unknown
     version: str | None  # one of `versions_of` its description; None if unknown
+
+
+class Left(Exception):
+    """Nobody waits for the file any more."""
+
+
+@contextmanager
+def fetching_ends_with_block() -> Iterator[None]:
+    """Break off, when the block is left, what threads with a copy of its context fetch, as nobody waits for it."""
+    left = threading.Event()
+    before = _LEFT.set(left)
+    try:
+        yield
+    finally:
+        left.set()
+        _LEFT.reset(before)
 
 
 def fetch(downloads: Sequence[Download]) -> None:
@@ -79,7 +100,7 @@ def fetch(downloads: Sequence[Download]) -> None:
                 for download in map(_made_room_for, in_parts)
                 for start in range(0, download.bytes, PART_BYTES)
             ]
-            without_ranges = {download.copy: download for download, part in parts if not part.result()}
+            without_ranges = {download.copy: download for download, part in parts if not _awaited(part)}
             checks = [pool.submit(_refuse_changed, download) for download in in_parts]
             for download in (*without_ranges.values(), *whole):
                 _fetch_whole(download)
@@ -89,6 +110,14 @@ def fetch(downloads: Sequence[Download]) -> None:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _awaited(part: Future[bool]) -> bool:
+    left = _LEFT.get() or threading.Event()
+    while not left.is_set():
+        if wait([part], SECONDS_UNTIL_LEFT).done:
+            return part.result()
+    raise Left
 
 
 def retried(
@@ -106,13 +135,13 @@ def retried(
     Raises:
         Exception: what the last try raised, or the first that would be raised ever again.
     """
-    for wait in (*WAITS[:tries], None):
+    for longest in (*WAITS[:tries], None):
         try:
             return call()
         except Exception as error:
-            if wait is None or not may_pass(error):
+            if longest is None or not may_pass(error):
                 raise
-            seconds = wait * random.uniform(0.5, 1)
+            seconds = longest * random.uniform(0.5, 1)
             logger.warning(
                 f"{without_credentials(address)}: {type(error).__name__}: {reason_of(error)} "
                 f"Trying again in {seconds:.1f} s."

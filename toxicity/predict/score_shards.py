@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from contextvars import copy_context
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -18,6 +19,7 @@ import pyarrow as pa
 from toxicity.core.errors import RequestError, one_line
 from toxicity.core.schema import ID, TEXT, canonical_columns
 from toxicity.data.copies import local_copy
+from toxicity.data.fetching import fetching_ends_with_block
 from toxicity.data.ids import whole_numbers
 from toxicity.data.readers.base import ChooseColumns, Part
 from toxicity.data.readers.encodings import with_likely_encoding
@@ -65,6 +67,7 @@ class Window(NamedTuple):
     texts: list[str]  # of those rows, where their scores are to be explained; else none
 
 
+@fetching_ends_with_block()  # after Ctrl-C, too
 def score_shards(
     shards: Iterable[Shard],
     scorer: Scorer,
@@ -253,8 +256,9 @@ def _scored(window: Window, scorer: Scorer, options: Options) -> pa.Table:
 def _prefetched(items: Iterator[T]) -> Iterator[T]:
     """Yield the same items, computing each in a thread while the one before it is in use."""
     end = object()
+    run = copy_context().run
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(next, items, end)
+        following = pool.submit(run, next, items, end)
         while (item := following.result()) is not end:
-            following = pool.submit(next, items, end)
+            following = pool.submit(run, next, items, end)
             yield item

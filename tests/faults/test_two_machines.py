@@ -53,6 +53,9 @@ def test_a_machine_that_vanishes_ends_the_other_and_both_go_on_from_the_last_che
     options += ["--resume_from_checkpoint", "auto"]
     runs = two_machines(tmp_path, *options, faults=((), (("kill_at_step", 5),)))
     assert [run.ended(60) for run in runs] == [1, -9]
+    assert "error: another process of this run is gone: " in runs[0].errors
+    assert f"The last good checkpoint is {tmp_path}/run/checkpoint-3. Start again with" in runs[0].errors
+    assert "Traceback" not in runs[0].errors
     runs = two_machines(tmp_path, *options)
     for run in runs:
         ended_well(run)

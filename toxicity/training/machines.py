@@ -1,4 +1,4 @@
-"""Several machines that work on one run: whether they share the folder of its checkpoints."""
+"""Several machines that work on one run: whether they share the folder of its checkpoints, and whether one is gone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from torch.distributed import DistBackendError
 from transformers.trainer_utils import SaveStrategy
 
 from toxicity.core import distributed
@@ -43,6 +44,12 @@ def require_shared_output(args: TrainingArguments) -> None:
             f"--output_dir {args.output_dir}, and would find no checkpoint there: name a folder that the machines "
             "share, or ask for no checkpoints, by --save_strategy no --save_minutes 0."
         )
+
+
+def is_lost_process(error: RuntimeError) -> bool:
+    """Whether an exchange failed because another process of the run, or its machine, is gone."""
+    # NCCL's errors have a class of their own; those of gloo do not.
+    return isinstance(error, DistBackendError) or ("gloo" in str(error) and "peer" in str(error))
 
 
 def _seen_by(folder: Path) -> list[bool]:

@@ -18,13 +18,14 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import SaveStrategy
 
 from toxicity.core.disk import full_disk_explained
-from toxicity.core.errors import RequestError, RunFailure
+from toxicity.core.errors import RequestError, RunFailure, one_line
 from toxicity.core.files import flush, give_usual_modes
 from toxicity.data.token_dataset import FILLER
 from toxicity.hardware.timing import PhaseClock
 from toxicity.training.batching import set_epoch, steps_per_epoch
 from toxicity.training.callbacks import EpochCallback
 from toxicity.training.checkpoints import fault_of, rotate, unfinished_path
+from toxicity.training.machines import is_lost_process
 from toxicity.training.monitor import Monitor
 from toxicity.training.random_state import restore_random_state, save_random_state
 from toxicity.training.resume import Checkpoints
@@ -87,7 +88,8 @@ class ResumableTrainer(Trainer):
 
         Raises:
             RequestError: if the checkpoint holds a pickle of anything but tensors and plain values.
-            RunFailure: if the loss is no longer finite, the disk is full, or the best checkpoint is wanted and torn.
+            RunFailure: if the loss is no longer finite, the disk is full, the best checkpoint is wanted and torn, or
+                another process of the run is gone.
             Interrupted: after SIGTERM, when a checkpoint is saved.
         """
         if resume_from_checkpoint is not None and self.checkpoints.progress is not None:
@@ -104,6 +106,13 @@ class ResumableTrainer(Trainer):
             raise RequestError(
                 f"{resume_from_checkpoint} holds a pickle of more than tensors, which may be code, and is not read "
                 "further. Go on from a checkpoint that you trust."
+            ) from error
+        except RuntimeError as error:
+            if not is_lost_process(error):
+                raise
+            raise RunFailure(
+                f"another process of this run is gone: {one_line(error)}\n{self.last_good()} Start again with "
+                "--resume_from_checkpoint auto."
             ) from error
         finally:
             self.args.save_total_limit = self._limit

@@ -189,3 +189,11 @@ def use_hub(endpoint):
     constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True
     constants.ENDPOINT = endpoint
     constants.HUGGINGFACE_CO_URL_TEMPLATE = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+
+
+def large_actors(cores: int) -> None:
+    """Have each actor of Ray take so many cores, though no node has as many."""
+    from toxicity.predict import ray_actors
+    from toxicity.predict.ray_cluster import Size
+
+    ray_actors.size_of_actors = lambda asked, on_cpu: Size(cores, 0)

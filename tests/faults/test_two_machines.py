@@ -48,6 +48,19 @@ def test_a_signal_to_one_machine_stops_both_and_the_same_command_goes_on(flags, 
     assert weights[0] == weights[1]
 
 
+def test_a_machine_that_vanishes_ends_the_other_and_both_go_on_from_the_last_checkpoint(flags, whole, tmp_path):
+    options = [*flags, "--output_dir", tmp_path / "run", "--save_strategy", "steps", "--save_steps", 3]
+    options += ["--resume_from_checkpoint", "auto"]
+    runs = two_machines(tmp_path, *options, faults=((), (("kill_at_step", 5),)))
+    assert [run.ended(60) for run in runs] == [1, -9]
+    runs = two_machines(tmp_path, *options)
+    for run in runs:
+        ended_well(run)
+    assert [part["step"] for part in runs[0].row["timing"]["interruptions"]] == [3]
+    weights = [(folder / "run" / "model.safetensors").read_bytes() for folder in (whole, tmp_path)]
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from builders import make_comments, write_texts
+from ray_nodes import add_node
 
 from toxicity.core.errors import RequestError
 from toxicity.predict import ray_actor, ray_actors, ray_checks, ray_cluster
@@ -113,6 +115,19 @@ def test_where_there_is_no_place_for_long_the_job_ends(score_on_ray, capsys, mon
     assert score_on_ray() == 1
     assert "Ray found no place for a worker with 64 cores in" in capsys.readouterr().err
     assert time.monotonic() - began < 60
+
+
+def test_a_node_that_joins_later_is_put_to_work(score_on_ray, ray_nodes, monkeypatch, tmp_path):
+    monkeypatch.setattr(ray_actors, "size_of_actors", lambda cores, on_cpu: Size(2, 0))
+    joined = []
+    joining = threading.Timer(1.0, lambda: joined.append(add_node(ray_nodes, 2)))
+    joining.start()
+    try:
+        assert score_on_ray() == 0
+    finally:
+        joining.join()
+        ray_nodes.remove_node(joined[0])
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == 4
 
 
 @pytest.mark.long

@@ -14,6 +14,13 @@ import yaml
 from builders import ROOT
 from processes import Run, free_port
 
+# On a core of each machine's own, where there are several.
+PYTHON = """\
+#!/bin/bash
+machine=${{SLURM_NODEID:-${{JOB_COMPLETION_INDEX:-$SKYPILOT_NODE_RANK}}}}
+[ -x "$(command -v taskset)" ] && taskset -cp "$((machine % $(nproc)))" $$ > /dev/null
+exec {python} "$@"
+"""
 # What Slurm gives: srun starts the same on each machine and ends with the highest exit code; scontrol names machines.
 SRUN = """\
 #!/bin/bash
@@ -74,7 +81,7 @@ class Job:
         self.folder, self.recipe = folder, recipe
         self.bin = folder / "bin"
         self.bin.mkdir(exist_ok=True)
-        self.stand_in("python", f'#!/bin/bash\nexec {shlex.quote(sys.executable)} "$@"\n')
+        self.stand_in("python", PYTHON.format(python=shlex.quote(sys.executable)))
         self.processes: list[subprocess.Popen] = []
 
     def stand_in(self, name: str, text: str) -> None:

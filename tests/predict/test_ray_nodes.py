@@ -180,6 +180,13 @@ def test_a_probe_in_an_object_store_is_seen_at_once_and_leaves_nothing(s3):
     assert s3.find("bucket") == ["bucket/scores/kept.txt"]
 
 
+def test_no_bucket_is_made_for_a_probe(s3):
+    output = pytest.importorskip("upath", reason="the extra `cloud` is not installed").UPath("s3://mistyped/out")
+    with pytest.raises(RequestError, match="bucket does not exist"), ray_checks.probe_in(output):
+        pytest.fail("it was written")
+    assert not s3.exists("mistyped")
+
+
 def test_a_probe_that_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(RequestError, match="cannot write to"), ray_checks.probe_in(tmp_path / "out"):

@@ -26,7 +26,8 @@ def probe_in(output: Path) -> Iterator[Path]:
     folder = output / IN_PROGRESS / f"probe-{uuid.uuid4().hex}"
     probe = folder / "driver"
     with writing_to(output):
-        folder.mkdir(parents=True)
+        if isinstance(output, Path):  # in an object store that would make a bucket, of a mistyped name too
+            folder.mkdir(parents=True)
         probe.write_text("")
     try:
         yield probe

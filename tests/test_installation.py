@@ -80,8 +80,8 @@ def test_files_of_requirements_agree_and_name_no_others():
     for path in REQUIREMENTS:
         for line in filter(None, (line.partition("#")[0].strip() for line in path.read_text().splitlines())):
             # What setuptools reads from a file; pip would also take `-r other.txt`.
-            assert re.fullmatch(r"[A-Za-z0-9_.-]+(==|>=)[0-9.]+(; sys_platform != .win32.)?", line), (
+            assert re.fullmatch(r"[A-Za-z0-9_.-]+(\[[a-z]+\])?(==|>=)[0-9.]+(; sys_platform != .win32.)?", line), (
                 f"{path.name}: {line}"
             )
-            name = re.split("[=>]", line)[0].lower()
+            name = re.split(r"[\[=>]", line)[0].lower()
             assert versions.setdefault(name, line) == line, f"{path.name}: {line}, and elsewhere {versions[name]}"

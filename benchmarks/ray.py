@@ -1,6 +1,6 @@
 """Scoring on Ray against the processes of a launcher, on one machine with a model for each of two cores.
 
-    make bench-ray                                      # 7 minutes on two cores
+    make bench-ray                                      # 10 minutes on two cores
 
 All of it runs the command, `python -m toxicity.predict`, on two cores alone, in processes of its own. First one process
 scores 20 shards of the sample's comments, which says what the outputs are; then every round scores them with two

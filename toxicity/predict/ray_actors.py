@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import copy
-import dataclasses
 import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +17,10 @@ from toxicity.core import distributed
 from toxicity.core.console import log_once
 from toxicity.core.errors import RequestError, RunFailure
 from toxicity.predict.outputs import Outputs
+from toxicity.predict.processes import require_same_scores
 from toxicity.predict.progress import SECONDS_BETWEEN_LINES, Progress
-from toxicity.predict.ray_actor import Report, ScoringActor, digest_of_sources
-from toxicity.predict.ray_checks import (
-    local_paths,
-    probe_in,
-    reason_of_loss,
-    refusal_in,
-    require_answer,
-    require_same_job,
-    require_same_package,
-)
+from toxicity.predict.ray_actor import ScoringActor, appears, digest_of_sources
+from toxicity.predict.ray_checks import probe_in, reason_of_loss, refusal_in
 from toxicity.predict.ray_cluster import Size, connected, living_nodes, room_for, size_of_actors
 from toxicity.predict.ray_queue import MOST_DEATHS, ShardQueue
 from toxicity.predict.score_shards import Failure
@@ -37,6 +28,9 @@ from toxicity.predict.shards import Shard
 from toxicity.predict.submission import Sample
 from toxicity.predict.worker import computed_on_cpu
 
+# An actor scores what one call gave it while another one reads; a third asks for its progress.
+CALLS = 2
+SECONDS_BETWEEN_REPORTS = 1.0
 # An actor that dies so often in a row before it has loaded the model is not replaced any more.
 MOST_STARTS = 3
 # How long there may be no actor at all: machines of a cloud take minutes to come.
@@ -53,10 +47,9 @@ class _Actor:
     handle: Any
     node: str = ""  # the name of its machine
     node_id: str = ""  # empty as long as Ray has not placed it
-    given: dict[str, Shard] = field(default_factory=dict)  # what it has not finished, by address
-    wants_more: bool = True
-    open_rows: int = 0  # of the rows that were counted, those of a shard that it has not finished
-    open_bytes: float = 0.0
+    takes_more: bool = False
+    finished: tuple[int, float] = (0, 0.0)  # rows and input bytes of the calls that have returned
+    counted: tuple[int, float] = (0, 0.0)  # those that the progress shows
 
 
 class RayActors:
@@ -82,35 +75,25 @@ class RayActors:
     def __init__(self, arguments: argparse.Namespace, sample: Sample | None, size: Size, probe: Path) -> None:
         import ray
 
-        self._model, self._probe, self._size = arguments.model, probe, size
-        self._paths = local_paths([arguments.model, *arguments.input])
-        self._sources, self._here = digest_of_sources(), ray.get_runtime_context().get_node_id()
-        # Processes of Ray have other working folders.
-        arguments = copy.copy(arguments)
-        arguments.model = next(iter(local_paths([arguments.model])), arguments.model)
-        actor = ray.remote(ScoringActor).options(num_cpus=size.cores, num_gpus=size.gpus)
+        self._here, self._size, self._probe = ray.get_runtime_context().get_node_id(), size, probe
+        self._must_have = Path.cwd(), digest_of_sources(), local_paths([arguments.model, *arguments.input])
+        actor = ray.remote(ScoringActor).options(num_cpus=size.cores, num_gpus=size.gpus, max_concurrency=CALLS + 1)
         self._ask_for = lambda: actor.remote(arguments, sample, max(1, size.cores), bool(size.gpus))
         self.job: dict[str, Any] = {}
+        self._outputs: Outputs | None = None  # until there is something to score
+        self._progress, self._queue = Progress(0), ShardQueue([], living_nodes)
         self._actors: set[_Actor] = set()
-        self._queue = ShardQueue([], living_nodes)
         self._failed: dict[str, Failure] = {}
-        self._begun = False
         self._loss = ""  # why the last actor was lost
         self._loop, self._changed = asyncio.new_event_loop(), asyncio.Event()
-        self._watching = self._loop.create_task(self._watch())
         self._tasks: list[asyncio.Task] = []
         try:
             self._grow()
-            logger.info(f"Asked Ray for workers: {self.count:,}, each with {size.told}.")
+            logger.info(f"Asked Ray for workers: {len(self._tasks):,}, each with {size.told}.")
             self._run_until(lambda: self.job)
         except BaseException:
             self.close()
             raise
-
-    @property
-    def count(self) -> int:
-        """How many actors were asked for."""
-        return len(self._tasks)
 
     def score(self, shards: Sequence[Shard], outputs: Outputs, progress: Progress) -> dict[str, Failure]:
         """Score shards; returns those that failed, by address. `progress` counts what all actors score.
@@ -118,37 +101,47 @@ class RayActors:
         Raises:
             RunFailure: if no actor is left, and Ray cannot place any for long. What was scored is kept.
         """
-        self._outputs = dataclasses.replace(outputs, folder=outputs.folder.absolute())
-        self._progress = progress
+        self._outputs, self._progress = outputs, progress
         self._queue = ShardQueue(shards, living_nodes)
         self._tell_all()
         self._run_until(lambda: not self._queue.left)
+        for actor in self._actors:
+            self._count(actor, actor.finished)
         return {shard.address: self._failed[shard.address] for shard in shards if shard.address in self._failed}
 
     def close(self) -> None:
         """Stop calling the actors; they end with the connection to the cluster."""
-        tasks = {*asyncio.all_tasks(self._loop), *self._tasks, self._watching}
+        tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.run_until_complete(asyncio.gather(*tasks, *self._tasks, return_exceptions=True))
 
     def _run_until(self, condition: Callable[[], object]) -> None:
         """Run the loop until a condition holds; raises what any task raises."""
+        self._loop.run_until_complete(self._until(condition))
 
-        async def wait() -> None:
-            while not condition():
-                for task in (self._watching, *self._tasks):
-                    if task.done():
-                        task.result()
-                if all(task.done() for task in self._tasks):
-                    raise RunFailure(f"all workers of Ray died before they could score: {self._loss}{self._kept}")
-                await self._changed.wait()
-
-        self._loop.run_until_complete(wait())
-
-    @property
-    def _kept(self) -> str:
-        return " What is scored is kept: the same command goes on with the rest." if self._begun else ""
+    async def _until(self, condition: Callable[[], object]) -> None:
+        kept = "" if self._outputs is None else " What is scored is kept: the same command goes on with the rest."
+        placed = told = time.monotonic()
+        while not condition():
+            ended = [task.result() for task in self._tasks if task.done()]
+            if len(ended) == len(self._tasks):
+                raise RunFailure(f"all workers of Ray died before they could score: {self._loss}{kept}")
+            now = time.monotonic()
+            if any(actor.node_id for actor in self._actors):
+                placed = told = now
+            elif now - placed > PATIENCE_SECONDS:
+                raise RunFailure(
+                    f"Ray found no place for a worker with {self._size.told} in {PATIENCE_SECONDS / 60:.0f} minutes: "
+                    f"see `ray status`, or ask for less with --ray_num_cpus.{kept}"
+                )
+            elif now - told > SECONDS_BETWEEN_LINES:
+                told = now
+                logger.info(f"Waiting for Ray to find a place for a worker with {self._size.told}.")
+            if self._queue:
+                self._grow()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), SECONDS_BETWEEN_LOOKS)
 
     def _tell_all(self) -> None:
         """Wake up all that wait for a change."""
@@ -157,30 +150,9 @@ class RayActors:
 
     def _grow(self) -> None:
         """Ask for as many actors as the cluster has room for, which may have become more."""
-        for _ in range(room_for(self._size) - self.count):
+        for _ in range(room_for(self._size) - len(self._tasks)):
             self._tasks.append(self._loop.create_task(self._keep_one_at_work()))
             self._tasks[-1].add_done_callback(lambda _: self._tell_all())
-
-    async def _watch(self) -> None:
-        placed = told = time.monotonic()
-        try:
-            while True:
-                await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-                now = time.monotonic()
-                if self._queue:
-                    self._grow()
-                if any(actor.node_id for actor in self._actors):
-                    placed = told = now
-                elif now - placed > PATIENCE_SECONDS:
-                    raise RunFailure(
-                        f"Ray found no place for a worker with {self._size.told} in {PATIENCE_SECONDS / 60:.0f} "
-                        f"minutes: see `ray status`, or ask for less with --ray_num_cpus.{self._kept}"
-                    )
-                elif now - told > SECONDS_BETWEEN_LINES:
-                    told = now
-                    logger.info(f"Waiting for Ray to find a place for a worker with {self._size.told}.")
-        finally:
-            self._tell_all()
 
     async def _keep_one_at_work(self) -> None:
         """Get an actor to work; when it is lost, replace it, unless it always dies before it has loaded the model."""
@@ -195,13 +167,19 @@ class RayActors:
             try:
                 await self._prepare(actor)
                 starts = 0
-                await self._give_shards(actor)
+                await self._follow(actor)
             except (RequestError, RayError) as error:
-                refusal = refusal_in(error)
-                self._lose(actor, error, refusal)
+                self._loss, refusal = reason_of_loss(error), refusal_in(error)
                 if refusal is not None:
+                    told = refusal if actor.node_id in ("", self._here) else f"node {actor.node}: {refusal}"
+                    if self._outputs is None:
+                        raise RequestError(told) from error
+                    logger.error(f"Not used for this job: {told}")
                     return
+                if actor.node:
+                    logger.warning(f"Lost a worker on node {actor.node}, and asked for another: {self._loss}")
             finally:
+                self._count(actor, actor.finished)
                 self._actors.discard(actor)
                 ray.kill(actor.handle)
             await asyncio.sleep(starts)
@@ -209,71 +187,69 @@ class RayActors:
     async def _prepare(self, actor: _Actor) -> None:
         """Check that an actor can do this job, and load its model."""
         answer = uuid.uuid4().hex
-        place = await actor.handle.place.remote(self._probe, answer, self._paths)
-        actor.node, actor.node_id = place.node, place.node_id
-        require_same_package(place, self._sources)
-        await require_answer(self._probe.with_name(answer))
-        job, told = await actor.handle.load.remote()
-        _log(told)
-        # As it was named here.
-        job["model"] = self._model
-        require_same_job(job, self.job or job)
-        self.job = job
+        actor.node, actor.node_id = await actor.handle.place.remote(*self._must_have, self._probe, answer)
+        if not await asyncio.to_thread(appears, self._probe.with_name(answer)):
+            raise RequestError(
+                "what it writes to --output is not seen by this command: name a folder that all nodes share, or an "
+                "address such as s3://BUCKET/FOLDER."
+            )
+        job, records = await actor.handle.load.remote()
+        _log(records)
+        require_same_scores(job, self.job or job, f"one on node {actor.node}")
+        self.job = self.job or job
         self._tell_all()
 
-    async def _give_shards(self, actor: _Actor) -> None:
-        """Give an actor shards, the next ones when it has read those before, for as long as it lives."""
-        while True:
-            for shard in self._queue.given_up():
-                self._give_up(shard)
-            shards = self._queue.take(actor.given, self.count) if actor.wants_more else []
-            if not shards and not actor.given:
-                await self._changed.wait()
-                continue
-            self._begun = True
-            actor.given |= {shard.address: shard for shard in shards}
-            more = bool(shards) or not actor.wants_more
-            self._note(actor, await actor.handle.exchange.remote(shards, self._outputs, more))
+    async def _follow(self, actor: _Actor) -> None:
+        """Have an actor work, and tell its progress, for as long as it lives; raises why it does not."""
+        work = asyncio.ensure_future(self._work(actor))
+        try:
+            while not work.done():
+                rows, input_bytes, records = await actor.handle.progress.remote()
+                _log(records)
+                self._count(actor, (rows, input_bytes))
+                await asyncio.wait([work], timeout=SECONDS_BETWEEN_REPORTS)
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
-    def _note(self, actor: _Actor, report: Report) -> None:
-        _log(report.told)
-        self._progress.add(report.rows, report.input_bytes)
-        actor.open_rows, actor.open_bytes = report.open_rows, report.open_bytes
-        actor.wants_more = report.wants_more
-        for address, failure in report.finished:
-            del actor.given[address]
-            self._queue.finish(address)
-            if failure is not None:
-                self._failed[address] = failure
+    async def _work(self, actor: _Actor) -> None:
+        while True:
+            while shards := self._queue.take_alone():
+                await self._score(actor, shards)
+            actor.takes_more = True
+            await asyncio.gather(*(self._feed(actor) for _ in range(CALLS)))
+            if not self._queue:
+                await self._changed.wait()
+
+    async def _feed(self, actor: _Actor) -> None:
+        while actor.takes_more and (shards := self._queue.take(len(self._tasks))):
+            await self._score(actor, shards)
+        # The other calls shall end, too, and this one begin again with them.
+        actor.takes_more = False
+
+    async def _score(self, actor: _Actor, shards: Sequence[Shard]) -> None:
+        try:
+            failed, rows, input_bytes, records = await actor.handle.score.remote(shards, self._outputs)
+        except BaseException:
+            for shard in self._queue.put_back(shards, actor.node_id):
+                reason = f"{MOST_DEATHS} workers died when they scored it ({self._loss})"
+                logger.error(f"Failed: {shard.address}: {reason}")
+                self._failed[shard.address] = Failure(reason, refused=False)
+                self._progress.add(0, shard.bytes or 0)
+            self._tell_all()
+            raise
+        _log(records)
+        actor.finished = actor.finished[0] + rows, actor.finished[1] + input_bytes
+        self._failed |= failed
+        self._queue.finish(shards)
         if not self._queue.left:
             self._tell_all()
 
-    def _lose(self, actor: _Actor, error: Exception, refusal: str | None) -> None:
-        """Have others do what an actor did not finish.
-
-        Raises:
-            RequestError: if the actor must not do this job, and none has begun with it.
-        """
-        if refusal is not None:
-            told = refusal if actor.node_id in ("", self._here) else f"node {actor.node}: {refusal}"
-            if not self._begun:
-                raise RequestError(told) from error
-            logger.error(f"Not used for this job: {told}")
-        elif actor.node:
-            logger.warning(f"Lost a worker on node {actor.node}, and asked for another: {reason_of_loss(error)}")
-        self._loss = reason_of_loss(error)
-        if actor.given:
-            self._progress.add(-actor.open_rows, -actor.open_bytes)
-        self._queue.put_back(actor.given.values(), actor.node_id)
-        self._tell_all()
-
-    def _give_up(self, shard: Shard) -> None:
-        reason = f"{MOST_DEATHS} workers died when they scored it ({self._loss})"
-        logger.error(f"Failed: {shard.address}: {reason}")
-        self._failed[shard.address] = Failure(reason, refused=False)
-        self._outputs.forget(shard)
-        self._progress.add(0, shard.bytes or 0)
-        self._tell_all()
+    def _count(self, actor: _Actor, now: tuple[int, float]) -> None:
+        """Add to the progress what an actor has done since the last time; of a lost one, take back what others do."""
+        self._progress.add(now[0] - actor.counted[0], now[1] - actor.counted[1])
+        actor.counted = now
 
 
 @contextmanager
@@ -294,7 +270,12 @@ def ray_actors(arguments: argparse.Namespace, sample: Sample | None) -> Iterator
             yield actors
 
 
-def _log(lines: Sequence[tuple[int, str]]) -> None:
+def local_paths(names: Sequence[str]) -> list[str]:
+    """The absolute paths of those names that are files or folders of this machine."""
+    return [str(Path(name).absolute()) for name in names if Path(name).exists()]
+
+
+def _log(records: Sequence[logging.LogRecord]) -> None:
     """Log what actors logged; what several of them say alike, once."""
-    for level, line in lines:
-        log_once(level, line)
+    for record in records:
+        log_once(record.levelno, record.getMessage())

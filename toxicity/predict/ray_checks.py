@@ -1,19 +1,15 @@
-"""What must hold on the nodes of a Ray cluster before they score: the same package, files and output folder as here."""
+"""What the driver of a Ray cluster checks: that nodes see its output folder, and why an actor is of no use."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from toxicity.core.errors import RequestError, one_line
-from toxicity.predict.ledger import difference, writing_to
+from toxicity.predict.output_folder import is_local, names_below, remove, writing_to
 from toxicity.predict.outputs import IN_PROGRESS
-from toxicity.predict.ray_actor import SECONDS_TO_APPEAR, Place
 
 
 @contextmanager
@@ -23,66 +19,20 @@ def probe_in(output: Path) -> Iterator[Path]:
     Raises:
         RequestError: if it cannot be written.
     """
-    folder = output / IN_PROGRESS / f"probe-{uuid.uuid4().hex}"
-    probe = folder / "driver"
+    probe = output / IN_PROGRESS / f"probe-{uuid.uuid4().hex}" / "driver"
     with writing_to(output):
-        if isinstance(output, Path):  # in an object store that would make a bucket, of a mistyped name too
-            folder.mkdir(parents=True)
+        if is_local(output):
+            probe.parent.mkdir(parents=True)
         probe.write_text("")
     try:
         yield probe
     finally:
-        with suppress(OSError):  # as when the job is finished, which removes what is in progress
-            # Some actors may have written beside it that were not heard any more.
-            for file in folder.iterdir():
-                file.unlink()
-        if isinstance(output, Path):  # on an object store there are no folders, and removing one would take its files
-            for left in (folder, folder.parent, output):
-                with suppress(OSError):
-                    left.rmdir()
-
-
-def local_paths(names: Iterable[str]) -> list[str]:
-    """The absolute paths of those names that are files or folders of this machine."""
-    return [str(Path(name).absolute()) for name in names if Path(name).exists()]
-
-
-def require_same_package(place: Place, sources: str) -> None:
-    """Refuse a node whose sources of this package have another digest, or that lacks files."""
-    if place.sources != sources:
-        raise RequestError(
-            "there is another version of this package: install the same everywhere, or take it away there, as Ray "
-            "brings this one."
-        )
-    if place.unseen:
-        raise RequestError(f"{place.unseen[0]} is not there: put it in a folder that all nodes share, or on the Hub.")
-
-
-async def require_answer(answer: Path) -> None:
-    """Wait for a file that an actor wrote beside the probe, and remove it.
-
-    Raises:
-        RequestError: if it does not appear.
-    """
-    until = time.monotonic() + SECONDS_TO_APPEAR
-    while not answer.exists():
-        if time.monotonic() > until:
-            raise RequestError(
-                "what it writes to --output is not seen by this command: name a folder that all nodes share, or an "
-                "address such as s3://BUCKET/FOLDER."
-            )
-        await asyncio.sleep(0.1)
-    answer.unlink()
-
-
-def require_same_job(job: Mapping[str, Any], first: Mapping[str, Any]) -> None:
-    """Refuse an actor whose scores for the same comment would differ from those of the first one."""
-    if found := difference(job, first):
-        raise RequestError(
-            f"it would not give the same scores as the other workers: it has {found}. Use one kind of device, the same "
-            "packages and the same model everywhere, and name the precision with --mixed_precision and what computes "
-            "it with --runtime."
-        )
+        # What was made for it goes, also what actors wrote that were not heard any more.
+        with suppress(Exception):
+            remove(probe.parent, names_below(probe.parent, ""))
+        for folder in (probe.parent, probe.parent.parent, output) if is_local(output) else ():
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def refusal_in(error: Exception) -> str | None:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import logging
+import logging.handlers
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from builders import files_in, make_comments, write_texts
@@ -22,11 +23,7 @@ def actor(job):
     scorer, outputs, options = job
     actor = ScoringActor(None, None, 1, on_gpu=False)
     actor._worker = Worker(scorer, options, {})
-    log = logging.getLogger("toxicity")
-    before = log.handlers, log.propagate, log.level
-    actor._log.attach()
-    yield actor, outputs
-    log.handlers, log.propagate, log.level = before
+    return actor, outputs
 
 
 @pytest.fixture
@@ -37,25 +34,14 @@ def shards(tmp_path):
     return list_shards([str(tmp_path / "in")])
 
 
-def until_finished(actor, outputs, count, reports=()):
-    reports = list(reports)
-    until = time.monotonic() + 60
-    while sum(len(report.finished) for report in reports) < count:
-        assert time.monotonic() < until
-        reports.append(actor.exchange([], outputs, more=False))
-    return reports
-
-
-def test_it_scores_what_it_is_given_to_the_bytes_of_a_process(actor, job, shards, tmp_path):
+def test_two_calls_at_a_time_leave_the_bytes_of_a_process(actor, job, shards, tmp_path):
     actor, outputs = actor
-    reports = [actor.exchange(shards[:1], outputs, more=True), actor.exchange(shards[1:3], outputs, more=True)]
-    reports = until_finished(actor, outputs, 3, reports)
-    # Another round, when it had come to an end.
-    reports = until_finished(actor, outputs, 4, [*reports, actor.exchange(shards[3:], outputs, more=True)])
-    assert [found for report in reports for found in report.finished] == [(shard.address, None) for shard in shards]
-    assert sum(report.rows for report in reports) == 160
-    assert sum(report.input_bytes for report in reports) == pytest.approx(sum(shard.bytes for shard in shards))
-    assert (reports[-1].open_rows, reports[-1].open_bytes, reports[-1].wants_more) == (0, 0, True)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(actor.score, shards[:1], outputs), pool.submit(actor.score, shards[1:], outputs)]
+    sizes = [shard.bytes for shard in shards]
+    assert [call.result()[:2] for call in calls] == [({}, 40), ({}, 120)]
+    assert [call.result()[2] for call in calls] == pytest.approx([sizes[0], sum(sizes[1:])])
+    assert actor.report() == (160, pytest.approx(sum(sizes)), [])
 
     scorer, _, options = job
     alone = dataclasses.replace(outputs, folder=tmp_path / "alone")
@@ -64,60 +50,67 @@ def test_it_scores_what_it_is_given_to_the_bytes_of_a_process(actor, job, shards
     assert {name: made[name] for name in wanted} == wanted
 
 
-def test_while_it_reads_it_reports_every_second_and_gets_no_more(actor, shards, monkeypatch):
+def test_one_call_reads_and_tells_its_progress_while_another_computes(actor, shards, monkeypatch):
     actor, outputs = actor
-    monkeypatch.setattr(ray_actor, "SECONDS_BETWEEN_REPORTS", 0.05)
-    go_on = threading.Event()
-    tokenize = actor._worker.scorer.tokenize
-    calls = []
+    scorer = actor._worker.scorer
+    computing, read, computed = threading.Event(), threading.Event(), []
+    tokenize, probabilities = scorer.tokenize, scorer.probabilities
 
-    def slow(texts):
-        calls.append(len(texts))
-        if len(calls) == 3:
-            go_on.wait(60)
+    def slow(tokens):
+        computed.append(threading.get_ident())
+        if not computing.is_set():
+            computing.set()
+            assert read.wait(60), "nothing was read while this computed"
+            assert computed == [threading.get_ident()], "nothing else computed"
+        return probabilities(tokens)
+
+    def noted(texts):
+        if computing.is_set() and len(computed) == 1:
+            read.set()
         return tokenize(texts)
 
-    monkeypatch.setattr(actor._worker.scorer, "tokenize", slow)
-    report = actor.exchange(shards[:1], outputs, more=True)
-    until = time.monotonic() + 60
-    rows = report.rows
-    while rows < 32:
-        assert time.monotonic() < until
-        report = actor.exchange([], outputs, more=True)
-        rows += report.rows
-    assert (report.finished, report.open_rows, report.wants_more) == ([], 32, False)
-    go_on.set()
-    until_finished(actor, outputs, 1)
+    monkeypatch.setattr(scorer, "probabilities", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(actor.score, shards[:1], outputs)
+        assert computing.wait(60)
+        assert actor.report()[0] == 0
+        monkeypatch.setattr(scorer, "tokenize", noted)
+        second = pool.submit(actor.score, shards[1:2], outputs)
+        assert first.result(60)[1] == second.result(60)[1] == 40
+    assert actor.report()[0] == 80
 
 
-def test_a_shard_that_fails_is_reported_with_its_reason_and_what_was_logged(actor, shards, tmp_path):
+def test_rows_of_an_unfinished_shard_are_told(actor, shards, monkeypatch):
+    actor, outputs = actor
+    told, tokenize = [], actor._worker.scorer.tokenize
+
+    def noted(texts):
+        told.append(actor.report()[0])
+        return tokenize(texts)
+
+    monkeypatch.setattr(actor._worker.scorer, "tokenize", noted)
+    assert actor.score(shards[:1], outputs)[1] == 40
+    assert 0 < told[-1] < 40
+
+
+def test_a_shard_that_fails_is_reported_with_its_reason(actor, shards, tmp_path):
     actor, outputs = actor
     [bad] = list_shards([str(write_texts(tmp_path / "bad.csv", ["", "x"]))])
-    reports = until_finished(actor, outputs, 2, [actor.exchange([bad, shards[0]], outputs, more=True)])
-    (address, failure), other = [found for report in reports for found in report.finished]
-    assert (address, failure.refused, other) == (bad.address, True, (shards[0].address, None))
+    failed, rows, input_bytes = actor.score([bad, shards[0]], outputs)
+    assert (rows, input_bytes) == (40, pytest.approx(bad.bytes + shards[0].bytes))
+    [(address, failure)] = failed.items()
+    assert (address, failure.refused) == (bad.address, True)
     assert "the text is missing" in failure.reason
-    lines = [line for report in reports for line in report.told]
-    assert [(level, "the text is missing" in line) for level, line in lines] == [(logging.ERROR, True)]
 
 
-@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("id,text\n1,other\n")])
-def test_an_input_that_is_another_on_its_node_is_refused(actor, shards, change, tmp_path):
-    actor, outputs = actor
-    change(tmp_path / "in" / "0.csv")
-    reports = until_finished(actor, outputs, 2, [actor.exchange(shards[:2], outputs, more=True)])
-    finished = dict(found for report in reports for found in report.finished)
-    assert finished.pop(shards[1].address) is None
-    [failure] = finished.values()
-    assert "is not the same file on node" in failure.reason
-    assert failure.refused
-
-
-def test_what_breaks_its_thread_is_told_to_the_driver(actor, shards, monkeypatch):
-    actor, outputs = actor
-    monkeypatch.setattr(actor, "_following", lambda outputs: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        actor.exchange(shards, outputs, more=True)
+def test_what_it_logs_is_told_once(actor):
+    actor, _ = actor
+    log = logging.getLogger("of_an_actor")
+    log.propagate = False
+    log.addHandler(logging.handlers.QueueHandler(actor._logged))
+    log.warning("%s comes again", "it")
+    assert [(record.levelno, record.getMessage()) for record in actor.report()[2]] == [(30, "it comes again")]
+    assert actor.report()[2] == []
 
 
 def test_the_digest_of_the_sources_changes_with_them(tmp_path, monkeypatch):

@@ -5,27 +5,31 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import queue
 import socket
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from queue import Empty, SimpleQueue
+from typing import Any
 
+import torch
+
+from toxicity.core import distributed
 from toxicity.core.errors import RequestError
 from toxicity.core.files import digest
-from toxicity.predict.output_folder import writing_to
-
-if TYPE_CHECKING:
-    from toxicity.predict.outputs import Outputs
-    from toxicity.predict.progress import Progress
-    from toxicity.predict.score_shards import Failure
-    from toxicity.predict.shards import Shard
-    from toxicity.predict.submission import Sample
-    from toxicity.predict.worker import Worker
+from toxicity.hardware.availability import unused_gpu
+from toxicity.hardware.process import prepare_process
+from toxicity.predict.output_folder import is_local, names_below, remove, writing_to
+from toxicity.predict.outputs import IN_PROGRESS, Outputs
+from toxicity.predict.progress import Progress
+from toxicity.predict.score_shards import Failure, score_shards
+from toxicity.predict.shards import Shard
+from toxicity.predict.submission import Sample
+from toxicity.predict.worker import Worker, load_worker
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # A file server may tell other machines of a new file some seconds later.
@@ -33,9 +37,7 @@ SECONDS_TO_APPEAR = 10.0
 
 
 class ScoringActor:
-    """Scores shards, for two calls at the same time: what one has read is scored while the other reads.
-
-    It imports torch and the rest only when it loads the model: then what a node lacks can be told.
+    """Scores shards, for several calls at the same time: what one has read is scored while another reads.
 
     Args:
         arguments: the parsed command line.
@@ -49,20 +51,16 @@ class ScoringActor:
         self._worker: Worker | None = None
         self._turn = threading.Lock()
         self._calls: list[Progress] = []
-        self._logged: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+        self._logged: SimpleQueue[logging.LogRecord] = SimpleQueue()
 
-    def place(self, folder: Path, sources: str, paths: Sequence[str], probe: Path, answer: str) -> tuple[str, str]:
-        """Check this node, and write a file beside the probe for the driver to see.
+    def place(self, folder: Path, sources: str, paths: Sequence[str], probe: Path) -> tuple[str, str]:
+        """Check this node; returns the name of the machine, and the id of the node.
 
         Args:
             folder: the working folder of the driver, which becomes that of this process if it is there.
             sources: `digest_of_sources` of the driver.
             paths: files and folders that the driver sees.
             probe: a file in the output folder that the driver wrote.
-            answer: the name of the file to write.
-
-        Returns:
-            The name of the machine, and the id of the node.
 
         Raises:
             RequestError: if this node has other sources, or lacks a path or the probe, or nothing can be written there.
@@ -78,28 +76,24 @@ class ScoringActor:
             )
         if unseen := [path for path in paths if not Path(path).exists()]:
             raise RequestError(f"{unseen[0]} is not there: put it in a folder that all nodes share, or on the Hub.")
+        until = time.monotonic() + SECONDS_TO_APPEAR
         with writing_to(probe.parent):
-            if not appears(probe):
-                raise RequestError(
-                    "--output is not the same folder here as on the machine of the command: name one that all nodes "
-                    "share, or an address such as s3://BUCKET/FOLDER."
-                )
-            probe.with_name(answer).write_text("")
+            while not probe.exists():
+                if time.monotonic() > until:
+                    raise RequestError(
+                        "--output is not the same folder here as on the machine of the command: name one that all "
+                        "nodes share, or an address such as s3://BUCKET/FOLDER."
+                    )
+                time.sleep(0.1)
+            probe.with_name(uuid.uuid4().hex).write_text("")
         return socket.gethostname(), ray.get_runtime_context().get_node_id()
 
-    def load(self) -> tuple[dict[str, Any], list[logging.LogRecord]]:
-        """Load the model; returns the description of the job, and what was logged.
+    def load(self) -> dict[str, Any]:
+        """Load the model; returns the description of the job.
 
         Raises:
             RequestError: if torch cannot use the GPU, or what `load_worker` raises.
         """
-        import torch
-
-        from toxicity.core import distributed
-        from toxicity.hardware.availability import unused_gpu
-        from toxicity.hardware.process import prepare_process
-        from toxicity.predict.worker import load_worker
-
         log = logging.getLogger("toxicity")
         log.handlers, log.propagate = [QueueHandler(self._logged)], False
         log.setLevel(logging.INFO)
@@ -111,32 +105,24 @@ class ScoringActor:
             raise RequestError(f"Ray has a GPU here that torch cannot use: {unused_gpu() or 'install a torch for it.'}")
         device = None if self._on_gpu else torch.device("cpu")
         self._worker = load_worker(self._arguments, self._sample, device)
-        return self._worker.job, self._newly_logged()
+        return self._worker.job
 
-    def score(
-        self, shards: Sequence[Shard], outputs: Outputs
-    ) -> tuple[dict[str, Failure], int, float, list[logging.LogRecord]]:
-        """Score shards; returns those that failed, by address, the rows and input bytes done, and what was logged."""
-        from toxicity.predict.progress import Progress
-        from toxicity.predict.score_shards import score_shards
-
+    def score(self, shards: Sequence[Shard], outputs: Outputs) -> tuple[dict[str, Failure], int, float]:
+        """Score shards; returns those that failed, by address, and the rows and input bytes that were done."""
         progress = Progress(0)
         self._calls.append(progress)
         scorer, options, _ = self._worker
         failed = score_shards(shards, scorer, outputs, options, progress, self._turn)
-        return failed, progress.rows, progress.input_bytes, self._newly_logged()
+        return failed, progress.rows, progress.input_bytes
 
-    def progress(self) -> tuple[int, float, list[logging.LogRecord]]:
-        """The rows and input bytes that all calls have done until now, and what was logged."""
+    def report(self) -> tuple[int, float, list[logging.LogRecord]]:
+        """The rows and input bytes that all calls have done until now, and what was logged since the last time."""
         rows, input_bytes = (sum(getattr(call, name) for call in self._calls) for name in ("rows", "input_bytes"))
-        return rows, input_bytes, self._newly_logged()
-
-    def _newly_logged(self) -> list[logging.LogRecord]:
         records = []
-        with suppress(queue.Empty):
+        with suppress(Empty):
             while True:
                 records.append(self._logged.get_nowait())
-        return records
+        return rows, input_bytes, records
 
 
 def digest_of_sources() -> str:
@@ -145,9 +131,23 @@ def digest_of_sources() -> str:
     return digest(part for file in files for part in (file.relative_to(PACKAGE).as_posix().encode(), file.read_bytes()))
 
 
-def appears(file: Path) -> bool:
-    """Whether a file that another machine wrote is here, or comes soon."""
-    until = time.monotonic() + SECONDS_TO_APPEAR
-    while not (found := file.exists()) and time.monotonic() < until:
-        time.sleep(0.1)
-    return found
+@contextmanager
+def probe_in(output: Path) -> Iterator[Path]:
+    """A new file in the output folder, in a folder of its own, so that no cache of what is there is older than it.
+
+    Raises:
+        RequestError: if it cannot be written.
+    """
+    probe = output / IN_PROGRESS / f"probe-{uuid.uuid4().hex}" / "driver"
+    with writing_to(output):
+        if is_local(output):
+            probe.parent.mkdir(parents=True)
+        probe.write_text("")
+    try:
+        yield probe
+    finally:
+        with suppress(Exception):
+            remove(probe.parent, names_below(probe.parent, ""))
+        for folder in (probe.parent, probe.parent.parent, output) if is_local(output) else ():
+            with suppress(OSError):  # where the job has left something
+                folder.rmdir()

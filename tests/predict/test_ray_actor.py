@@ -5,13 +5,15 @@ import logging
 import logging.handlers
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from builders import files_in, make_comments, write_texts
 
+from toxicity.core.errors import RequestError
 from toxicity.predict import ray_actor
 from toxicity.predict.progress import Progress
-from toxicity.predict.ray_actor import ScoringActor, digest_of_sources
+from toxicity.predict.ray_actor import ScoringActor, digest_of_sources, probe_in
 from toxicity.predict.score_shards import score_shards
 from toxicity.predict.shards import list_shards
 from toxicity.predict.worker import Worker
@@ -125,3 +127,71 @@ def test_the_digest_of_the_sources_changes_with_them(tmp_path, monkeypatch):
     (package / "b.pyc").write_text("compiled")
     assert digest_of_sources() == digests[-1]
     assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sources": "another"}, "there is another version of this package: install the same everywhere"),
+        ({"paths": ["/", "/only/here"]}, "/only/here is not there: put it in a folder that all nodes share"),
+        ({"probe": Path("/only/here/driver")}, "--output is not the same folder here as on the machine of the command"),
+    ],
+)
+def test_a_node_that_lacks_something_is_refused(tmp_path, monkeypatch, changed, message):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.chdir("/")
+    monkeypatch.setattr(ray_actor, "SECONDS_TO_APPEAR", 0.1)
+    with probe_in(tmp_path / "out") as probe:
+        here = {"folder": tmp_path, "sources": digest_of_sources(), "paths": ["/"], "probe": probe}
+        with pytest.raises(RequestError) as refused:
+            ScoringActor(None, None, 1, on_gpu=False).place(**here | changed)
+    assert message in str(refused.value)
+    assert Path.cwd() == tmp_path, "relative paths mean the same as for the driver"
+
+
+def test_an_output_in_which_a_node_may_not_write_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    with probe_in(tmp_path / "out") as probe, monkeypatch.context() as context:
+        context.setattr(Path, "write_text", refuse)
+        with pytest.raises(RequestError, match="Permission denied. Make room there, or name another"):
+            ScoringActor(None, None, 1, on_gpu=False).place(Path("/gone"), digest_of_sources(), [], probe)
+
+
+@pytest.mark.parametrize("before", [(), ("out",), ("out/kept.txt",)])
+def test_the_probe_leaves_nothing(tmp_path, before):
+    for name in before:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("") if name.endswith(".txt") else (tmp_path / name).mkdir()
+    with probe_in(tmp_path / "out") as probe:
+        assert probe.is_file()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [
+        Path(name).name for name in before if "." in name
+    ]
+    assert not (tmp_path / "out" / ".progress").exists()
+
+
+def test_a_probe_in_an_object_store_leaves_nothing(s3):
+    output = pytest.importorskip("upath", reason="the extra `cloud` is not installed").UPath("s3://bucket/scores")
+    output.joinpath("kept.txt").write_text("")
+    with probe_in(output.absolute()) as probe:
+        assert probe.exists()
+        s3.pipe_file(probe.with_name("of an actor").path, b"")
+    s3.invalidate_cache()
+    assert s3.find("bucket") == ["bucket/scores/kept.txt"]
+
+
+def test_no_bucket_is_made_for_a_probe(s3):
+    output = pytest.importorskip("upath", reason="the extra `cloud` is not installed").UPath("s3://mistyped/out")
+    with pytest.raises(RequestError, match="bucket does not exist"), probe_in(output):
+        pytest.fail("it was written")
+    assert not s3.exists("mistyped")
+
+
+def test_a_probe_that_cannot_be_written_is_explained(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(RequestError, match="cannot write to"), probe_in(tmp_path / "out"):
+        pass

@@ -2,14 +2,12 @@
 
 import os
 import time
-from pathlib import Path
 
 import pytest
 from builders import make_comments, write_texts
 
-from toxicity.core.errors import RequestError
-from toxicity.predict import ray_actor, ray_actors, ray_cluster
-from toxicity.predict.ray_actor import ScoringActor, probe_in
+from toxicity.predict import ray_actors, ray_cluster
+from toxicity.predict.ray_actor import ScoringActor
 from toxicity.predict.ray_cluster import Size
 
 
@@ -52,34 +50,6 @@ def test_nodes_with_another_version_of_the_package_are_refused(score_on_ray, cap
     assert not (tmp_path / "out").exists(), "nothing was made for the probe alone"
 
 
-def test_files_that_nodes_do_not_have_are_named(score_on_ray, capsys):
-    def place(self, folder, sources, paths, probe):
-        assert len(paths) == 2
-        return ScoringActor.place(self, folder, sources, ["/only/here"], probe)
-
-    message = "/only/here is not there: put it in a folder that all nodes share"
-    refused(score_on_ray(kind_of_actor(place=place)), capsys, message)
-
-
-def test_an_output_that_nodes_do_not_see_is_refused(score_on_ray, capsys):
-    def place(self, folder, sources, paths, probe):
-        ray_actor.SECONDS_TO_APPEAR = 0.1
-        return ScoringActor.place(self, folder, sources, paths, Path("/only/here") / probe.name)
-
-    refused(score_on_ray(kind_of_actor(place=place)), capsys, "--output is not the same folder here as on the machine")
-
-
-def test_an_output_in_which_nodes_may_not_write_is_refused(score_on_ray, capsys):
-    def place(self, folder, sources, paths, probe):
-        def refuse(*_):
-            raise PermissionError(13, "Permission denied")
-
-        Path.write_text = refuse
-        return ScoringActor.place(self, folder, sources, paths, probe)
-
-    refused(score_on_ray(kind_of_actor(place=place)), capsys, "Permission denied. Make room there, or name another")
-
-
 def test_what_a_node_cannot_import_is_named(score_on_ray, capsys):
     def load(self):
         import a_package_that_is_not_there  # noqa: F401
@@ -103,10 +73,11 @@ def test_another_version_of_ray_is_refused(score_on_ray, capsys, monkeypatch):
     assert not ray.is_initialized()
 
 
-def test_actors_that_die_before_they_can_score_end_the_job(score_on_ray, capsys):
+def test_actors_that_die_before_they_can_score_end_the_job(score_on_ray, capsys, monkeypatch):
     def load(self):
         os._exit(1)
 
+    monkeypatch.setattr(ray_actors, "MOST_STARTS", 2)
     assert score_on_ray(kind_of_actor(load=load)) == 1
     assert "all workers of Ray died before they could score: " in capsys.readouterr().err
 
@@ -138,9 +109,9 @@ def test_a_shard_that_ends_every_worker_fails_and_the_others_are_scored(score_on
 
 def test_a_worker_whose_scores_would_differ_is_not_used(score_on_ray, capsys, tmp_path):
     def load(self):
-        job, records = ScoringActor.load(self)
+        job = ScoringActor.load(self)
         (tmp_path / "loaded" / str(os.getpid())).mkdir(parents=True)
-        return job | {"versions": {"torch": os.getpid()}}, records
+        return job | {"versions": {"torch": os.getpid()}}
 
     def score(self, shards, outputs):
         while len(list((tmp_path / "loaded").iterdir())) < 2:
@@ -150,41 +121,6 @@ def test_a_worker_whose_scores_would_differ_is_not_used(score_on_ray, capsys, tm
 
     assert score_on_ray(kind_of_actor(load=load, score=score)) == 0
     error = capsys.readouterr().err
-    assert "Not used for this job: the processes would not give the same scores: one on node " in error
+    assert "Not used for this job: " in error
+    assert "the processes would not give the same scores: one on node " in error
     assert "Scored 120 rows of 4 shards" in error
-
-
-@pytest.mark.parametrize("before", [(), ("out",), ("out/kept.txt",)])
-def test_the_probe_leaves_nothing(tmp_path, before):
-    for name in before:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("") if name.endswith(".txt") else (tmp_path / name).mkdir()
-    with probe_in(tmp_path / "out") as probe:
-        assert probe.is_file()
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [
-        Path(name).name for name in before if "." in name
-    ]
-    assert not (tmp_path / "out" / ".progress").exists()
-
-
-def test_a_probe_in_an_object_store_leaves_nothing(s3):
-    output = pytest.importorskip("upath", reason="the extra `cloud` is not installed").UPath("s3://bucket/scores")
-    output.joinpath("kept.txt").write_text("")
-    with probe_in(output.absolute()) as probe:
-        assert probe.exists()
-        s3.pipe_file(probe.with_name("of an actor").path, b"")
-    s3.invalidate_cache()
-    assert s3.find("bucket") == ["bucket/scores/kept.txt"]
-
-
-def test_no_bucket_is_made_for_a_probe(s3):
-    output = pytest.importorskip("upath", reason="the extra `cloud` is not installed").UPath("s3://mistyped/out")
-    with pytest.raises(RequestError, match="bucket does not exist"), probe_in(output):
-        pytest.fail("it was written")
-    assert not s3.exists("mistyped")
-
-
-def test_a_probe_that_cannot_be_written_is_explained(tmp_path):
-    (tmp_path / "out").write_text("")
-    with pytest.raises(RequestError, match="cannot write to"), probe_in(tmp_path / "out"):
-        pass

@@ -198,6 +198,7 @@ class RayActors:
                 logger.error(f"Failed: {shard.address}: {reason}")
                 self._failed[shard.address] = Failure(reason, refused=False)
                 self._progress.add(0, shard.bytes or 0)
+            self._tell_all()
             raise
         actor.finished = actor.finished[0] + rows, actor.finished[1] + input_bytes
         self._failed |= failed

@@ -12,7 +12,7 @@ from toxicity.core.errors import RequestError
 from toxicity.models.labels import Labels
 from toxicity.predict import worker
 from toxicity.predict.outputs import Outputs
-from toxicity.predict.processes import _require_same_scores
+from toxicity.predict.processes import require_same_scores
 from toxicity.predict.scorer import Scorer
 from toxicity.predict.worker import describe_job
 
@@ -180,8 +180,8 @@ def test_processes_that_are_not_alike(job):
         ({"runtime": "openvino"}, "runtime openvino instead of torch.* what computes it with --runtime"),
     ):
         with pytest.raises(RequestError, match=f"process 1 has {found}"):
-            _require_same_scores([ours, ours | others])
-    _require_same_scores([ours, ours | {"model": "the same by another name"}])
+            require_same_scores(ours | others, ours, "process 1")
+    require_same_scores(ours | {"model": "the same by another name"}, ours, "process 1")
 
 
 def test_a_shard_that_fails_is_named_and_done_alone_when_mended(score, tmp_path, capsys):

@@ -2,15 +2,18 @@
 
 import dataclasses
 import logging
+import logging.handlers
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from builders import files_in, make_comments, write_texts
 
+from toxicity.core.errors import RequestError
 from toxicity.predict import ray_actor
 from toxicity.predict.progress import Progress
-from toxicity.predict.ray_actor import ScoringActor, digest_of_sources
+from toxicity.predict.ray_actor import ScoringActor, digest_of_sources, probe_in
 from toxicity.predict.score_shards import score_shards
 from toxicity.predict.shards import list_shards
 from toxicity.predict.worker import Worker
@@ -22,11 +25,7 @@ def actor(job):
     scorer, outputs, options = job
     actor = ScoringActor(None, None, 1, on_gpu=False)
     actor._worker = Worker(scorer, options, {})
-    log = logging.getLogger("toxicity")
-    before = log.handlers, log.propagate, log.level
-    actor._log.attach()
-    yield actor, outputs
-    log.handlers, log.propagate, log.level = before
+    return actor, outputs
 
 
 @pytest.fixture
@@ -37,25 +36,14 @@ def shards(tmp_path):
     return list_shards([str(tmp_path / "in")])
 
 
-def until_finished(actor, outputs, count, reports=()):
-    reports = list(reports)
-    until = time.monotonic() + 60
-    while sum(len(report.finished) for report in reports) < count:
-        assert time.monotonic() < until
-        reports.append(actor.exchange([], outputs, more=False))
-    return reports
-
-
-def test_it_scores_what_it_is_given_to_the_bytes_of_a_process(actor, job, shards, tmp_path):
+def test_two_calls_at_a_time_leave_the_bytes_of_a_process(actor, job, shards, tmp_path):
     actor, outputs = actor
-    reports = [actor.exchange(shards[:1], outputs, more=True), actor.exchange(shards[1:3], outputs, more=True)]
-    reports = until_finished(actor, outputs, 3, reports)
-    # Another round, when it had come to an end.
-    reports = until_finished(actor, outputs, 4, [*reports, actor.exchange(shards[3:], outputs, more=True)])
-    assert [found for report in reports for found in report.finished] == [(shard.address, None) for shard in shards]
-    assert sum(report.rows for report in reports) == 160
-    assert sum(report.input_bytes for report in reports) == pytest.approx(sum(shard.bytes for shard in shards))
-    assert (reports[-1].open_rows, reports[-1].open_bytes, reports[-1].wants_more) == (0, 0, True)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(actor.score, shards[:1], outputs), pool.submit(actor.score, shards[1:], outputs)]
+    sizes = [shard.bytes for shard in shards]
+    assert [call.result()[:2] for call in calls] == [({}, 40), ({}, 120)]
+    assert [call.result()[2] for call in calls] == pytest.approx([sizes[0], sum(sizes[1:])])
+    assert actor.report() == (160, pytest.approx(sum(sizes)), [])
 
     scorer, _, options = job
     alone = dataclasses.replace(outputs, folder=tmp_path / "alone")
@@ -64,60 +52,67 @@ def test_it_scores_what_it_is_given_to_the_bytes_of_a_process(actor, job, shards
     assert {name: made[name] for name in wanted} == wanted
 
 
-def test_while_it_reads_it_reports_every_second_and_gets_no_more(actor, shards, monkeypatch):
+def test_one_call_reads_and_tells_its_progress_while_another_computes(actor, shards, monkeypatch):
     actor, outputs = actor
-    monkeypatch.setattr(ray_actor, "SECONDS_BETWEEN_REPORTS", 0.05)
-    go_on = threading.Event()
-    tokenize = actor._worker.scorer.tokenize
-    calls = []
+    scorer = actor._worker.scorer
+    computing, read, computed = threading.Event(), threading.Event(), []
+    tokenize, probabilities = scorer.tokenize, scorer.probabilities
 
-    def slow(texts):
-        calls.append(len(texts))
-        if len(calls) == 3:
-            go_on.wait(60)
+    def slow(tokens):
+        computed.append(threading.get_ident())
+        if not computing.is_set():
+            computing.set()
+            assert read.wait(60), "nothing was read while this computed"
+            assert computed == [threading.get_ident()], "nothing else computed"
+        return probabilities(tokens)
+
+    def noted(texts):
+        if computing.is_set() and len(computed) == 1:
+            read.set()
         return tokenize(texts)
 
-    monkeypatch.setattr(actor._worker.scorer, "tokenize", slow)
-    report = actor.exchange(shards[:1], outputs, more=True)
-    until = time.monotonic() + 60
-    rows = report.rows
-    while rows < 32:
-        assert time.monotonic() < until
-        report = actor.exchange([], outputs, more=True)
-        rows += report.rows
-    assert (report.finished, report.open_rows, report.wants_more) == ([], 32, False)
-    go_on.set()
-    until_finished(actor, outputs, 1)
+    monkeypatch.setattr(scorer, "probabilities", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(actor.score, shards[:1], outputs)
+        assert computing.wait(60)
+        assert actor.report()[0] == 0
+        monkeypatch.setattr(scorer, "tokenize", noted)
+        second = pool.submit(actor.score, shards[1:2], outputs)
+        assert first.result(60)[1] == second.result(60)[1] == 40
+    assert actor.report()[0] == 80
 
 
-def test_a_shard_that_fails_is_reported_with_its_reason_and_what_was_logged(actor, shards, tmp_path):
+def test_rows_of_an_unfinished_shard_are_told(actor, shards, monkeypatch):
+    actor, outputs = actor
+    told, tokenize = [], actor._worker.scorer.tokenize
+
+    def noted(texts):
+        told.append(actor.report()[0])
+        return tokenize(texts)
+
+    monkeypatch.setattr(actor._worker.scorer, "tokenize", noted)
+    assert actor.score(shards[:1], outputs)[1] == 40
+    assert 0 < told[-1] < 40
+
+
+def test_a_shard_that_fails_is_reported_with_its_reason(actor, shards, tmp_path):
     actor, outputs = actor
     [bad] = list_shards([str(write_texts(tmp_path / "bad.csv", ["", "x"]))])
-    reports = until_finished(actor, outputs, 2, [actor.exchange([bad, shards[0]], outputs, more=True)])
-    (address, failure), other = [found for report in reports for found in report.finished]
-    assert (address, failure.refused, other) == (bad.address, True, (shards[0].address, None))
+    failed, rows, input_bytes = actor.score([bad, shards[0]], outputs)
+    assert (rows, input_bytes) == (40, pytest.approx(bad.bytes + shards[0].bytes))
+    [(address, failure)] = failed.items()
+    assert (address, failure.refused) == (bad.address, True)
     assert "the text is missing" in failure.reason
-    lines = [line for report in reports for line in report.told]
-    assert [(level, "the text is missing" in line) for level, line in lines] == [(logging.ERROR, True)]
 
 
-@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("id,text\n1,other\n")])
-def test_an_input_that_is_another_on_its_node_is_refused(actor, shards, change, tmp_path):
-    actor, outputs = actor
-    change(tmp_path / "in" / "0.csv")
-    reports = until_finished(actor, outputs, 2, [actor.exchange(shards[:2], outputs, more=True)])
-    finished = dict(found for report in reports for found in report.finished)
-    assert finished.pop(shards[1].address) is None
-    [failure] = finished.values()
-    assert "is not the same file on node" in failure.reason
-    assert failure.refused
-
-
-def test_what_breaks_its_thread_is_told_to_the_driver(actor, shards, monkeypatch):
-    actor, outputs = actor
-    monkeypatch.setattr(actor, "_following", lambda outputs: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        actor.exchange(shards, outputs, more=True)
+def test_what_it_logs_is_told_once(actor):
+    actor, _ = actor
+    log = logging.getLogger("of_an_actor")
+    log.propagate = False
+    log.addHandler(logging.handlers.QueueHandler(actor._logged))
+    log.warning("%s comes again", "it")
+    assert [(record.levelno, record.getMessage()) for record in actor.report()[2]] == [(30, "it comes again")]
+    assert actor.report()[2] == []
 
 
 def test_the_digest_of_the_sources_changes_with_them(tmp_path, monkeypatch):
@@ -132,3 +127,71 @@ def test_the_digest_of_the_sources_changes_with_them(tmp_path, monkeypatch):
     (package / "b.pyc").write_text("compiled")
     assert digest_of_sources() == digests[-1]
     assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sources": "another"}, "there is another version of this package: install the same everywhere"),
+        ({"paths": ["/", "/only/here"]}, "/only/here is not there: put it in a folder that all nodes share"),
+        ({"probe": Path("/only/here/driver")}, "--output is not the same folder here as on the machine of the command"),
+    ],
+)
+def test_a_node_that_lacks_something_is_refused(tmp_path, monkeypatch, changed, message):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.chdir("/")
+    monkeypatch.setattr(ray_actor, "SECONDS_TO_APPEAR", 0.1)
+    with probe_in(tmp_path / "out") as probe:
+        here = {"folder": tmp_path, "sources": digest_of_sources(), "paths": ["/"], "probe": probe}
+        with pytest.raises(RequestError) as refused:
+            ScoringActor(None, None, 1, on_gpu=False).place(**here | changed)
+    assert message in str(refused.value)
+    assert Path.cwd() == tmp_path, "relative paths mean the same as for the driver"
+
+
+def test_an_output_in_which_a_node_may_not_write_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    with probe_in(tmp_path / "out") as probe, monkeypatch.context() as context:
+        context.setattr(Path, "write_text", refuse)
+        with pytest.raises(RequestError, match="Permission denied. Make room there, or name another"):
+            ScoringActor(None, None, 1, on_gpu=False).place(Path("/gone"), digest_of_sources(), [], probe)
+
+
+@pytest.mark.parametrize("before", [(), ("out",), ("out/kept.txt",)])
+def test_the_probe_leaves_nothing(tmp_path, before):
+    for name in before:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("") if name.endswith(".txt") else (tmp_path / name).mkdir()
+    with probe_in(tmp_path / "out") as probe:
+        assert probe.is_file()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [
+        Path(name).name for name in before if "." in name
+    ]
+    assert not (tmp_path / "out" / ".progress").exists()
+
+
+def test_a_probe_in_an_object_store_leaves_nothing(s3):
+    output = pytest.importorskip("upath", reason="the extra `cloud` is not installed").UPath("s3://bucket/scores")
+    output.joinpath("kept.txt").write_text("")
+    with probe_in(output.absolute()) as probe:
+        assert probe.exists()
+        s3.pipe_file(probe.with_name("of an actor").path, b"")
+    s3.invalidate_cache()
+    assert s3.find("bucket") == ["bucket/scores/kept.txt"]
+
+
+def test_no_bucket_is_made_for_a_probe(s3):
+    output = pytest.importorskip("upath", reason="the extra `cloud` is not installed").UPath("s3://mistyped/out")
+    with pytest.raises(RequestError, match="bucket does not exist"), probe_in(output):
+        pytest.fail("it was written")
+    assert not s3.exists("mistyped")
+
+
+def test_a_probe_that_cannot_be_written_is_explained(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(RequestError, match="cannot write to"), probe_in(tmp_path / "out"):
+        pass

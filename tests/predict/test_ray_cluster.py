@@ -55,7 +55,7 @@ def test_under_a_launcher_it_says_to_leave_that_out(monkeypatch):
         ("[::1]:PORT", "there is no Ray cluster at [::1]:PORT ("),
         ("cluster", "there is no Ray cluster at cluster ("),
         ("127.0.0.1:port", "there is no Ray cluster at 127.0.0.1:port ("),
-        ("ray://127.0.0.1:10001", "run this command on a machine of the cluster, or with `ray job submit`"),
+        ("ray://127.0.0.1:10001", "(run this command on a machine of the cluster, or with `ray job submit`)"),
     ],
 )
 @pytest.mark.parametrize("where", ["flag", "environment"])
@@ -103,7 +103,7 @@ def test_auto_where_nothing_runs_is_refused(monkeypatch):
     ],
 )
 def test_an_actor_takes_a_gpu_or_a_few_cores(monkeypatch, nodes, cores, on_cpu, size, room):
-    monkeypatch.setattr(ray_cluster, "_nodes", lambda: nodes)
+    monkeypatch.setattr(ray_cluster, "living_nodes", lambda: dict(enumerate(nodes)))
     assert size_of_actors(cores, on_cpu) == size
     assert room_for(size) == room
 

@@ -1,16 +1,13 @@
 """Jobs on a real cluster, driven by this process, whose nodes lack something or whose actors die."""
 
-import asyncio
 import os
 import time
-from pathlib import Path
 
 import pytest
 from builders import make_comments, write_texts
 
-from toxicity.core.errors import RequestError
-from toxicity.predict import ray_actor, ray_actors, ray_checks, ray_cluster
-from toxicity.predict.ray_actor import Place, ScoringActor
+from toxicity.predict import ray_actors, ray_cluster
+from toxicity.predict.ray_actor import ScoringActor
 from toxicity.predict.ray_cluster import Size
 
 
@@ -53,27 +50,6 @@ def test_nodes_with_another_version_of_the_package_are_refused(score_on_ray, cap
     assert not (tmp_path / "out").exists(), "nothing was made for the probe alone"
 
 
-def test_files_that_nodes_do_not_have_are_named(score_on_ray, capsys, monkeypatch):
-    monkeypatch.setattr(ray_actors, "local_paths", lambda names: ["/only/here"] if len(names) > 1 else [])
-    refused(score_on_ray(), capsys, "/only/here is not there: put it in a folder that all nodes share")
-
-
-def test_an_output_that_nodes_do_not_see_is_refused(score_on_ray, capsys):
-    def place(self, probe, answer, paths):
-        ray_actor.SECONDS_TO_APPEAR = 0.1
-        return ScoringActor.place(self, Path("/only/here") / probe.name, answer, paths)
-
-    refused(score_on_ray(kind_of_actor(place=place)), capsys, "--output is not the same folder here as on the machine")
-
-
-def test_an_output_whose_files_are_not_seen_here_is_refused(score_on_ray, capsys, monkeypatch):
-    def place(self, probe, answer, paths):
-        return ScoringActor.place(self, probe, f"{answer}.elsewhere", paths)
-
-    monkeypatch.setattr(ray_checks, "SECONDS_TO_APPEAR", 0.1)
-    refused(score_on_ray(kind_of_actor(place=place)), capsys, "what it writes to --output is not seen by this command")
-
-
 def test_what_a_node_cannot_import_is_named(score_on_ray, capsys):
     def load(self):
         import a_package_that_is_not_there  # noqa: F401
@@ -97,10 +73,11 @@ def test_another_version_of_ray_is_refused(score_on_ray, capsys, monkeypatch):
     assert not ray.is_initialized()
 
 
-def test_actors_that_die_before_they_can_score_end_the_job(score_on_ray, capsys):
+def test_actors_that_die_before_they_can_score_end_the_job(score_on_ray, capsys, monkeypatch):
     def load(self):
         os._exit(1)
 
+    monkeypatch.setattr(ray_actors, "MOST_STARTS", 2)
     assert score_on_ray(kind_of_actor(load=load)) == 1
     assert "all workers of Ray died before they could score: " in capsys.readouterr().err
 
@@ -117,13 +94,12 @@ def test_where_there_is_no_place_for_long_the_job_ends(score_on_ray, capsys, mon
 
 @pytest.mark.long
 def test_a_shard_that_ends_every_worker_fails_and_the_others_are_scored(score_on_ray, capsys, tmp_path):
-    def following(self, outputs):
-        for shard in ScoringActor._following(self, outputs):
-            if shard.name == "2":
-                os._exit(1)
-            yield shard
+    def score(self, shards, outputs):
+        if any(shard.name == "2" for shard in shards):
+            os._exit(1)
+        return ScoringActor.score(self, shards, outputs)
 
-    assert score_on_ray(kind_of_actor(_following=following)) == 1
+    assert score_on_ray(kind_of_actor(score=score)) == 1
     error = capsys.readouterr().err
     assert f"Failed: {tmp_path}/in/2.csv: 3 workers died when they scored it (" in error
     assert "Failed: 1 shards." in error
@@ -131,63 +107,20 @@ def test_a_shard_that_ends_every_worker_fails_and_the_others_are_scored(score_on
     assert {path.stem for path in (tmp_path / "out").glob("*.parquet")} == {"0", "1", "3"}
 
 
-@pytest.mark.parametrize(
-    ("place", "message"),
-    [
-        (Place("n", "1", "same", []), None),
-        (Place("n", "1", "other", []), "another version of this package"),
-        (Place("n", "1", "same", ["/data/a.csv", "/data/b.csv"]), "/data/a.csv is not there"),
-    ],
-)
-def test_what_a_place_must_have(place, message):
-    if message is None:
-        ray_checks.require_same_package(place, "same")
-        return
-    with pytest.raises(RequestError, match=message):
-        ray_checks.require_same_package(place, "same")
+def test_a_worker_whose_scores_would_differ_is_not_used(score_on_ray, capsys, tmp_path):
+    def load(self):
+        job = ScoringActor.load(self)
+        (tmp_path / "loaded" / str(os.getpid())).mkdir(parents=True)
+        return job | {"versions": {"torch": os.getpid()}}
 
+    def score(self, shards, outputs):
+        while len(list((tmp_path / "loaded").iterdir())) < 2:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        return ScoringActor.score(self, shards, outputs)
 
-def test_workers_whose_scores_would_differ_are_refused():
-    job = {"model": "a", "versions": {"torch": "2.12"}}
-    ray_checks.require_same_job(job | {"model": "b"}, job)
-    with pytest.raises(RequestError, match=r"it has versions\.torch 2\.13 instead of 2\.12"):
-        ray_checks.require_same_job({"versions": {"torch": "2.13"}}, job)
-
-
-@pytest.mark.parametrize("before", [(), ("out",), ("out/kept.txt",)])
-def test_the_probe_leaves_nothing(tmp_path, before):
-    for name in before:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("") if name.endswith(".txt") else (tmp_path / name).mkdir()
-    with ray_checks.probe_in(tmp_path / "out") as probe:
-        assert probe.is_file()
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [
-        Path(name).name for name in before if "." in name
-    ]
-    assert not (tmp_path / "out" / ".progress").exists()
-
-
-def test_a_probe_in_an_object_store_is_seen_at_once_and_leaves_nothing(s3):
-    output = pytest.importorskip("upath", reason="the extra `cloud` is not installed").UPath("s3://bucket/scores")
-    output.joinpath("kept.txt").write_text("")
-    with ray_checks.probe_in(output.absolute()) as probe:
-        assert probe.exists()
-        answer = probe.with_name("answer")
-        s3.pipe_file(answer.path, b"")
-        asyncio.run(ray_checks.require_answer(answer))
-        s3.pipe_file(probe.with_name("unheard").path, b"")
-    s3.invalidate_cache()
-    assert s3.find("bucket") == ["bucket/scores/kept.txt"]
-
-
-def test_no_bucket_is_made_for_a_probe(s3):
-    output = pytest.importorskip("upath", reason="the extra `cloud` is not installed").UPath("s3://mistyped/out")
-    with pytest.raises(RequestError, match="bucket does not exist"), ray_checks.probe_in(output):
-        pytest.fail("it was written")
-    assert not s3.exists("mistyped")
-
-
-def test_a_probe_that_cannot_be_written_is_explained(tmp_path):
-    (tmp_path / "out").write_text("")
-    with pytest.raises(RequestError, match="cannot write to"), ray_checks.probe_in(tmp_path / "out"):
-        pass
+    assert score_on_ray(kind_of_actor(load=load, score=score)) == 0
+    error = capsys.readouterr().err
+    assert "Not used for this job: " in error
+    assert "the processes would not give the same scores: one on node " in error
+    assert "Scored 120 rows of 4 shards" in error

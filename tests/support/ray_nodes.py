@@ -43,7 +43,7 @@ def kill_one_actor(cluster: Any, seconds: float = 60) -> None:
             for info in node.all_processes["raylet"]:
                 for process in psutil.Process(info.process.pid).children(recursive=True):
                     # Ray has them named after what they do.
-                    if process.is_running() and " ".join(process.cmdline()).startswith("ray::ScoringActor.exchange"):
+                    if process.is_running() and " ".join(process.cmdline()).startswith("ray::ScoringActor.score"):
                         process.kill()
                         return
     raise AssertionError("there is no actor that scores")

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
 from toxicity.core.errors import RequestError
 from toxicity.data.addresses import DataFile
-from toxicity.data.fetching import Download, fetch
+from toxicity.data.fetching import Download, fetch, versions_of
 from toxicity.data.storage import access_errors_explained, located, no_place, without_query
 
 # The folders of temporary copies in TMPDIR.
@@ -51,6 +52,8 @@ def local_copies(files: Sequence[DataFile]) -> Iterator[list[Path]]:
             with access_errors_explained(file.address):
                 system, path = located(file.location or file.address)
             is_local = isinstance(system, LocalFileSystem)
+            if is_local:
+                _refuse_another(file, system, path)
             if is_local and _is_text(path):
                 paths.append(Path(path))
                 continue
@@ -76,6 +79,17 @@ def local_copies(files: Sequence[DataFile]) -> Iterator[list[Path]]:
             if told == str(error):
                 raise
             raise RequestError(told) from error
+
+
+def _refuse_another(file: DataFile, system: LocalFileSystem, path: str) -> None:
+    now: dict[str, Any] = {}
+    with access_errors_explained(file.address), suppress(FileNotFoundError):
+        now = system.info(path)
+    if file.bytes not in (None, now.get("size")) or file.version not in (None, *versions_of(now)):
+        raise RequestError(
+            f"{file.address} is not the file that was listed: it was changed, and this can be run again, or it is on "
+            "another machine, and belongs in a folder that all machines share, or an object store."
+        )
 
 
 def _require_room(folder: Path, downloads: Sequence[Download]) -> None:

@@ -29,7 +29,9 @@ class Processes:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self.job, self.count = worker.job, distributed.world_size()
-        _require_same_scores(distributed.gather(worker.job))
+        jobs = distributed.gather(worker.job)
+        for process, job in enumerate(jobs):
+            require_same_scores(job, jobs[0], f"process {process}")
 
     def score(self, shards: Sequence[Shard], outputs: Outputs, progress: Progress) -> dict[str, Failure]:
         """Score shards; returns those that failed in any process, by address.
@@ -56,12 +58,11 @@ def _taken(shards: Sequence[Shard], following: Callable[[], int]) -> Iterator[Sh
         yield largest_first[number]
 
 
-def _require_same_scores(jobs: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse processes whose scores for the same comment would differ; `jobs` are their descriptions of the job."""
-    for process, job in enumerate(jobs):
-        if found := difference(job, jobs[0]):
-            raise RequestError(
-                f"the processes would not give the same scores: process {process} has {found}. Use one kind of device, "
-                "the same packages and the same model everywhere, and name the precision with --mixed_precision and "
-                "what computes it with --runtime."
-            )
+def require_same_scores(job: Mapping[str, Any], first: Mapping[str, Any], who: str) -> None:
+    """Refuse a process whose scores for the same comment would differ from those of the first one."""
+    if found := difference(job, first):
+        raise RequestError(
+            f"the processes would not give the same scores: {who} has {found}. Use one kind of device, the same "
+            "packages and the same model everywhere, and name the precision with --mixed_precision and what computes "
+            "it with --runtime."
+        )

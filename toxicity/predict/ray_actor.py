@@ -4,61 +4,43 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import socket
 import threading
 import time
-from collections import deque
+import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from logging.handlers import QueueHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from queue import Empty, SimpleQueue
+from typing import Any
 
-from toxicity.core.errors import RequestError, one_line
+import torch
+
+from toxicity.core import distributed
+from toxicity.core.errors import RequestError
 from toxicity.core.files import digest
-
-if TYPE_CHECKING:
-    from toxicity.predict.outputs import Outputs
-    from toxicity.predict.score_shards import Failure
-    from toxicity.predict.shards import Shard
-    from toxicity.predict.submission import Sample
-    from toxicity.predict.worker import Worker
+from toxicity.hardware.availability import unused_gpu
+from toxicity.hardware.process import prepare_process
+from toxicity.predict.output_folder import is_local, names_below, remove, writing_to
+from toxicity.predict.outputs import IN_PROGRESS, Outputs
+from toxicity.predict.progress import Progress
+from toxicity.predict.score_shards import Failure, score_shards
+from toxicity.predict.shards import Shard
+from toxicity.predict.submission import Sample
+from toxicity.predict.worker import Worker, load_worker
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# A report comes at least this often, for the progress.
-SECONDS_BETWEEN_REPORTS = 1.0
 # A file server may tell other machines of a new file some seconds later.
 SECONDS_TO_APPEAR = 10.0
 
-logger = logging.getLogger(__name__)
-
-
-class Place(NamedTuple):
-    """Where an actor is, and what it found there."""
-
-    node: str  # the name of the machine, for messages
-    node_id: str
-    sources: str  # `digest_of_sources` there
-    unseen: list[str]  # which paths of the driver are not there
-
-
-class Report(NamedTuple):
-    """What an actor did since its last report."""
-
-    finished: list[tuple[str, Failure | None]]  # addresses of shards, and why those failed that did
-    rows: int
-    input_bytes: float
-    open_rows: int  # of all rows that were reported, those of the shard that is not finished
-    open_bytes: float
-    wants_more: bool  # whether it has read all shards that it was given
-    told: list[tuple[int, str]]  # log lines, with their levels
-
 
 class ScoringActor:
-    """Scores shards in a thread of its own, so that it answers the driver meanwhile.
-
-    It imports torch and the rest only when it loads the model: then what a node lacks can be told.
+    """Scores shards, for several calls at the same time: what one has read is scored while another reads.
 
     Args:
-        arguments: the parsed command line, with absolute paths.
+        arguments: the parsed command line.
         sample: the competition's sample of a submission, if there is one.
         cores: how many threads compute.
         on_gpu: whether it has a GPU to compute on.
@@ -67,188 +49,105 @@ class ScoringActor:
     def __init__(self, arguments: argparse.Namespace, sample: Sample | None, cores: int, on_gpu: bool) -> None:
         self._arguments, self._sample, self._cores, self._on_gpu = arguments, sample, cores, on_gpu
         self._worker: Worker | None = None
-        self._log = _Lines()
-        # All that follows is guarded by it.
-        self._changed = threading.Condition()
-        self._unread: deque[Shard] = deque()
-        self._unfinished = 0
-        self._ended, self._reading = False, False  # whether no more shards come for now; whether one is being read
-        self._finished: list[tuple[str, Failure | None]] = []
-        self._broken: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self._turn = threading.Lock()
+        self._calls: list[Progress] = []
+        self._logged: SimpleQueue[logging.LogRecord] = SimpleQueue()
 
-    def place(self, probe: Path, answer: str, paths: Sequence[str]) -> Place:
-        """Say where this is, and write a file beside the probe, in the output folder, for the driver to see.
+    def place(self, folder: Path, sources: str, paths: Sequence[str], probe: Path) -> tuple[str, str]:
+        """Check this node; returns the name of the machine, and the id of the node.
 
         Args:
-            probe: a file that the driver wrote.
-            answer: the name of the file to write.
+            folder: the working folder of the driver, which becomes that of this process if it is there.
+            sources: `digest_of_sources` of the driver.
             paths: files and folders that the driver sees.
+            probe: a file in the output folder that the driver wrote.
 
         Raises:
-            RequestError: if the probe is not there, or nothing can be written beside it.
+            RequestError: if this node has other sources, or lacks a path or the probe, or nothing can be written there.
         """
         import ray
 
-        until = time.monotonic() + SECONDS_TO_APPEAR
-        while not probe.exists():
-            if time.monotonic() > until:
-                raise RequestError(
-                    "--output is not the same folder here as on the machine of the command: name one that all nodes "
-                    "share, or an address such as s3://BUCKET/FOLDER."
-                )
-            time.sleep(0.1)
-        try:
-            probe.with_name(answer).write_text("")
-        except OSError as error:
+        with suppress(OSError):
+            os.chdir(folder)
+        if digest_of_sources() != sources:
             raise RequestError(
-                f"cannot write to --output: {one_line(error)}. Let the user of Ray write there."
-            ) from error
-        unseen = [path for path in paths if not Path(path).exists()]
-        return Place(socket.gethostname(), ray.get_runtime_context().get_node_id(), digest_of_sources(), unseen)
+                "there is another version of this package: install the same everywhere, or take it away there, as Ray "
+                "brings this one."
+            )
+        if unseen := [path for path in paths if not Path(path).exists()]:
+            raise RequestError(f"{unseen[0]} is not there: put it in a folder that all nodes share, or on the Hub.")
+        until = time.monotonic() + SECONDS_TO_APPEAR
+        with writing_to(probe.parent):
+            while not probe.exists():
+                if time.monotonic() > until:
+                    raise RequestError(
+                        "--output is not the same folder here as on the machine of the command: name one that all "
+                        "nodes share, or an address such as s3://BUCKET/FOLDER."
+                    )
+                time.sleep(0.1)
+            probe.with_name(uuid.uuid4().hex).write_text("")
+        return socket.gethostname(), ray.get_runtime_context().get_node_id()
 
-    def load(self) -> tuple[dict[str, Any], list[tuple[int, str]]]:
-        """Load the model; returns the description of the job, and log lines with their levels.
+    def load(self) -> dict[str, Any]:
+        """Load the model; returns the description of the job.
 
         Raises:
             RequestError: if torch cannot use the GPU, or what `load_worker` raises.
         """
-        import torch
-
-        from toxicity.core import distributed
-        from toxicity.hardware.availability import unused_gpu
-        from toxicity.hardware.process import prepare_process
-        from toxicity.predict.worker import load_worker
-
-        self._log.attach()
+        log = logging.getLogger("toxicity")
+        log.handlers, log.propagate = [QueueHandler(self._logged)], False
+        log.setLevel(logging.INFO)
+        # The driver tells that of all actors.
+        logging.getLogger("toxicity.predict.progress").disabled = True
         prepare_process(scoring=True)
         torch.set_num_threads(self._cores)
         if self._on_gpu and distributed.accelerator() is None:
             raise RequestError(f"Ray has a GPU here that torch cannot use: {unused_gpu() or 'install a torch for it.'}")
         device = None if self._on_gpu else torch.device("cpu")
         self._worker = load_worker(self._arguments, self._sample, device)
-        return self._worker.job, self._log.taken()
+        return self._worker.job
 
-    def exchange(self, shards: Sequence[Shard], outputs: Outputs, more: bool) -> Report:
-        """Take shards to score, and report what was done.
+    def score(self, shards: Sequence[Shard], outputs: Outputs) -> tuple[dict[str, Failure], int, float]:
+        """Score shards; returns those that failed, by address, and the rows and input bytes that were done."""
+        progress = Progress(0)
+        self._calls.append(progress)
+        scorer, options, _ = self._worker
+        failed = score_shards(shards, scorer, outputs, options, progress, self._turn)
+        return failed, progress.rows, progress.input_bytes
 
-        Args:
-            shards: what to score; none where it is only asked for the report.
-            outputs: where the scores belong, the same in all calls.
-            more: whether more may come, for which this waits until all are read. If not, it waits until all are
-                finished, which the last of several is only then; but a second at the most.
-        """
-        from toxicity.predict.progress import Progress
-
-        with self._changed:
-            if self._thread is None:
-                self._progress, self._reported, self._settled = Progress(0), (0, 0.0), (0, 0.0)
-                self._thread = threading.Thread(target=self._score, args=(outputs,), daemon=True)
-                self._thread.start()
-            self._unread.extend(shards)
-            self._unfinished += len(shards)
-            self._ended = not more
-            self._changed.notify_all()
-            self._changed.wait_for(
-                lambda: self._broken or (self._wants_more if more else not self._unfinished), SECONDS_BETWEEN_REPORTS
-            )
-            if self._broken is not None:
-                raise self._broken
-            now, before, settled = (self._progress.rows, self._progress.input_bytes), self._reported, self._settled
-            finished, self._finished, self._reported = self._finished, [], now
-            return Report(
-                finished,
-                now[0] - before[0],
-                now[1] - before[1],
-                now[0] - settled[0],
-                now[1] - settled[1],
-                self._wants_more,
-                self._log.taken(),
-            )
-
-    @property
-    def _wants_more(self) -> bool:
-        return not self._reading and not self._unread
-
-    def _score(self, outputs: Outputs) -> None:
-        from toxicity.predict.score_shards import score_shards
-
-        try:
+    def report(self) -> tuple[int, float, list[logging.LogRecord]]:
+        """The rows and input bytes that all calls have done until now, and what was logged since the last time."""
+        rows, input_bytes = (sum(getattr(call, name) for call in self._calls) for name in ("rows", "input_bytes"))
+        records = []
+        with suppress(Empty):
             while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._unread)
-                scorer, options, _ = self._worker
-                score_shards(self._following(outputs), scorer, outputs, options, self._progress, self._finish)
-        except BaseException as error:  # told to the driver, which replaces this actor
-            with self._changed:
-                self._broken = error
-                self._changed.notify_all()
-
-    def _following(self, outputs: Outputs) -> Iterator[Shard]:
-        """The shards that come, until no more come for now: only then the last one of them is finished."""
-        while True:
-            with self._changed:
-                self._reading = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._unread or self._ended)
-                if not self._unread:
-                    return
-                shard, self._reading = self._unread.popleft(), True
-            if _is_here(shard):
-                yield shard
-            else:
-                self._refuse(shard, outputs)
-
-    def _refuse(self, shard: Shard, outputs: Outputs) -> None:
-        from toxicity.predict.score_shards import Failure
-
-        reason = (
-            f"{shard.address} is not the same file on node {socket.gethostname()} as on the machine of the command: "
-            "put it in a folder that all nodes share, or an object store."
-        )
-        logger.error(f"Failed: {reason}")
-        outputs.forget(shard)
-        with self._changed:
-            self._finished.append((shard.address, Failure(reason, refused=True)))
-            self._unfinished -= 1
-
-    def _finish(self, shard: Shard, failure: Failure | None) -> None:
-        with self._changed:
-            self._finished.append((shard.address, failure))
-            self._unfinished -= 1
-            self._settled = self._progress.rows, self._progress.input_bytes
-            self._changed.notify_all()
-
-
-class _Lines(logging.Handler):
-    """Keeps what the package logs, for the driver to log it: of the progress it shows its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: list[tuple[int, str]] = []
-
-    def attach(self) -> None:
-        log = logging.getLogger("toxicity")
-        log.handlers, log.propagate = [self], False
-        log.setLevel(logging.INFO)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not record.name.endswith(".progress"):
-            self._lines.append((record.levelno, self.format(record)))
-
-    def taken(self) -> list[tuple[int, str]]:
-        lines, self._lines = self._lines, []
-        return lines
-
-
-def _is_here(shard: Shard) -> bool:
-    if shard.location is not None:
-        return True
-    path = Path(shard.address)
-    return path.is_file() and path.stat().st_size == shard.bytes
+                records.append(self._logged.get_nowait())
+        return rows, input_bytes, records
 
 
 def digest_of_sources() -> str:
     """A digest of the sources of this package as they are installed here."""
     files = sorted(PACKAGE.rglob("*.py"))
     return digest(part for file in files for part in (file.relative_to(PACKAGE).as_posix().encode(), file.read_bytes()))
+
+
+@contextmanager
+def probe_in(output: Path) -> Iterator[Path]:
+    """A new file in the output folder, in a folder of its own, so that no cache of what is there is older than it.
+
+    Raises:
+        RequestError: if it cannot be written.
+    """
+    probe = output / IN_PROGRESS / f"probe-{uuid.uuid4().hex}" / "driver"
+    with writing_to(output):
+        if is_local(output):
+            probe.parent.mkdir(parents=True)
+        probe.write_text("")
+    try:
+        yield probe
+    finally:
+        with suppress(Exception):
+            remove(probe.parent, names_below(probe.parent, ""))
+        for folder in (probe.parent, probe.parent.parent, output) if is_local(output) else ():
+            with suppress(OSError):  # where the job has left something
+                folder.rmdir()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from toxicity.core.errors import RequestError, one_line
 from toxicity.hardware.cpu import usable_cores
@@ -54,32 +56,25 @@ def connected(address: str | None) -> Iterator[None]:
         raise RequestError(f"Ray is not installed ({one_line(error)}): pip install -r requirements-ray.txt") from error
 
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    options = {}
+    options: dict[str, Any] = {}
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray would write one into the home folder, which may be read-only.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        options = {
-            "num_cpus": usable_cores(),
-            "include_dashboard": False,
-            "object_store_memory": STORE_BYTES,
-        }
+        options = {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
     else:
         address = _reachable(address)
     try:
-        init(
-            address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"py_modules": [str(PACKAGE)]},
-            **options,
-        )
+        runtime_env = {"py_modules": [str(PACKAGE)]}
+        init(address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env, **options)
     except Exception as error:  # of many types: versions that differ, a token that lacks, a disk that is full
         shutdown()
         what = "start Ray on this machine" if address == "local" else f"join the Ray cluster at {address}"
         raise RequestError(
             f"cannot {what}: {' '.join(str(error).split())[:500]} The same Python and Ray are needed everywhere."
         ) from error
+    # With Ray's own handler the exit code would be 15.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
     finally:
@@ -91,21 +86,17 @@ def _reachable(address: str) -> str:
     # Private, but it alone knows which cluster `auto` is.
     from ray._private.services import canonicalize_bootstrap_address
 
-    advice = (
-        "Name the HOST:PORT that `ray start --head` told (its port is 6379 by default), or leave --ray_address out to "
-        "start Ray on this machine."
-    )
-    if "://" in address:
-        raise RequestError(
-            f"--ray_address {address}: run this command on a machine of the cluster, or with `ray job submit`, and "
-            "leave the flag out or name the HOST:PORT of its head there."
-        )
     try:
+        if "://" in address:
+            raise ValueError("run this command on a machine of the cluster, or with `ray job submit`")
         found = canonicalize_bootstrap_address(address)
         host, _, port = found.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT).close()
     except (OSError, ValueError) as error:  # among them Ray's for `auto` where there is none
-        raise RequestError(f"there is no Ray cluster at {address} ({one_line(error)}). {advice}") from error
+        raise RequestError(
+            f"there is no Ray cluster at {address} ({one_line(error)}). Name the HOST:PORT that `ray start --head` "
+            "told (its port is 6379 by default), or leave --ray_address out to start Ray on this machine."
+        ) from error
     return found
 
 
@@ -114,7 +105,7 @@ def size_of_actors(cores: int | None, on_cpu: bool) -> Size:
 
     No node needs to have as many cores as were asked for: then it is as many as one has, and as its share of a GPU.
     """
-    nodes, wanted = _nodes(), cores or DEFAULT_CORES
+    nodes, wanted = living_nodes().values(), cores or DEFAULT_CORES
     with_gpus = [] if on_cpu else [node for node in nodes if node.get("GPU", 0) >= 1]
     if with_gpus:
         size = Size(min(wanted, *(int(node.get("CPU", 0) // node["GPU"]) for node in with_gpus)), 1)
@@ -129,22 +120,13 @@ def size_of_actors(cores: int | None, on_cpu: bool) -> Size:
 
 def room_for(size: Size) -> int:
     """How many actors the nodes would have room for, if they had nothing else to do; at least 1."""
-    return max(1, sum(_room_in(node, size) for node in _nodes()))
+    needed = {name: amount for name, amount in (("CPU", size.cores), ("GPU", size.gpus)) if amount}
+    nodes = living_nodes().values()
+    return max(1, sum(min(int(node.get(name, 0) // amount) for name, amount in needed.items()) for node in nodes))
 
 
-def _room_in(node: Mapping[str, float], size: Size) -> int:
-    needed = {"CPU": size.cores, "GPU": size.gpus}
-    return min(int(node.get(name, 0) // amount) for name, amount in needed.items() if amount)
-
-
-def living_nodes() -> set[str]:
-    """The ids of the nodes that are up."""
+def living_nodes() -> dict[str, dict[str, float]]:
+    """The resources of the nodes that are up, by their ids."""
     import ray
 
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-
-def _nodes() -> list[dict[str, float]]:
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}

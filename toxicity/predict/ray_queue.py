@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from toxicity.predict.shards import Shard
 
@@ -38,20 +38,18 @@ class ShardQueue:
         """Whether there is any that no actor has."""
         return bool(self._shards or self._suspects)
 
-    def take(self, given: Collection[str], actors: int) -> list[Shard]:
-        """The next shards for an actor: a large one, or small ones that are a small part of all that is left.
+    def take_alone(self) -> list[Shard]:
+        """A shard that is to be scored with nothing beside it, if there is one."""
+        return [self._suspects.popleft()] if self._suspects else []
 
-        Args:
-            given: addresses of the shards that it has not finished.
-            actors: how many actors there are.
+    def take(self, actors: int) -> list[Shard]:
+        """The next shards: a large one, or small ones that are a small part of all that is left for so many actors.
+
+        None as long as there are some to be scored alone.
         """
-        if any(address in self._deaths for address in given):
-            return []
-        if self._suspects and not given:
-            return [self._suspects.popleft()]
         room = min(BYTES_AT_A_TIME, self._bytes / (4 * actors))
         taken, size = [], 0
-        while self._shards and len(taken) < SHARDS_AT_A_TIME:
+        while self._shards and not self._suspects and len(taken) < SHARDS_AT_A_TIME:
             # One of unknown size may be large.
             size += BYTES_AT_A_TIME if self._shards[0].bytes is None else self._shards[0].bytes
             if taken and size > room:
@@ -60,26 +58,20 @@ class ShardQueue:
         self._bytes -= sum(shard.bytes or 0 for shard in taken)
         return taken
 
-    def finish(self, address: str) -> None:
-        """Note that an actor finished a shard."""
-        self._deaths.pop(address, None)
-        self.left -= 1
+    def finish(self, shards: Sequence[Shard]) -> None:
+        """Note that shards are finished."""
+        self.left -= len(shards)
 
-    def put_back(self, shards: Iterable[Shard], node: str) -> None:
-        """Take back what an actor did not finish that died on a node, to be given to others."""
+    def put_back(self, shards: Sequence[Shard], node: str) -> list[Shard]:
+        """Take back what an actor had not finished that died on a node; returns what is given up, as too many did.
+
+        Not counted are deaths on nodes that were lost.
+        """
+        hopeless = []
         for shard in shards:
-            self._deaths.setdefault(shard.address, []).append(node)
-            self._suspects.append(shard)
-
-    def given_up(self) -> list[Shard]:
-        """The shards that are given up now, as too many actors died with them; not counted are those of lost nodes."""
-        if not any(len(nodes) >= MOST_DEATHS for nodes in self._deaths.values()):
-            return []
-        up = self._living_nodes()
-        hopeless = [
-            shard for shard in self._suspects if sum(node in up for node in self._deaths[shard.address]) >= MOST_DEATHS
-        ]
-        for shard in hopeless:
-            self._suspects.remove(shard)
-            self.finish(shard.address)
+            nodes = self._deaths.setdefault(shard.address, [])
+            nodes.append(node)
+            many = len(nodes) >= MOST_DEATHS and sum(map(self._living_nodes().__contains__, nodes)) >= MOST_DEATHS
+            (hopeless if many else self._suspects).append(shard)
+        self.finish(hopeless)
         return hopeless

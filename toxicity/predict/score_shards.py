@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from contextvars import copy_context
 from itertools import groupby
 from operator import itemgetter
@@ -74,15 +74,19 @@ def score_shards(
     outputs: Outputs,
     options: Options,
     progress: Progress,
-    finished: Callable[[Shard, Failure | None], None] = lambda shard, failure: None,
+    turn: AbstractContextManager | None = None,
 ) -> dict[str, Failure]:
     """Score shards, and return those that failed, by address.
 
     The bytes of an output do not depend on which process scores the shard, or on what it scored before. The next shard
-    is taken from `shards` when the one before it is read, and that one is finished when the next one's beginning is
-    read, or none follows. A failure is logged at once. `finished` is called for each shard, with its failure if it has
-    one.
+    is taken from `shards` when the one before it is read. A failure is logged at once. `turn`, such as a lock, is
+    entered to compute, and left to read and write.
     """
+
+    def score(window: Window) -> pa.Table:
+        with turn or nullcontext():
+            return _scored(window, scorer, options)
+
     failed: dict[str, Failure] = {}
     items = _prefetched(_windows_of_all(shards, scorer, options, failed))
     for shard, items_of_shard in groupby(items, key=itemgetter(0)):
@@ -90,14 +94,13 @@ def score_shards(
         try:
             windows = map(itemgetter(1), items_of_shard)
             with outputs.unfinished(shard) as path:
-                outputs.keep(shard, path, *_write_scores(windows, path, scorer, options, progress))
+                outputs.keep(shard, path, *_write_scores(windows, path, score, progress))
         except Exception as error:  # whatever happened, the other shards can still be scored
             refused = isinstance(error, RequestError)
             reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
             failed[shard.address] = Failure(reason, refused)
             logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
             progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
-        finished(shard, failed.get(shard.address))
     return failed
 
 
@@ -206,26 +209,26 @@ def _parts(shard: Shard, choose: ChooseColumns, options: Options) -> Iterator[Pa
 
 
 def _write_scores(
-    windows: Iterator[Window | Exception], output: Path, scorer: Scorer, options: Options, progress: Progress
+    windows: Iterator[Window | Exception], output: Path, score: Callable[[Window], pa.Table], progress: Progress
 ) -> tuple[int, int]:
     """Score windows and write the output; returns its number of rows, and how many of them have no score."""
     while True:
         rows, bytes_before = progress.rows, progress.input_bytes
         try:
-            return _write_windows(windows, output, scorer, options, progress)
+            return _write_windows(windows, output, score, progress)
         except IdsDisagree:
             progress.add(rows - progress.rows, bytes_before - progress.input_bytes)
 
 
 def _write_windows(
-    windows: Iterator[Window | Exception], output: Path, scorer: Scorer, options: Options, progress: Progress
+    windows: Iterator[Window | Exception], output: Path, score: Callable[[Window], pa.Table], progress: Progress
 ) -> tuple[int, int]:
     rows, bad_rows, write = 0, 0, None
     with ExitStack() as stack:
         for window in windows:
             if isinstance(window, Exception):
                 raise window
-            table = _scored(window, scorer, options)
+            table = score(window)
             # Opened only now, as the first window tells the type of the ids.
             write = write or stack.enter_context(output_file(output, table.schema))
             write(table)

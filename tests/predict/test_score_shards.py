@@ -36,6 +36,18 @@ def test_a_shard_is_taken_when_the_one_before_it_is_read(job, tmp_path):
     assert all(number - 2 <= outputs_before <= number for number, outputs_before in enumerate(there))
 
 
+def test_a_shard_does_not_wait_for_the_next_one_to_be_finished(job, tmp_path):
+    shards = list_shards([str(write_texts(tmp_path / f"{name}.csv", ["a"])) for name in "ab"])
+    first_is_finished = threading.Event()
+
+    def taken():
+        yield shards[0]
+        assert first_is_finished.wait(timeout=30)
+        yield shards[1]
+
+    assert score_shards(taken(), *job, Progress(0), lambda *_: first_is_finished.set()) == {}
+
+
 def test_the_rest_of_a_shard_that_failed_is_not_read(job, tmp_path, monkeypatch):
     scorer, outputs, options = job
     tokenised = []
@@ -50,13 +62,14 @@ def test_the_rest_of_a_shard_that_failed_is_not_read(job, tmp_path, monkeypatch)
 
 
 def test_the_next_window_is_made_while_one_is_in_use():
-    begun = [threading.Event() for _ in range(3)]
+    begun = [threading.Event() for _ in range(4)]
 
     def windows():
         for number, event in enumerate(begun):
             event.set()
             yield number
 
-    for number in _prefetched(windows()):
-        assert all(event.wait(timeout=10) for event in begun[: number + 2])
-        assert not any(event.is_set() for event in begun[number + 2 :]), "one alone: more would fill the memory"
+    for number in _prefetched(windows(), is_free=lambda number: number == 1):
+        ahead = number + (3 if number == 0 else 2)
+        assert all(event.wait(timeout=10) for event in begun[:ahead])
+        assert not any(event.is_set() for event in begun[ahead:]), "one alone: more would fill the memory"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from contextvars import copy_context
-from itertools import groupby
+from itertools import groupby, takewhile
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -40,6 +41,7 @@ from toxicity.predict.writers import output_file
 # 2 KB on average. The last bits of a score depend on both, so they are constants and not options.
 ROWS_PER_WINDOW = 16_384
 BYTES_PER_WINDOW = 2**25
+END_OF_SHARD = None
 
 T = TypeVar("T")
 
@@ -79,16 +81,16 @@ def score_shards(
     """Score shards, and return those that failed, by address.
 
     The bytes of an output do not depend on which process scores the shard, or on what it scored before. The next shard
-    is taken from `shards` when the one before it is read, and that one is finished when the next one's beginning is
-    read, or none follows. A failure is logged at once. `finished` is called for each shard, with its failure if it has
-    one.
+    is taken from `shards` when the one before it is read, which does not wait for it to be finished. A failure is logged
+    at once. `finished` is called for each shard, with its failure if it has one.
     """
     failed: dict[str, Failure] = {}
-    items = _prefetched(_windows_of_all(shards, scorer, options, failed))
+    items = _prefetched(_windows_of_all(shards, scorer, options, failed), lambda item: item[1] is END_OF_SHARD)
     for shard, items_of_shard in groupby(items, key=itemgetter(0)):
         bytes_before = progress.input_bytes
         try:
-            windows = map(itemgetter(1), items_of_shard)
+            # Up to its end: to ask for more would be to wait until the next one is fetched.
+            windows = takewhile(lambda item: item is not END_OF_SHARD, map(itemgetter(1), items_of_shard))
             with outputs.unfinished(shard) as path:
                 outputs.keep(shard, path, *_write_scores(windows, path, scorer, options, progress))
         except Exception as error:  # whatever happened, the other shards can still be scored
@@ -103,8 +105,8 @@ def score_shards(
 
 def _windows_of_all(
     shards: Iterable[Shard], scorer: Scorer, options: Options, failed: Container[str]
-) -> Iterator[tuple[Shard, Window | Exception]]:
-    """The windows of shard after shard; if reading fails, the last item of a shard is the exception.
+) -> Iterator[tuple[Shard, Window | Exception | None]]:
+    """The windows of shard after shard, each with `END_OF_SHARD` after them; if reading fails, the exception before it.
 
     `IdsDisagree` comes instead of a window, and the windows of the shard from the first one on after it. A shard that
     is in `failed` before all of it was read could not be written: the rest of it is skipped.
@@ -118,6 +120,7 @@ def _windows_of_all(
                     yield shard, window
         except Exception as error:  # `_write_scores` raises it again in its own thread
             yield shard, error
+        yield shard, END_OF_SHARD
 
 
 def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window | IdsDisagree]:
@@ -253,12 +256,23 @@ def _scored(window: Window, scorer: Scorer, options: Options) -> pa.Table:
     return pa.table(cells, names=names_of_columns(scorer.subtypes, options.label_thresholds, bool(options.explain)))
 
 
-def _prefetched(items: Iterator[T]) -> Iterator[T]:
-    """Yield the same items, computing each in a thread while the one before it is in use."""
+def _prefetched(items: Iterator[T], is_free: Callable[[T], bool]) -> Iterator[T]:
+    """Yield the same items, computing each in a thread while the one before it is in use.
+
+    One that `is_free` takes no memory: the one after it is computed meanwhile, too.
+    """
     end = object()
-    run = copy_context().run
+    context, following = copy_context(), deque()
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(run, next, items, end)
-        while (item := following.result()) is not end:
-            following = pool.submit(run, next, items, end)
+
+        def compute() -> T:
+            item = next(items, end)
+            if item is not end and is_free(item):
+                following.append(pool.submit(context.run, compute))
+            return item
+
+        following.append(pool.submit(context.run, compute))
+        while (item := following.popleft().result()) is not end:
+            if not is_free(item):
+                following.append(pool.submit(context.run, compute))
             yield item

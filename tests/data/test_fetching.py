@@ -70,11 +70,11 @@ def test_a_silent_server_is_given_up(server, monkeypatch):
     monkeypatch.setattr(storage, "SILENCE_SECONDS", 0.2)
     for protocol in ("http", "https"):
         monkeypatch.setitem(fsspec.config.conf, protocol, {})
-    storage._bound_waits.cache_clear()
+    storage.bound_waits.cache_clear()
     (file,) = list_data_files(f"{server.url}/a.csv")
     server.fail("bytes=3", times=1, seconds=10)
     assert fetched(file) == CONTENT
-    storage._bound_waits.cache_clear()
+    storage.bound_waits.cache_clear()
 
 
 @pytest.mark.parametrize(("status", "tries"), [(403, 1), (404, 1), (401, 1), (503, 7), (500, 7)])

@@ -81,8 +81,8 @@ def score_shards(
     """Score shards, and return those that failed, by address.
 
     The bytes of an output do not depend on which process scores the shard, or on what it scored before. The next shard
-    is taken from `shards` when the one before it is read, which does not wait for it to be finished. A failure is logged
-    at once. `finished` is called for each shard, with its failure if it has one.
+    is taken from `shards` when the one before it is read; none waits for the next one to be finished. A failure is
+    logged at once. `finished` is called for each shard, with its failure if it has one.
     """
     failed: dict[str, Failure] = {}
     items = _prefetched(_windows_of_all(shards, scorer, options, failed), lambda item: item[1] is END_OF_SHARD)

@@ -5,6 +5,7 @@ import random
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
 
 import fsspec
@@ -101,6 +102,23 @@ def test_a_server_that_knows_no_ranges(server, tells_size, after_bytes):
     if after_bytes and tells_size:
         server.fail("GET /a.csv $", times=2, after_bytes=after_bytes)
     assert fetched(file) == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("told", "message"), [(0, None), (50, "of 50 bytes"), (95_000, "of 95,000"), (10**6, "bytes came")]
+)
+def test_a_server_that_tells_a_wrong_size(server, told, message):
+    server.files["/a.csv"] = CONTENT
+    answer = server.answer
+
+    def telling(method, *request):
+        status, headers, content = answer(method, *request)
+        return status, headers | ({"Content-Length": str(told)} if method == "HEAD" else {}), content
+
+    server.answer = telling
+    (file,) = list_data_files(f"{server.url}/a.csv")
+    with pytest.raises(RequestError, match=message) if message else nullcontext():
+        assert fetched(file) == CONTENT
 
 
 @pytest.mark.parametrize("other", [CONTENT[:-1] + b"?", CONTENT[:50_000], CONTENT + b"more", b""])

@@ -6,7 +6,7 @@ import pytest
 
 from toxicity.core.errors import RequestError
 from toxicity.predict.ledger import Ledger, difference
-from toxicity.predict.output_folder import is_local, names_below, remove
+from toxicity.predict.output_folder import is_local, names_below, put, remove
 from toxicity.predict.shards import Shard
 
 JOB = {"model": "m", "weights_xxh3": "00", "threshold": 0.5, "output_format": "csv"}
@@ -237,6 +237,23 @@ def test_nothing_is_left_of_an_earlier_version(ledger, folder):
     again = started(folder)
     assert again.finish({SHARD.address: "cut off", new.address: "broken"}, [SHARD, new])[0] == 0
     assert not any(output.exists() for output in outputs)
+
+
+def test_an_output_that_could_not_be_put_leaves_no_record_beside_an_older_one(ledger, folder, monkeypatch):
+    do(ledger)
+    ledger.finish({})
+    again, new = started(folder), Shard("/in/a.csv", "a", 10, "2")
+
+    def put_records_alone(file, target):
+        if target.suffix != ".json":
+            raise RequestError("the disk is full")
+        put(file, target)
+
+    monkeypatch.setattr("toxicity.predict.outputs.put", put_records_alone)
+    with pytest.raises(RequestError, match="the disk is full"):
+        do(again, new, "other scores")
+    assert again.finish({new.address: "the disk is full"}, [new])[0] == 0
+    assert manifest_of(folder)["shards"] == []
 
 
 def test_what_another_process_scored_of_this_version_stays(ledger):

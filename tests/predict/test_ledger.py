@@ -127,6 +127,14 @@ def test_without_locks_two_jobs_at_once_lose_nothing(folder, no_locks, caplog):
     assert sorted(names_below(folder, "")) == ["a.csv", "b.csv", "c.csv", "d.csv", "manifest.json"]
 
 
+def test_without_locks_what_fails_in_one_of_two_jobs_stays_from_the_other(folder, no_locks):
+    one, other = started(folder), started(folder)
+    do(one)
+    one.finish({}, [SHARD])
+    assert other.finish({SHARD.address: "its worker was killed"}, [SHARD])[0] == 1
+    assert is_done(started(folder))
+
+
 def test_without_locks_a_job_with_other_scores_is_refused(folder, no_locks):
     ledger, other = started(folder), Ledger(folder, JOB | {"threshold": 0.7})
     with pytest.raises(RequestError, match="another job, with threshold 0.5 instead of 0.7, was started in .* remove"):
@@ -234,6 +242,7 @@ def test_nothing_is_left_of_an_earlier_version(ledger, folder):
     new = Shard("/in/b.csv", "b", 10, "2")
     outputs = [do(ledger), do(ledger, Shard("/in/b.csv", "b", 10, "1"))]
     ledger.finish({})
+    outputs[0].write_text("sco")
     again = started(folder)
     assert again.finish({SHARD.address: "cut off", new.address: "broken"}, [SHARD, new])[0] == 0
     assert not any(output.exists() for output in outputs)

@@ -250,7 +250,7 @@ def _fetch_whole(download: Download) -> None:
         came = download.copy.stat().st_size
         if download.bytes and came != download.bytes:
             _refuse_changed(download)
-            raise ConnectionError(f"{came:,} of {download.bytes:,} bytes came.")
+            raise ConnectionError(f"it was cut off: {came:,} of {download.bytes:,} bytes came.")
 
     with access_errors_explained(download.address, download.copy):
         retried(get, download.address)

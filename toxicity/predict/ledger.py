@@ -133,8 +133,12 @@ class Ledger:
             RequestError: if nothing can be written, or another job has written to the folder meanwhile.
         """
         names = {self.outputs.name_of(shard): shard for shard in shards}
+        if failed:
+            self.read()  # where no lock keeps other jobs out, they may have scored what failed here
         with writing_to(self.folder):
-            outdated = {name: shard for name, shard in names.items() if shard.address in failed}
+            outdated = {
+                name: shard for name, shard in names.items() if shard.address in failed and not self.is_done(shard)
+            }
             for name in sizes_of(self.folder, outdated):
                 self.outputs.forget(outdated[name])
             expected = {name: shard.address for name, shard in names.items() if name not in outdated}

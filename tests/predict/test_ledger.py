@@ -103,6 +103,14 @@ def test_another_job_is_kept_out(ledger, folder):
         Ledger(folder, JOB | {"weights_xxh3": "11"})
 
 
+def test_what_killed_processes_left_takes_no_room(tmp_path):
+    left = tmp_path / ".progress" / "unfinished" / "0" / "a.csv"
+    left.parent.mkdir(parents=True)
+    left.write_text("sco")
+    started(tmp_path)
+    assert not left.exists()
+
+
 @pytest.fixture
 def no_locks(monkeypatch):
     """A file system as NFS without its lock daemon."""

@@ -1,5 +1,6 @@
 """Outputs at addresses of object stores: what is refused, reached and put, and that the bytes are those of a folder."""
 
+import errno
 import os
 import re
 import sys
@@ -226,3 +227,10 @@ def test_what_is_left_in_a_scratch_folder_is_removed(folder):
         (scratch / "left").write_text("x")
     assert not scratch.exists()
     assert module.names_below(folder, "") == []
+
+
+def test_a_disk_that_is_full(folder):
+    flag = "as --output" if module.is_local(folder) else "in TMPDIR"
+    with pytest.raises(RequestError, match=f"cannot write to .*No space left on device. Make room there, .* {flag}"):
+        with scratch_folder(folder / "unfinished"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -96,6 +96,8 @@ class Ledger:
         with writing_to(self.folder):
             if is_local(self.folder):
                 self._take_lock()
+            if self._lock:  # of processes that were killed
+                shutil.rmtree(self._progress / "unfinished", ignore_errors=True)
             started = None if self._lock else read_json(self._progress / JOB, JOB_KEYS)
             if started is not None and (found := self._difference(started)):
                 raise RequestError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TypeVar
 
+from toxicity.core.disk import is_full_disk
 from toxicity.core.errors import RequestError
 
 # Protocols of object stores → what listed files of them begin with.
@@ -129,15 +130,24 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder of this machine to write files in, from which `put` moves them; what is left there is removed.
 
     It is in `parent`, or for temporary files if that is in an object store. No other process has it.
+
+    Raises:
+        RequestError: if the disk is full.
     """
-    if not is_local(parent):
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-            yield Path(name)
-        return
-    folder = parent / uuid.uuid4().hex
-    folder.mkdir(parents=True)
+    if is_local(parent):
+        folder, flag = parent / uuid.uuid4().hex, "as --output"
+        folder.mkdir(parents=True)
+    else:
+        folder, flag = Path(tempfile.mkdtemp()), "in TMPDIR"
     try:
         yield folder
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        reason = error.strerror or error
+        raise RequestError(
+            f"cannot write to {folder.parent}: {reason}. Make room there, or name another folder {flag}."
+        ) from error
     finally:
         rmtree(folder, ignore_errors=True)
 

@@ -13,7 +13,9 @@ from object_store import CREDENTIALS
 from toxicity.core.errors import RequestError
 from toxicity.data import fetching
 from toxicity.predict import output_folder as module
+from toxicity.predict.ledger import Ledger
 from toxicity.predict.output_folder import contents_of, name_within, output_folder, put, remove, scratch_folder
+from toxicity.predict.shards import Shard
 
 SECRET = CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
 
@@ -196,6 +198,21 @@ def test_many_files_are_listed_once_and_read_at_the_same_time(s3, monkeypatch):
     assert list(contents_of(folder, [*names, "none"])) == [*(name.encode() for name in names), None]
     remove(folder, [*names, "none"])
     assert module.names_below(folder, "") == []
+
+
+def test_outputs_in_google_cloud_storage(gs, monkeypatch):
+    monkeypatch.setattr(fetching, "WAITS", (0.0,))
+    folder, shard = output_folder("gs://bucket/scores"), Shard("/in/é a.csv", "é a", 10, "1")
+    ledger = Ledger(folder, {"output_format": "csv"})
+    ledger.start()
+    with ledger.outputs.unfinished(shard) as path:
+        path.write_text("scores")
+        ledger.outputs.keep(shard, path, 3, 1)
+    gs.fail("POST", times=1, status=503)
+    assert ledger.finish({}, [shard]) == (1, {})
+    assert sorted(gs.files) == ["/bucket/scores/manifest.json", "/bucket/scores/é a.csv"]
+    assert Ledger(folder, {"output_format": "csv"}).is_done(shard)
+    assert list(contents_of(folder, ["none", "é a.csv"])) == [None, b"scores"]
 
 
 @pytest.mark.parametrize(

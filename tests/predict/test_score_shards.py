@@ -1,8 +1,14 @@
 import dataclasses
+import os
+import signal
 import threading
+import time
 
+import pytest
 from builders import make_comments, write_texts
+from file_server import file_server
 
+from toxicity.data import fetching
 from toxicity.predict.progress import Progress
 from toxicity.predict.score_shards import _prefetched, score_shards
 from toxicity.predict.shards import list_shards
@@ -46,6 +52,26 @@ def test_a_shard_does_not_wait_for_the_next_one_to_be_finished(job, tmp_path):
         yield shards[1]
 
     assert score_shards(taken(), *job, Progress(0), lambda *_: first_is_finished.set()) == {}
+
+
+def test_ctrl_c_does_not_wait_for_a_shard_that_is_fetched(job, monkeypatch):
+    monkeypatch.setattr(fetching, "PART_BYTES", 10_000)
+    with file_server() as server:
+        server.files["/a.csv"] = b"text\n" + b"x\n" * 1_000_000
+        shards = list_shards([f"{server.url}/a.csv"])
+        server.fail("bytes=", seconds=0.1)
+
+        def press():
+            while not server.count("bytes="):
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=press)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            score_shards(shards, *job, Progress(0))
+        thread.join()
+        assert server.count("bytes=") < 50, "of 200"
 
 
 def test_the_rest_of_a_shard_that_failed_is_not_read(job, tmp_path, monkeypatch):

@@ -69,7 +69,6 @@ class Window(NamedTuple):
     texts: list[str]  # of those rows, where their scores are to be explained; else none
 
 
-@fetching_ends_with_block()  # after Ctrl-C, too
 def score_shards(
     shards: Iterable[Shard],
     scorer: Scorer,
@@ -85,21 +84,22 @@ def score_shards(
     logged at once. `finished` is called for each shard, with its failure if it has one.
     """
     failed: dict[str, Failure] = {}
-    items = _prefetched(_windows_of_all(shards, scorer, options, failed), lambda item: item[1] is END_OF_SHARD)
-    for shard, items_of_shard in groupby(items, key=itemgetter(0)):
-        bytes_before = progress.input_bytes
-        try:
-            # Up to its end: to ask for more would be to wait until the next one is fetched.
-            windows = takewhile(lambda item: item is not END_OF_SHARD, map(itemgetter(1), items_of_shard))
-            with outputs.unfinished(shard) as path:
-                outputs.keep(shard, path, *_write_scores(windows, path, scorer, options, progress))
-        except Exception as error:  # whatever happened, the other shards can still be scored
-            refused = isinstance(error, RequestError)
-            reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
-            failed[shard.address] = Failure(reason, refused)
-            logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
-            progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
-        finished(shard, failed.get(shard.address))
+    windows_of_all = _windows_of_all(shards, scorer, options, failed)
+    with closing(_prefetched(windows_of_all, lambda item: item[1] is END_OF_SHARD)) as items:
+        for shard, items_of_shard in groupby(items, key=itemgetter(0)):
+            bytes_before = progress.input_bytes
+            try:
+                # Up to its end: to ask for more would be to wait until the next one is fetched.
+                windows = takewhile(lambda item: item is not END_OF_SHARD, map(itemgetter(1), items_of_shard))
+                with outputs.unfinished(shard) as path:
+                    outputs.keep(shard, path, *_write_scores(windows, path, scorer, options, progress))
+            except Exception as error:  # whatever happened, the other shards can still be scored
+                refused = isinstance(error, RequestError)
+                reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
+                failed[shard.address] = Failure(reason, refused)
+                logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
+                progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
+            finished(shard, failed.get(shard.address))
     return failed
 
 
@@ -261,9 +261,10 @@ def _prefetched(items: Iterator[T], is_free: Callable[[T], bool]) -> Iterator[T]
 
     One that `is_free` takes no memory: the one after it is computed meanwhile, too.
     """
-    end = object()
-    context, following = copy_context(), deque()
-    with ThreadPoolExecutor(1) as pool:
+    end, following = object(), deque()
+    # What the thread fetches ends before it is waited for, after Ctrl-C, too.
+    with ThreadPoolExecutor(1) as pool, fetching_ends_with_block():
+        context = copy_context()
 
         def compute() -> T:
             item = next(items, end)

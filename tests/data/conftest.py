@@ -3,6 +3,7 @@
 import fsspec
 import pytest
 from file_server import file_server
+from object_store import gs_server
 
 from toxicity.data import fetching
 
@@ -29,11 +30,8 @@ def server():
 
 
 @pytest.fixture
-def gs(monkeypatch):
+def gs():
     """A server of the objects `gs.files` of gs://, by `/BUCKET/NAME`, that fails as it is told."""
     pytest.importorskip("gcsfs", reason="the extra `cloud` is not installed")
-    with file_server() as server:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
-        fsspec.get_filesystem_class("gs").clear_instance_cache()
+    with gs_server() as server:
         yield server
-        fsspec.get_filesystem_class("gs").clear_instance_cache()

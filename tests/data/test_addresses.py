@@ -113,7 +113,11 @@ def test_a_file_in_an_archive(tmp_path, address):
     [
         ("https://me:pass@host/a.csv", "https://host/a.csv"),
         ("https://token@host/a.csv", "https://host/a.csv"),
+        ("https://me:p@ss@host/a.csv", "https://host/a.csv"),
+        ("s3://key:sec@ret@bucket/a.csv", "s3://bucket/a.csv"),
         ("https://host/a.csv?X-Amz-Signature=1&b=2", "https://host/a.csv"),
+        ("https://host/a.csv?token", "https://host/a.csv"),
+        ("https://host/a.csv?what?token=1", "https://host/a.csv"),
         ("zip://a.csv::https://host/b.zip?token=1", "zip://a.csv::https://host/b.zip"),
         ("ftp://me:pass@host/a.csv", "ftp://host/a.csv"),
         ("s3://key:secret@bucket/a.csv", "s3://bucket/a.csv"),

@@ -5,6 +5,7 @@ import random
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
 
 import fsspec
@@ -70,11 +71,11 @@ def test_a_silent_server_is_given_up(server, monkeypatch):
     monkeypatch.setattr(storage, "SILENCE_SECONDS", 0.2)
     for protocol in ("http", "https"):
         monkeypatch.setitem(fsspec.config.conf, protocol, {})
-    storage._bound_waits.cache_clear()
+    storage.bound_waits.cache_clear()
     (file,) = list_data_files(f"{server.url}/a.csv")
     server.fail("bytes=3", times=1, seconds=10)
     assert fetched(file) == CONTENT
-    storage._bound_waits.cache_clear()
+    storage.bound_waits.cache_clear()
 
 
 @pytest.mark.parametrize(("status", "tries"), [(403, 1), (404, 1), (401, 1), (503, 7), (500, 7)])
@@ -101,6 +102,23 @@ def test_a_server_that_knows_no_ranges(server, tells_size, after_bytes):
     if after_bytes and tells_size:
         server.fail("GET /a.csv $", times=2, after_bytes=after_bytes)
     assert fetched(file) == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("told", "message"), [(0, None), (50, "of 50 bytes"), (95_000, "of 95,000"), (10**6, "bytes came")]
+)
+def test_a_server_that_tells_a_wrong_size(server, told, message):
+    server.files["/a.csv"] = CONTENT
+    answer = server.answer
+
+    def telling(method, *request):
+        status, headers, content = answer(method, *request)
+        return status, headers | ({"Content-Length": str(told)} if method == "HEAD" else {}), content
+
+    server.answer = telling
+    (file,) = list_data_files(f"{server.url}/a.csv")
+    with pytest.raises(RequestError, match=message) if message else nullcontext():
+        assert fetched(file) == CONTENT
 
 
 @pytest.mark.parametrize("other", [CONTENT[:-1] + b"?", CONTENT[:50_000], CONTENT + b"more", b""])

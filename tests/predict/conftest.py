@@ -1,6 +1,7 @@
 """Fixtures of the tests of scoring."""
 
 import pytest
+from object_store import gs_server
 
 from toxicity.predict.output_folder import output_folder
 
@@ -29,6 +30,14 @@ def folder(request, tmp_path):
         return tmp_path / "scores"
     request.getfixturevalue("s3")
     return output_folder("s3://bucket/scores")
+
+
+@pytest.fixture
+def gs():
+    """A server of the objects `gs.files` of gs://, by `/BUCKET/NAME`, that fails as it is told."""
+    pytest.importorskip("gcsfs", reason="the extra `cloud` is not installed")
+    with gs_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from toxicity.core.errors import RequestError
 from toxicity.predict.ledger import Ledger, difference
-from toxicity.predict.output_folder import is_local, names_below, remove
+from toxicity.predict.output_folder import is_local, names_below, put, remove
 from toxicity.predict.shards import Shard
 
 JOB = {"model": "m", "weights_xxh3": "00", "threshold": 0.5, "output_format": "csv"}
@@ -103,6 +103,14 @@ def test_another_job_is_kept_out(ledger, folder):
         Ledger(folder, JOB | {"weights_xxh3": "11"})
 
 
+def test_what_killed_processes_left_takes_no_room(tmp_path):
+    left = tmp_path / ".progress" / "unfinished" / "0" / "a.csv"
+    left.parent.mkdir(parents=True)
+    left.write_text("sco")
+    started(tmp_path)
+    assert not left.exists()
+
+
 @pytest.fixture
 def no_locks(monkeypatch):
     """A file system as NFS without its lock daemon."""
@@ -125,6 +133,14 @@ def test_without_locks_two_jobs_at_once_lose_nothing(folder, no_locks, caplog):
     assert other.finish({}, shards[1:]) == (4, {})
     assert [record["output"] for record in manifest_of(folder)["shards"]] == ["a.csv", "b.csv", "c.csv", "d.csv"]
     assert sorted(names_below(folder, "")) == ["a.csv", "b.csv", "c.csv", "d.csv", "manifest.json"]
+
+
+def test_without_locks_what_fails_in_one_of_two_jobs_stays_from_the_other(folder, no_locks):
+    one, other = started(folder), started(folder)
+    do(one)
+    one.finish({}, [SHARD])
+    assert other.finish({SHARD.address: "its worker was killed"}, [SHARD])[0] == 1
+    assert is_done(started(folder))
 
 
 def test_without_locks_a_job_with_other_scores_is_refused(folder, no_locks):
@@ -234,9 +250,27 @@ def test_nothing_is_left_of_an_earlier_version(ledger, folder):
     new = Shard("/in/b.csv", "b", 10, "2")
     outputs = [do(ledger), do(ledger, Shard("/in/b.csv", "b", 10, "1"))]
     ledger.finish({})
+    outputs[0].write_text("sco")
     again = started(folder)
     assert again.finish({SHARD.address: "cut off", new.address: "broken"}, [SHARD, new])[0] == 0
     assert not any(output.exists() for output in outputs)
+
+
+def test_an_output_that_could_not_be_put_leaves_no_record_beside_an_older_one(ledger, folder, monkeypatch):
+    do(ledger)
+    ledger.finish({})
+    again, new = started(folder), Shard("/in/a.csv", "a", 10, "2")
+
+    def put_records_alone(file, target):
+        if target.suffix != ".json":
+            raise RequestError("the disk is full")
+        put(file, target)
+
+    monkeypatch.setattr("toxicity.predict.outputs.put", put_records_alone)
+    with pytest.raises(RequestError, match="the disk is full"):
+        do(again, new, "other scores")
+    assert again.finish({new.address: "the disk is full"}, [new])[0] == 0
+    assert manifest_of(folder)["shards"] == []
 
 
 def test_what_another_process_scored_of_this_version_stays(ledger):

@@ -1,8 +1,14 @@
 import dataclasses
+import os
+import signal
 import threading
+import time
 
+import pytest
 from builders import make_comments, write_texts
+from file_server import file_server
 
+from toxicity.data import fetching
 from toxicity.predict.progress import Progress
 from toxicity.predict.score_shards import _prefetched, score_shards
 from toxicity.predict.shards import list_shards
@@ -36,6 +42,38 @@ def test_a_shard_is_taken_when_the_one_before_it_is_read(job, tmp_path):
     assert all(number - 2 <= outputs_before <= number for number, outputs_before in enumerate(there))
 
 
+def test_a_shard_does_not_wait_for_the_next_one_to_be_finished(job, tmp_path):
+    shards = list_shards([str(write_texts(tmp_path / f"{name}.csv", ["a"])) for name in "ab"])
+    first_is_finished = threading.Event()
+
+    def taken():
+        yield shards[0]
+        assert first_is_finished.wait(timeout=30)
+        yield shards[1]
+
+    assert score_shards(taken(), *job, Progress(0), lambda *_: first_is_finished.set()) == {}
+
+
+def test_ctrl_c_does_not_wait_for_a_shard_that_is_fetched(job, monkeypatch):
+    monkeypatch.setattr(fetching, "PART_BYTES", 10_000)
+    with file_server() as server:
+        server.files["/a.csv"] = b"text\n" + b"x\n" * 1_000_000
+        shards = list_shards([f"{server.url}/a.csv"])
+        server.fail("bytes=", seconds=0.1)
+
+        def press():
+            while not server.count("bytes="):
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=press)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            score_shards(shards, *job, Progress(0))
+        thread.join()
+        assert server.count("bytes=") < 50, "of 200"
+
+
 def test_the_rest_of_a_shard_that_failed_is_not_read(job, tmp_path, monkeypatch):
     scorer, outputs, options = job
     tokenised = []
@@ -50,13 +88,14 @@ def test_the_rest_of_a_shard_that_failed_is_not_read(job, tmp_path, monkeypatch)
 
 
 def test_the_next_window_is_made_while_one_is_in_use():
-    begun = [threading.Event() for _ in range(3)]
+    begun = [threading.Event() for _ in range(4)]
 
     def windows():
         for number, event in enumerate(begun):
             event.set()
             yield number
 
-    for number in _prefetched(windows()):
-        assert all(event.wait(timeout=10) for event in begun[: number + 2])
-        assert not any(event.is_set() for event in begun[number + 2 :]), "one alone: more would fill the memory"
+    for number in _prefetched(windows(), is_free=lambda number: number == 1):
+        ahead = number + (3 if number == 0 else 2)
+        assert all(event.wait(timeout=10) for event in begun[:ahead])
+        assert not any(event.is_set() for event in begun[ahead:]), "one alone: more would fill the memory"

@@ -1,3 +1,5 @@
+import zipfile
+
 import fsspec
 import pytest
 
@@ -56,6 +58,14 @@ def test_a_new_content_is_a_new_version(tmp_path):
     assert list_shards([str(path)]) != [before]
 
 
+def test_one_folder_by_two_names_is_one_folder(memory):
+    memory.pipe({"/in/b//x.csv": b"x", "/in/b/y.csv": b"x"})
+    assert [shard.name for shard in list_shards(["memory://in"])] == ["b/x", "b/y"]
+    memory.pipe("/in/b/x.csv", b"x")
+    with pytest.raises(RequestError, match="would be written to one output, b/x"):
+        list_shards(["memory://in"])
+
+
 @pytest.mark.parametrize(
     ("addresses", "message"),
     [
@@ -66,6 +76,7 @@ def test_a_new_content_is_a_new_version(tmp_path):
         (["empty"], "holds no data: no file ends in .csv"),
         (["none.csv"], "there is no file"),
         (["a/x.doc"], "should end in one of .csv"),
+        (["zip://::odd.zip"], r"^zip://../../x.csv::.*odd.zip has .. in its name, and its output would not be in"),
         (["zz9://bucket/x.csv"], "cannot reach zz9://bucket/x.csv: ValueError"),
     ],
 )
@@ -74,5 +85,7 @@ def test_what_cannot_be_listed(tmp_path, monkeypatch, addresses, message):
     for name in ("a/x.csv", "b/x.csv", "a/x.doc", "empty/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
+    with zipfile.ZipFile("odd.zip", "w") as archive:
+        archive.writestr("../../x.csv", "x")
     with pytest.raises(RequestError, match=message):
         list_shards(addresses)

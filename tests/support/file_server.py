@@ -59,6 +59,10 @@ class FileServer:
         url = urlsplit(target)
         path, query = unquote(url.path), parse_qs(url.query)
         if found := re.fullmatch(r"(/download|/upload)?/storage/v1/b/([^/]+)(?:/o(?:/(.+))?)?", path):
+            if method == "POST":
+                return self._taken_by_gs(found[2], body)
+            if method == "DELETE":
+                return (204 if self.files.pop(f"/{found[2]}/{found[3]}", None) is not None else 404), {}, b"{}"
             return self._answer_of_gs(found[2], found[3], query, is_content=bool(found[1]) or "alt" in query)
         return self._content(path)
 
@@ -83,6 +87,14 @@ class FileServer:
         if len(items) > start + 1000:
             page["nextPageToken"] = str(start + 1000)
         return 200, {"Content-Type": "application/json"}, json.dumps(page).encode()
+
+    def _taken_by_gs(self, bucket: str, body: bytes) -> Answer:
+        """An object that comes in two parts, its description and its content, each with headers in front."""
+        _, description, content = body.split(b"\n\n", 2)
+        name = json.loads(description.rpartition(b"\n--")[0])["name"]
+        path = f"/{bucket}/{name}"
+        self.files[path] = content.rpartition(b"\n--")[0]
+        return 200, {"Content-Type": "application/json"}, json.dumps(self._object(bucket, path)).encode()
 
     def _object(self, bucket: str, path: str) -> dict[str, str]:
         digest, size = f"{hash(self.files[path]):x}", str(len(self.files[path]))
@@ -129,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
             with server.lock:
                 server.in_flight -= 1
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_DELETE = do_GET
 
     def _send(self, server: FileServer, fault: Fault | None, asked: str, body: bytes) -> None:
         status, headers, content = server.answer(self.command, self.path, dict(self.headers), body)

@@ -1,9 +1,13 @@
 """A server of S3 on this machine, with which tests stand in for an object store."""
 
 import logging
+import os
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest.mock import patch
+
+from file_server import FileServer, file_server
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAWHOREADSTHIS", "AWS_SECRET_ACCESS_KEY": "never-to-be-shown"}
 
@@ -24,3 +28,15 @@ def s3_server() -> Iterator[dict[str, str]]:
         yield CREDENTIALS | {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "us-east-1"}
     finally:
         server.stop()
+
+
+@contextmanager
+def gs_server() -> Iterator[FileServer]:
+    """Serve the objects `files` of gs://, by `/BUCKET/NAME`, to this process."""
+    import fsspec
+
+    files = fsspec.get_filesystem_class("gs")
+    with file_server() as server, patch.dict(os.environ, STORAGE_EMULATOR_HOST=server.url):
+        files.clear_instance_cache()
+        yield server
+        files.clear_instance_cache()

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,7 +40,7 @@ class DataFile:
     name: str  # its path relative to the folder or to the fixed part of the pattern that was asked for
     bytes: int | None  # its size; None if unknown, as for a stream
     version: str | None  # changes when the content changes; None if the file system reports nothing of the kind
-    location: str | None = None  # None where it is the address
+    location: str | None = field(default=None, repr=False)  # None where it is the address
 
 
 def list_data_files(address: str, flag: str = "--train_file") -> list[DataFile]:

@@ -34,7 +34,7 @@ def located(address: str) -> tuple[AbstractFileSystem, str]:
         return LocalFileSystem(), str(Path(address).absolute())
     if "://" not in address:
         return fsspec.url_to_fs(address)
-    _bound_waits()
+    bound_waits()
     store = re.search(rf"(?:^|::)({'|'.join(OBJECT_STORES)})://([^/:@]*:[^/@]*@)?", address)
     if store and store[2]:
         raise RequestError(
@@ -58,7 +58,7 @@ def is_web(files: AbstractFileSystem) -> bool:
 
 
 @functools.cache
-def _bound_waits() -> None:
+def bound_waits() -> None:
     """Let no server be waited for in vain, and none be cut off that is slow, unless the user's settings say so.
 
     By itself, aiohttp breaks off whatever takes five minutes, and `gcsfs` waits for ever.
@@ -75,9 +75,11 @@ def _bound_waits() -> None:
 
 def without_credentials(address: str) -> str:
     """An address, or a message with addresses in it, without what may be a credential: user, password and query."""
-    without_query = re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\"?]*=[^\s'\")]*", r"\1", address)
+    # Of a web server all that follows a question mark; elsewhere it may belong to a pattern.
+    query = r"(https?://[^\s?'\"]*|\w+://[^\s?'\"]*(?=\?[^\s'\"?]*=))\?[^\s'\")]*"
+    without_query = re.sub(query, r"\1", address)
     # In front of the @ of other file systems, as in abfs://CONTAINER@ACCOUNT, stands a name, unless it has a colon.
-    return re.sub(r"((?:https?|ftps?|sftp|ssh)://)[^/\s@]+@|(\w+://)[^/\s@:]*:[^/\s@]*@", r"\1\2", without_query)
+    return re.sub(r"((?:https?|ftps?|sftp|ssh)://)[^/\s]+@|(\w+://)[^/\s@:]*:[^/\s]*@", r"\1\2", without_query)
 
 
 def without_query(path: str) -> str:

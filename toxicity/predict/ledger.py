@@ -96,6 +96,8 @@ class Ledger:
         with writing_to(self.folder):
             if is_local(self.folder):
                 self._take_lock()
+            if self._lock:  # of processes that were killed
+                shutil.rmtree(self._progress / "unfinished", ignore_errors=True)
             started = None if self._lock else read_json(self._progress / JOB, JOB_KEYS)
             if started is not None and (found := self._difference(started)):
                 raise RequestError(
@@ -133,8 +135,12 @@ class Ledger:
             RequestError: if nothing can be written, or another job has written to the folder meanwhile.
         """
         names = {self.outputs.name_of(shard): shard for shard in shards}
+        if failed:
+            self.read()  # where no lock keeps other jobs out, they may have scored what failed here
         with writing_to(self.folder):
-            outdated = {name: shard for name, shard in names.items() if shard.address in failed}
+            outdated = {
+                name: shard for name, shard in names.items() if shard.address in failed and not self.is_done(shard)
+            }
             for name in sizes_of(self.folder, outdated):
                 self.outputs.forget(outdated[name])
             expected = {name: shard.address for name, shard in names.items() if name not in outdated}

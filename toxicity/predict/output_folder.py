@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import random
 import re
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,19 +13,15 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TypeVar
 
-from toxicity.core.errors import RequestError, one_line
+from toxicity.core.disk import is_full_disk
+from toxicity.core.errors import RequestError
 
 # Protocols of object stores → what listed files of them begin with.
 OBJECT_STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
-# How long to wait until a put is tried again, each with up to half of it more or less: s3fs and gcsfs give up sooner
-# than an outage of a minute is over, and the scores of a large file take longer.
-SECONDS_BEFORE_RETRIES = (2, 10, 30)
 # Requests that an object store answers at the same time, and the names for which their answers are held in memory.
 REQUESTS_AT_ONCE, NAMES_AT_ONCE = 32, 1_000
 
 T = TypeVar("T")
-
-logger = logging.getLogger(__name__)
 
 
 def output_folder(address: str) -> Path:
@@ -42,7 +35,7 @@ def output_folder(address: str) -> Path:
     protocol, _, path = address.partition("://")
     if protocol == "file":
         return Path(path)
-    from toxicity.data.addresses import without_credentials
+    from toxicity.data.storage import bound_waits, without_credentials
 
     shown = without_credentials(address)
     if protocol not in OBJECT_STORES:
@@ -52,13 +45,12 @@ def output_folder(address: str) -> Path:
             f"--output holds more than {protocol}://BUCKET/FOLDER: credentials belong in the environment, or in the "
             "files where the clients of the store look for them."
         )
-    if not path.strip("/") or path.startswith("/"):
-        raise RequestError(f"--output {address} names no bucket: give {protocol}://BUCKET/FOLDER.")
+    if not path.strip("/") or "//" in f"/{path.rstrip('/')}":
+        raise RequestError(f"--output {address} names no bucket, or an empty folder: give {protocol}://BUCKET/FOLDER.")
     try:
         from upath import UPath
 
-        # It logs the traceback of what it raises, too.
-        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+        bound_waits()
         # What others write there meanwhile is to be seen.
         folder = UPath(f"{OBJECT_STORES[protocol]}://{path.rstrip('/')}", use_listings_cache=False)
         with writing_to(folder):
@@ -138,15 +130,24 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder of this machine to write files in, from which `put` moves them; what is left there is removed.
 
     It is in `parent`, or for temporary files if that is in an object store. No other process has it.
+
+    Raises:
+        RequestError: if the disk is full.
     """
-    if not is_local(parent):
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-            yield Path(name)
-        return
-    folder = parent / uuid.uuid4().hex
-    folder.mkdir(parents=True)
+    if is_local(parent):
+        folder, flag = parent / uuid.uuid4().hex, "as --output"
+        folder.mkdir(parents=True)
+    else:
+        folder, flag = Path(tempfile.mkdtemp()), "in TMPDIR"
     try:
         yield folder
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        reason = error.strerror or error
+        raise RequestError(
+            f"cannot write to {folder.parent}: {reason}. Make room there, or name another folder {flag}."
+        ) from error
     finally:
         rmtree(folder, ignore_errors=True)
 
@@ -155,26 +156,18 @@ def put(file: Path, target: Path) -> None:
     """Move a file of a `scratch_folder` to `target`, where it appears whole.
 
     Raises:
-        RequestError: if an object store does not take it, also when tried again for a minute.
+        RequestError: if an object store does not take it, also when tried again for some time.
         OSError: if the file system does not.
     """
     if is_local(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         file.replace(target)
         return
+    from toxicity.data.fetching import retried
+
     with writing_to(target):
-        for seconds in (*SECONDS_BEFORE_RETRIES, None):
-            try:
-                target.fs.put_file(str(file), target.path)
-                break
-            except (PermissionError, FileNotFoundError):  # a bucket that is not there, or not theirs
-                raise
-            except Exception as error:  # the type depends on the store, its client and the network
-                if seconds is None:
-                    raise
-                seconds *= random.uniform(0.5, 1.5)
-                logger.warning(f"Cannot write {target}: {_reason(error)}. Trying again in {seconds:.0f} s.")
-                time.sleep(seconds)
+        # s3fs and gcsfs give up sooner than an outage is over, and the scores of a large file take longer.
+        retried(lambda: target.fs.put_file(str(file), target.path), str(target))
 
 
 @contextmanager
@@ -186,21 +179,17 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if not is_local(folder):
+            from toxicity.data.storage import reason_of
+
             raise RequestError(
-                f"cannot reach {folder}: {_reason(error)}. Check the address, your right to read and write there, and "
-                "the network."
+                f"cannot reach {folder}: {type(error).__name__}: {reason_of(error).rstrip('.')}. Check the address, "
+                "your right to read and write there, and the network."
             ) from error
         if not isinstance(error, OSError):
             raise
         raise RequestError(
             f"cannot write to {folder}: {error.strerror or error}. Make room there, or name another folder as --output."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    from toxicity.data.addresses import without_credentials
-
-    return f"{type(error).__name__}: {without_credentials(one_line(error)).rstrip('.')}"
 
 
 def _at_the_same_time(work: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:

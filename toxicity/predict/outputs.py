@@ -70,10 +70,10 @@ class Outputs:
         scores = {"output": name, "rows": rows, "bad_rows": bad_rows}
         with writing_to(self.folder):
             write_json(record, input_of(shard) | scores | {"bytes": size, "xxh3": xxh3})
-            # One from an earlier version of the input would be taken for the one of the record, if it had its size.
-            # The same bytes stay there all the time, as others may have put them and be done with the job.
+            # One from an earlier version of the input would be taken for the one of the record. The same bytes stay
+            # there all the time, as others may have put them and be done with the job.
             with suppress(FileNotFoundError, NotADirectoryError):
-                if output.stat().st_size == size and digest_of(output) != xxh3:
+                if output.stat().st_size != size or digest_of(output) != xxh3:
                     remove(self.folder, [name])
             put(record, self.record_of(shard))
             put(unfinished, output)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from contextvars import copy_context
-from itertools import groupby
+from itertools import groupby, takewhile
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -40,6 +41,7 @@ from toxicity.predict.writers import output_file
 # 2 KB on average. The last bits of a score depend on both, so they are constants and not options.
 ROWS_PER_WINDOW = 16_384
 BYTES_PER_WINDOW = 2**25
+END_OF_SHARD = None
 
 T = TypeVar("T")
 
@@ -67,7 +69,6 @@ class Window(NamedTuple):
     texts: list[str]  # of those rows, where their scores are to be explained; else none
 
 
-@fetching_ends_with_block()  # after Ctrl-C, too
 def score_shards(
     shards: Iterable[Shard],
     scorer: Scorer,
@@ -79,8 +80,8 @@ def score_shards(
     """Score shards, and return those that failed, by address.
 
     The bytes of an output do not depend on which process scores the shard, or on what it scored before. The next shard
-    is taken from `shards` when the one before it is read. A failure is logged at once. `turn`, such as a lock, is
-    entered to compute, and left to read and write.
+    is taken from `shards` when the one before it is read; none waits for the next one to be finished. A failure is
+    logged at once. `turn`, such as a lock, is entered to compute, and left to read and write.
     """
 
     def score(window: Window) -> pa.Table:
@@ -88,26 +89,28 @@ def score_shards(
             return _scored(window, scorer, options)
 
     failed: dict[str, Failure] = {}
-    items = _prefetched(_windows_of_all(shards, scorer, options, failed))
-    for shard, items_of_shard in groupby(items, key=itemgetter(0)):
-        bytes_before = progress.input_bytes
-        try:
-            windows = map(itemgetter(1), items_of_shard)
-            with outputs.unfinished(shard) as path:
-                outputs.keep(shard, path, *_write_scores(windows, path, score, progress))
-        except Exception as error:  # whatever happened, the other shards can still be scored
-            refused = isinstance(error, RequestError)
-            reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
-            failed[shard.address] = Failure(reason, refused)
-            logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
-            progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
+    windows_of_all = _windows_of_all(shards, scorer, options, failed)
+    with closing(_prefetched(windows_of_all, lambda item: item[1] is END_OF_SHARD)) as items:
+        for shard, items_of_shard in groupby(items, key=itemgetter(0)):
+            bytes_before = progress.input_bytes
+            try:
+                # Up to its end: to ask for more would be to wait until the next one is fetched.
+                windows = takewhile(lambda item: item is not END_OF_SHARD, map(itemgetter(1), items_of_shard))
+                with outputs.unfinished(shard) as path:
+                    outputs.keep(shard, path, *_write_scores(windows, path, score, progress))
+            except Exception as error:  # whatever happened, the other shards can still be scored
+                refused = isinstance(error, RequestError)
+                reason = str(error) if refused else f"{type(error).__name__}: {one_line(error)}"
+                failed[shard.address] = Failure(reason, refused)
+                logger.error(f"Failed: {shard.address}: {reason}", exc_info=not refused)
+                progress.add(0, (shard.bytes or 0) - (progress.input_bytes - bytes_before))
     return failed
 
 
 def _windows_of_all(
     shards: Iterable[Shard], scorer: Scorer, options: Options, failed: Container[str]
-) -> Iterator[tuple[Shard, Window | Exception]]:
-    """The windows of shard after shard; if reading fails, the last item of a shard is the exception.
+) -> Iterator[tuple[Shard, Window | Exception | None]]:
+    """The windows of shard after shard, each with `END_OF_SHARD` after them; if reading fails, the exception before it.
 
     `IdsDisagree` comes instead of a window, and the windows of the shard from the first one on after it. A shard that
     is in `failed` before all of it was read could not be written: the rest of it is skipped.
@@ -121,6 +124,7 @@ def _windows_of_all(
                     yield shard, window
         except Exception as error:  # `_write_scores` raises it again in its own thread
             yield shard, error
+        yield shard, END_OF_SHARD
 
 
 def _windows(shard: Shard, scorer: Scorer, options: Options) -> Iterator[Window | IdsDisagree]:
@@ -256,12 +260,24 @@ def _scored(window: Window, scorer: Scorer, options: Options) -> pa.Table:
     return pa.table(cells, names=names_of_columns(scorer.subtypes, options.label_thresholds, bool(options.explain)))
 
 
-def _prefetched(items: Iterator[T]) -> Iterator[T]:
-    """Yield the same items, computing each in a thread while the one before it is in use."""
-    end = object()
-    run = copy_context().run
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(run, next, items, end)
-        while (item := following.result()) is not end:
-            following = pool.submit(run, next, items, end)
+def _prefetched(items: Iterator[T], is_free: Callable[[T], bool]) -> Iterator[T]:
+    """Yield the same items, computing each in a thread while the one before it is in use.
+
+    One that `is_free` takes no memory: the one after it is computed meanwhile, too.
+    """
+    end, following = object(), deque()
+    # What the thread fetches ends before it is waited for, after Ctrl-C, too.
+    with ThreadPoolExecutor(1) as pool, fetching_ends_with_block():
+        context = copy_context()
+
+        def compute() -> T:
+            item = next(items, end)
+            if item is not end and is_free(item):
+                following.append(pool.submit(context.run, compute))
+            return item
+
+        following.append(pool.submit(context.run, compute))
+        while (item := following.popleft().result()) is not end:
+            if not is_free(item):
+                following.append(pool.submit(context.run, compute))
             yield item

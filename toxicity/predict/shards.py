@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
-import fsspec
+from pathlib import Path, PurePosixPath
 
 from toxicity.core.errors import RequestError
-from toxicity.data.addresses import (
-    DataFile,
-    access_errors_explained,
-    list_data_files,
-    local_folder,
-    without_credentials,
-)
+from toxicity.data.addresses import DataFile, list_data_files, local_folder
 from toxicity.data.readers.names import stem_of
+from toxicity.data.storage import access_errors_explained, located, without_credentials
 from toxicity.predict.output_folder import is_local
 
 STANDARD_INPUT = "-"
@@ -45,7 +38,13 @@ def list_shards(addresses: Sequence[str], output: Path | None = None) -> list[Sh
     for address in addresses:
         _require_outside(output, address)
         for file in list_data_files(address, "--input"):
-            shard = Shard(file.address, stem_of(file.name), file.bytes, file.version, file.location)
+            # Archives and object stores have names such as ../a.csv and b//a.csv.
+            name = PurePosixPath(stem_of(file.name))
+            if ".." in name.parts:
+                raise RequestError(
+                    f"{file.address} has .. in its name, and its output would not be in --output: rename it."
+                )
+            shard = Shard(file.address, name.as_posix(), file.bytes, file.version, file.location)
             other = shards.setdefault(shard.name, shard)
             if other.address == shard.address and other is not shard:
                 raise RequestError(f"--input names {shard.address} twice.")
@@ -65,7 +64,7 @@ def _require_outside(output: Path | None, address: str) -> None:
         inside = folder is not None and output.resolve().is_relative_to(folder.resolve())
     else:
         with access_errors_explained(address):
-            files, path = fsspec.url_to_fs(address)
+            files, path = located(address)
         inside = f"{output}/".startswith(f"{files.unstrip_protocol(path).rstrip('/')}/")
     if inside:
         raise RequestError(

@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import shutil
 import sys
 import tempfile
@@ -42,7 +41,6 @@ def folder(tmp_path_factory, tiny_config, tokenizer):
         patch.setenv("HF_ASSETS_CACHE", str(folder / "assets"))
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("PYSPARK_PYTHON", sys.executable)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.chdir(folder)
         # What workers compute with, and converted for them, where that is OpenVINO.
         scorer = Scorer("runs/sample")
@@ -58,8 +56,6 @@ def folder(tmp_path_factory, tiny_config, tokenizer):
 def ray(folder):
     ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
     pytest.importorskip("ray.data")
-    # As the command sets it: Ray would write one into the home folder, and reads it once in a process.
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # The paths of sockets in it are limited to 107 characters.
     session = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     ray.init("local", num_cpus=4, include_dashboard=False, _temp_dir=session, object_store_memory=80 * 2**20)

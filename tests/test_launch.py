@@ -12,6 +12,7 @@ from builders import ROOT
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from toxicity.core.errors import RequestError, refusals_exit_cleanly
 from toxicity.launch import main
 
 FLAGS = ["--num_machines", "2", "--main_process_ip", "192.0.2.1", "--main_process_port", "29500", "run_toxicity.py"]
@@ -47,7 +48,7 @@ def test_the_exit_code_is_that_of_the_run(monkeypatch, capsys, end):
         raise raised
 
     monkeypatch.setattr(accelerate.commands.launch, "launch_command", launch)
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit) as stop, refusals_exit_cleanly():
         main(FLAGS)
     assert stop.value.code == code
     said = capsys.readouterr().err
@@ -62,6 +63,11 @@ def test_a_run_that_ends_well_does_so_here(monkeypatch):
     monkeypatch.setattr(accelerate.commands.launch, "launch_command", asked.append)
     main([*FLAGS, "recipes/sample.yaml", "--seed", "5"])
     assert asked[0].training_script_args == ["recipes/sample.yaml", "--seed", "5"]
+
+
+def test_a_config_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(RequestError, match=f"--config_file {tmp_path}/none.yaml: there is no such file"):
+        main(["--config_file", f"{tmp_path}/none.yaml", *FLAGS])
 
 
 @pytest.mark.parametrize(("code", "expected"), [("sys.exit(75)", 75), ("pass", 0), ("os.kill(os.getpid(), 9)", 137)])

@@ -10,19 +10,34 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 from subprocess import CalledProcessError
 
-from toxicity.core.errors import EXIT_CTRL_C, EXIT_FAILED, EXIT_INTERRUPTED, one_line
+from toxicity.core.errors import (
+    EXIT_CTRL_C,
+    EXIT_INTERRUPTED,
+    RequestError,
+    RunFailure,
+    one_line,
+    refusals_exit_cleanly,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Launch, and exit with the code of the first process that failed, with 75 after SIGTERM, and 130 after Ctrl-C."""
+    """Launch, and exit with the code of the first process that failed, with 75 after SIGTERM, and 130 after Ctrl-C.
+
+    Raises:
+        RequestError: if the Accelerate config is not there.
+        RunFailure: if the machines do not find each other.
+    """
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     arguments = launch_command_parser().parse_args(argv)
+    if arguments.config_file and not Path(arguments.config_file).is_file():
+        raise RequestError(f"--config_file {arguments.config_file}: there is no such file.")
     # With --quiet, the launcher of a single process keeps its exit code to itself.
     arguments.quiet = False
     try:
@@ -37,12 +52,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit({signal.SIGTERM: EXIT_INTERRUPTED, signal.SIGINT: EXIT_CTRL_C}.get(stop.sigval, 128 + stop.sigval))
     except (DistError, ConnectionError) as error:
         address = f"{arguments.main_process_ip}:{arguments.main_process_port}"
-        print(
-            f"error: the machines did not find each other at {address}, the machine of --machine_rank 0: "
-            f"{one_line(error)}",
-            file=sys.stderr,
-        )
-        sys.exit(EXIT_FAILED)
+        raise RunFailure(
+            f"the machines did not find each other at {address}, the machine of --machine_rank 0: {one_line(error)}"
+        ) from error
 
 
 def _code(code: int) -> int:
@@ -51,4 +63,5 @@ def _code(code: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    with refusals_exit_cleanly():
+        main()

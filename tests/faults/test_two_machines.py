@@ -51,7 +51,8 @@ def test_a_signal_to_one_machine_stops_both_and_the_same_command_goes_on(flags, 
 def test_a_machine_that_vanishes_ends_the_other_and_both_go_on_from_the_last_checkpoint(flags, whole, tmp_path):
     options = [*flags, "--output_dir", tmp_path / "run", "--save_strategy", "steps", "--save_steps", 3]
     options += ["--resume_from_checkpoint", "auto"]
-    runs = two_machines(tmp_path, *options, faults=((), (("kill_at_step", 5),)))
+    on_the_second = (("remember_missing", tmp_path / "run"), ("kill_at_step", 5))
+    runs = two_machines(tmp_path, *options, faults=((), on_the_second))
     assert [run.ended(60) for run in runs] == [1, -9]
     assert "error: another process of this run is gone: " in runs[0].errors
     assert f"The last good checkpoint is {tmp_path}/run/checkpoint-3. Start again with" in runs[0].errors

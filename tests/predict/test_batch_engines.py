@@ -41,7 +41,6 @@ def folder(tmp_path_factory, tiny_config, tokenizer):
         patch.setenv("HF_ASSETS_CACHE", str(folder / "assets"))
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("PYSPARK_PYTHON", sys.executable)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.chdir(folder)
         # What workers compute with, and converted for them, where that is OpenVINO.
         scorer = Scorer("runs/sample")

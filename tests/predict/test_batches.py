@@ -45,6 +45,7 @@ KINDS = {
     "table": pa.table({"text": ARROW_TEXTS}),
     "table in chunks": pa.concat_tables([pa.table({"text": ARROW_TEXTS[:5]}), pa.table({"text": ARROW_TEXTS[5:]})]),
     "record batch": pa.record_batch({"text": pa.array(ARROW_TEXTS, pa.large_string())}),
+    "table of views": pa.table({"text": pa.array(ARROW_TEXTS, pa.string_view())}),
     "dictionary": {"text": as_objects(TEXTS)},
 }
 
@@ -109,6 +110,13 @@ def test_texts_may_be_all_missing_or_none_or_of_numpys_own_type(texts, score_six
     expected = [isinstance(text, str) and bool(text) for text in texts]
     for batch in ({"text": texts}, pd.DataFrame({"text": texts})):
         assert [score is not None for score in cells(score_six(batch), "score")] == expected
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
+def test_texts_may_be_bytes(kind, score_six):
+    texts = [text if text is None else text.encode() for text in ARROW_TEXTS]
+    scored = score_six(pa.table({"text": pa.array(texts, kind)}))
+    assert scored["score"].equals(score_six(KINDS["table"])["score"])
 
 
 def test_a_series_becomes_its_scores(folder, score_six):

@@ -35,6 +35,18 @@ def work_in(folder):
     os.chdir(folder)
 
 
+def remember_missing(folder):
+    """What is in a folder that was not there is not seen until somebody tries to make the folder, as NFS has it."""
+    exists, mkdir, tried = Path.exists, Path.mkdir, []
+
+    def make(path, *args, **kwargs):
+        tried.append(path)
+        return mkdir(path, *args, **kwargs)
+
+    Path.exists = lambda path: exists(path) and (folder in tried or folder not in (path, *path.parents))
+    Path.mkdir = make
+
+
 def kill_at_step(step):
     """SIGKILL from within the step, as if the machine had vanished."""
     _before_step(lambda trainer, _: trainer.state.global_step == step and os.kill(os.getpid(), signal.SIGKILL))

@@ -21,20 +21,27 @@ machine=${{SLURM_NODEID:-${{JOB_COMPLETION_INDEX:-$SKYPILOT_NODE_RANK}}}}
 [ -x "$(command -v taskset)" ] && taskset -cp "$((machine % $(nproc)))" $$ > /dev/null
 exec {python} "$@"
 """
-# What Slurm gives: srun starts the same on each machine and ends with the highest exit code; scontrol names machines.
+# What Slurm gives: srun starts the same on each machine, sends SIGTERM to the others when one fails and it is to, and
+# ends with the highest exit code; scontrol names machines.
 SRUN = """\
 #!/bin/bash
-while [[ $1 == --* ]]; do shift; done
+kill=0
+while [[ $1 == --* ]]; do
+    echo "$1" >> "$LOGS/srun.options"
+    [[ $1 == --kill-on-bad-exit=1 ]] && kill=1
+    shift
+done
 for ((node = 0; node < SLURM_NNODES; node++)); do
     SLURM_NODEID=$node "$@" > "$LOGS/$node.log" 2>&1 &
     pids[node]=$!
     echo $! > "$LOGS/$node.pid"
 done
 worst=0
-for pid in "${pids[@]}"; do
-    wait "$pid"
+for _ in "${pids[@]}"; do
+    wait -n "${pids[@]}"
     code=$?
     ((code > worst)) && worst=$code
+    ((kill && code)) && kill "${pids[@]}" 2> /dev/null
 done
 exit $worst
 """
@@ -69,16 +76,17 @@ def two_machines(folder: Path, *flags: object, faults: tuple = ((), ())) -> list
 
 
 class Job:
-    """A job of examples/ on two machines with one GPU each, as its cluster starts it from a checkout.
+    """A job of examples/ on two machines, as its cluster starts it from a checkout.
 
     Args:
         folder: for logs, and what stands for the disks that the machines share.
         recipe: takes the place of the published one, in jobs that name it.
+        gpus: of each machine.
     """
 
-    def __init__(self, folder: Path, recipe: str = "recipes/reference.yaml") -> None:
+    def __init__(self, folder: Path, recipe: str = "recipes/reference.yaml", gpus: int = 1) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.recipe = folder, recipe
+        self.folder, self.recipe, self.gpus = folder, recipe, str(gpus)
         self.bin = folder / "bin"
         self.bin.mkdir(exist_ok=True)
         self.stand_in("python", PYTHON.format(python=shlex.quote(sys.executable)))
@@ -141,7 +149,8 @@ class SlurmJob(Job):
         self.stand_in("scontrol", SCONTROL)
         # The script derives the port from the number of the job.
         number = next(number for number in random.sample(range(10_000), 100) if _is_free(20_000 + number))
-        machines = {"SLURM_JOB_NODELIST": "two", "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "1"}
+        machines = {"SLURM_JOB_NODELIST": "two", "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": self.gpus}
+        machines["SLURM_CPUS_PER_TASK"] = "16"
         command = ["bash", str(ROOT / "examples" / "train.slurm"), *map(str, flags)]
         self._start("slurm", command, SLURM_JOB_ID=str(number), **machines)
 
@@ -163,7 +172,8 @@ class KubernetesJob(Job):
         command = [part.replace("29500", port) for part in container["command"]]
         command += [part.replace("recipes/reference.yaml", self.recipe) for part in container["args"]]
         command = [part.replace("/work", str(self.folder)) for part in command]
-        environment = {entry["name"]: entry["value"] for entry in container["env"]} | {"MAIN": "127.0.0.1", "GPUS": "1"}
+        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        environment |= {"MAIN": "127.0.0.1", "GPUS": self.gpus}
         del environment["HF_HOME"]
         for machine in range(2):
             self._start(str(machine), [*command, *map(str, flags)], JOB_COMPLETION_INDEX=str(machine), **environment)
@@ -177,7 +187,7 @@ class SkyPilotJob(Job):
         script = task["run"].replace("recipes/reference.yaml", self.recipe).replace("/work", str(self.folder))
         script = script.replace("run_toxicity.py", f"--main_process_port {free_port()} run_toxicity.py")
         script = f"{script.rstrip()} {shlex.join(map(str, flags))}"
-        nodes = {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NUM_GPUS_PER_NODE": "1"}
+        nodes = {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NUM_GPUS_PER_NODE": self.gpus}
         nodes |= {"SKYPILOT_NODE_IPS": "127.0.0.1\n127.0.0.2"} | task["envs"]
         for machine in range(2):
             self._start(str(machine), ["bash", "-c", script], SKYPILOT_NODE_RANK=str(machine), **nodes)

@@ -4,6 +4,7 @@ import argparse
 import re
 import shutil
 import subprocess
+import sysconfig
 
 import kubernetes_validate
 import pytest
@@ -40,18 +41,36 @@ def ended(job, code):
 
 @pytest.mark.parametrize("name", JOBS)
 def test_each_machine_starts_its_part_of_one_run(tmp_path, name):
-    codes, launches = ended(JOBS[name](tmp_path), 0)
+    codes, launches = ended(JOBS[name](tmp_path, gpus=4), 0)
     assert set(codes) == {0}
     first, second = map(vars, launches)
     assert (first.pop("machine_rank"), second.pop("machine_rank")) == (0, 1)
     assert first == second
     launch = argparse.Namespace(**first)
-    assert (launch.num_machines, launch.num_processes, launch.main_process_ip) == (2, 2, "127.0.0.1")
+    assert (launch.num_machines, launch.num_processes, launch.main_process_ip) == (2, 8, "127.0.0.1")
     assert (ROOT / launch.config_file).is_file()
     assert launch.training_script == "run_toxicity.py"
     recipe, *flags = launch.training_script_args
     assert recipe == "recipes/reference.yaml"
     assert "--resume_from_checkpoint auto" in " ".join(flags).replace("=", " ")
+
+
+# As our launcher does it: SIGTERM, whoever sends it, is an interruption; the second machine fails, the first misses it.
+MISSES_THE_OTHER = """\
+#!/bin/bash
+trap 'exit 75' TERM
+[ "$SLURM_NODEID" = 1 ] && exit 2
+for _ in {1..5}; do sleep 0.1; done
+exit 1
+"""
+
+
+def test_slurm_does_not_take_a_machine_that_fails_for_an_interruption(tmp_path):
+    job = JOBS["Slurm"](tmp_path)
+    job.stand_in("python", MISSES_THE_OTHER)
+    job.start()
+    assert job.ended(60) == [2]
+    assert not (tmp_path / "scontrol.log").exists()
 
 
 @pytest.mark.parametrize(("code", "queued_again"), [(0, False), (1, False), (2, False), (75, True), (143, True)])
@@ -62,12 +81,14 @@ def test_slurm_queues_a_job_again_that_was_interrupted_and_no_other(tmp_path, co
     assert (said.exists() and said.read_text().startswith("requeue ")) == queued_again
 
 
-def test_slurm_takes_flags_of_the_run(tmp_path):
+def test_slurm_takes_flags_of_the_run_and_gives_it_its_cores(tmp_path):
     job = JOBS["Slurm"](tmp_path)
     start = job.start
     job.start = lambda: start("--train_file", "with space.csv")
     _, launches = ended(job, 0)
     assert launches[0].training_script_args[-2:] == ["--train_file", "with space.csv"]
+    # Since Slurm 22.05 srun gives a task one core, whatever sbatch was asked for.
+    assert "--cpus-per-task=16" in (tmp_path / "srun.options").read_text().split()
 
 
 def sbatch_options():
@@ -93,7 +114,7 @@ SCRIPTS = {"Slurm": SLURM, "setup": SKYPILOT["setup"], "run": SKYPILOT["run"], "
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_shellcheck_has_nothing_to_say(name):
-    shellcheck = shutil.which("shellcheck", path=str(ROOT / ".venv" / "bin")) or shutil.which("shellcheck")
+    shellcheck = shutil.which("shellcheck", path=sysconfig.get_path("scripts")) or shutil.which("shellcheck")
     if shellcheck is None:
         pytest.skip("shellcheck is not installed: pip install -r requirements-dev.txt")
     done = subprocess.run(

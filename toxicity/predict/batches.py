@@ -28,7 +28,7 @@ _loading = Lock()
 
 
 class score_batch:
-    """Scores batches of comments: `ds.map_batches(score_batch, fn_constructor_args=["runs/sample"], concurrency=2)`.
+    """Scores batches of comments: `ds.map_batches(score_batch, fn_constructor_args=["runs/sample"], num_gpus=1)`.
 
     A class, as Ray Data wants one for a function that lives in its actors; what it makes is a function, also inside of
     a `pandas_udf` and for `DataFrame.mapInPandas` of Spark. The model is loaded at the first call, once in a process,

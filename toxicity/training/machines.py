@@ -54,27 +54,40 @@ def is_lost_process(error: RuntimeError) -> bool:
 
 def _seen_by(folder: Path) -> list[bool]:
     """Whether each process sees what the first one writes into a folder; leaves nothing there."""
-    was_there = folder.exists()
-    probe = distributed.run_on_main(lambda: _write_probe(folder))
+    probe, made = distributed.run_on_main(lambda: _write_probe(folder))
+    if distributed.rank() != 0:
+        made = False
+        # For up to a minute NFS remembers that a folder was not there, and asks the server only to make it.
+        with suppress(OSError):
+            made = _made(folder)
     try:
         return distributed.gather(_appears(probe))
     finally:
-        if distributed.rank() == 0:
-            with suppress(OSError):
+        with suppress(OSError):
+            if distributed.rank() == 0:
                 probe.unlink()
-                if not was_there:
-                    folder.rmdir()
+            if made:
+                folder.rmdir()
 
 
-def _write_probe(folder: Path) -> Path:
-    # A name that no machine has asked for before: NFS remembers for a while what was not there.
+def _write_probe(folder: Path) -> tuple[Path, bool]:
+    # A name that no machine has asked for before.
     probe = folder / f".probe-{secrets.token_hex(8)}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        made = _made(folder)
         probe.touch()
     except OSError as error:
         raise RequestError(f"cannot write to --output_dir {folder}: {error.strerror or error}.") from error
-    return probe
+    return probe, made
+
+
+def _made(folder: Path) -> bool:
+    """Whether the folder was not there; now it is."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _appears(path: Path) -> bool:

@@ -65,8 +65,9 @@ def batched(items: Iterator[T], limit: Limit, size: Callable[[T], int]) -> Itera
 def text_as_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """A column of text of any Arrow type as bytes; None if it is no text."""
     types = pa.types
-    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary)
-    if not any(test(column.type) for test in (*tests, types.is_null)):
+    texts = (types.is_string, types.is_large_string, types.is_string_view)
+    binaries = (types.is_binary, types.is_large_binary, types.is_binary_view)
+    if not any(test(column.type) for test in (*texts, *binaries, types.is_null)):
         return None
     return column.cast(pa.large_binary())
 

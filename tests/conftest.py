@@ -289,15 +289,7 @@ def home(tmp_path):
 @pytest.fixture
 def s3(monkeypatch):
     """An fsspec file system of an S3 server on this machine, with an empty `bucket`; subprocesses reach it, too."""
-    pytest.importorskip("s3fs", reason="the extra `cloud` is not installed")
-    import s3fs
-    from object_store import s3_server
+    from object_store import s3_files
 
-    with s3_server() as environment:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        files = s3fs.S3FileSystem()
-        files.mkdir("bucket")
+    with s3_files(monkeypatch) as files:
         yield files
-        s3fs.S3FileSystem.clear_instance_cache()

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -73,10 +74,13 @@ def spark(folder):
     from pyspark.sql import SparkSession
 
     options = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.sql.shuffle.partitions": "2"}
+    # Spark answers Ctrl-C in this process itself, and would go on doing so when it is stopped.
+    before = signal.getsignal(signal.SIGINT)
     session = SparkSession.builder.master("local[2]").config(map=options).getOrCreate()
     session.sparkContext.setLogLevel("OFF")
     yield session
     session.stop()
+    signal.signal(signal.SIGINT, before)
 
 
 def example(word):

@@ -5,8 +5,10 @@ import os
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
+import pytest
 from file_server import FileServer, file_server
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAWHOREADSTHIS", "AWS_SECRET_ACCESS_KEY": "never-to-be-shown"}
@@ -40,3 +42,17 @@ def gs_server() -> Iterator[FileServer]:
         files.clear_instance_cache()
         yield server
         files.clear_instance_cache()
+
+
+@contextmanager
+def s3_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The file system of such a server, with an empty `bucket`, to which `s3://` addresses lead meanwhile."""
+    s3fs = pytest.importorskip("s3fs", reason="the extra `cloud` is not installed")
+    with s3_server() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        files = s3fs.S3FileSystem()
+        files.mkdir("bucket")
+        yield files
+        s3fs.S3FileSystem.clear_instance_cache()

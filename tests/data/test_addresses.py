@@ -117,6 +117,11 @@ def test_a_file_in_an_archive(tmp_path, address):
         ("s3://key:sec@ret@bucket/a.csv", "s3://bucket/a.csv"),
         ("https://host/a.csv?X-Amz-Signature=1&b=2", "https://host/a.csv"),
         ("https://host/a.csv?token", "https://host/a.csv"),
+        ("https://host/a.csv?name='a(1)'.csv&token=1", "https://host/a.csv"),
+        (
+            "(url 'https://host/a.csv?token'), 'https://host/b.csv?c'",
+            "(url 'https://host/a.csv'), 'https://host/b.csv'",
+        ),
         ("https://host/a.csv?what?token=1", "https://host/a.csv"),
         ("zip://a.csv::https://host/b.zip?token=1", "zip://a.csv::https://host/b.zip"),
         ("ftp://me:pass@host/a.csv", "ftp://host/a.csv"),

@@ -75,8 +75,9 @@ def bound_waits() -> None:
 
 def without_credentials(address: str) -> str:
     """An address, or a message with addresses in it, without what may be a credential: user, password and query."""
-    # Of a web server all that follows a question mark; elsewhere it may belong to a pattern.
-    query = r"(https?://[^\s?'\"]*|\w+://[^\s?'\"]*(?=\?[^\s'\"?]*=))\?[^\s'\")]*"
+    # Of a web server all that follows a question mark; elsewhere that may belong to a pattern. A quote or parenthesis
+    # ends it where a word ends; within one it is of the query, as in `?name=a(1).csv&token=1`.
+    query = r"(https?://[^\s?'\"]*|\w+://[^\s?'\"]*(?=\?[^\s'\"?]*=))\?(?:[^\s'\")]|['\")](?=[^\s,)]))*"
     without_query = re.sub(query, r"\1", address)
     # In front of the @ of other file systems, as in abfs://CONTAINER@ACCOUNT, stands a name, unless it has a colon.
     return re.sub(r"((?:https?|ftps?|sftp|ssh)://)[^/\s]+@|(\w+://)[^/\s@:]*:[^/\s]*@", r"\1\2", without_query)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from toxicity.core.errors import RequestError
-from toxicity.core.files import digest_of
+from toxicity.core.files import digest_of, write_text
 from toxicity.predict.output_folder import put, remove, scratch_folder, writing_to
 from toxicity.predict.shards import Shard
 
@@ -94,12 +94,8 @@ def input_of(shard: Shard) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of JSON.
-
-    Bytes of a file's name that are not UTF-8, which Python holds as halves of surrogate pairs, become escapes like
-    `\\udce9`, which stand for the same name when they are read again.
-    """
-    path.write_text(as_json(content) + "\n", encoding="utf-8", errors="backslashreplace")
+    """Write a file of JSON."""
+    write_text(path, as_json(content) + "\n")
 
 
 def as_json(content: Mapping[str, Any]) -> str:

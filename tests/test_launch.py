@@ -31,7 +31,6 @@ ENDS = {
     "interrupted": (failed(75, 1), 75),
     "refused": (failed(2, 75), 2),
     "killed": (failed(-signal.SIGKILL), 137),
-    "one process": (subprocess.CalledProcessError(75, ["python"]), 75),
     "SIGTERM": (SignalException("", signal.SIGTERM), 75),
     "Ctrl-C": (SignalException("", signal.SIGINT), 130),
     "hung up": (SignalException("", signal.SIGHUP), 129),
@@ -70,12 +69,24 @@ def test_a_config_that_is_not_there_is_refused(tmp_path):
         main(["--config_file", f"{tmp_path}/none.yaml", *FLAGS])
 
 
-@pytest.mark.parametrize(("code", "expected"), [("sys.exit(75)", 75), ("pass", 0), ("os.kill(os.getpid(), 9)", 137)])
-def test_a_single_process_keeps_its_exit_code_without_a_traceback(tmp_path, code, expected):
-    (tmp_path / "script.py").write_text(f"import os, sys\n{code}\n")
+SAVES = """\
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+print("training", flush=True)
+time.sleep(60)
+"""
+
+
+KILLED = "os.kill(os.getpid(), 9)"
+
+
+@pytest.mark.parametrize(("code", "expected"), [("sys.exit(2)", 2), ("", 0), (KILLED, -9), (SAVES, 75)])
+def test_a_single_process_has_the_signals_and_the_exit_code_of_the_launcher(tmp_path, code, expected):
+    (tmp_path / "script.py").write_text(f"import os, signal, sys, time\n{code}")
     command = [sys.executable, "-m", "toxicity.launch", "--quiet", "--cpu", "--num_processes", "1"]
-    done = subprocess.run(
-        [*command, tmp_path / "script.py"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
-    )
-    assert done.returncode == expected, done.stderr
-    assert "Traceback" not in done.stderr
+    command.append(str(tmp_path / "script.py"))
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        if process.stdout.readline() == "training\n":
+            process.terminate()
+        _, errors = process.communicate(timeout=100)
+    assert process.returncode == expected, errors
+    assert "Traceback" not in errors

@@ -8,10 +8,11 @@ saving a checkpoint (75) from a request that cannot work (2) and from one that f
 
 from __future__ import annotations
 
+import argparse
+import os
 import signal
 import sys
 from pathlib import Path
-from subprocess import CalledProcessError
 
 from toxicity.core.errors import (
     EXIT_CTRL_C,
@@ -30,23 +31,21 @@ def main(argv: list[str] | None = None) -> None:
         RequestError: if the Accelerate config is not there.
         RunFailure: if the machines do not find each other.
     """
-    from accelerate.commands.launch import launch_command, launch_command_parser
+    from accelerate.commands import launch
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    arguments = launch_command_parser().parse_args(argv)
+    arguments = launch.launch_command_parser().parse_args(argv)
     if arguments.config_file and not Path(arguments.config_file).is_file():
         raise RequestError(f"--config_file {arguments.config_file}: there is no such file.")
-    # With --quiet, the launcher of a single process keeps its exit code to itself.
-    arguments.quiet = False
+    launch.simple_launcher = _become_the_run
     try:
-        launch_command(arguments)
-    except CalledProcessError as error:
-        sys.exit(_code(error.returncode))
+        launch.launch_command(arguments)
     except ChildFailedError as error:
         _, first = error.get_first_failure()
-        sys.exit(_code(first.exitcode))
+        # As shells have it for a process that a signal ended.
+        sys.exit(first.exitcode if first.exitcode >= 0 else 128 - first.exitcode)
     except SignalException as stop:
         # The processes had the same signal, and have had their time to save (TORCH_ELASTIC_SHUTDOWN_TIMEOUT).
         sys.exit({signal.SIGTERM: EXIT_INTERRUPTED, signal.SIGINT: EXIT_CTRL_C}.get(stop.sigval, 128 + stop.sigval))
@@ -57,9 +56,12 @@ def main(argv: list[str] | None = None) -> None:
         ) from error
 
 
-def _code(code: int) -> int:
-    """The exit code of a process, as shells have it for one that a signal ended."""
-    return code if code >= 0 else 128 - code
+def _become_the_run(arguments: argparse.Namespace) -> None:
+    """Start a run of a single process in place of the launcher, which would die of SIGTERM before the run has saved."""
+    from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+
+    command, environment = prepare_simple_launcher_cmd_env(arguments)
+    os.execvpe(command[0], command, environment)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def main() -> None:
     """Run the benchmark and print its table and its JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="runs/sample", help="folder of a trained model; `make demo` makes one")
-    parser.add_argument("--rows", type=int, default=500, help=f"comments of each of the {SHARDS} shards")
+    parser.add_argument("--rows", type=int, default=1_000, help=f"comments of each of the {SHARDS} shards")
     parser.add_argument("--rounds", type=int, default=3, help="how often they are scored")
     parser.add_argument("--small_shards", type=int, default=1_000, help="how many shards of a few comments there are")
     parser.add_argument("--small_rows", type=int, default=4, help="comments of each of them")

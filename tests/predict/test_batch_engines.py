@@ -126,18 +126,11 @@ def test_ray_data_in_other_formats(ray, batch_format):
     assert batches.schema().names == ["text", "expected", "score", "label"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["runs/sample", "comment"], "the batch has no column `comment`; it has text, expected"),
-        (["runs/none"], "runs/none"),
-    ],
-)
-def test_the_driver_of_ray_data_tells_what_is_wrong(ray, options, message):
-    batches = ray.data.read_parquet("comments.parquet").map_batches(score_batch(*options))
+def test_the_driver_of_ray_data_tells_what_is_wrong(ray):
+    batches = ray.data.read_parquet("comments.parquet").map_batches(score_batch("runs/sample", "comment"))
     with pytest.raises(Exception, match="RequestError") as raised:
         batches.take_all()
-    assert message in str(raised.value)
+    assert "the batch has no column `comment`; it has text, expected" in str(raised.value)
     assert COMMENTS[0] not in str(raised.value)
 
 

@@ -70,6 +70,7 @@ def test_when_a_node_is_lost_the_others_do_its_shards(job_of_many_files, ray_nod
     assert "Asked Ray for workers: 3, each with 1 core." in run.errors
 
 
+@pytest.mark.long
 def test_a_node_that_joins_later_is_put_to_work(job_of_many_files, ray_nodes, tmp_path):
     flags, undisturbed = job_of_many_files
     run = PredictRun(tmp_path / "run", *flags, tmp_path / "out", fault=("large_actors", 2))
@@ -80,7 +81,7 @@ def test_a_node_that_joins_later_is_put_to_work(job_of_many_files, ray_nodes, tm
     assert files_in(tmp_path / "out") == files_in(undisturbed)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_driver_that_was_stopped_goes_on_where_it_was(started, job_of_many_files, tmp_path, how):
     (run, output), (flags, undisturbed) = started, job_of_many_files
     os.kill(run.process.pid, how)

@@ -73,6 +73,7 @@ def test_another_version_of_ray_is_refused(score_on_ray, capsys, monkeypatch):
     assert not ray.is_initialized()
 
 
+@pytest.mark.long
 def test_actors_that_die_before_they_can_score_end_the_job(score_on_ray, capsys, monkeypatch):
     def load(self):
         os._exit(1)
@@ -107,6 +108,7 @@ def test_a_shard_that_ends_every_worker_fails_and_the_others_are_scored(score_on
     assert {path.stem for path in (tmp_path / "out").glob("*.parquet")} == {"0", "1", "3"}
 
 
+@pytest.mark.long
 def test_a_worker_whose_scores_would_differ_is_not_used(score_on_ray, capsys, tmp_path):
     def load(self):
         job = ScoringActor.load(self)

@@ -49,8 +49,8 @@ class ScoringActor:
     def __init__(self, arguments: argparse.Namespace, sample: Sample | None, cores: int, on_gpu: bool) -> None:
         self._arguments, self._sample, self._cores, self._on_gpu = arguments, sample, cores, on_gpu
         self._worker: Worker | None = None
-        self._turn = threading.Lock()
-        self._calls: list[Progress] = []
+        self._turn, self._counting = threading.Lock(), threading.Lock()
+        self._ended, self._calls = Progress(0), set[Progress]()  # what calls did that have returned, and that have not
         self._logged: SimpleQueue[logging.LogRecord] = SimpleQueue()
 
     def place(self, folder: Path, sources: str, paths: Sequence[str], probe: Path) -> tuple[str, str]:
@@ -110,14 +110,20 @@ class ScoringActor:
     def score(self, shards: Sequence[Shard], outputs: Outputs) -> tuple[dict[str, Failure], int, float]:
         """Score shards; returns those that failed, by address, and the rows and input bytes that were done."""
         progress = Progress(0)
-        self._calls.append(progress)
         scorer, options, _ = self._worker
+        with self._counting:
+            self._calls.add(progress)
         failed = score_shards(shards, scorer, outputs, options, progress, self._turn)
+        with self._counting:
+            self._calls.remove(progress)
+            self._ended.add(progress.rows, progress.input_bytes)
         return failed, progress.rows, progress.input_bytes
 
     def report(self) -> tuple[int, float, list[logging.LogRecord]]:
         """The rows and input bytes that all calls have done until now, and what was logged since the last time."""
-        rows, input_bytes = (sum(getattr(call, name) for call in self._calls) for name in ("rows", "input_bytes"))
+        with self._counting:
+            counts = [self._ended, *self._calls]
+            rows, input_bytes = (sum(getattr(count, name) for count in counts) for name in ("rows", "input_bytes"))
         records = []
         with suppress(Empty):
             while True:

@@ -16,8 +16,11 @@ from builders import COMMENTS, ROOT
 
 from toxicity.predict import Scorer, score_batch
 
-# Of the engines themselves, which are not ours to mend.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+    pytest.mark.engine,
+    # Of the engines themselves, which are not ours to mend.
+    pytest.mark.filterwarnings("ignore"),
+]
 
 TEXTS = [*COMMENTS[:20], None, " ", *COMMENTS[20:]] * 4
 # What bf16 may change, where a comment is computed together with others.

@@ -9,6 +9,8 @@ from builders import files_in, make_comments, write_texts
 from processes import PredictRun, ended_well
 from ray_nodes import add_node, kill_one_actor, wait_for_outputs
 
+pytestmark = pytest.mark.engine
+
 SHARDS, ROWS = 12, 400
 
 

@@ -10,6 +10,8 @@ from toxicity.predict import ray_actors, ray_cluster
 from toxicity.predict.ray_actor import ScoringActor
 from toxicity.predict.ray_cluster import Size
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture
 def inputs(tmp_path):

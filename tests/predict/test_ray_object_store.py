@@ -7,6 +7,8 @@ import pytest
 from builders import make_comments, write_texts
 from processes import PredictRun, ended_well
 
+pytestmark = pytest.mark.engine
+
 
 def test_from_and_to_an_object_store_it_leaves_what_one_process_does(ray_nodes, s3, in_bucket, model_dir, tmp_path):
     pytest.importorskip("upath", reason="the extra `cloud` is not installed")

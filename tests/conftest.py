@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Ray reads its token once in a process, so all of its clusters here have the same; without one it writes to the home.
+# The mode is named, as `ray.init` would set it for this process and for the clusters that it starts from then on.
+os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = "0" * 64
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # One core for each pytest worker: threads of several workers on one core would mostly wait for each other.

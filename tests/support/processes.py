@@ -46,8 +46,6 @@ class Run:
         self.files = [folder / f"{number}.out", folder / f"{number}.err"]
         argv = [str(flag) for flag in flags]
         environment = {"HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"} | environment
-        # The server that forks has the environment of the test that first needed it.
-        environment = {name: os.environ[name] for name in ("RAY_AUTH_TOKEN",) if name in os.environ} | environment
         self.process = _context().Process(target=_main, args=(self.script, argv, self.files, environment, fault))
         self.process.start()
 

@@ -15,11 +15,7 @@ STORE_BYTES = 80 * 2**20
 @contextmanager
 def ray_cluster(*cores: int) -> Iterator[Any]:
     """Ray's own test cluster, with a node for each number of cores; its `address` is that of the first one."""
-    from ray._raylet import AuthenticationTokenLoader
     from ray.cluster_utils import Cluster
-
-    # This process may have read its token from elsewhere before.
-    AuthenticationTokenLoader.instance().reset_cache()
 
     # The paths of sockets may not be long.
     folder = tempfile.mkdtemp(prefix="ray")

@@ -171,7 +171,7 @@ class KubernetesJob(Job):
         port = free_port()
         command = [part.replace("29500", port) for part in container["command"]]
         command += [part.replace("recipes/reference.yaml", self.recipe) for part in container["args"]]
-        command = [part.replace("/work", str(self.folder)) for part in command]
+        command = [part.replace("/shared", str(self.folder)) for part in command]
         environment = {entry["name"]: entry["value"] for entry in container["env"]}
         environment |= {"MAIN": "127.0.0.1", "GPUS": self.gpus}
         del environment["HF_HOME"]
@@ -184,7 +184,7 @@ class SkyPilotJob(Job):
 
     def start(self, *flags: object) -> None:
         (task,) = documents("train-skypilot.yaml")
-        script = task["run"].replace("recipes/reference.yaml", self.recipe).replace("/work", str(self.folder))
+        script = task["run"].replace("recipes/reference.yaml", self.recipe).replace("/shared", str(self.folder))
         script = script.replace("run_toxicity.py", f"--main_process_port {free_port()} run_toxicity.py")
         script = f"{script.rstrip()} {shlex.join(map(str, flags))}"
         nodes = {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NUM_GPUS_PER_NODE": self.gpus}

@@ -155,7 +155,7 @@ def test_skypilot_knows_every_field():
     assert SKYPILOT["resources"].keys() <= {"accelerators", "use_spot", "job_recovery"}
     assert SKYPILOT["resources"]["job_recovery"].keys() == {"recover_on_exit_codes", "max_restarts_on_errors"}
     assert SKYPILOT["resources"]["job_recovery"]["recover_on_exit_codes"] == [75]
-    assert SKYPILOT["file_mounts"]["/work"].keys() == {"source", "mode"}
+    assert SKYPILOT["file_mounts"]["/shared"].keys() == {"source", "mode"}
     for word in re.findall(r"-c (constraints/\S+)|-r (\S+)", SKYPILOT["setup"]):
         assert (ROOT / "".join(word)).is_file()
 

@@ -58,6 +58,11 @@ def write_text(path: Path, text: str) -> None:
         unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def name_as_text(name: str) -> str:
+    """A file's name in which bytes that are not UTF-8, halves of surrogate pairs in Python, are escapes as above."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def give_usual_modes(folder: Path) -> None:
     """Give all files in a folder and below it the mode that a new file has there: what the umask lets through.
 

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
 from toxicity.core.errors import RequestError
+from toxicity.core.files import name_as_text
 from toxicity.data.addresses import DataFile
 from toxicity.data.fetching import Download, fetch, versions_of
 from toxicity.data.storage import access_errors_explained, located, no_place, without_query
@@ -59,7 +60,7 @@ def local_copies(files: Sequence[DataFile]) -> Iterator[list[Path]]:
                 continue
             folder = folder or stack.enter_context(_temporary_folder())
             name = PurePosixPath(without_query(path)).name
-            copy = folder / str(number) / name.encode(errors="backslashreplace").decode()
+            copy = folder / str(number) / name_as_text(name)
             with access_errors_explained(file.address, copy):
                 copy.parent.mkdir()
                 if is_local:

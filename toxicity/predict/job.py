@@ -11,6 +11,7 @@ from pathlib import Path
 from toxicity.core import distributed
 from toxicity.core.console import h_mm_ss, set_up_console
 from toxicity.core.errors import EXIT_FAILED, RequestError
+from toxicity.core.files import name_as_text
 from toxicity.hardware.process import prepare_process
 from toxicity.predict.ledger import MANIFEST, Ledger
 from toxicity.predict.output_folder import is_local, name_within, sizes_of, writing_to
@@ -125,10 +126,10 @@ def _require_safe_to_write(shards: Sequence[Shard], ledger: Ledger) -> None:
     """Refuse to overwrite an input or a file that this command did not write, and to score an output."""
     outputs = {ledger.outputs.name_of(shard) for shard in shards}
     for shard in shards:
-        if not is_local(ledger.folder) and shard.name != _as_text(shard.name):
+        if not is_local(ledger.folder) and shard.name != name_as_text(shard.name):
             raise RequestError(
-                f"the name of {_as_text(shard.address)} is not in UTF-8, as names in an object store are: rename it, "
-                "or name a folder of this machine as --output."
+                f"the name of {name_as_text(shard.address)} is not in UTF-8, as names in an object store are: rename "
+                "it, or name a folder of this machine as --output."
             )
         name = name_within(ledger.folder, shard.address)
         if name in outputs:
@@ -147,8 +148,3 @@ def _require_safe_to_write(shards: Sequence[Shard], ledger: Ledger) -> None:
                 f"{ledger.folder / name} is there, and no {MANIFEST} says that it holds scores: move it away, or name "
                 "another folder as --output."
             )
-
-
-def _as_text(name: str) -> str:
-    """A name in which bytes that are not UTF-8 are escaped."""
-    return name.encode(errors="backslashreplace").decode()

@@ -55,6 +55,7 @@ def connected(address: str | None) -> Iterator[None]:
     except (ImportError, OSError) as error:
         raise RequestError(f"Ray is not installed ({one_line(error)}): pip install -r requirements-ray.txt") from error
 
+    answer = signal.getsignal(signal.SIGTERM)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {}
     if address == "local":
@@ -79,6 +80,7 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         shutdown()
+        signal.signal(signal.SIGTERM, answer or signal.SIG_DFL)
 
 
 def _reachable(address: str) -> str:

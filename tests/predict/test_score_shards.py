@@ -4,11 +4,10 @@ import signal
 import threading
 import time
 
-import pytest
 from builders import make_comments, write_texts
 from file_server import file_server
+from processes import PredictRun
 
-from toxicity.data import fetching
 from toxicity.predict.progress import Progress
 from toxicity.predict.score_shards import _prefetched, score_shards
 from toxicity.predict.shards import list_shards
@@ -57,29 +56,18 @@ def test_a_shard_does_not_wait_for_the_next_one_to_be_finished(job, tmp_path):
     assert score_shards(taken(), *job, Progress(0)) == {}
 
 
-def test_ctrl_c_does_not_wait_for_a_shard_that_is_fetched(job, monkeypatch):
-    monkeypatch.setattr(fetching, "PART_BYTES", 10_000)
+def test_ctrl_c_does_not_wait_for_a_shard_that_is_fetched(model_dir, tmp_path):
     with file_server() as server:
         server.files["/a.csv"] = b"text\n" + b"x\n" * 1_000_000
-        shards = list_shards([f"{server.url}/a.csv"])
         server.fail("bytes=", seconds=0.1)
-
-        def press():
-            while not server.count("bytes="):
-                time.sleep(0.01)
-            os.kill(os.getpid(), signal.SIGINT)
-
-        thread = threading.Thread(target=press)
-        # Commands that other tests ran in this process and interrupted leave the signal as a shell has it.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            thread.start()
-            with pytest.raises(KeyboardInterrupt):
-                score_shards(shards, *job, Progress(0))
-            thread.join()
-        finally:
-            signal.signal(signal.SIGINT, before)
-        assert server.count("bytes=") < 50, "of 200"
+        flags = ["--model", model_dir, "--runtime", "torch", "--output", tmp_path / "scores"]
+        run = PredictRun(tmp_path, *flags, "--input", f"{server.url}/a.csv", fault=("small_parts", 10_000))
+        while run.process.is_alive() and not server.count("bytes="):
+            time.sleep(0.01)
+        os.kill(run.process.pid, signal.SIGINT)
+        assert run.ended() == 130, run.errors
+        assert "Traceback" not in run.errors
+        assert 0 < server.count("bytes=") < 50, "of 200"
 
 
 def test_the_rest_of_a_shard_that_failed_is_not_read(job, tmp_path, monkeypatch):

@@ -47,6 +47,13 @@ def remember_missing(folder):
     Path.mkdir = make
 
 
+def small_parts(size):
+    """Files of other machines are fetched in parts of so many bytes."""
+    import toxicity.data.fetching
+
+    toxicity.data.fetching.PART_BYTES = size
+
+
 def kill_at_step(step):
     """SIGKILL from within the step, as if the machine had vanished."""
     _before_step(lambda trainer, _: trainer.state.global_step == step and os.kill(os.getpid(), signal.SIGKILL))

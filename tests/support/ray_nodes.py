@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,8 +16,11 @@ STORE_BYTES = 80 * 2**20
 @contextmanager
 def ray_cluster(*cores: int) -> Iterator[Any]:
     """Ray's own test cluster, with a node for each number of cores; its `address` is that of the first one."""
+    from ray._common.utils import get_ray_address_file
     from ray.cluster_utils import Cluster
 
+    # Ray writes there which cluster was started last, but makes the folder only for a cluster that has no other one.
+    Path(get_ray_address_file(None)).parent.mkdir(exist_ok=True)
     # The paths of sockets may not be long.
     folder = tempfile.mkdtemp(prefix="ray")
     head = {"num_cpus": cores[0], "num_gpus": 0, "object_store_memory": STORE_BYTES}

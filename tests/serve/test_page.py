@@ -197,10 +197,13 @@ def test_a_table_can_be_stopped(table, tmp_path):
     (tmp_path / "comments.csv").write_text(f"text\n{rows}\n")
     table.page.set_input_files("#file input[type=file]", tmp_path / "comments.csv")
     table.page.wait_for_function("document.querySelector('#column input').value === 'text'")
+    asked = []
+    table.page.on("request", lambda request: "/queue/join" in request.url and asked.append(request.url))
     # In the browser, as a model this small may be done before a click of the test arrives there.
     table.page.evaluate(STOP_AT_FIRST_PROGRESS)
     table.page.click("#score-table")
     table.page.wait_for_function("document.querySelector('#status').innerText.includes('Stopped.')")
+    assert len(asked) == 1, "an answer of the service may come too late to be shown, or before the last progress"
 
 
 @pytest.mark.parametrize(

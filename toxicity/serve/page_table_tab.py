@@ -19,6 +19,8 @@ ROWS_SHOWN = 100
 # How often a part of a table is tried again while others fill the queue, and the seconds in between at most.
 MOST_TRIES = 10
 LONGEST_WAIT = 10.0
+# In the browser, when no progress is on its way any more that would be shown over it.
+STOPPED_WITHIN_PROGRESS = "told => told.includes('<progress') ? '<p role=status>Stopped.</p>' : told"
 
 Score = Callable[[Sequence[str]], np.ndarray]
 
@@ -112,8 +114,8 @@ def table_tab(score: Score, labels: Sequence[str], thresholds: Mapping[str, floa
         show_progress="hidden",  # it is in the status, and Gradio's own would call a stop an error
         **private,
     )
-    stopped = stop.click(None, cancels=[event], queue=False, **private)
-    stopped.then(lambda: "<p role=status>Stopped.</p>", None, status, **private)
+    stop.click(None, cancels=[event], queue=False, **private)
+    event.then(None, status, status, js=STOPPED_WITHIN_PROGRESS, queue=False, show_progress="hidden", **private)
 
 
 def _patiently(score: Score, texts: Sequence[str]) -> np.ndarray:

@@ -20,7 +20,7 @@ class Visit:
         context = browser.new_context(**options)
         context.route("**/*", self._pass_if_here)
         self.page = context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(60_000)  # on the busiest machine, too
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda line: self.complaints.append(line.text) if line.type == "error" else None)
         self.page.goto(url)

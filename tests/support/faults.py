@@ -54,6 +54,14 @@ def small_parts(size):
     toxicity.data.fetching.PART_BYTES = size
 
 
+def slow_tables(seconds):
+    """Each part of a table that the page scores takes that long, as with a large model."""
+    import toxicity.serve.page_table_tab
+
+    original = toxicity.serve.page_table_tab._patiently
+    toxicity.serve.page_table_tab._patiently = lambda score, texts: time.sleep(seconds) or original(score, texts)
+
+
 def kill_at_step(step):
     """SIGKILL from within the step, as if the machine had vanished."""
     _before_step(lambda trainer, _: trainer.state.global_step == step and os.kill(os.getpid(), signal.SIGKILL))

@@ -38,6 +38,21 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+@pytest.fixture(autouse=True)
+def log_as_at_first():
+    """What commands did to the log of the package is undone: they send it to what one test alone captures."""
+
+    def undo():
+        log = logging.getLogger("toxicity")
+        log.handlers, log.propagate = [], True
+        log.setLevel(logging.NOTSET)
+
+    # Also what fixtures of the module did, which come before.
+    undo()
+    yield
+    undo()
+
+
 @pytest.fixture(scope="module", params=["torch as it is", "torch for CUDA, no card"])
 def torch_build(request):
     """Torch as it is here, and as a CUDA build of it looks on a machine without a GPU."""
@@ -162,8 +177,6 @@ def run_main(cache_dir, monkeypatch):
     from toxicity.core.errors import refusals_exit_cleanly
     from toxicity.hardware import cpu, machine
 
-    log = logging.getLogger("toxicity")
-    before = log.handlers, log.propagate, log.level
     # One thread is enough for a tiny model, and a second one would only wait on a busy machine.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -177,7 +190,6 @@ def run_main(cache_dir, monkeypatch):
 
     yield call
     torch.set_num_threads(threads)
-    log.handlers, log.propagate, log.level = before
 
 
 @pytest.fixture
@@ -256,8 +268,6 @@ def score(model_dir, tmp_path, monkeypatch):
     # One thread is enough for a tiny model.
     monkeypatch.setattr(job, "prepare_process", lambda scoring: torch.set_num_threads(1))
     threads = torch.get_num_threads()
-    log = logging.getLogger("toxicity")
-    before = log.handlers, log.propagate, log.level
 
     def call(*arguments, output=tmp_path / "out", model=model_dir):
         try:
@@ -269,7 +279,6 @@ def score(model_dir, tmp_path, monkeypatch):
 
     yield call
     torch.set_num_threads(threads)
-    log.handlers, log.propagate, log.level = before
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The command `python -m toxicity.match`."""
 
 import json
-import logging
 import subprocess
 import sys
 import types
@@ -30,15 +29,6 @@ class FakeScorer:
     def by_label(self, texts):
         scores = np.array([int(text.split()[-1]) / ROWS / 2 for text in texts])
         return dict.fromkeys(self.labels, scores)
-
-
-@pytest.fixture(autouse=True)
-def console():
-    """The console as it was before the command set up its own, which writes to what one test alone captures."""
-    log = logging.getLogger("toxicity")
-    before = log.handlers, log.propagate, log.level
-    yield
-    log.handlers, log.propagate, log.level = before
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 import re
 import subprocess
@@ -120,8 +119,7 @@ def test_a_model_that_is_not_on_the_hub_is_published_first(hub, finished_run):
     assert f"spaces/{OWNER}/try-it" not in hub.repos
 
 
-def test_a_private_model_needs_a_secret(hub, finished_run, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("toxicity"), "propagate", True)
+def test_a_private_model_needs_a_secret(hub, finished_run, caplog):
     push_run(finished_run, "toxic-comments", private=True)
     push_space(finished_run, "try-it", "toxic-comments")
     assert f"{REPO} is private: give the Space a secret HF_TOKEN" in caplog.text

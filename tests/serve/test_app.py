@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import threading
 
 import numpy as np
@@ -47,7 +46,6 @@ def test_what_fails_is_told_in_the_log_without_what_was_written(service, monkeyp
         raise error from KeyError("you filthy idiot")
 
     monkeypatch.setattr(service.batcher, "score", fail)
-    monkeypatch.setattr(logging.getLogger("toxicity"), "propagate", True)
     with client_of(service) as client:
         failure = error_of(client.post("/v1/score", json={"texts": TEXTS}), 500, "INTERNAL")
         assert client.get("/healthz").status_code == 200
@@ -77,7 +75,6 @@ def test_what_fails_outside_of_a_request_is_told_in_the_same_way(service, monkey
         return np.zeros((len(texts), 3))
 
     monkeypatch.setattr(service.batcher, "score", score)
-    monkeypatch.setattr(logging.getLogger("toxicity"), "propagate", True)
     with client_of(service) as client:
         assert client.post("/v1/score", json={"texts": TEXTS}).status_code == 200
     lines = [record.getMessage() for record in caplog.records if "outside of a request" in record.getMessage()]

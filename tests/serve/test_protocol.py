@@ -113,7 +113,6 @@ def test_requests_behind_each_other_are_given_up_with_their_connection(address, 
             raise
 
     monkeypatch.setattr(Batcher, "score", score)
-    monkeypatch.setattr(logging.getLogger("toxicity"), "propagate", True)
     with socket.create_connection(address) as connection:
         connection.sendall(request("/v1/score", BODY).replace(b"Connection: close\r\n", b"") * 3)
         time.sleep(0.1)

@@ -1,5 +1,4 @@
 import json
-import logging
 import shutil
 
 import numpy as np
@@ -58,12 +57,11 @@ def labelled(folder):
 
 def call(*arguments):
     """Run the command in this process."""
-    log = logging.getLogger("toxicity")
-    before, threads = (log.handlers, log.propagate, log.level), torch.get_num_threads()
+    threads = torch.get_num_threads()
     try:
         main(list(map(str, arguments)))
     finally:
-        (log.handlers, log.propagate, log.level), _ = before, torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
 
 
 def test_the_command_scores_with_an_export(exported, tmp_path):

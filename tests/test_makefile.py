@@ -7,6 +7,13 @@ from builders import ROOT
 from processes import run
 
 
+@pytest.fixture(autouse=True)
+def not_within_make(monkeypatch):
+    """What was said to the `make test` that these tests run in, such as GPU=p100, is not said to theirs."""
+    for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "GPU", "TORCH_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def test_make_lists_the_machines_it_knows():
     refused = run("make", "bench", "GPU=k80")
     assert refused.returncode == 2

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from exporting import needs_exporters
 from transformers import BertForSequenceClassification
 
 from benchmarks import conversions, predict, scoring_contenders
@@ -202,6 +203,8 @@ def task(labels, tiny_config, tokenizer, tmp_path, monkeypatch):
 def test_a_contender_scores_the_comments(task, capsys, name, packages):
     for package in packages:
         pytest.importorskip(package, reason=f"{package} is not installed")
+    if {"nncf", "onnxscript"} & {*packages}:
+        needs_exporters()
     task, labels, tokens = task
     conversions.reference(task)
     if CONTENDERS[name].conversion:

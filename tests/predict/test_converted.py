@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from builders import make_comments, write_texts
+from exporting import needs_exporters
 from families import model_of
 from processes import PredictRun, ended_well
 
@@ -69,6 +70,7 @@ LABELS = {
     "family", [*list(LABELS)[:3], *(pytest.param(family, marks=pytest.mark.long) for family in list(LABELS)[3:])]
 )
 def test_scores_are_those_of_torch(openvino, tmp_path, tokenizer, family):
+    needs_exporters()
     labels = LABELS[family]
     exclusive = "neither" in labels
     options = {"vocab_size": len(tokenizer), "max_position_embeddings": 70, "initializer_range": 0.2}
@@ -270,6 +272,7 @@ class OnlyFolder:
 
 
 def test_two_processes_convert_once(openvino, model_dir, tmp_path):
+    needs_exporters()
     write_texts(tmp_path / "in.csv")
     flags = ["--model", model_dir, "--input", tmp_path / "in.csv", "--runtime", "openvino", "--output"]
     environment = {"HF_ASSETS_CACHE": str(tmp_path / "assets")}

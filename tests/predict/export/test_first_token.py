@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from exporting import needs_exporters
 from families import FAMILIES, SIZES, model_of
 
 openvino = pytest.importorskip("openvino")
-exporters = pytest.importorskip("transformers.exporters")
+needs_exporters()
+
+from transformers import exporters  # noqa: E402
 
 from toxicity.predict.export.conversion import silenced  # noqa: E402
 from toxicity.predict.export.first_token import keep_first_token  # noqa: E402

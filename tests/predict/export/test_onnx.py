@@ -6,6 +6,7 @@ import pandas
 import pytest
 import torch
 from builders import make_comments, write_csv
+from exporting import needs_exporters
 from transformers import AutoTokenizer, BertForSequenceClassification, BertTokenizer
 
 from toxicity.core.arguments import DataArguments, parse_arguments
@@ -19,11 +20,7 @@ from toxicity.predict.scorer import Scorer
 for package in ("onnx", "onnxscript"):
     pytest.importorskip(package)
 onnxruntime = pytest.importorskip("onnxruntime")
-pytest.importorskip(
-    "transformers.exporters.exporter_onnx",
-    reason=f"transformers cannot export with torch {torch.__version__}",
-    exc_type=ImportError,
-)
+needs_exporters()
 
 pytestmark = pytest.mark.usefixtures("torch_build")
 

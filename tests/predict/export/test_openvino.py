@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from builders import ROOT, make_comments, write_csv
+from exporting import needs_exporters
 from transformers import BertConfig, BertForSequenceClassification
 
 from toxicity.core.arguments import DataArguments
@@ -18,7 +19,7 @@ from toxicity.predict.scorer import Scorer
 
 pytest.importorskip("openvino")
 pytest.importorskip("nncf")
-pytest.importorskip("transformers.exporters")
+needs_exporters()
 
 ROWS = 100
 

@@ -7,6 +7,7 @@ import pandas
 import pyarrow as pa
 import pytest
 from builders import make_comments, write_csv
+from exporting import needs_exporters
 from label_models import calibration_of, save_label_model
 from sklearn.metrics import roc_auc_score
 
@@ -33,7 +34,7 @@ def exported(request, tmp_path_factory, tiny_config, tokenizer):
     """The folder of a model of three labels and of its exports, and the content of `export.json`."""
     for package in {"onnx": ("onnxscript", "onnxruntime"), "openvino": ("openvino", "nncf")}[request.param]:
         pytest.importorskip(package)
-    pytest.importorskip("transformers.exporters.exporter_onnx", exc_type=ImportError)
+    needs_exporters()
     folder = tmp_path_factory.mktemp(request.param)
     # One layer, as the exporter takes seconds for each.
     config = tiny_config.__class__(**tiny_config.to_dict() | {"num_hidden_layers": 1})

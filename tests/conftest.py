@@ -23,14 +23,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import pytest
 import torch
-from builders import MAX_POSITIONS, make_comments, write_comments
+from builders import MAX_POSITIONS, write_comments
 from hypothesis import settings
-from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import TemplateProcessing
-from tokenizers.trainers import WordPieceTrainer
+from tiny_tokenizer import tiny_tokenizer
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 # No test is timed: what else runs on the machine must not decide whether one passes.
@@ -68,24 +63,7 @@ def torch_build(request):
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    backend = Tokenizer(WordPiece(unk_token="[UNK]"))
-    backend.normalizer = BertNormalizer()
-    backend.pre_tokenizer = BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
-    backend.train_from_iterator((text for text, _ in make_comments(200)), trainer)
-    backend.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_max_length=MAX_POSITIONS,
-    )
+    return tiny_tokenizer()
 
 
 @pytest.fixture(scope="session")
